@@ -1,0 +1,3 @@
+"""bench: the reference benchmark for image autoencoders."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,56 @@
+"""Every error that a person can meet, each with the exit code of the command that meets it.
+
+| code | meaning                                             | class          |
+|------|-----------------------------------------------------|----------------|
+| 0    | done                                                |                |
+| 1    | our fault (any exception that is not a BenchError)  |                |
+| 2    | bad input: the person can mend it                   | BadInput       |
+| 3    | a check failed: a committed file or a score drifted | CheckFailed    |
+| 4    | some cells failed; the others are recorded          | CellsFailed    |
+| 130  | stopped by Ctrl-C; the same command goes on         | Stopped        |
+
+A message is one line: what is wrong, where, what was expected, what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class BenchError(Exception):
+    """Base of the errors that end a command with one clear line and no traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class BadInput(BenchError):
+    """What the person gave (an option, a file, a folder, a store) cannot be used."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class CheckFailed(BenchError):
+    """A committed or recorded number no longer agrees with what is recomputed."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class CellsFailed(BenchError):
+    """Some runs of a plan failed; everything that finished is on disk."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class Stopped(BenchError):
+    """The person pressed Ctrl-C; finished runs are on disk and the command can be repeated."""
+
+    exit_code: ClassVar[int] = 130
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") -> BadInput:
+    """Say that `name` is no known `kind`, with the nearest names (or all of them) as the way out."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    place = f" in {where}" if where else ""
+    return BadInput(f"unknown {kind} '{name}'{place}; {hint}")
