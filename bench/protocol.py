@@ -1,0 +1,235 @@
+"""Protocols: what is held equal for everyone, read strictly from TOML into frozen dataclasses.
+
+A protocol file names a data set, a split, one training recipe, seeds, latent sizes, metrics and
+the metric that selects. An unknown key, a wrong type or an impossible value is an error that
+names the file and the key. `Protocol.fingerprint` is the identity of all that makes two rows
+comparable; rows of different fingerprints never share a rank.
+"""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from bench.errors import BadInput, unknown_name
+from bench.identity import checked_name, digest
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+SHIPPED = Path(__file__).parent / "protocols"
+DEFAULT_PROTOCOL = "quick"
+
+Task = Literal["reconstruction", "classification"]
+Scalar = bool | int | float | str
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+LatentDim = Annotated[int, Field(ge=1, le=65_536)]
+Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
+"""How many images a part gets: a whole number counts images, a fraction is of all at hand."""
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How a data set becomes train, validation and test.
+
+    `official`: parts that the data set brings are kept; a missing test part is drawn from all
+    images, a missing validation part from the training images. `pooled`: all images are put
+    together first and every part is drawn (the legacy 56k/7k/7k split). Draws are stratified by
+    class and depend on `seed` alone. `validation = 0` leaves no validation images (for origins
+    that had none).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["official", "pooled"] = "official"
+    validation: Share = 0.125
+    test: Share = 0.125
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One recipe for every variant of a protocol (Adam of Kingma and Ba 2015, fused).
+
+    `lr` is the constant rate, or the peak of the `one_cycle` schedule (Smith and Topin 2018:
+    warm-up over the first `warm_up` share of all steps, cosine down to almost 0) and of `cosine`
+    (linear warm-up, cosine to 0); `step` multiplies by `step_gamma` every `step_epochs`. `keep`:
+    the weights that are kept, those with the best selection metric on validation or the last.
+    `patience`: stop after so many epochs without a better validation score (none: never).
+    `adam` adds `weight_decay` to the gradient (coupled L2), `adamw` decouples it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    lr: Annotated[float, Field(gt=0, le=10)]
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    adam_eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    schedule: Literal["constant", "one_cycle", "cosine", "step"] = "constant"
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    step_epochs: Annotated[int, Field(ge=1)] = 20
+    step_gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
+    keep: Literal["best", "last"] = "best"
+    patience: Annotated[int, Field(ge=1)] | None = None
+
+
+@dataclass(frozen=True)
+class SsimSettings:
+    """Window of the structural similarity index (Wang et al. 2004), always at data range 1."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    window: Annotated[int, Field(ge=3, le=101)] = 7
+    sigma: Annotated[float, Field(gt=0, le=50)] | None = None
+    k1: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    k2: Annotated[float, Field(gt=0, lt=1)] = 0.03
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Which metrics are computed, with their settings. Its digest names the scores."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "mse",
+        "mae",
+        "psnr",
+        "ssim",
+        "ssim_gaussian",
+    )
+    ssim: SsimSettings = SsimSettings(window=7)
+    ssim_gaussian: SsimSettings = SsimSettings(window=11, sigma=1.5)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A published figure that an origin's protocol is checked against."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    model: str
+    metric: str
+    value: float
+    tolerance: Annotated[float, Field(gt=0, lt=1)]
+    latent_dim: LatentDim | None = None
+    definition: str = ""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that is the same for all rows of a comparison, and which rows there are.
+
+    `models` empty means every variant of the task. `native` adds each variant at the code size
+    of its origin to the `latent_dims`. `ranked = false` marks protocols whose rows are shown but
+    never ranked or promoted (those of the origins).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: str
+    description: str
+    dataset: str
+    train: TrainConfig
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    latent_dims: tuple[LatentDim, ...] = ()
+    native: bool = False
+    task: Task = "reconstruction"
+    models: tuple[str, ...] = ()
+    split: SplitConfig = SplitConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    selection_metric: str = "mse"
+    ranked: bool = True
+    hyperparameters: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    expected: tuple[Expected, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of what makes rows comparable: task, split, recipe, evaluation, selection."""
+        return digest(
+            {
+                "task": self.task,
+                "split": dataclasses.asdict(self.split),
+                "train": dataclasses.asdict(self.train),
+                "evaluation": dataclasses.asdict(self.evaluation),
+                "selection_metric": self.selection_metric,
+                "hyperparameters": {k: dict(v) for k, v in self.hyperparameters.items()},
+            }
+        )
+
+
+T = TypeVar("T")
+
+
+def parse_strict(kind: type[T], data: Mapping[str, Any], where: str) -> T:
+    """Build the frozen dataclass `kind` from plain data; BadInput names `where` and every key."""
+    # JSON mode is strict about types yet lets arrays become tuples and 3 stand for 3.0.
+    text = json.dumps(data, default=str)
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(dict.fromkeys(_describe(data, item) for item in error.errors()))
+        raise BadInput(f"{where}: {problems}") from None
+
+
+def _describe(data: Mapping[str, Any], item: Any) -> str:
+    """One problem as 'key: what was expected', without the branches of a union in the key."""
+    path: list[str] = []
+    value: Any = data
+    for part in item["loc"]:
+        if isinstance(value, Mapping) and (part in value or item["type"] == "missing"):
+            value = value.get(part)
+        elif isinstance(value, list | tuple) and isinstance(part, int):
+            value = value[part]
+        else:
+            continue
+        path.append(str(part))
+    key = ".".join(path) or "file"
+    if item["type"] == "unexpected_keyword_argument":
+        return f"{key}: unknown key; remove it or mend its spelling"
+    if item["type"] in ("missing", "missing_argument"):
+        return f"{key}: missing; the key is required"
+    return f"{key}: {item['msg'][0].lower()}{item['msg'][1:]} (got {value!r})"
+
+
+def shipped_protocols() -> Iterator[str]:
+    """Names of the protocols that come with the package, those of the origins last."""
+    yield from sorted(path.stem for path in SHIPPED.glob("*.toml"))
+    yield from sorted(f"origins/{path.stem}" for path in SHIPPED.glob("origins/*.toml"))
+
+
+def load_protocol(name: str) -> Protocol:
+    """Read a shipped protocol by name, or a person's own file (a path that ends in .toml).
+
+    Raises BadInput naming the file and the key for anything that does not fit.
+    """
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        where = str(path)
+    else:
+        names = list(shipped_protocols())
+        if name not in names:
+            raise unknown_name("protocol", name, names)
+        path, where = SHIPPED / f"{name}.toml", f"protocol {name}"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"cannot read protocol file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{where}: not a TOML file: {error}") from None
+    protocol = parse_strict(Protocol, data, where)
+    checked_name("protocol name", protocol.name)
+    if not protocol.latent_dims and not protocol.native and protocol.task == "reconstruction":
+        raise BadInput(f"{where}: latent_dims: list at least one size, or set native = true")
+    if protocol.selection_metric not in protocol.evaluation.metrics:
+        listed = ", ".join(protocol.evaluation.metrics)
+        raise BadInput(f"{where}: selection_metric: must be one of evaluation.metrics ({listed})")
+    _refuse_repeats(protocol, where)
+    return protocol
+
+
+def _refuse_repeats(protocol: Protocol, where: str) -> None:
+    """A value listed twice would be counted twice; refuse it."""
+    for key in ("models", "latent_dims", "seeds"):
+        values = getattr(protocol, key)
+        if len(set(values)) != len(values):
+            raise BadInput(f"{where}: {key}: every value may be listed once (got {list(values)})")
