@@ -167,12 +167,16 @@ def parse_strict(kind: type[T], data: Mapping[str, Any], where: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
-        problems = "; ".join(dict.fromkeys(_describe(data, item) for item in error.errors()))
+        first_by_key: dict[str, str] = {}
+        for item in error.errors():
+            key, message = _describe(data, item)
+            first_by_key.setdefault(key, message)
+        problems = "; ".join(f"{key}: {message}" for key, message in first_by_key.items())
         raise BadInput(f"{where}: {problems}") from None
 
 
-def _describe(data: Mapping[str, Any], item: Any) -> str:
-    """One problem as 'key: what was expected', without the branches of a union in the key."""
+def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:
+    """One problem as (key, what was expected), without the branches of a union in the key."""
     path: list[str] = []
     value: Any = data
     for part in item["loc"]:
@@ -185,10 +189,10 @@ def _describe(data: Mapping[str, Any], item: Any) -> str:
         path.append(str(part))
     key = ".".join(path) or "file"
     if item["type"] == "unexpected_keyword_argument":
-        return f"{key}: unknown key; remove it or mend its spelling"
+        return key, "unknown key; remove it or mend its spelling"
     if item["type"] in ("missing", "missing_argument"):
-        return f"{key}: missing; the key is required"
-    return f"{key}: {item['msg'][0].lower()}{item['msg'][1:]} (got {value!r})"
+        return key, "missing; the key is required"
+    return key, f"{item['msg'][0].lower()}{item['msg'][1:]} (got {value!r})"
 
 
 def shipped_protocols() -> Iterator[str]:
