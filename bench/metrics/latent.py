@@ -1,0 +1,33 @@
+"""What shows that a code or an output has collapsed; no ranking uses these."""
+
+import torch
+from torch import Tensor
+
+_COLUMNS_AT_ONCE = 256
+
+
+def active_units(codes: Tensor, threshold: float = 0.01) -> int:
+    """How many numbers of a code vary over the data: Var_x(z_i) > threshold, codes [N, ...].
+
+    Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, section 5: the
+    variance is that of the mean code, and 0.01 is small against the prior's variance of 1. Codes
+    of deterministic autoencoders have no prior and any scale: there the count only says how many
+    numbers vary by more than 0.1 in the network's own units, so 0 shows a dead code, while a count
+    below d may be a matter of scale. A number that is not finite counts as not active.
+    """
+    return int((_variance_by_column(codes) > threshold).sum())
+
+
+def output_std(x_hat: Tensor) -> float:
+    """Mean over pixels of the standard deviation over images, for images N x C x H x W in [0, 1].
+
+    Near 0: every input gives the same output (a collapsed or constant model).
+    """
+    return float(_variance_by_column(x_hat).sqrt().mean())
+
+
+def _variance_by_column(values: Tensor) -> Tensor:
+    """Population variance over the first axis, float64, a few columns at a time."""
+    columns = torch.split(values.detach().flatten(1), _COLUMNS_AT_ONCE, dim=1)
+    # .cpu(): not every device knows float64.
+    return torch.cat([part.cpu().double().var(0, correction=0) for part in columns])
