@@ -6,25 +6,25 @@ temporary folder, synced and renamed, so it is there completely or not at all.
 
 Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 
-| key                             | shape            | meaning                                      |
-|---------------------------------|------------------|----------------------------------------------|
-| validation/METRIC, test/METRIC  | N, M             | one score an image                           |
-| shown/{train,test}/{x,x_hat}    | 8 x C x H x W    | images and reconstructions, one a class      |
-| shown/{train,test}/label        | 8                | their classes                                |
-| progress/x                      | 8 x C x H x W    | validation images                            |
-| progress/x_hat                  | K x 8 x C x H x W| their reconstructions as training went on    |
-| progress/epoch                  | K                | after which epoch                            |
-| codes/z, codes/label            | n x d, n         | codes of up to 2,000 validation images       |
-| samples/x_hat                   | 64 x C x H x W   | decoded samples                              |
-| samples/fitted                  | 1                | 1: Gaussian fitted to training codes, 0: N(0, I) |
-| interpolation/x                 | 4 x 2 x C x H x W| the ends of 4 pairs                          |
-| interpolation/x_hat             | 4 x 5 x C x H x W| 5 evenly spaced codes of each, decoded       |
-| extremes/{x,x_hat}              | 16 x C x H x W   | 8 best, then 8 worst validation images       |
-| extremes/score                  | 16               | their selection metric                       |
+| key                            | shape               | meaning                              |
+|--------------------------------|---------------------|--------------------------------------|
+| validation/METRIC, test/METRIC | N, M                | one score an image                   |
+| shown/{train,test}/{x,x_hat}   | 8 x C x H x W       | the first image of each class        |
+| shown/{train,test}/label       | 8                   | their classes                        |
+| progress/x                     | 8 x C x H x W       | validation images                    |
+| progress/x_hat                 | K x 8 x C x H x W   | reconstructions as training went on  |
+| progress/epoch                 | K                   | after which epoch                    |
+| codes/z, codes/label           | n x d, n            | up to 2,000 validation images        |
+| samples/x_hat                  | 64 x C x H x W      | decoded samples                      |
+| samples/fitted                 | 1                   | 1: z from a Gaussian fitted to codes |
+|                                |                     | of training images, 0: z ~ N(0, I)   |
+| interpolation/x                | 4 x 2 x C x H x W   | the ends of 4 pairs of test images   |
+| interpolation/x_hat            | 4 x 5 x C x H x W   | 5 evenly spaced codes, decoded       |
+| extremes/{x,x_hat}             | 16 x C x H x W      | 8 best, then 8 worst by validation   |
+| extremes/score                 | 16                  | their selection metric               |
 """
 
 import dataclasses
-import os
 import shutil
 import tempfile
 import time
@@ -173,4 +173,4 @@ def remove_leftovers(records: Path) -> int:
 
 def _is_fresh(path: Path) -> bool:
     """Whether another process may still be writing there (touched within ten minutes)."""
-    return time.time() - os.stat(path).st_mtime < 600
+    return time.time() - path.stat().st_mtime < 600

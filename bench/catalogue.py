@@ -1,0 +1,75 @@
+"""What there is to run: the cast and the protocols, described for `bench models|protocols`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.benchmark import Request, default_workers, plan
+from bench.errors import BenchError
+from bench.forecast import forecast, known_forecast
+from bench.models.zoo import MODELS, build_model
+from bench.protocol import load_protocol
+from bench.store import Store
+
+ORIGIN_SHAPE = (1, 28, 28)
+
+
+def describe_models() -> list[dict[str, Any]]:
+    """A row a variant, at the image shape (1 x 28 x 28) and native code size of its origin."""
+    rows = []
+    for name, row in MODELS.items():
+        model = build_model(name, ORIGIN_SHAPE)
+        rows.append(
+            {
+                "id": name,
+                "origin": row.origin,
+                "task": row.task,
+                "native_code_size": model.code_size,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "closed_form": row.closed_form,
+                "hyperparameters": dict(row.hyperparameters),
+                "line": row.line,
+            }
+        )
+    return rows
+
+
+def describe_protocols(names: Sequence[str], store: Store, measure: bool) -> list[dict[str, Any]]:
+    """A row a protocol with the cost that is known for this machine, or measured now."""
+    return [_describe_protocol(name, store, measure) for name in names]
+
+
+def _describe_protocol(name: str, store: Store, measure: bool) -> dict[str, Any]:
+    protocol = load_protocol(name)
+    row: dict[str, Any] = {
+        "name": name,
+        "description": protocol.description,
+        "dataset": protocol.dataset,
+        "models": list(protocol.models),
+        "latent_dims": [*protocol.latent_dims, *(["native"] if protocol.native else [])],
+        "seeds": len(protocol.seeds),
+        "epochs": protocol.train.epochs,
+        "runs": 0,
+        "recorded": 0,
+        "forecast_seconds": 0.0,
+        "cost_note": "",
+    }
+    try:
+        made = plan(Request(protocol), store)
+    except BenchError as error:
+        # Its data set is not here: the protocol exists all the same, and the row says why.
+        return (
+            row
+            | {"cost_note": f"data missing: bench data fetch {protocol.dataset}"}
+            | {"problem": str(error)}
+        )
+    row |= {"runs": len(made.specs), "recorded": len(made.done)}
+    workers = default_workers(made.specs[0].device, made.specs[0].threads)
+    if measure:
+        cost = forecast(made.missing, made.counts, store.prepare(), workers)
+    else:
+        known = known_forecast(made.missing, made.counts, store, workers)
+        if known is None:
+            return row | {"cost_note": "not measured yet (--measure)"}
+        cost = known
+    note = "recorded" if not made.missing else ""
+    return row | {"forecast_seconds": cost.total_seconds, "cost_note": note}

@@ -1,0 +1,78 @@
+"""The command `bench`: a thin shell over plain functions.
+
+Commands parse, import late, make one call and print. This package is the only place that prints
+and the only one that knows exit codes; what it imports at the top is light, so that
+`bench --help` answers at once.
+"""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+import bench
+from bench.cli import data, leaderboard, registry, run, sync, ui
+from bench.cli.console import say_error
+from bench.errors import BenchError
+
+
+class _OneLineErrors(TyperGroup):
+    """Every error that a person can meet is one line on stderr with the error's exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        try:
+            result = super().main(*args, **kwargs)
+        except BenchError as error:
+            say_error(str(error))
+            raise SystemExit(error.exit_code) from None
+        except TyperException as error:
+            say_error(error.format_message())
+            raise SystemExit(error.exit_code) from None
+        raise SystemExit(result if isinstance(result, int) else 0)
+
+
+app = typer.Typer(
+    name="bench",
+    cls=_OneLineErrors,
+    help="The reference benchmark for image autoencoders: train every variant under one protocol, "
+    "track it in MLflow, rank it honestly.",
+    epilog="Start with `bench run`, then `bench leaderboard` and `bench ui`.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(rich_help_panel="Benchmark")(run.run)
+app.command(rich_help_panel="Benchmark")(run.models)
+app.command(rich_help_panel="Benchmark")(run.protocols)
+app.command(rich_help_panel="Benchmark")(run.speed)
+app.command(rich_help_panel="Results")(leaderboard.leaderboard)
+app.command(rich_help_panel="Results")(leaderboard.promote)
+app.command(rich_help_panel="Results")(leaderboard.verify)
+app.add_typer(registry.app, name="registry", rich_help_panel="Results")
+app.add_typer(data.app, name="data", rich_help_panel="Data and tracking")
+app.command(rich_help_panel="Data and tracking")(ui.ui)
+app.command(rich_help_panel="Data and tracking")(sync.sync)
+app.command(rich_help_panel="Data and tracking")(sync.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bench {bench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+def main() -> None:
+    """Entry point of the `bench` script and of `python -m bench`."""
+    app()

@@ -1,0 +1,124 @@
+"""What commands share for talking to a person: stderr for progress, stdout for results."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+
+from bench.errors import BadInput
+from bench.spec import RunSpec
+
+
+def say(text: str) -> None:
+    """A line of progress, on stderr."""
+    typer.echo(text, err=True)
+
+
+def say_error(text: str) -> None:
+    """The one line of an error, on stderr."""
+    say(f"bench: {' '.join(text.split())}")
+
+
+def print_json(value: Any) -> None:
+    """A result for programs: pure JSON on stdout."""
+    typer.echo(json.dumps(value, indent=1, allow_nan=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A result for people, on stdout; a column whose name starts with `>` is set to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for name in columns:
+        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    # A pipe has no width of its own: do not squeeze a table to 80 columns there.
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width).print(table)
+
+
+def whole_numbers(values: Sequence[str], option: str, lowest: int, highest: int) -> tuple[int, ...]:
+    """Numbers given by repeating an option or by commas; BadInput names the one that is wrong."""
+    found: list[int] = []
+    for text in (part.strip() for value in values for part in value.split(",")):
+        try:
+            number = int(text)
+        except ValueError:
+            raise BadInput(f"{option}: '{text}' is not a whole number") from None
+        if not lowest <= number <= highest:
+            raise BadInput(f"{option}: {number} is impossible; expected {lowest} to {highest}")
+        if number not in found:
+            found.append(number)
+    return tuple(found)
+
+
+def names(values: Sequence[str]) -> tuple[str, ...]:
+    """Names given by repeating an option or by commas, each once."""
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would use."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+class RunProgress:
+    """Progress of a plan: a live display on a terminal, a line a finished run elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._console = Console(stderr=True)
+        self._live = self._console.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=not self._live,
+        )
+        self._total = self._bars.add_task("runs", total=total, note="")
+        self._tasks: dict[str, Any] = {}
+        self._count, self._of = 0, total
+
+    def __enter__(self) -> "RunProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def epoch(self, spec: RunSpec, epoch: int, note: str) -> None:
+        """A run has finished one more epoch."""
+        if spec.run_key not in self._tasks:
+            self._tasks[spec.run_key] = self._bars.add_task(
+                f"  {spec.title}", total=spec.train.epochs, note=""
+            )
+        self._bars.update(self._tasks[spec.run_key], completed=epoch, note=note)
+
+    def ended(self, spec: RunSpec, note: str, left: str) -> None:
+        """A run has ended; `left` says what remains of the plan."""
+        if spec.run_key in self._tasks:
+            self._bars.remove_task(self._tasks.pop(spec.run_key))
+        self._count += 1
+        self._bars.update(self._total, completed=self._count, note=left)
+        line = f"[{self._count}/{self._of}] {spec.title}: {note}"
+        self._console.print(
+            line if self._live else f"{line}; {left}", markup=False, highlight=False
+        )
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        self._console.print(text, markup=False, highlight=False)

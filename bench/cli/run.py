@@ -1,0 +1,281 @@
+"""`bench run`, `bench models`, `bench protocols`, `bench speed`."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli import console
+from bench.errors import CellsFailed, Stopped
+from bench.protocol import DEFAULT_PROTOCOL, load_protocol, shipped_protocols
+from bench.store import open_store
+
+if TYPE_CHECKING:
+    from bench.benchmark import Outcome, Plan
+    from bench.execution import Executor
+    from bench.forecast import Forecast
+    from bench.store import Store
+
+ProtocolOption = Annotated[
+    str, typer.Option("--protocol", "-p", help="Name of a shipped protocol, or a .toml file.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def run(
+    protocol: ProtocolOption = DEFAULT_PROTOCOL,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Only these variants (repeatable).")
+    ] = None,
+    latent_dim: Annotated[
+        list[str] | None, typer.Option("--latent-dim", "-d", help="Only these code sizes: 8,32.")
+    ] = None,
+    native: Annotated[
+        bool, typer.Option("--native", help="Each variant at the code size of its origin.")
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Number of seeds: 0, 1, 2, ...")
+    ] = None,
+    seed: Annotated[
+        list[str] | None, typer.Option("--seed", help="Exactly these seeds (repeatable).")
+    ] = None,
+    dataset: Annotated[
+        str,
+        typer.Option(help="Another data set: an id, csv:PATH, npz:PATH or folder:PATH."),
+    ] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Runs at once (default: one a core or GPU).")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of each run.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and its cost, train nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train and score every run of a protocol that has no record yet.
+
+    Stop with Ctrl-C at any time: the same command goes on where it was.
+    """
+    from bench.benchmark import Request, default_workers, forecast_plan, plan
+
+    chosen_seeds = tuple(range(seeds)) if seeds else ()
+    request = Request(
+        load_protocol(protocol),
+        models=console.names(model or []),
+        latent_dims=console.whole_numbers(latent_dim or [], "--latent-dim", 1, 65_536),
+        native=native,
+        seeds=console.whole_numbers(seed or [], "--seed", 0, 2**31 - 1) or chosen_seeds,
+        dataset=dataset,
+        device=device,
+        threads=threads,
+    )
+    store = open_store().prepare()
+    made = plan(request, store)
+    slots = workers or default_workers(made.specs[0].device, threads)
+    cost = forecast_plan(made, store, slots)
+    _show_plan(made, cost, dry_run and not as_json)
+    if not dry_run:
+        _execute(made, cost, store, as_json)
+    elif as_json:
+        console.print_json(_plan_as_json(made, cost))
+
+
+def _show_plan(plan: "Plan", cost: "Forecast", in_full: bool) -> None:
+    """What will happen and what it costs, before it happens."""
+    missing = plan.missing
+    console.say(
+        f"{plan.protocol.name} on {plan.dataset_label}: {len(plan.specs)} runs, "
+        f"{len(plan.done)} recorded, {len(missing)} to do"
+        + (
+            f", about {console.duration(cost.total_seconds)} on {cost.workers} worker(s)"
+            if missing
+            else ""
+        )
+    )
+    if in_full:
+        rows = [
+            (spec.model, str(spec.latent_dim or "native"), str(spec.seed), state, key)
+            for spec in plan.specs
+            for key in [spec.run_key]
+            for state in ["recorded" if key in plan.done else console.duration(cost.by_run[key])]
+        ]
+        console.print_table("", ("model", ">latent", ">seed", ">cost", "run"), rows)
+
+
+def _plan_as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
+    from bench.spec import plain
+
+    return {
+        "protocol": plan.protocol.name,
+        "dataset": plan.dataset_label,
+        "workers": cost.workers,
+        "forecast_seconds": cost.total_seconds,
+        "runs": [
+            {
+                "run_key": spec.run_key,
+                "recorded": spec.run_key in plan.done,
+                "forecast_seconds": cost.by_run.get(spec.run_key, 0.0),
+                **plain(spec),
+            }
+            for spec in plan.specs
+        ],
+    }
+
+
+def _execute(plan: "Plan", cost: "Forecast", store: "Store", as_json: bool) -> None:
+    """Run the plan under a progress display, then say what came of it and where to look."""
+    from bench.execution import LocalPool
+    from bench.tracking import open_tracker
+
+    tracker = open_tracker(store, plan.protocol, plan.dataset_label)
+    executor = LocalPool(cost.workers, store) if plan.missing else None
+    try:
+        outcome = _with_progress(plan, cost, store, executor, tracker)
+    finally:
+        if executor is not None:
+            executor.close()
+        tracker.close()
+    if tracker.missed:
+        console.say(f"{tracker.missed} runs are not in MLflow yet; tell it with: bench sync")
+    if as_json:
+        console.print_json(_outcome_as_json(plan, outcome, tracker.link()))
+    for failed in outcome.failures:
+        console.say(f"failed: {failed.spec.title}: {failed.reason}\n{failed.detail}".rstrip())
+    console.say(
+        f"{outcome.trained} trained, {len(outcome.records)} of {len(plan.specs)} runs recorded; "
+        f"see the table with: bench leaderboard -p {plan.protocol.name}\n"
+        f"compare in the browser with: bench ui, then {tracker.link()}"
+    )
+    if outcome.failures:
+        raise CellsFailed(f"{len(outcome.failures)} of {len(plan.specs)} runs failed (see above)")
+
+
+def _with_progress(
+    plan: "Plan", cost: "Forecast", store: "Store", executor: "Executor | None", tracker: Any
+) -> "Outcome":
+    """Drive the generator of events into the display; Ctrl-C becomes Stopped."""
+    from bench.benchmark import run as run_plan
+    from bench.execution import EpochEnded, Failed, Finished, Lost
+    from bench.forecast import Remaining
+
+    remaining = Remaining(cost)
+    metric = plan.protocol.selection_metric
+    steps = run_plan(plan, store, executor, tracker)
+    done = len(plan.done)
+    with console.RunProgress(len(plan.missing)) as progress:
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+                return outcome
+            except KeyboardInterrupt:
+                raise Stopped(
+                    f"stopped with {done} of {len(plan.specs)} runs recorded; "
+                    "the same command goes on from here"
+                ) from None
+            remaining.hear(event)
+            left = f"about {console.duration(remaining.seconds)} left"
+            match event:
+                case EpochEnded(spec, values):
+                    score = values.values.get(f"val/{metric}")
+                    progress.epoch(spec, values.epoch, f"{metric} {score:.5f}" if score else "")
+                case Finished(spec, record):
+                    done += 1
+                    score = record.scores.get("val", record.scores.get("test", {})).get(metric)
+                    seconds = console.duration(record.facts["train_seconds"])
+                    note = record.message or f"{metric} {score:.5f} after {seconds}"
+                    progress.ended(spec, note, left)
+                case Failed(spec, reason):
+                    progress.ended(spec, f"failed: {reason}", left)
+                case Lost(spec, reason):
+                    progress.note(f"{spec.title}: {reason}")
+
+
+def _outcome_as_json(plan: "Plan", outcome: "Outcome", link: str) -> dict[str, Any]:
+    return {
+        "protocol": plan.protocol.name,
+        "dataset": plan.dataset_label,
+        "trained": outcome.trained,
+        "runs": [
+            {
+                "run_key": record.run_key,
+                "model": record.spec.model,
+                "latent_dim": record.spec.latent_dim,
+                "seed": record.spec.seed,
+                "status": record.status,
+                "scores": {part: dict(scores) for part, scores in record.scores.items()},
+                "facts": dict(record.facts),
+            }
+            for record in outcome.records.values()
+        ],
+        "failed": [{"run": item.spec.title, "reason": item.reason} for item in outcome.failures],
+        "mlflow": link,
+    }
+
+
+def models(as_json: JsonOption = False) -> None:
+    """List the cast: every variant with its origin, native code size and parameters."""
+    from bench.catalogue import describe_models
+
+    rows = describe_models()
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        "",
+        ("model", "origin", ">native code", ">parameters", "what it is"),
+        [
+            (r["id"], r["origin"], f"{r['native_code_size']}", f"{r['parameters']:,}", r["line"])
+            for r in rows
+        ],
+    )
+
+
+def protocols(
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure the costs that are not known yet.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the shipped protocols with what they cost on this machine."""
+    from bench.catalogue import describe_protocols
+
+    rows = describe_protocols(list(shipped_protocols()), open_store(), measure)
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        "",
+        ("protocol", "data set", "latent sizes", ">seeds", ">runs", ">cost here", "what it is"),
+        [
+            (
+                r["name"],
+                r["dataset"],
+                " ".join(map(str, r["latent_dims"])),
+                f"{r['seeds']}",
+                f"{r['runs']}",
+                r["cost_note"] or console.duration(r["forecast_seconds"]),
+                r["description"],
+            )
+            for r in rows
+        ],
+    )
+
+
+def speed(
+    quick: Annotated[bool, typer.Option("--quick", help="Shorter, noisier measurements.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure speed as ratios within one run: the loop against its floor, SSIM and loaders."""
+    from bench.speed import measure_all
+
+    rows = measure_all(seconds=0.5 if quick else 3.0)
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        "",
+        ("what", ">ours", "against", ">theirs", ">ratio", ">wanted"),
+        [(r["what"], r["ours"], r["against"], r["theirs"], r["ratio"], r["wanted"]) for r in rows],
+    )

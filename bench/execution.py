@@ -1,0 +1,254 @@
+"""Where specs run. One interface: specs go in, events come back, a stop goes out.
+
+Workers are stateless: they get a spec, train, send every epoch's values, look whether to stop,
+and return a record that is on disk already. A worker that dies is an event, not a hang: its spec
+is tried once more by a fresh worker and fails by name after that.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Protocol
+
+from bench.errors import BenchError
+from bench.spec import EpochValues, RunRecord, RunSpec
+from bench.store import Store
+
+STOP_SECONDS = 20.0
+"""How long a worker may take to reach the end of its epoch and save before it is ended."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker began with a spec."""
+
+    spec: RunSpec
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """One more epoch of a run."""
+
+    spec: RunSpec
+    values: EpochValues
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run's record is on disk."""
+
+    spec: RunSpec
+    record: RunRecord
+
+
+@dataclass(frozen=True)
+class Failed:
+    """No record came of it; `reason` is one line, `detail` the traceback of a fault of ours."""
+
+    spec: RunSpec
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Halted:
+    """The run was asked to stop; its checkpoint is on disk."""
+
+    spec: RunSpec
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The run's worker died; the run is queued again for a fresh worker."""
+
+    spec: RunSpec
+    reason: str
+
+
+Event = Started | EpochEnded | Finished | Failed | Halted | Lost
+
+
+class Executor(Protocol):
+    """What the head needs of a place where specs run."""
+
+    @property
+    def slots(self) -> int:
+        """How many specs run at the same time."""
+
+    @property
+    def running(self) -> list[RunSpec]:
+        """The specs that are running now."""
+
+    def submit(self, spec: RunSpec) -> None:
+        """Queue a spec."""
+
+    def events(self, timeout: float) -> list[Event]:
+        """What happened; waits up to `timeout` seconds for something to happen."""
+
+    def stop(self, spec: RunSpec) -> None:
+        """Ask a run to stop after its epoch; answered by Halted (or Finished, if it was done)."""
+
+    def close(self) -> None:
+        """Stop everything and free the workers."""
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    spec: RunSpec | None = None
+
+
+class LocalPool:
+    """Local worker processes, each with its own interpreter and its own threads."""
+
+    def __init__(self, workers: int, store: Store) -> None:
+        self._store = store
+        self._context = multiprocessing.get_context("spawn")
+        self._queue: deque[RunSpec] = deque()
+        self._deaths: dict[str, int] = {}
+        self._workers = [self._hire() for _ in range(workers)]
+
+    @property
+    def slots(self) -> int:
+        """How many specs run at the same time."""
+        return len(self._workers)
+
+    @property
+    def running(self) -> list[RunSpec]:
+        """The specs that workers hold now."""
+        return [worker.spec for worker in self._workers if worker.spec is not None]
+
+    def submit(self, spec: RunSpec) -> None:
+        """Queue a spec for the next free worker."""
+        self._queue.append(spec)
+
+    def stop(self, spec: RunSpec) -> None:
+        """Take the spec out of the queue, or ask its worker to stop after the epoch."""
+        with contextlib.suppress(ValueError):
+            self._queue.remove(spec)
+        for worker in self._workers:
+            if worker.spec == spec:
+                with contextlib.suppress(OSError):
+                    worker.pipe.send("stop")
+
+    def events(self, timeout: float) -> list[Event]:
+        """Hand out queued specs, then collect what workers said within `timeout` seconds."""
+        happened: list[Event] = list(self._hand_out())
+        ready = wait([worker.pipe for worker in self._workers], 0.0 if happened else timeout)
+        for worker in list(self._workers):
+            if worker.pipe in ready:
+                happened += self._listen(worker)
+        return happened
+
+    def close(self) -> None:
+        """End idle workers at once; give busy ones time to save, then end them."""
+        self._queue.clear()
+        for spec in self.running:
+            self.stop(spec)
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.running and time.monotonic() < deadline:
+            self.events(0.2)
+            self._queue.clear()
+        for worker in self._workers:
+            worker.pipe.close()
+            if worker.spec is not None:
+                worker.process.terminate()
+            worker.process.join(timeout=5)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+
+    def _hire(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        # Daemonic: an interpreter that ends on an exception takes its workers with it.
+        process = self._context.Process(target=_work, args=(theirs, self._store), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _hand_out(self) -> Iterator[Event]:
+        for worker in self._workers:
+            if worker.spec is None and self._queue:
+                worker.spec = self._queue.popleft()
+                with contextlib.suppress(OSError):  # a dead worker is seen by _listen
+                    worker.pipe.send(worker.spec)
+                yield Started(worker.spec)
+
+    def _listen(self, worker: _Worker) -> list[Event]:
+        """Everything a worker has sent so far, or its death."""
+        heard: list[Event] = []
+        try:
+            while worker.pipe.poll():
+                event: Event = worker.pipe.recv()
+                heard.append(event)
+                if not isinstance(event, EpochEnded):
+                    worker.spec = None
+        except (EOFError, OSError):
+            heard += self._replace(worker)
+        return heard
+
+    def _replace(self, dead: _Worker) -> list[Event]:
+        """Hire a new worker; the dead one's spec is tried once more."""
+        dead.process.join(timeout=5)
+        dead.pipe.close()
+        self._workers[self._workers.index(dead)] = self._hire()
+        if dead.spec is None:
+            return []
+        key = dead.spec.run_key
+        self._deaths[key] = self._deaths.get(key, 0) + 1
+        cause = _cause(dead.process.exitcode)
+        if self._deaths[key] == 1:
+            self._queue.appendleft(dead.spec)
+            return [Lost(dead.spec, f"its worker died ({cause}); trying once more")]
+        return [Failed(dead.spec, f"its worker died twice ({cause})")]
+
+
+def _cause(exit_code: int | None) -> str:
+    """Why a process ended, in words."""
+    if exit_code is not None and exit_code < 0:
+        hint = "; out of memory?" if -exit_code == signal.SIGKILL else ""
+        return f"killed by {signal.Signals(-exit_code).name}{hint}"
+    return f"exit code {exit_code}"
+
+
+def _work(pipe: Connection, store: Store) -> None:
+    """A worker's life: specs in, events out, until the head goes away."""
+    # Ctrl-C reaches the whole process group; only the head decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            message = pipe.recv()
+            if isinstance(message, RunSpec):  # a late "stop" for a finished run is dropped
+                pipe.send(_attempt(message, pipe, store))
+
+
+def _attempt(spec: RunSpec, pipe: Connection, store: Store) -> Event:
+    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
+    from bench.runner import StoppedEarly, execute
+
+    def on_epoch(values: EpochValues) -> bool:
+        pipe.send(EpochEnded(spec, values))
+        return pipe.poll() and pipe.recv() == "stop"
+
+    try:
+        return Finished(spec, execute(spec, store, on_epoch))
+    except StoppedEarly:
+        return Halted(spec)
+    except BenchError as error:
+        return Failed(spec, str(error))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # the head is gone; nobody is left to hear
+        return Failed(spec, f"{error.strerror or error} ({error.filename or 'while writing'})")
+    except Exception as error:
+        summary = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Failed(spec, summary, traceback.format_exc())

@@ -1,0 +1,133 @@
+"""What every variant is: an encoder, a decoder and, if it has one, a penalty.
+
+The base class owns `forward` and `loss`, so that all variants are trained and scored alike.
+Images enter in [0, 1]; a variant whose decoder ends in Tanh works on [-1, 1] by declaring its
+`value_range`, and everything that leaves through `reconstruct` is back on [0, 1].
+
+The scale of every loss: `reconstruction` is the mean over batch and pixels of the squared error
+on the variant's own value range; `penalty` is added to it as it stands. A variational model
+states its KL weight as beta on the scale (sum over pixels of squared errors) + beta * KL, which
+is the penalty beta * KL / pixels here.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ImageShape = tuple[int, int, int]
+"""Channels, height, width; height and width divisible by 4 and at least 12."""
+
+
+class AEOutput(NamedTuple):
+    """`x_hat` (N, C, H, W) on the variant's value range, the `z` (N, code_size) it came from."""
+
+    x_hat: Tensor
+    z: Tensor
+    penalty: Tensor | None
+
+
+class Embedding(NamedTuple):
+    """The code that training decodes, and what the variant adds to the loss for it."""
+
+    z: Tensor
+    penalty: Tensor | None
+
+
+class LossTerms(NamedTuple):
+    """Scalars: `total` = `reconstruction` + `penalty` (see the module for their scale)."""
+
+    total: Tensor
+    reconstruction: Tensor
+    penalty: Tensor | None
+
+
+class Autoencoder(nn.Module, ABC):
+    """An image autoencoder with a code of `code_size` numbers for images of `image_shape`."""
+
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    channels_last: ClassVar[bool] = False
+    gaussian_prior: ClassVar[bool] = False
+    """Whether codes are trained towards N(0, I), so that samples are drawn from it."""
+
+    def __init__(self, image_shape: ImageShape, code_size: int) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        self.code_size = code_size
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in one image."""
+        channels, height, width = self.image_shape
+        return channels * height * width
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) on `value_range` -> their deterministic codes (N, code_size)."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes (N, code_size) -> images (N, C, H, W) on `value_range`."""
+
+    def embed(self, x: Tensor) -> Embedding:
+        """Code and penalty while training; variants with a sampled code or a penalty have more."""
+        return Embedding(self.encode(x), None)
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """What the encoder sees in training instead of `x`; the target stays `x`."""
+        return x
+
+    @final  # type: ignore[misc]  # torch declares forward as an attribute
+    def forward(self, x: Tensor) -> AEOutput:
+        """Reconstruct images given on `value_range`, with the code as in training."""
+        z, penalty = self.embed(self.corrupt(x) if self.training else x)
+        return AEOutput(self.decode(z), z, penalty)
+
+    @final
+    def loss(self, x: Tensor) -> LossTerms:
+        """Loss of a batch of images (N, C, H, W) in [0, 1]."""
+        x = self.to_range(x)
+        output = self(x)
+        reconstruction = functional.mse_loss(output.x_hat, x)
+        if output.penalty is None:
+            return LossTerms(reconstruction, reconstruction, None)
+        return LossTerms(reconstruction + output.penalty, reconstruction, output.penalty)
+
+    @final
+    def to_range(self, x: Tensor) -> Tensor:
+        """[0, 1] -> the variant's value range."""
+        low, high = self.value_range
+        return x if (low, high) == (0.0, 1.0) else x * (high - low) + low
+
+    @final
+    def from_range(self, x: Tensor) -> Tensor:
+        """The variant's value range -> [0, 1], clipped."""
+        low, high = self.value_range
+        return ((x - low) / (high - low)).clamp(0.0, 1.0)
+
+    @final
+    @torch.no_grad()
+    def encode_images(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] -> deterministic codes (N, code_size)."""
+        return self.encode(self.to_range(x))
+
+    @final
+    @torch.no_grad()
+    def decode_images(self, z: Tensor) -> Tensor:
+        """Codes (N, code_size) -> images (N, C, H, W) in [0, 1], clipped."""
+        return self.from_range(self.decode(z))
+
+    @final
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] -> reconstructions in [0, 1] by the deterministic code."""
+        return self.decode_images(self.encode_images(x))
+
+
+class ClosedFormAutoencoder(Autoencoder):
+    """A variant that is solved, not trained: the same images give the same weights."""
+
+    @abstractmethod
+    def fit(self, images: Tensor) -> None:
+        """Solve for the weights on training images (N, C, H, W), uint8."""

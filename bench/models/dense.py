@@ -1,0 +1,50 @@
+"""Fully connected autoencoders."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from bench.models.base import Autoencoder, ImageShape
+from bench.models.layers import dense_stack
+
+
+class DenseAutoencoder(Autoencoder):
+    """pixels -> hidden... -> code -> ...hidden -> pixels, ReLU between, Sigmoid at the end.
+
+    `relu_code` puts a ReLU on the code too, as `fc_ae` has it.
+    """
+
+    def __init__(
+        self, image_shape: ImageShape, latent_dim: int, *, hidden: Sequence[int], relu_code: bool
+    ) -> None:
+        super().__init__(image_shape, code_size=latent_dim)
+        sizes = [self.pixels, *hidden, latent_dim]
+        code_activation: list[nn.Module] = [nn.ReLU()] if relu_code else []
+        self.encoder = nn.Sequential(nn.Flatten(), *dense_stack(sizes), *code_activation)
+        self.decoder = nn.Sequential(
+            *dense_stack(sizes[::-1]), nn.Sigmoid(), nn.Unflatten(1, image_shape)
+        )
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, latent_dim)."""
+        code: Tensor = self.encoder(x)
+        return code
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(N, latent_dim) -> (N, C, H, W) in [0, 1]."""
+        image: Tensor = self.decoder(z)
+        return image
+
+
+class FcAutoencoder(DenseAutoencoder):
+    """784 -> 128 -> 64 -> 128 -> 784, ReLU everywhere, also on the code."""
+
+    def __init__(self, image_shape: ImageShape, latent_dim: int) -> None:
+        super().__init__(image_shape, latent_dim, hidden=(128,), relu_code=True)
+
+
+class DeepAutoencoder(DenseAutoencoder):
+    """784 -> 512 -> 256 -> 128 -> 64 -> 128 -> 256 -> 512 -> 784, linear code."""
+
+    def __init__(self, image_shape: ImageShape, latent_dim: int) -> None:
+        super().__init__(image_shape, latent_dim, hidden=(512, 256, 128), relu_code=False)

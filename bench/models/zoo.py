@@ -1,0 +1,146 @@
+"""MODELS: the whole cast on one screen. Adding a variant is one row here and, if needed, a class.
+
+A row says where the network comes from, which class builds it, the code size of its origin, what
+belongs to it alone (beta, lambda, noise) and what a sweep may change. `revision` is raised by
+hand, with a changelog entry, when a change to the class alters its numbers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.errors import BadInput, unknown_name
+from bench.models.base import Autoencoder, ClosedFormAutoencoder, ImageShape
+from bench.models.convolutional import CnnAutoencoder
+from bench.models.dense import DeepAutoencoder, FcAutoencoder
+from bench.models.linear import MeanImage, Pca
+from bench.models.variational import VariationalAutoencoder
+from bench.protocol import Scalar, Task
+from bench.spec import Choice, FloatRange, SearchRange
+
+ORIGINS: Mapping[str, str] = {
+    "reference": "what every table needs",
+    "S0": "deep autoencoder and classifier study on Fashion-MNIST",
+    "S1": "five small autoencoders compared on Fashion-MNIST",
+}
+
+RECIPE_SEARCH: Mapping[str, SearchRange] = {
+    "lr": FloatRange(1e-4, 2e-2, log=True),
+    "batch_size": Choice((32, 64, 128, 256)),
+    "weight_decay": FloatRange(1e-8, 1e-3, log=True),
+}
+"""What a sweep may change of the recipe of any trained variant."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row. `build(image_shape, latent_dim, **hyperparameters)` makes the untrained network."""
+
+    line: str
+    origin: str
+    build: Callable[..., Autoencoder]
+    native_latent_dim: int | None
+    task: Task = "reconstruction"
+    revision: int = 1
+    hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
+    search: Mapping[str, SearchRange] = field(default_factory=lambda: dict(RECIPE_SEARCH))
+    may_be_champion: bool = True
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the variant is solved rather than trained."""
+        return isinstance(self.build, type) and issubclass(self.build, ClosedFormAutoencoder)
+
+
+MODELS: Mapping[str, Variant] = {
+    "mean_image": Variant(
+        line="predicts the mean training image; the floor of every table",
+        origin="reference",
+        build=MeanImage,
+        native_latent_dim=None,
+        search={},
+        may_be_champion=False,
+    ),
+    "pca": Variant(
+        line="principal components: the best linear autoencoder at a code size",
+        origin="reference",
+        build=Pca,
+        native_latent_dim=64,
+        search={},
+    ),
+    "fc_ae": Variant(
+        line="one hidden layer of 128 on each side, ReLU also on the code",
+        origin="S1",
+        build=FcAutoencoder,
+        native_latent_dim=64,
+    ),
+    "deep_ae": Variant(
+        line="hidden layers of 512, 256 and 128, linear code",
+        origin="S0",
+        build=DeepAutoencoder,
+        native_latent_dim=64,
+    ),
+    "cnn_ae": Variant(
+        line="two convolutions with pooling and two transposed ones; native code 32 x H/4 x W/4",
+        origin="S1",
+        build=CnnAutoencoder,
+        native_latent_dim=None,
+    ),
+    "vae": Variant(
+        line="variational, one hidden layer of 400, KL weight beta as the origin ran it",
+        origin="S1",
+        build=VariationalAutoencoder,
+        native_latent_dim=32,
+        hyperparameters={"beta": 12.25},
+        search={**RECIPE_SEARCH, "beta": FloatRange(1e-2, 2e1, log=True)},
+    ),
+}
+
+
+def variant(name: str) -> Variant:
+    """The row of a variant; BadInput with the nearest names when there is none."""
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    return MODELS[name]
+
+
+def checked_hyperparameters(name: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The row's hyperparameters with those given on top; BadInput for one the row lacks."""
+    row = variant(name)
+    checked: dict[str, Scalar] = dict(row.hyperparameters)
+    for key, value in given.items():
+        if key not in row.hyperparameters:
+            raise unknown_name("hyperparameter", key, row.hyperparameters, where=f"model {name}")
+        default = row.hyperparameters[key]
+        kinds = (int, float) if isinstance(default, float) else (type(default),)
+        if isinstance(value, bool) != isinstance(default, bool) or not isinstance(value, kinds):
+            wanted = type(default).__name__
+            raise BadInput(f"model {name}: {key} must be {wanted} like {default!r}, got {value!r}")
+        # 12 and 12.0 are one value and must have one identity.
+        checked[key] = float(value) if isinstance(default, float) else value
+    return checked
+
+
+def build_model(
+    name: str,
+    image_shape: ImageShape,
+    latent_dim: int | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> Autoencoder:
+    """An untrained variant for images of `image_shape`; `latent_dim` none is its native code.
+
+    Weights are drawn from torch's global generator: seed it first. Raises BadInput for an unknown
+    name or hyperparameter, a latent size below 1, or an image shape that no variant takes.
+    """
+    row = variant(name)
+    channels, height, width = image_shape
+    if channels not in (1, 3) or height % 4 or width % 4 or min(height, width) < 12:
+        raise BadInput(
+            f"images of {channels}x{height}x{width} do not fit: expected 1 or 3 channels and sides "
+            "divisible by 4 and at least 12; crop or resize them"
+        )
+    if latent_dim is not None and latent_dim < 1:
+        raise BadInput(f"latent size {latent_dim} is impossible; expected a whole number from 1")
+    extra = checked_hyperparameters(name, hyperparameters or {})
+    size = row.native_latent_dim if latent_dim is None else latent_dim
+    return row.build(image_shape, size, **extra)
