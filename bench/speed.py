@@ -31,7 +31,7 @@ _IMAGES = 10_000
 
 
 def measure_all(seconds: float) -> list[dict[str, Any]]:
-    """One row a measurement (`what, ours, against, theirs, ratio, wanted`), about `seconds` each."""
+    """A row a measurement (`what, ours, against, theirs, ratio, wanted`), `seconds` each."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -59,7 +59,7 @@ def _spec(model: str) -> RunSpec:
     return plan(request, open_store()).specs[0]
 
 
-def _row(what: str, ours: float, against: str, theirs: float, wanted: str, unit: str) -> Any:
+def _row(what: str, ours: float, against: str, theirs: float, wanted: str, unit: str) -> dict[str, Any]:
     """Rates (higher is better) side by side."""
     return {
         "what": what,
