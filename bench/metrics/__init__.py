@@ -10,6 +10,8 @@ from bench.metrics import reconstruction, ssim
 from bench.metrics.base import Metric
 from bench.protocol import EvaluationConfig
 
+__all__ = ["METRICS", "Metric", "per_image"]
+
 _WANG = "Wang, Bovik, Sheikh, Simoncelli 2004; as scikit-image's structural_similarity"
 
 METRICS: Mapping[str, Metric] = MappingProxyType(

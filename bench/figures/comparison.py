@@ -1,0 +1,131 @@
+"""Figures over many runs: error against latent size, and the ranking."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from bench.figures.style import (
+    COLOURS,
+    INK,
+    LINES,
+    MARKERS,
+    MUTED,
+    log_axis,
+    plot_canvas,
+    put_title,
+    styled,
+)
+from bench.metrics import METRICS, Metric
+
+_PCA, _MEAN = "pca", "mean_image"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell of the leaderboard: a variant at one code size, with one mean score per seed."""
+
+    model: str
+    code_size: int
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of a ranking: its name, its mean score and the ends of the interval around it."""
+
+    label: str
+    mean: float
+    low: float
+    high: float
+    closed_form: bool = False
+
+
+@styled
+def rate_distortion(points: Sequence[Point], metric_id: str, below: str) -> Figure:
+    """Score against code size, a line a variant through its seeds' mean, a band over its seeds.
+
+    PCA is the dashed black line that a variant has to beat. `below` says what the points share:
+    data set, protocol, seeds. Needs at least one point.
+    """
+    metric = METRICS[metric_id]
+    figure, (ax,) = plot_canvas(1, 8.2, 4.8, right=1.7)
+    by_model: dict[str, list[Point]] = defaultdict(list)
+    for point in sorted(points, key=lambda point: point.code_size):
+        by_model[point.model].append(point)
+    trained = [model for model in by_model if model not in (_PCA, _MEAN)]
+    for i, model in enumerate(sorted(trained)):
+        _line(ax, by_model[model], COLOURS[i % 10], LINES[i // 10 % 5], MARKERS[i % 10])
+    if _MEAN in by_model:
+        _line(ax, by_model[_MEAN], MUTED, ":", "")
+    if _PCA in by_model:
+        _line(ax, by_model[_PCA], INK, "--", "")
+    _scales(ax, points, metric)
+    ax.set_xlabel("code size (numbers per image)")
+    ax.set_ylabel(_axis_name(metric))
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    put_title(
+        figure, f"{metric.title} against latent size", f"{below} · bands: lowest to highest seed"
+    )
+    return figure
+
+
+def _line(ax: Axes, points: list[Point], colour: object, line: object, marker: str) -> None:
+    sizes = [point.code_size for point in points]
+    means = [float(np.mean(point.scores)) for point in points]
+    lows, highs = [min(p.scores) for p in points], [max(p.scores) for p in points]
+    ax.plot(sizes, means, ls=line, marker=marker, ms=5.5, color=colour, label=points[0].model)
+    if any(low < high for low, high in zip(lows, highs, strict=True)):
+        ax.fill_between(sizes, lows, highs, color=colour, alpha=0.2, lw=0)
+
+
+def _scales(ax: Axes, points: Sequence[Point], metric: Metric) -> None:
+    """Sizes double, so they stand on a log axis, ticked where there are points; errors as well."""
+    ax.set_xscale("log", base=2)
+    sizes = sorted({point.code_size for point in points})
+    ax.xaxis.set_major_locator(FixedLocator(sizes))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    positive = all(min(point.scores) > 0 for point in points)
+    if positive and not metric.higher_is_better:
+        log_axis(ax, "y")
+
+
+@styled
+def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str) -> Figure:
+    """The score of every variant with its interval, best on top; closed-form rows are hatched.
+
+    The dotted line continues PCA's score through all rows. `below` says what they share: data
+    set, track, part, seeds, what the interval is. Needs at least one bar.
+    """
+    metric = METRICS[metric_id]
+    ranked = sorted(bars, key=lambda bar: bar.mean, reverse=metric.higher_is_better)
+    figure, (ax,) = plot_canvas(1, 7.6, 1.25 + 0.32 * len(ranked))
+    span = max(abs(bar.high) for bar in ranked)
+    for i, bar in enumerate(ranked):
+        fill = "#d9d9d9" if bar.closed_form else COLOURS[0]
+        hatch = "///" if bar.closed_form else ""
+        ax.barh(i, bar.mean, color=fill, height=0.66, hatch=hatch, edgecolor="white", lw=0)
+        error = [[bar.mean - bar.low], [bar.high - bar.mean]]
+        ax.errorbar(bar.mean, i, xerr=error, color=INK, capsize=3, lw=1.2)
+        text = f"{bar.mean:.{metric.decimals}f}"
+        ax.text(max(bar.mean, bar.high) + 0.012 * span, i, text, va="center", fontsize=8.5)
+        if bar.label == _PCA:
+            ax.axvline(bar.mean, color=INK, ls=":", lw=1.2, zorder=0.5)
+    ax.set_yticks(range(len(ranked)), [bar.label for bar in ranked])
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.margins(x=0.12)
+    ax.set_xlabel(_axis_name(metric))
+    put_title(figure, f"Ranking by {metric.title.lower()}", below)
+    return figure
+
+
+def _axis_name(metric: Metric) -> str:
+    unit = f" in {metric.unit}" if metric.unit else ""
+    return f"{metric.title}{unit} ({'higher' if metric.higher_is_better else 'lower'} is better)"

@@ -1,0 +1,143 @@
+"""Training curves and the spread of the scores over images."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from bench.figures.style import (
+    COLOURS,
+    INK,
+    LINES,
+    MARKERS,
+    MUTED,
+    Arrays,
+    describe,
+    log_axis,
+    plot_canvas,
+    put_title,
+    styled,
+)
+from bench.metrics import METRICS
+from bench.spec import EpochValues, RunRecord
+
+Corner = Literal["upper right", "lower right"]
+
+_LOG_FROM = 5.0
+"""A curve that falls by this factor or more is drawn on a log scale."""
+
+
+@styled
+def loss_curves(record: RunRecord, _arrays: Arrays) -> Figure:
+    """The training objective with its terms, and the selection metric with the kept epoch."""
+    figure, (left, right) = plot_canvas(2, 8.6, 3.6)
+    _curves(left, record.history, _objective(record.history), "upper right")
+    left.set_title("Training objective")
+    selection = METRICS[record.spec.selection_metric]
+    parts = {f"{part}/{selection.id}": name for part, name in _PARTS.items()}
+    rises = selection.higher_is_better
+    better = "higher" if rises else "lower"
+    _curves(right, record.history, parts, "lower right" if rises else "upper right")
+    right.set_title(f"{_with_unit(selection.title, selection.unit)}, {better} is better")
+    if "best_epoch" in record.facts:
+        _mark_epoch(right, record.history, int(record.facts["best_epoch"]), f"val/{selection.id}")
+    put_title(figure, "Training curves", describe(record))
+    return figure
+
+
+_PARTS = {"train": "training", "val": "validation"}
+_TERMS = {"loss": "loss", "reconstruction": "reconstruction term", "penalty": "penalty term"}
+
+
+def _objective(history: Sequence[EpochValues]) -> dict[str, str]:
+    """The keys of the objective with their names; the terms only if there is a penalty."""
+    penalised = any(values.values.get("train/penalty") for values in history)
+    terms = _TERMS if penalised else {"loss": "loss"}
+    return {f"train/{key}": name for key, name in terms.items()} | {"val/loss": "validation loss"}
+
+
+def _curves(ax: Axes, history: Sequence[EpochValues], keys: dict[str, str], corner: Corner) -> None:
+    """One line a key that the history holds."""
+    drawn: list[float] = []
+    for i, (key, name) in enumerate(keys.items()):
+        points = [(each.epoch, each.values[key]) for each in history if key in each.values]
+        if not points:
+            continue
+        epochs, values = zip(*points, strict=True)
+        marker = MARKERS[i] if len(points) <= 40 else ""
+        ax.plot(epochs, values, LINES[i], color=COLOURS[i], marker=marker, ms=4, label=name)
+        drawn += [value for value in values if np.isfinite(value)]
+    if drawn and min(drawn) > 0 and max(drawn) >= _LOG_FROM * min(drawn):
+        log_axis(ax, "y")
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(loc=corner)
+
+
+def _mark_epoch(ax: Axes, history: Sequence[EpochValues], epoch: int, key: str) -> None:
+    """Say which epoch's weights were kept, and their score."""
+    scores = [each.values[key] for each in history if each.epoch == epoch and key in each.values]
+    ax.axvline(epoch, color=MUTED, lw=1, ls=":")
+    if scores:
+        ax.plot([epoch], scores[:1], "*", ms=13, color=INK, zorder=5)
+        ax.set_xlabel(f"epoch  (★ kept: epoch {epoch}, {scores[0]:.4g})")
+
+
+@styled
+def score_histogram(record: RunRecord, arrays: Arrays) -> Figure:
+    """How the scores of single test images spread, with validation as an outline."""
+    chosen = _two_metrics(record, arrays)
+    figure, axes = plot_canvas(len(chosen), 4.3 * len(chosen), 3.6)
+    for ax, name in zip(axes, chosen, strict=True):
+        _histogram(ax, name, arrays)
+    count = len(arrays[f"test/{chosen[0]}"])
+    put_title(figure, f"Scores of {count:,} single test images", describe(record))
+    return figure
+
+
+def _two_metrics(record: RunRecord, arrays: Arrays) -> list[str]:
+    """The selection metric and, for a second view, SSIM or the next one at hand."""
+    there = [name for name in METRICS if f"test/{name}" in arrays]
+    wanted = [record.spec.selection_metric, "ssim", "mse", *there]
+    return list(dict.fromkeys(name for name in wanted if name in there))[:2]
+
+
+def _histogram(ax: Axes, name: str, arrays: Arrays) -> None:
+    metric = METRICS[name]
+    test, validation = (_finite(arrays, f"{part}/{name}") for part in ("test", "validation"))
+    edges = np.histogram_bin_edges(np.concatenate([test, validation]), bins=50)
+    tallest = _percent(test, edges).max()
+    ax.stairs(_percent(test, edges), edges, fill=True, color=COLOURS[0], alpha=0.55, label="test")
+    if len(validation):
+        tallest = max(tallest, _percent(validation, edges).max())
+        ax.stairs(_percent(validation, edges), edges, color=INK, lw=1, label="validation")
+    if len(test):
+        for value, text, line in ((test.mean(), "mean", "-"), (np.median(test), "median", "--")):
+            label = f"test {text} {value:.{metric.decimals}f}"
+            ax.axvline(value, color=COLOURS[3], ls=line, lw=1.4, label=label)
+    # Room for the legend above the side on which the longer tail lies.
+    ax.set_ylim(0, 1.25 * tallest)
+    leans_left = len(test) > 0 and test.mean() < (edges[0] + edges[-1]) / 2
+    ax.legend(loc="upper right" if leans_left else "upper left")
+    better = "higher" if metric.higher_is_better else "lower"
+    ax.set_title(f"{_with_unit(metric.title, metric.unit)}, {better} is better")
+    ax.set_ylabel("images, %")
+
+
+def _finite(arrays: Arrays, key: str) -> NDArray[np.float64]:
+    """The finite scores under `key`; none where the run has none."""
+    scores = np.asarray(arrays.get(key, ()), np.float64)
+    return scores[np.isfinite(scores)]
+
+
+def _percent(scores: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    counts = np.histogram(scores, edges)[0]
+    return counts * (100 / max(1, len(scores)))
+
+
+def _with_unit(title: str, unit: str) -> str:
+    return f"{title} ({unit})" if unit else title

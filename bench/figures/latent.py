@@ -1,0 +1,123 @@
+"""Pictures of the code."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bench.figures.style import (
+    COLOURS,
+    INK,
+    MARKERS,
+    Arrays,
+    describe,
+    plot_canvas,
+    put_title,
+    ranked_part,
+    styled,
+)
+from bench.spec import RunRecord
+
+Floats = NDArray[np.float64]
+
+_CLASSES_NAMED = 10
+_EXACT_SVD = 512
+
+
+class Projection(NamedTuple):
+    """Codes on the plane: points [n, 2] and the share of variance that each axis holds."""
+
+    points: Floats
+    explained: tuple[float, float]
+
+
+@styled
+def latent_map(record: RunRecord, arrays: Arrays) -> Figure:
+    """Codes of images on the plane, coloured and marked by class.
+
+    Codes of two numbers are drawn as they are, of one number against the class, longer ones on
+    their first two principal components.
+    """
+    codes = np.asarray(arrays["codes/z"], np.float64)
+    labels = np.asarray(arrays["codes/label"]).astype(int)
+    figure, (ax,) = plot_canvas(1, 7.4, 5.4, right=1.5 if record.class_names else 0.15)
+    size = codes.shape[1]
+    names: tuple[str, ...]
+    if size == 1:
+        points, title = np.column_stack([codes[:, 0], labels]), "Codes of one number, by class"
+        names = ("z1", "class number")
+    elif size == 2:
+        points, title, names = codes, "Codes of two numbers", ("z1", "z2")
+    else:
+        points, explained = principal_plane(codes)
+        title = f"Codes of {size} numbers on their first two principal components"
+        shares = (f"{share:.1%} of the codes' variance" for share in explained)
+        names = tuple(f"component {i + 1} ({share})" for i, share in enumerate(shares))
+    _scatter(ax, points, labels, record.class_names)
+    ax.set_xlabel(names[0])
+    ax.set_ylabel(names[1])
+    below = f"{describe(record)} · {len(codes):,} {ranked_part(record)} images"
+    put_title(figure, title, below)
+    return figure
+
+
+def principal_plane(codes: Floats) -> Projection:
+    """Project codes [n, d], d >= 2, on the plane of their largest variance.
+
+    The largest weight of each axis is positive, so that the picture does not flip between
+    machines. Codes that do not vary lie in one point and explain nothing.
+    """
+    centred = codes - codes.mean(0)
+    if min(centred.shape) <= _EXACT_SVD:
+        axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    else:
+        axes = _leading_axes(centred)
+    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
+    points = centred @ axes.T
+    total = float((centred**2).sum())
+    first, second = (points**2).sum(0) / total if total > 0 else (0.0, 0.0)
+    return Projection(points, (float(first), float(second)))
+
+
+def _leading_axes(centred: Floats) -> Floats:
+    """Two leading right singular vectors by subspace iteration (Halko et al. 2011, algorithm 4.4).
+
+    Over-complete codes have thousands of numbers, for which a full decomposition takes seconds.
+    """
+    start = np.random.default_rng(0).standard_normal((centred.shape[1], 12))
+    basis = np.linalg.qr(start)[0]
+    for _ in range(12):
+        basis = np.linalg.qr(centred.T @ (centred @ basis))[0]
+    within: Floats = np.linalg.svd(centred @ basis, full_matrices=False)[2][:2]
+    axes: Floats = within @ basis.T
+    return axes
+
+
+def _scatter(ax: Axes, points: Floats, labels: NDArray[Any], names: tuple[str, ...]) -> None:
+    """Points by class: the ten most frequent with colour and marker, the others in grey."""
+    classes, counts = np.unique(labels, return_counts=True)
+    named = np.sort(classes[np.argsort(-counts, kind="stable")[:_CLASSES_NAMED]])
+    rest = ~np.isin(labels, named)
+    if rest.any():
+        grey = points[rest]
+        ax.scatter(
+            grey[:, 0], grey[:, 1], 9, "#bbbbbb", lw=0, rasterized=True, label="other classes"
+        )
+    for i, label in enumerate(named):
+        chosen = points[labels == label]
+        name = names[label] if names else "images"
+        ax.scatter(
+            chosen[:, 0],
+            chosen[:, 1],
+            s=18,
+            color=COLOURS[i],
+            marker=MARKERS[i],
+            edgecolor=INK,
+            linewidth=0.25,
+            rasterized=True,
+            label=name,
+        )
+    if names:
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.7)

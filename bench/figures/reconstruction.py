@@ -1,0 +1,88 @@
+"""What a variant does with images: reconstructions, samples, interpolation, progress."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bench.figures.sheet import Row, draw_sheet
+from bench.figures.style import Arrays, describe, ranked_part, styled
+from bench.metrics import METRICS
+from bench.spec import RunRecord
+
+_LONGEST_NAME = 13
+_STEPS_SHOWN = 6
+
+
+@styled
+def reconstructions(record: RunRecord, arrays: Arrays) -> Figure:
+    """Eight training and eight test images, each above its reconstruction."""
+    rows = []
+    for part, name in (("train", "training"), ("test", "test")):
+        classes = _class_names(record, arrays[f"shown/{part}/label"])
+        rows += [
+            Row(arrays[f"shown/{part}/x"], f"{name} image", classes, new_block=part == "test"),
+            Row(arrays[f"shown/{part}/x_hat"], "reconstruction"),
+        ]
+    return draw_sheet("Reconstructions", describe(record), rows)
+
+
+@styled
+def progress(record: RunRecord, arrays: Arrays) -> Figure:
+    """Eight validation images and their reconstructions after a few epochs, as training went on."""
+    epochs = arrays["progress/epoch"]
+    chosen = np.unique(np.linspace(0, len(epochs) - 1, _STEPS_SHOWN).round().astype(int))
+    rows = [Row(arrays["progress/x"], "validation image")]
+    for i in chosen:
+        first = i == chosen[0]
+        rows.append(Row(arrays["progress/x_hat"][i], f"epoch {int(epochs[i])}", new_block=first))
+    return draw_sheet("Learning to reconstruct", describe(record), rows)
+
+
+@styled
+def samples(record: RunRecord, arrays: Arrays) -> Figure:
+    """Decoded random codes, eight in a row."""
+    images = arrays["samples/x_hat"]
+    rows = [Row(images[start : start + 8]) for start in range(0, len(images), 8)]
+    fitted = bool(arrays["samples/fitted"][0])
+    source = "a Gaussian fitted to the training codes" if fitted else "N(0, I)"
+    return draw_sheet(f"Decoded codes, z from {source}", describe(record), rows)
+
+
+@styled
+def interpolation(record: RunRecord, arrays: Arrays) -> Figure:
+    """Pairs of images and evenly spaced codes between them, decoded."""
+    ends, between = arrays["interpolation/x"], arrays["interpolation/x_hat"]
+    steps = between.shape[1]
+    heads = ["image A", *(f"{i / (steps - 1):.0%}" for i in range(steps)), "image B"]
+    rows = []
+    for pair, (ends_of_pair, decoded) in enumerate(zip(ends, between, strict=True)):
+        images = np.concatenate([ends_of_pair[:1], decoded, ends_of_pair[1:]])
+        rows.append(Row(images, f"pair {pair + 1}", heads if pair == 0 else ()))
+    title = "Interpolation: decoded codes on the line from A to B"
+    return draw_sheet(title, describe(record), rows, breaks=(1, 1 + steps))
+
+
+@styled
+def extremes(record: RunRecord, arrays: Arrays) -> Figure:
+    """The eight best and the eight worst reconstructions of the images that rank the run."""
+    metric = METRICS[record.spec.selection_metric]
+    scores = [f"{score:.{metric.decimals}f}" for score in arrays["extremes/score"]]
+    x, x_hat = arrays["extremes/x"], arrays["extremes/x_hat"]
+    half = len(x) // 2
+    rows = [
+        Row(x[:half], "best: image", scores[:half]),
+        Row(x_hat[:half], "reconstruction"),
+        Row(x[half:], "worst: image", scores[half:], new_block=True),
+        Row(x_hat[half:], "reconstruction"),
+    ]
+    unit = f" in {metric.unit}" if metric.unit else ""
+    title = f"Best and worst {ranked_part(record)} images by {metric.title.lower()}{unit}"
+    return draw_sheet(title, describe(record), rows)
+
+
+def _class_names(record: RunRecord, labels: NDArray[np.int64]) -> list[str]:
+    """A short name a label; none for a set without classes."""
+    if not record.class_names:
+        return []
+    names = (record.class_names[int(label)] for label in labels)
+    return [n if len(n) <= _LONGEST_NAME else n[: _LONGEST_NAME - 1] + "…" for n in names]

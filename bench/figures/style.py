@@ -1,0 +1,130 @@
+"""One look for every figure: seaborn's white grid, colours and marks that survive grey print.
+
+Colours are seaborn's "colorblind" palette (Okabe and Ito 2008, ten colours); whatever is told
+apart by colour also differs in marker and line style. Nothing here touches pyplot.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
+
+from bench.spec import RunRecord
+
+Arrays = Mapping[str, NDArray[Any]]
+
+DPI = 100
+COLOURS: tuple[tuple[float, float, float], ...] = tuple(sns.color_palette("colorblind", 10))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)))
+INK, MUTED = "#222222", "#666666"
+
+_LOOK = mpl.RcParams(
+    {
+        **sns.axes_style("whitegrid"),
+        **sns.plotting_context("paper", font_scale=1.1),
+        # DejaVu comes with matplotlib: the same letters on every machine.
+        "font.sans-serif": ["DejaVu Sans"],
+        "figure.dpi": DPI,
+        "axes.edgecolor": "#bbbbbb",
+        "grid.color": "#e4e4e4",
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.titlesize": 10.5,
+        "axes.titlelocation": "left",
+        # A fixed height: looking for room above the ticks takes half of the drawing time.
+        "axes.titley": 1.0,
+        "lines.linewidth": 1.8,
+        "legend.framealpha": 0.85,
+        "legend.edgecolor": "none",
+    }
+)
+
+P = ParamSpec("P")
+
+
+class Canvas(NamedTuple):
+    """A figure and its panels from left to right."""
+
+    figure: Figure
+    axes: list[Axes]
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Give what `draw` makes the common look, and put the settings back afterwards."""
+
+    @wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(_LOOK):
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+def describe(record: RunRecord) -> str:
+    """What a run's figures say below their title: data set, variant, latent size, seed."""
+    spec = record.spec
+    size = int(record.facts["code_size"])
+    native = " (native)" if spec.latent_dim is None else ""
+    code = f"latent size {size}{native}" if size else "no code"
+    recipe = "" if spec.recipe == "default" else f" · {spec.recipe}"
+    return f"{spec.dataset_label} · {spec.model} · {code} · seed {spec.seed}{recipe}"
+
+
+def ranked_part(record: RunRecord) -> str:
+    """Where codes and extremes come from: test images only if the protocol has no validation."""
+    return "validation" if record.spec.split.validation else "test"
+
+
+def put_title(figure: Figure, title: str, below: str) -> None:
+    """A bold title and a line of context in the upper left corner, clear of the axes."""
+    height = figure.get_size_inches()[1]
+    left = 12 / DPI / figure.get_size_inches()[0]
+    figure.text(left, 1 - 0.10 / height, title, va="top", fontsize=12.5, fontweight="bold")
+    figure.text(left, 1 - 0.36 / height, below, va="top", fontsize=9, color=MUTED)
+
+
+def plot_canvas(columns: int, width: float, height: float, right: float = 0.15) -> Canvas:
+    """A figure of `columns` panels side by side below room for the title; sizes in inches.
+
+    `right` is kept free for a legend beside the last panel. The margins are fixed: matplotlib's
+    automatic layouts draw every text twice, which doubles the time of a figure.
+    """
+    figure = Figure(figsize=(width, height))
+    span = width - right
+    axes = figure.subplots(1, columns, squeeze=False)[0].tolist()
+    figure.subplots_adjust(
+        left=0.72 / width,
+        right=span / width,
+        bottom=0.55 / height,
+        top=1 - (0.92 if columns > 1 else 0.68) / height,
+        wspace=0.72 / ((span - 0.72 * columns) / columns),
+    )
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    return Canvas(figure, axes)
+
+
+def log_axis(ax: Axes, which: str) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5 of every decade."""
+    getattr(ax, f"set_{which}scale")("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as PNG bytes at its own resolution."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return stream.getvalue()
