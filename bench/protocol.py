@@ -221,14 +221,30 @@ def load_protocol(name: str) -> Protocol:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{where}: not a TOML file: {error}") from None
     protocol = parse_strict(Protocol, data, where)
-    checked_name("protocol name", protocol.name)
+    checked_name(f"{where}: name: protocol name", protocol.name)
     if not protocol.latent_dims and not protocol.native and protocol.task == "reconstruction":
         raise BadInput(f"{where}: latent_dims: list at least one size, or set native = true")
     if protocol.selection_metric not in protocol.evaluation.metrics:
         listed = ", ".join(protocol.evaluation.metrics)
         raise BadInput(f"{where}: selection_metric: must be one of evaluation.metrics ({listed})")
+    if protocol.split.validation == 0:
+        _check_without_validation(protocol, where)
     _refuse_repeats(protocol, where)
     return protocol
+
+
+def _check_without_validation(protocol: Protocol, where: str) -> None:
+    """Selecting, stopping early and ranking need validation images."""
+    wrong = {
+        "train.keep": protocol.train.keep != "last",
+        "train.patience": protocol.train.patience is not None,
+        "ranked": protocol.ranked,
+    }
+    for key in (key for key, is_wrong in wrong.items() if is_wrong):
+        raise BadInput(
+            f"{where}: {key}: needs validation images, but split.validation is 0; "
+            'set keep = "last", no patience and ranked = false, or hold some images out'
+        )
 
 
 def _refuse_repeats(protocol: Protocol, where: str) -> None:

@@ -1,0 +1,160 @@
+"""The command as a person meets it: end to end with a real store, and every mistake in one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.records import iter_records
+from bench.store import Store
+
+ROOT = Path(__file__).parent.parent
+
+
+def bench(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run the command as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+def test_the_main_job_end_to_end(store: Store, tiny_protocol: str) -> None:
+    first = bench("run", "-p", tiny_protocol, "--json")
+    assert first.returncode == 0, first.stderr
+    result = json.loads(first.stdout)
+    assert result["trained"] == 4
+    assert len(result["runs"]) == 4
+    assert "workflowType=machine_learning" in result["mlflow"]
+    again = bench("run", "-p", tiny_protocol, "--json")
+    assert json.loads(again.stdout)["trained"] == 0
+    assert {r["run_key"] for r in result["runs"]} == {
+        record.run_key for record in iter_records(store.records)
+    }
+    shown = bench("leaderboard", "-p", tiny_protocol)
+    assert shown.returncode == 0, shown.stderr
+    for model in ("mean_image", "pca", "fc_ae"):
+        assert model in shown.stdout
+
+
+def test_a_dry_run_trains_nothing(store: Store, tiny_protocol: str) -> None:
+    result = bench("run", "-p", tiny_protocol, "--dry-run", "--json")
+    assert result.returncode == 0, result.stderr
+    made = json.loads(result.stdout)
+    assert len(made["runs"]) == 4
+    assert made["forecast_seconds"] > 0
+    assert not list(iter_records(store.records))
+    shown = bench("run", "-p", tiny_protocol, "--dry-run")
+    assert "4 to do" in shown.stderr
+    assert "fc_ae" in shown.stdout
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
+def test_a_stopped_command_goes_on(store: Store, tiny_protocol: str, how: signal.Signals) -> None:
+    text = Path(tiny_protocol).read_text()
+    Path(tiny_protocol).write_text(text.replace("epochs = 3", "epochs = 40"))
+    arguments = [sys.executable, "-m", "bench", "run", "-p", tiny_protocol, "--workers", "1"]
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(store.records.glob("*/record.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if how is signal.SIGINT:
+        os.killpg(process.pid, how)  # a terminal sends it to the whole group
+    else:
+        process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    if how is signal.SIGINT:
+        assert process.returncode == 130, errors
+        assert "the same command goes on" in errors
+        assert "Traceback" not in errors
+    done = len(list(iter_records(store.records)))
+    assert 0 < done < 4
+    again = bench("run", "-p", tiny_protocol, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["trained"] == 4 - done
+    assert len(list(iter_records(store.records))) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "-m", "cnn_a"], ["unknown model 'cnn_a'", "cnn_ae"]),
+        (["run", "-p", "quik"], ["unknown protocol 'quik'", "quick"]),
+        (["run", "--dataset", "fashion_mnst"], ["fashion_mnst", "fashion_mnist"]),
+        (["run", "-d", "0"], ["--latent-dim", "0", "1 to 65536"]),
+        (["run", "-d", "eight"], ["--latent-dim", "'eight'", "whole number"]),
+        (["run", "--seeds", "many"], ["--seeds", "many"]),
+        (["run", "--seed", "-1"], ["--seed", "-1"]),
+        (["run", "--workers", "0"], ["--workers", "0"]),
+        (["run", "--device", "tpu"], ["tpu", "--device"]),
+        (["run", "--dataset", "csv:/nowhere/x.csv"], ["/nowhere/x.csv"]),
+        (["run", "-p", "/nowhere/mine.toml"], ["/nowhere/mine.toml"]),
+        (["run", "--latnt-dim", "8"], ["--latnt-dim", "--latent-dim"]),
+        (["rnu"], ["rnu", "run"]),
+        (["leaderboard", "-p", "quik"], ["quik", "quick"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_clear_line_and_leaves_nothing(
+    store: Store, arguments: list[str], words: list[str]
+) -> None:
+    result = bench(*arguments)
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in lines[0]
+    assert result.stdout == ""
+    assert not list(iter_records(store.records))
+
+
+def test_an_unwritable_store_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    monkeypatch.setenv("BENCH_HOME", str(blocked))
+    result = bench("run", "--dry-run")
+    assert result.returncode == 2
+    assert str(blocked) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_and_version_are_quick_and_light() -> None:
+    assert "leaderboard" in bench("--help").stdout
+    assert bench("--version").stdout.startswith("bench ")
+    code = (
+        "import sys, bench.cli; "
+        "print(*{'torch', 'mlflow', 'pandas', 'optuna', 'matplotlib'} & set(sys.modules))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert loaded.stdout.strip() == ""
+
+
+def test_the_cast_is_listed() -> None:
+    rows = json.loads(bench("models", "--json").stdout)
+    assert {"mean_image", "pca", "fc_ae", "deep_ae", "cnn_ae", "vae"} <= {r["id"] for r in rows}
+    assert next(r for r in rows if r["id"] == "fc_ae")["parameters"] == 218_192
+
+
+def test_protocols_are_listed_with_their_cost(store: Store) -> None:
+    rows = json.loads(bench("protocols", "--json").stdout)
+    quick = next(r for r in rows if r["name"] == "quick")
+    assert quick["runs"] > 0
+    assert quick["cost_note"] == "not measured yet (--measure)"
+
+
+def test_completion_is_offered() -> None:
+    result = bench("--show-completion", "bash")
+    assert result.returncode == 0, result.stderr

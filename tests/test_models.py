@@ -1,0 +1,180 @@
+"""The contract that every row of MODELS keeps, at two sizes, grey and colour."""
+
+import math
+
+import pytest
+import torch
+
+from bench.errors import BadInput
+from bench.models.base import Autoencoder, ClosedFormAutoencoder
+from bench.models.zoo import MODELS, ORIGINS, build_model, checked_hyperparameters
+from bench.protocol import TrainConfig
+from bench.spec import Choice, FloatRange, IntRange
+
+SHAPES = [(1, 28, 28), (3, 32, 32)]
+RECTANGLE = (1, 12, 20)
+PRINTED_PARAMETERS = {"fc_ae": 218_192, "deep_ae": 1_149_520, "cnn_ae": 9_569, "vae": 667_248}
+NATIVE_CODES = {"fc_ae": 64, "deep_ae": 64, "cnn_ae": 1568, "vae": 32}
+
+Shape = tuple[int, int, int]
+
+
+def _images(shape: Shape, count: int = 6) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator)
+
+
+def _ready(name: str, shape: Shape, latent_dim: int | None) -> Autoencoder:
+    torch.manual_seed(0)
+    model = build_model(name, shape, latent_dim)
+    if isinstance(model, ClosedFormAutoencoder):
+        model.fit(_images(shape, 40))
+    return model.eval()
+
+
+every_variant = pytest.mark.parametrize("name", MODELS)
+every_shape = pytest.mark.parametrize("shape", [*SHAPES, RECTANGLE], ids=str)
+every_size = pytest.mark.parametrize("latent_dim", [3, 16, None], ids=str)
+
+
+@every_variant
+@every_shape
+@every_size
+def test_codes_and_images_have_their_shapes_and_ranges(
+    name: str, shape: Shape, latent_dim: int | None
+) -> None:
+    model = _ready(name, shape, latent_dim)
+    x = _images(shape).float() / 255
+    z = model.encode_images(x)
+    x_hat = model.reconstruct(x)
+    assert z.shape == (len(x), model.code_size)
+    if latent_dim is not None and name != "mean_image":
+        assert model.code_size == latent_dim
+    assert x_hat.shape == x.shape
+    assert x_hat.dtype == torch.float32
+    assert 0 <= x_hat.min() <= x_hat.max() <= 1
+    assert torch.equal(model.decode_images(z), x_hat)
+
+
+@every_variant
+@every_shape
+def test_the_images_of_a_batch_do_not_influence_each_other(name: str, shape: Shape) -> None:
+    model = _ready(name, shape, 5)
+    x = _images(shape).float() / 255
+    together = model.reconstruct(x)
+    alone = torch.cat([model.reconstruct(image[None]) for image in x])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+@every_variant
+@every_shape
+def test_every_parameter_of_a_trained_variant_gets_a_gradient(name: str, shape: Shape) -> None:
+    if MODELS[name].closed_form:
+        assert not list(build_model(name, shape, 5).parameters())
+        return
+    torch.manual_seed(0)
+    model = build_model(name, shape, 5).train()
+    terms = model.loss(_images(shape).float() / 255)
+    terms.total.backward()
+    assert math.isclose(
+        terms.total.item(),
+        terms.reconstruction.item() + (0 if terms.penalty is None else terms.penalty.item()),
+        rel_tol=1e-5,
+    )
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+@every_variant
+def test_equal_seeds_give_equal_weights(name: str) -> None:
+    first, second = (_ready(name, (1, 28, 28), 7).state_dict() for _ in range(2))
+    assert first
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(("name", "parameters"), PRINTED_PARAMETERS.items())
+def test_parameter_counts_are_those_that_the_origins_print(name: str, parameters: int) -> None:
+    model = build_model(name, (1, 28, 28))
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert model.code_size == NATIVE_CODES[name]
+
+
+@every_variant
+def test_a_row_is_complete(name: str) -> None:
+    row = MODELS[name]
+    assert row.line
+    assert row.origin in ORIGINS
+    assert row.revision >= 1
+    recipe = set(TrainConfig.__dataclass_fields__)
+    for key, space in row.search.items():
+        assert key in recipe | set(row.hyperparameters), key
+        match space:
+            case FloatRange(low, high) | IntRange(low, high):
+                assert 0 < low < high
+            case Choice(values):
+                assert len(values) > 1
+    # A closed form has nothing to search; what is trained has something.
+    assert bool(row.search) != row.closed_form
+
+
+def test_pca_is_the_best_linear_code() -> None:
+    sklearn = pytest.importorskip("sklearn.decomposition")
+    images = _images((1, 12, 12), 300)
+    model = build_model("pca", (1, 12, 12), 9)
+    assert isinstance(model, ClosedFormAutoencoder)
+    model.fit(images)
+    flat = images.flatten(1).double().numpy() / 255
+    reference = sklearn.PCA(n_components=9, svd_solver="full").fit(flat)
+    expected = reference.inverse_transform(reference.transform(flat)).clip(0, 1)
+    ours = model.reconstruct(images.float() / 255).flatten(1).double().numpy()
+    assert abs(ours - expected).max() < 1e-5
+
+
+def test_pca_of_fewer_images_than_pixels_reconstructs_them_all() -> None:
+    images = _images((1, 12, 12), 20)
+    model = build_model("pca", (1, 12, 12), 30)
+    assert isinstance(model, ClosedFormAutoencoder)
+    model.fit(images)
+    x = images.float() / 255
+    assert (model.reconstruct(x) - x).abs().max() < 1e-4
+
+
+def test_the_mean_image_is_the_mean_of_the_training_images() -> None:
+    images = _images((3, 12, 16), 50)
+    model = build_model("mean_image", (3, 12, 16), 4)
+    assert isinstance(model, ClosedFormAutoencoder)
+    model.fit(images)
+    expected = (images.double() / 255).mean(dim=0).float()
+    torch.testing.assert_close(model.reconstruct(images[:2].float())[1], expected)
+
+
+def test_the_vae_states_its_loss_as_its_origin_did() -> None:
+    """mean squared error + 0.5 * mean over batch and 32 dimensions of 1/2(mu^2+s^2-log s^2-1)."""
+    torch.manual_seed(0)
+    model = build_model("vae", (1, 28, 28))
+    x = _images((1, 28, 28)).float() / 255
+    terms = model.loss(x)
+    hidden = model.trunk(x)
+    mean, log_variance = model.mean_head(hidden), model.log_variance_head(hidden)
+    kl = 0.5 * (mean**2 + log_variance.exp() - log_variance - 1)
+    assert terms.penalty is not None
+    torch.testing.assert_close(terms.penalty, 0.5 * kl.mean())
+
+
+@pytest.mark.parametrize("shape", [(1, 27, 29), (2, 28, 28), (1, 8, 8), (1, 28, 30)])
+def test_an_image_shape_that_does_not_fit_is_refused(shape: Shape) -> None:
+    with pytest.raises(BadInput, match="divisible by 4"):
+        build_model("fc_ae", shape, 8)
+
+
+def test_mistakes_in_names_and_numbers_are_refused() -> None:
+    with pytest.raises(BadInput, match="did you mean cnn_ae"):
+        build_model("cnn_a", (1, 28, 28), 8)
+    with pytest.raises(BadInput, match="latent size 0"):
+        build_model("fc_ae", (1, 28, 28), 0)
+    with pytest.raises(BadInput, match="did you mean beta"):
+        checked_hyperparameters("vae", {"bta": 1.0})
+    with pytest.raises(BadInput, match="beta must be float"):
+        checked_hyperparameters("vae", {"beta": "x"})
+    assert checked_hyperparameters("vae", {"beta": 2}) == {"beta": 2.0}

@@ -1,0 +1,109 @@
+"""Protocol files: strict reading, clear errors, identities."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BadInput
+from bench.protocol import load_protocol, shipped_protocols
+
+GOOD = """
+name = "mine"
+description = "d"
+dataset = "fashion_mnist_mini"
+latent_dims = [8]
+seeds = [0]
+[split]
+validation = 100
+[train]
+epochs = 2
+batch_size = 64
+lr = 0.001
+"""
+
+
+def _write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", list(shipped_protocols()))
+def test_shipped_protocols_load_and_are_named_after_their_file(name: str) -> None:
+    protocol = load_protocol(name)
+    assert protocol.name == Path(name).name
+    assert protocol.ranked == (not name.startswith("origins/"))
+
+
+def test_there_are_the_protocols_that_the_readme_promises() -> None:
+    assert {"quick", "quick_mnist", "fashion_mnist", "mnist"} <= set(shipped_protocols())
+
+
+def test_a_persons_own_file_is_read(tmp_path: Path) -> None:
+    protocol = load_protocol(_write(tmp_path, GOOD))
+    assert (protocol.name, protocol.train.epochs, protocol.split.validation) == ("mine", 2, 100)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seeds = [0]", "seeds = [0]\nsede = 1", ["sede", "unknown key"]),
+        ("epochs = 2", 'epochs = "2"', ["train.epochs", "integer", "'2'"]),
+        ("epochs = 2", "epochs = 2.5", ["train.epochs", "integer"]),
+        ("epochs = 2", "epochs = true", ["train.epochs", "integer"]),
+        ("epochs = 2", "epochs = 0", ["train.epochs", "greater than or equal to 1"]),
+        ("lr = 0.001", "lr = -1.0", ["train.lr", "greater than 0"]),
+        ("lr = 0.001", "lr = nan", ["train.lr"]),
+        ("lr = 0.001", "lr = 0.001\nmomentum = 0.9", ["train.momentum", "unknown key"]),
+        ("lr = 0.001", "", ["train.lr", "missing"]),
+        ("latent_dims = [8]", "latent_dims = [0]", ["latent_dims.0", "got 0"]),
+        ("latent_dims = [8]", "latent_dims = [8, 8]", ["latent_dims", "once"]),
+        ("latent_dims = [8]", "latent_dims = []", ["latent_dims", "at least one"]),
+        ("seeds = [0]", "seeds = []", ["seeds", "at least 1"]),
+        ("seeds = [0]", "seeds = [-1]", ["seeds.0"]),
+        ('name = "mine"', 'name = "../mine"', ["protocol name", "../mine"]),
+        ('name = "mine"', 'name = "a..b"', ["protocol name"]),
+        ("validation = 100", "validation = 1.5", ["split.validation"]),
+        ("validation = 100", "validation = 0", ["train.keep", "validation"]),
+        ("seeds = [0]", 'seeds = [0]\nselection_metric = "ms"', ["selection_metric", "mse"]),
+        ("seeds = [0]", 'seeds = [0]\ntask = "regression"', ["task", "reconstruction"]),
+        ("epochs = 2", "epochs = ", ["not a TOML file"]),
+    ],
+)
+def test_a_mistake_is_named_with_its_file_and_key(
+    tmp_path: Path, old: str, new: str, words: list[str]
+) -> None:
+    path = _write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(BadInput) as caught:
+        load_protocol(path)
+    message = str(caught.value)
+    assert "mine.toml" in message
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_an_unknown_name_brings_the_nearest() -> None:
+    with pytest.raises(BadInput, match="did you mean quick"):
+        load_protocol("quik")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"gone\.toml"):
+        load_protocol(str(tmp_path / "gone.toml"))
+
+
+def test_the_fingerprint_covers_what_makes_rows_comparable_and_nothing_else() -> None:
+    protocol = load_protocol("quick")
+    same = dataclasses.replace(
+        protocol, name="other", seeds=(7,), latent_dims=(5,), models=("pca",), description="x"
+    )
+    assert same.fingerprint == protocol.fingerprint
+    for field, value in {
+        "train": dataclasses.replace(protocol.train, epochs=protocol.train.epochs + 1),
+        "split": dataclasses.replace(protocol.split, seed=1),
+        "selection_metric": "ssim",
+        "hyperparameters": {"vae": {"beta": 1.0}},
+    }.items():
+        assert dataclasses.replace(protocol, **{field: value}).fingerprint != protocol.fingerprint

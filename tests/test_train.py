@@ -1,0 +1,174 @@
+"""fit(): learning, determinism, schedules, keeping the best, stopping, going on, diverging."""
+
+import dataclasses
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.data import load_splits
+from bench.models.zoo import MODELS, build_model
+from bench.protocol import EvaluationConfig, SplitConfig, TrainConfig
+from bench.spec import EpochValues
+from bench.train import FitConfig, FitData, FitResult, batches, fit, learning_rate
+
+RECIPE = TrainConfig(epochs=4, batch_size=64, lr=3e-3, schedule="one_cycle")
+TRAINED = [name for name, row in MODELS.items() if not row.closed_form]
+
+
+@pytest.fixture(scope="module")
+def data() -> FitData:
+    splits = load_splits("fashion_mnist_mini", SplitConfig())
+    train = torch.from_numpy(splits.train.images[:500])
+    return FitData(train, torch.from_numpy(splits.validation.images[:200]))
+
+
+def _config(recipe: TrainConfig = RECIPE, checkpoint: Path | None = None) -> FitConfig:
+    return FitConfig(recipe, EvaluationConfig(), "mse", seed=3, checkpoint=checkpoint)
+
+
+def _fit(
+    data: FitData, config: FitConfig, name: str = "fc_ae", stop_after: int = 0
+) -> tuple[torch.nn.Module, FitResult]:
+    torch.manual_seed(config.seed)
+    model = build_model(name, (1, 28, 28), 8)
+    result = fit(model, data, config, lambda values: values.epoch == stop_after)
+    return model, result
+
+
+def _curve(result: FitResult) -> list[dict[str, float]]:
+    return [dict(values.values) for values in result.history]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_trained_variant_learns(data: FitData, name: str) -> None:
+    _, result = _fit(data, _config(), name)
+    losses = [values["train/loss"] for values in _curve(result)]
+    assert result.status == "finished"
+    assert len(losses) == RECIPE.epochs
+    assert losses[-1] < losses[0]
+    assert result.images == RECIPE.epochs * len(data.train)
+
+
+def test_equal_seeds_give_equal_curves_and_other_seeds_do_not(data: FitData) -> None:
+    first, second = _fit(data, _config(), "vae")[1], _fit(data, _config(), "vae")[1]
+    assert _curve(first) == _curve(second)
+    other = _fit(data, dataclasses.replace(_config(), seed=4), "vae")[1]
+    assert _curve(other) != _curve(first)
+
+
+def test_a_stopped_training_goes_on_to_the_same_result(data: FitData, tmp_path: Path) -> None:
+    """With the VAE, whose noise also depends on torch's random state."""
+    path = tmp_path / "run.safetensors"
+    straight_model, straight = _fit(data, _config(), "vae")
+    _, stopped = _fit(data, _config(checkpoint=path), "vae", stop_after=2)
+    assert stopped.status == "stopped"
+    assert path.is_file()
+    resumed_model, resumed = _fit(data, _config(checkpoint=path), "vae")
+    assert resumed.status == "finished"
+    assert _curve(resumed) == _curve(straight)
+    assert list(resumed.snapshots) == list(straight.snapshots)
+    for key, value in straight_model.state_dict().items():
+        assert torch.equal(value, resumed_model.state_dict()[key]), key
+
+
+def test_a_damaged_checkpoint_costs_time_but_no_result(data: FitData, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    _fit(data, _config(checkpoint=path), stop_after=2)
+    path.write_bytes(path.read_bytes()[:100])
+    assert _curve(_fit(data, _config(checkpoint=path))[1]) == _curve(_fit(data, _config())[1])
+
+
+def test_the_best_weights_are_kept(data: FitData) -> None:
+    """A constant rate that is far too high makes some epochs worse than others."""
+    wild = TrainConfig(epochs=8, batch_size=64, lr=0.02)
+    model, result = _fit(data, _config(wild))
+    scores = [values["val/mse"] for values in _curve(result)]
+    assert result.best_epoch == scores.index(min(scores)) + 1
+    images = data.validation.float() / 255
+    kept = (model.reconstruct(images) - images).square().mean().item()  # type: ignore[operator]
+    assert math.isclose(kept, min(scores), rel_tol=1e-4)
+
+
+def test_patience_ends_a_training(data: FitData) -> None:
+    recipe = TrainConfig(epochs=60, batch_size=64, lr=0.05, patience=2)
+    _, result = _fit(data, _config(recipe))
+    assert len(result.history) < 60
+    assert len(result.history) == result.best_epoch + 2
+
+
+def test_a_training_that_explodes_is_called_diverged(data: FitData) -> None:
+    torch.manual_seed(0)
+    model = build_model("fc_ae", (1, 28, 28), 8)
+    with torch.no_grad():
+        next(iter(model.parameters())).fill_(math.nan)
+    result = fit(model, data, _config(), lambda _: False)
+    assert result.status == "diverged"
+    assert len(result.history) == 1
+    assert all(math.isfinite(v) for values in _curve(result) for v in values.values())
+
+
+def test_progress_pictures_are_spread_over_the_training(data: FitData) -> None:
+    _, result = _fit(data, _config(dataclasses.replace(RECIPE, epochs=12)))
+    assert list(result.snapshots) == sorted(result.snapshots)
+    assert {1, 12} <= set(result.snapshots)
+    assert all(images.shape == (8, 1, 28, 28) for images in result.snapshots.values())
+
+
+def test_an_epoch_shows_every_image_once(data: FitData) -> None:
+    seen = torch.cat(list(batches(data.train, RECIPE, seed=0, epoch=1)))
+    assert torch.equal(
+        seen.sum(dim=(1, 2, 3)).sort().values,
+        (data.train.float() / 255).sum(dim=(1, 2, 3)).sort().values,
+    )
+    again = torch.cat(list(batches(data.train, RECIPE, seed=0, epoch=1)))
+    other = torch.cat(list(batches(data.train, RECIPE, seed=0, epoch=2)))
+    assert torch.equal(seen, again)
+    assert not torch.equal(seen, other)
+
+
+def test_a_lone_last_image_is_left_out(data: FitData) -> None:
+    sizes = [len(b) for b in batches(data.train[:129], RECIPE, seed=0, epoch=0)]
+    assert sizes == [64, 64]
+
+
+def test_one_cycle_is_that_of_torch() -> None:
+    recipe = TrainConfig(epochs=5, batch_size=1, lr=0.1, schedule="one_cycle", warm_up=0.3)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    reference = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.1, total_steps=501, pct_start=0.3 * 500 / 501 + 1 / 501
+    )
+    ours, theirs = [], []
+    for step in range(500):
+        ours.append(learning_rate(recipe, step, 100))
+        theirs.append(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+    assert max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 2e-3 * 0.1
+
+
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle", "cosine", "step"])
+def test_schedules_stay_within_the_peak(schedule: str) -> None:
+    recipe = TrainConfig(epochs=50, batch_size=1, lr=0.1, schedule=schedule)  # type: ignore[arg-type]
+    rates = [learning_rate(recipe, step, 10) for step in range(500)]
+    assert all(0 < rate <= 0.1 + 1e-12 for rate in rates)
+    peak = rates.index(max(rates))
+    assert all(a >= b for a, b in pairwise(rates[peak:]))
+    expected = {"constant": 0.1, "one_cycle": 0.1 / 250_000, "cosine": 0.0, "step": 0.025}
+    assert math.isclose(rates[-1], expected[schedule], abs_tol=1e-4)
+
+
+def test_values_have_the_keys_that_the_tracker_expects(data: FitData) -> None:
+    _, result = _fit(data, _config(), "vae")
+    assert isinstance(result.history[0], EpochValues)
+    assert set(_curve(result)[0]) == {
+        "train/loss",
+        "train/reconstruction",
+        "train/penalty",
+        "train/lr",
+        "val/mse",
+        "val/psnr",
+    }
