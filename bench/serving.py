@@ -1,0 +1,108 @@
+"""The model that MLflow serves: read by MLflow as code, weights from safetensors; no pickles.
+
+MLflow copies this file into the logged model and runs it where the model is loaded. `output`
+chooses what comes back for images of shape (N, C, H, W), float32 in [0, 1]:
+
+| output         | comes back                                                         |
+|----------------|--------------------------------------------------------------------|
+| reconstruction | (N, C, H, W) in [0, 1]                                             |
+| code           | (N, code_size): the deterministic code                             |
+| anomaly_score  | (N,): the image's mean squared error, higher is less like training |
+"""
+
+import hashlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from bench.models.base import Autoencoder
+
+OUTPUTS = ("reconstruction", "code", "anomaly_score")
+_AT_ONCE = 256
+
+
+class ServedAutoencoder(PythonModel):
+    """Rebuilds the variant from its row of MODELS and its weights."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Called once by MLflow. Raises RuntimeError if weights or variant are not those logged."""
+        card = json.loads(Path(context.artifacts["card"]).read_text(encoding="utf-8"))
+        if importlib.util.find_spec("bench") is None:
+            # The classes travel with the model; an installed suite is preferred, never shadowed.
+            sys.path.append(str(Path(context.artifacts["code"])))
+        self._shape: tuple[int, int, int] = tuple(card["image_shape"])
+        self._model = _rebuild(card, Path(context.artifacts["weights"]).read_bytes())
+
+    # A bare array type: MLflow takes any other annotation for the model's schema.
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: np.ndarray,
+        params: dict[str, Any] | None = None,
+    ) -> NDArray[np.float32]:
+        """Images (N, C, H, W) in [0, 1] -> what `params["output"]` names (see the module)."""
+        output = str((params or {}).get("output", OUTPUTS[0]))
+        if output not in OUTPUTS:
+            raise ValueError(f"output {output!r} is unknown; expected one of {', '.join(OUTPUTS)}")
+        images = self._checked(np.asarray(model_input))
+        parts = [
+            self._answer(images[start : start + _AT_ONCE], output)
+            for start in range(0, len(images), _AT_ONCE)
+        ]
+        return np.concatenate(parts)
+
+    def _checked(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        if images.ndim != 4 or images.shape[1:] != self._shape or not len(images):
+            wanted = " x ".join(map(str, self._shape))
+            raise ValueError(f"expected images of shape N x {wanted}, got {images.shape}")
+        if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
+            raise ValueError(
+                f"expected pixels in [0, 1], got {images.min():g} to {images.max():g}; "
+                "divide 8-bit pixels by 255"
+            )
+        return images.astype(np.float32)
+
+    def _answer(self, images: NDArray[np.float32], output: str) -> NDArray[np.float32]:
+        import torch
+
+        x = torch.from_numpy(images)
+        with torch.no_grad():
+            if output == "code":
+                answer = self._model.encode_images(x)
+            elif output == "reconstruction":
+                answer = self._model.reconstruct(x)
+            else:
+                answer = (self._model.reconstruct(x) - x).square().mean(dim=(1, 2, 3))
+        result: NDArray[np.float32] = answer.numpy().astype(np.float32)
+        return result
+
+
+def _rebuild(card: dict[str, Any], weights: bytes) -> "Autoencoder":
+    """The variant with its weights, in evaluation mode."""
+    from safetensors.torch import load
+
+    from bench.models.zoo import build_model, variant
+
+    if hashlib.sha256(weights).hexdigest() != card["weights_sha256"]:
+        raise RuntimeError("the model's weights are not those that were logged (SHA-256 differs)")
+    revision = variant(card["model"]).revision
+    if revision != card["model_revision"]:
+        raise RuntimeError(
+            f"{card['model']} was trained at revision {card['model_revision']}, the installed "
+            f"autoencoder-bench has revision {revision}; install version {card['bench_version']}"
+        )
+    shape = (card["image_shape"][0], card["image_shape"][1], card["image_shape"][2])
+    model = build_model(card["model"], shape, card["latent_dim"], card["hyperparameters"])
+    model.load_state_dict(load(weights))
+    return model.eval()
+
+
+mlflow.models.set_model(ServedAutoencoder())

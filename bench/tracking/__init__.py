@@ -1,0 +1,33 @@
+"""What MLflow is told: the only package that imports mlflow (besides the model file it serves).
+
+The head process alone comes here. Training never waits for tracking: time-outs are short, a
+failure is said once, and `bench sync` tells MLflow later what it missed from the records on disk.
+
+| file         | room                                                             | mlflow |
+|--------------|------------------------------------------------------------------|--------|
+| quiet.py     | environment that MLflow reads when it is imported                 | no     |
+| address.py   | which store is meant, and whether it answers                      | no     |
+| database.py  | the local SQLite file: made once, probed, moved with its folder   | yes    |
+| content.py   | what a run says: parameters, tags, metrics, description           | no     |
+| views.py     | the saved views and deep links into the web interface             | no     |
+| pictures.py  | figures and image grids as files of a run                         | yes    |
+| writing.py   | one run: created or found again, written, ended                   | yes    |
+| experiment.py| the experiment of a protocol: found or made                       | yes    |
+| models.py    | the servable model of a cell                                      | yes    |
+| versions.py  | versions and aliases in MLflow's Model Registry                   | yes    |
+| tracker.py   | Tracker: buffers, and the policy when MLflow does not answer      | yes    |
+| mending.py   | what kills and moved folders leave behind                         | yes    |
+"""
+
+from bench.tracking import quiet  # first: it sets what mlflow reads while it is imported
+from bench.tracking.tracker import SyncReport, Tracker, open_tracker
+from bench.tracking.versions import clear_alias, register_version
+
+__all__ = [
+    "SyncReport",
+    "Tracker",
+    "clear_alias",
+    "open_tracker",
+    "quiet",
+    "register_version",
+]

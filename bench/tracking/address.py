@@ -1,0 +1,70 @@
+"""Which MLflow store is meant, and whether it answers. Nothing here imports mlflow."""
+
+import http.client
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench.errors import BadInput
+from bench.store import Store
+
+_SQLITE = "sqlite:///"
+_PROBE_SECONDS = 1.5
+
+
+@dataclass(frozen=True)
+class Address:
+    """An MLflow tracking address. `database` is its file where it is a local SQLite store."""
+
+    uri: str
+    database: Path | None = None
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is an MLflow server, which keeps the artifacts itself."""
+        return self.uri.startswith(("http://", "https://"))
+
+    def why_not(self) -> str:
+        """Why a server does not answer, in a few words; empty when it does or is none.
+
+        Takes 1.5 seconds at most, so that training can ask in passing.
+        """
+        if not self.is_server:
+            return ""
+        parts = urlsplit(self.uri)
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
+        connection = kind(parts.netloc.rpartition("@")[2], timeout=_PROBE_SECONDS)
+        try:
+            connection.request("GET", f"{parts.path.rstrip('/')}/health")
+            status = connection.getresponse().status
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return str(error) or type(error).__name__
+        finally:
+            connection.close()
+        return f"it answers {status}" if status >= 500 else ""
+
+
+def find_address(store: Store) -> Address:
+    """`MLFLOW_TRACKING_URI`, else `mlruns/mlflow.db` of the workspace; always absolute.
+
+    Raises BadInput for an address that MLflow no longer takes (a folder).
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not given:
+        return local_address(store.mlruns / "mlflow.db")
+    if given.startswith(_SQLITE):
+        return local_address(Path(given.removeprefix(_SQLITE)).expanduser().resolve())
+    if given.startswith(("http://", "https://", "postgresql", "mysql", "mssql", "databricks")):
+        return Address(given)
+    raise BadInput(
+        f"MLFLOW_TRACKING_URI is {given!r}; expected sqlite:///FILE, postgresql://... or "
+        "http(s)://... (MLflow no longer keeps runs in a folder); unset it to use mlruns/mlflow.db"
+    )
+
+
+def local_address(database: Path) -> Address:
+    """The address of a SQLite file given by its absolute path."""
+    return Address(f"{_SQLITE}{database.as_posix()}", database)

@@ -1,0 +1,229 @@
+"""What a run says in MLflow: parameters, tags, metrics and a description. Pure; no mlflow here.
+
+Parameters have the same names for all variants, so that the Compare page lines them up; what does
+not apply to a variant (the recipe of one that is solved rather than trained) reads "-".
+
+| metric                        | by epoch | meaning                                              |
+|-------------------------------|----------|------------------------------------------------------|
+| train/loss, train/...         | yes      | training, as `fit` reports it                        |
+| val/METRIC                    | yes      | validation images, weights of that epoch             |
+| kept/val_METRIC               | no       | validation images, weights that were kept: selection |
+| test/METRIC, test/mse_x1000   | no       | test images, weights that were kept                  |
+| cost/...                      | no       | parameters, multiply_adds, train_seconds, ...        |
+| facts/...                     | no       | code_size, best_epoch, active_units, ...             |
+
+`test/mse_x1000` is there because MLflow's bars are labelled with two decimals.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from bench.metrics import METRICS
+from bench.models.zoo import MODELS
+from bench.spec import EpochValues, RunRecord, RunSpec
+
+NOT_APPLICABLE = "-"
+KEY, EVALUATION, COMPLETE, OWNER = (
+    "bench.run_key",
+    "bench.evaluation",
+    "bench.complete",
+    "bench.owner",
+)
+_COSTS = {"parameters", "multiply_adds", "train_seconds", "images_per_second"}
+_COLOURS = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C564B", "#7F7F7F"),
+    *("#B5BD00", "#17BECF", "#9467BD", "#1B9E77", "#A6761D", "#E7298A", "#66A61E", "#333333"),
+)
+"""Okabe and Ito's colours first: they are told apart by colour-blind people."""
+
+
+def run_name(spec: RunSpec) -> str:
+    """The run's title, with its recipe where that is not the default."""
+    return spec.title if spec.recipe == "default" else f"{spec.title} {spec.recipe}"
+
+
+def colour(model: str) -> str:
+    """One colour a variant, the same in every chart of every experiment."""
+    order = list(MODELS)
+    return _COLOURS[(order.index(model) if model in order else 0) % len(_COLOURS)]
+
+
+def parameters(spec: RunSpec) -> dict[str, str]:
+    """Flat parameters under the same names for every variant (see the module)."""
+    own = ", ".join(f"{key}={value}" for key, value in sorted(spec.hyperparameters.items()))
+    recipe = {key: _text(value) for key, value in dataclasses.asdict(spec.train).items()}
+    if _closed_form(spec.model):
+        recipe = dict.fromkeys(recipe, NOT_APPLICABLE)
+    return {
+        "model": spec.model,
+        "latent_dim": "native" if spec.latent_dim is None else str(spec.latent_dim),
+        "dataset": spec.dataset_label,
+        "protocol": spec.protocol,
+        "recipe": spec.recipe,
+        "seed": str(spec.seed),
+        "hyperparameters": own or NOT_APPLICABLE,
+        "task": spec.task,
+        "split": f"{spec.split.kind}, validation {spec.split.validation}, seed {spec.split.seed}",
+        "selection_metric": spec.selection_metric,
+        "model_revision": str(spec.model_revision),
+        "device": spec.device,
+        "threads": str(spec.threads),
+        **recipe,
+    }
+
+
+def _closed_form(model: str) -> bool:
+    return model in MODELS and MODELS[model].closed_form
+
+
+def _text(value: object) -> str:
+    return NOT_APPLICABLE if value is None else str(value)
+
+
+def tags(spec: RunSpec, status: str) -> dict[str, str]:
+    """What one filters by (plain names), and how the suite finds a run again (`bench.`)."""
+    return {
+        "model": spec.model,
+        "dataset": spec.dataset_label,
+        "seed": str(spec.seed),
+        "recipe": spec.recipe,
+        "status": status,
+        KEY: spec.run_key,
+        EVALUATION: spec.evaluation_digest,
+        "bench.protocol": spec.protocol,
+        "bench.fingerprint": spec.protocol_fingerprint,
+        "bench.data": spec.data_digest,
+        "mlflow.runColor": colour(spec.model),
+        "mlflow.source.name": f"bench run --protocol {spec.protocol}",
+    }
+
+
+def record_tags(record: RunRecord) -> dict[str, str]:
+    """The tags of a finished run; `version` is what tells two records of one run apart."""
+    return {
+        **tags(record.spec, record.status),
+        "track": record.track,
+        "bench.record": version(record),
+        "bench.weights_sha256": record.weights_sha256,
+        "mlflow.note.content": description(record),
+    }
+
+
+def version(record: RunRecord) -> str:
+    """Changes when a record is written again: by new metrics, or by a new training."""
+    return f"{record.evaluation_digest}-{record.finished_unix_ms}"
+
+
+def epoch_metrics(values: EpochValues) -> dict[str, float]:
+    """The finite values of an epoch (NaN and infinity would spoil every chart they are in)."""
+    return {key: value for key, value in values.values.items() if math.isfinite(value)}
+
+
+def final_metrics(record: RunRecord) -> dict[str, float]:
+    """Everything that is known once, at the end; finite values only."""
+    found: dict[str, float] = {}
+    for part, prefix in (("val", "kept/val_"), ("test", "test/")):
+        for metric, value in record.scores.get(part, {}).items():
+            found[f"{prefix}{metric}"] = value
+    if "test/mse" in found:
+        found["test/mse_x1000"] = 1000 * found["test/mse"]
+    for name, value in record.facts.items():
+        found[f"{'cost' if name in _COSTS else 'facts'}/{name}"] = value
+    return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def description(record: RunRecord) -> str:
+    """Markdown that a person reads on the run's page; its first line says what came out."""
+    spec = record.spec
+    return "\n".join(
+        [
+            _headline(record),
+            "",
+            *_score_table(record),
+            *_fact_lines(record),
+            f"Hyperparameters of the variant: {parameters(spec)['hyperparameters']}. "
+            f"Chosen on validation by `{spec.selection_metric}`; the test images were scored once.",
+            "",
+            f"Run it again: `{repeat_command(spec)}`",
+            "",
+            f"Run key `{record.run_key}`, protocol fingerprint `{spec.protocol_fingerprint}`, "
+            f"data `{spec.data_digest}`. Everything is in `record.json` under Artifacts.",
+        ]
+    )
+
+
+def _headline(record: RunRecord) -> str:
+    spec = record.spec
+    size = int(record.facts.get("code_size", 0))
+    what = f"**{spec.model}** with a code of {size} numbers" if size else f"**{spec.model}**"
+    where = f"on {spec.dataset_label}, protocol {spec.protocol}, seed {spec.seed}"
+    if record.status != "finished":
+        return f"{what} {where}: **{record.status.upper()}**. {record.message}".rstrip()
+    metric = spec.selection_metric
+    value = record.scores.get("test", {}).get(metric)
+    score = "" if value is None else f": test {metric} {_number(metric, value)}"
+    return f"{what} {where}{score}."
+
+
+def _score_table(record: RunRecord) -> list[str]:
+    if not record.scores:
+        return []
+    validation, test = record.scores.get("val", {}), record.scores.get("test", {})
+    lines = ["| metric | validation | test |", "|---|---|---|"]
+    for metric in test or validation:
+        cells = (
+            _number(metric, scores[metric]) if metric in scores else NOT_APPLICABLE
+            for scores in (validation, test)
+        )
+        lines.append(
+            f"| {METRICS[metric].title if metric in METRICS else metric} | {' | '.join(cells)} |"
+        )
+    return [*lines, ""]
+
+
+def _number(metric: str, value: float) -> str:
+    decimals = METRICS[metric].decimals if metric in METRICS else 4
+    unit = METRICS[metric].unit if metric in METRICS else ""
+    return f"{value:.{decimals}f} {unit}".strip()
+
+
+def _fact_lines(record: RunRecord) -> list[str]:
+    facts = record.facts
+    lines = (
+        [
+            f"{facts['parameters']:,.0f} parameters, {facts['multiply_adds']:,.0f} multiply-adds "
+            f"an image, trained for {facts['train_seconds']:.1f} s on {record.spec.device}."
+        ]
+        if {"parameters", "multiply_adds", "train_seconds"} <= facts.keys()
+        else []
+    )
+    return [*lines, ""] if lines else []
+
+
+def repeat_command(spec: RunSpec) -> str:
+    """The command that trains this run again."""
+    size = "--native" if spec.latent_dim is None else f"--latent-dim {spec.latent_dim}"
+    return f"bench run --protocol {spec.protocol} --model {spec.model} {size} --seed {spec.seed}"
+
+
+def model_tags(record: RunRecord, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What is shown beside a registered model: headline scores and where it comes from."""
+    spec = record.spec
+    scores = {
+        f"{part}_{metric}": _number(metric, value)
+        for part, values in record.scores.items()
+        for metric, value in values.items()
+    }
+    return {
+        "model": spec.model,
+        "dataset": spec.dataset_label,
+        "protocol": spec.protocol,
+        "track": record.track,
+        "seed": str(spec.seed),
+        "recipe": spec.recipe,
+        KEY: record.run_key,
+        "bench.record": version(record),
+        **scores,
+        **(extra or {}),
+    }

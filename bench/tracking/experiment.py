@@ -1,0 +1,156 @@
+"""The experiment of a protocol in MLflow: found or made, described, with its views."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+from bench.metrics import METRICS
+from bench.protocol import Protocol, load_protocol, shipped_protocols
+from bench.spec import RunRecord
+from bench.tracking.views import VIEW_TAG, ViewPlan, view_tags
+
+_PROTOCOL, _DATASET = "bench.protocol", "bench.dataset"
+
+
+@dataclass(frozen=True)
+class ExperimentPlan:
+    """What an experiment is named, says and shows; from a protocol, or from a record alone."""
+
+    name: str
+    protocol: str
+    dataset_label: str
+    description: str
+    view: ViewPlan
+
+
+def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
+    """`quick` for a protocol's own data set, else `quick on csv.mydigits`."""
+    own = dataset_label == protocol.dataset
+    return ExperimentPlan(
+        name=protocol.name if own else f"{protocol.name} on {dataset_label}",
+        protocol=protocol.name,
+        dataset_label=dataset_label,
+        description=_description(protocol, dataset_label),
+        view=_view_plan(protocol.evaluation.metrics, protocol.selection_metric),
+    )
+
+
+def plan_for_record(record: RunRecord) -> ExperimentPlan:
+    """For runs whose protocol file is not at hand."""
+    spec = record.spec
+    return ExperimentPlan(
+        name=f"{spec.protocol} on {spec.dataset_label}",
+        protocol=spec.protocol,
+        dataset_label=spec.dataset_label,
+        description=f"Protocol {spec.protocol} on {spec.dataset_label}.",
+        view=_view_plan(spec.evaluation.metrics, spec.selection_metric),
+    )
+
+
+def plan_for(record: RunRecord) -> ExperimentPlan:
+    """The plan of a record's own protocol, where that is shipped and has not changed since."""
+    spec = record.spec
+    if spec.protocol in shipped_protocols():
+        protocol = load_protocol(spec.protocol)
+        if protocol.fingerprint == spec.protocol_fingerprint:
+            return plan_for_protocol(protocol, spec.dataset_label)
+    return plan_for_record(record)
+
+
+def _view_plan(metrics: tuple[str, ...], selection: str) -> ViewPlan:
+    higher = selection in METRICS and METRICS[selection].higher_is_better
+    return ViewPlan(metrics, selection, higher)
+
+
+def _description(protocol: Protocol, dataset_label: str) -> str:
+    """Markdown; MLflow shows the first line alone until it is opened."""
+    train = protocol.train
+    return (
+        f"{protocol.description}\n\n"
+        f"Data set `{dataset_label}`; {train.epochs} epochs of {train.optimizer}, batches of "
+        f"{train.batch_size}, rate {train.lr} ({train.schedule}); seeds "
+        f"{', '.join(map(str, protocol.seeds))}. Rows are sorted by `kept/val_"
+        f"{protocol.selection_metric}` (validation); `test/...` was scored once, at the end. "
+        "Rows compare only within a track (equal code size), see the saved views under Views. "
+        f"Fingerprint `{protocol.fingerprint}`. The ranked table with error bars is "
+        "`bench leaderboard`."
+    )
+
+
+def ensure_experiment(client: MlflowClient, plan: ExperimentPlan, location: str | None) -> str:
+    """The id of the experiment, made if it is not there, with description and views up to date.
+
+    It is found by its tags first, so that it may be renamed. `location`: where its artifacts go,
+    None where a server decides.
+    """
+    experiment = _find(client, plan) or _create(client, plan, location)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    wanted = {
+        "mlflow.note.content": plan.description,
+        # Without it the page offers language-model tools first.
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": plan.view.test,
+    }
+    have = experiment.tags
+    for key, value in wanted.items():
+        if have.get(key) != value:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    ensure_views(client, experiment, plan, ())
+    return str(experiment.experiment_id)
+
+
+def _find(client: MlflowClient, plan: ExperimentPlan) -> Experiment | None:
+    found = client.search_experiments(
+        filter_string=(
+            f"tags.`{_PROTOCOL}` = '{plan.protocol}' and tags.`{_DATASET}` = '{plan.dataset_label}'"
+        ),
+        max_results=1,
+    )
+    return found[0] if found else client.get_experiment_by_name(plan.name)
+
+
+def _create(client: MlflowClient, plan: ExperimentPlan, location: str | None) -> Experiment:
+    tags = {_PROTOCOL: plan.protocol, _DATASET: plan.dataset_label}
+    try:
+        made = client.create_experiment(plan.name, artifact_location=location, tags=tags)
+        return client.get_experiment(made)
+    except MlflowException as error:
+        # Another head was faster.
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    experiment = client.get_experiment_by_name(plan.name)
+    if experiment is None:
+        raise MlflowException(f"experiment {plan.name} exists and cannot be found")
+    return experiment
+
+
+def ensure_views(
+    client: MlflowClient, experiment: Experiment, plan: ExperimentPlan, tracks: Iterable[str]
+) -> None:
+    """Write the views that are missing or of an older layout."""
+    now = int(time.time() * 1000)
+    for key, value in view_tags(plan.view, tuple(tracks), now).items():
+        if not _same_view(experiment.tags.get(key, ""), value):
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+
+
+def _same_view(have: str, wanted: str) -> bool:
+    """Whether two views differ in nothing but their dates."""
+    import json
+
+    if not have:
+        return False
+    old, new = json.loads(have), json.loads(wanted)
+    return bool(old["state"] == new["state"] and old["name"] == new["name"])
+
+
+def known_tracks(experiment: Experiment) -> set[str]:
+    """Tracks that already have a view."""
+    head = f"{VIEW_TAG}track-"
+    return {key.removeprefix(head) for key in experiment.tags if key.startswith(head)}

@@ -1,0 +1,172 @@
+"""The servable model of a cell, and its versions in MLflow's Model Registry."""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus, Metric
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+import bench
+from bench.records import WEIGHTS, read_arrays, read_weights, record_folder
+from bench.spec import RunRecord
+from bench.store import Store
+from bench.tracking import content
+from bench.tracking.writing import MEDIAN, Entry, RunBook, part_digest
+
+MODEL_ID, _VERSION = "bench.model_id", "bench.record"
+_PACKAGE = Path(bench.__file__).parent
+_CODE = ("__init__.py", "errors.py", "identity.py", "protocol.py", "spec.py", "models")
+"""What a model needs to be rebuilt where the suite is not installed."""
+
+_log = logging.getLogger("bench.tracking")
+
+
+def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord) -> str:
+    """Log the model of a record into its run, unless it is there; returns MLflow's id of it.
+
+    A models-from-code pyfunc over safetensors: it can be served, nothing in it is a pickle.
+    Raises CheckFailed when the weights on disk are not the record's.
+    """
+    there = _logged_before(client, run_id, record)
+    if there:
+        return there
+    read_weights(store.records, record)
+    name = f"{record.spec.model}-{record.track}"
+    example = read_arrays(store.records, record)["shown/test/x"][:2].astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder, _default_store(client.tracking_uri):
+        info = Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
+            name=name,
+            run_id=run_id,
+            # MLflow links the run's values of that step; at 0 stand the final ones, which are
+            # linked below with the images that they were computed on.
+            step=max(1, int(record.facts.get("best_epoch", 1))),
+            tags=content.model_tags(record),
+            python_model=str(_PACKAGE / "serving.py"),
+            artifacts={
+                "weights": str(record_folder(store.records, record.run_key) / WEIGHTS),
+                "card": str(_card(Path(folder), record)),
+                "code": str(_code(Path(folder))),
+            },
+            signature=_signature(record),
+            input_example=(example, {"output": "reconstruction"}),
+            pip_requirements=_requirements(),
+        )
+    _link_scores(client, run_id, info.model_id, record)
+    return str(info.model_id)
+
+
+def _logged_before(client: MlflowClient, run_id: str, record: RunRecord) -> str:
+    """The id of a whole model of this record in this run, which a kill kept from being noted."""
+    experiment = client.get_run(run_id).info.experiment_id
+    found = client.search_logged_models(
+        [experiment], filter_string=f"tags.`{_VERSION}` = '{content.version(record)}'"
+    )
+    for model in found:
+        if model.source_run_id == run_id and model.status == LoggedModelStatus.READY:
+            return str(model.model_id)
+    return ""
+
+
+def _card(folder: Path, record: RunRecord) -> Path:
+    """What the served model is rebuilt from."""
+    spec = record.spec
+    path = folder / "card.json"
+    card = {
+        "model": spec.model,
+        "model_revision": spec.model_revision,
+        "latent_dim": spec.latent_dim,
+        "hyperparameters": dict(spec.hyperparameters),
+        "image_shape": list(record.image_shape),
+        "weights_sha256": record.weights_sha256,
+        "run_key": record.run_key,
+        "bench_version": bench.__version__,
+    }
+    path.write_text(json.dumps(card, indent=1), encoding="utf-8")
+    return path
+
+
+def _code(folder: Path) -> Path:
+    """A copy of the few modules that define the variants."""
+    target = folder / "code" / "bench"
+    target.mkdir(parents=True)
+    for name in _CODE:
+        source = _PACKAGE / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target / name)
+    return target.parent
+
+
+def _signature(record: RunRecord) -> ModelSignature:
+    images = Schema([TensorSpec(np.dtype(np.float32), (-1, *record.image_shape))])
+    output = ParamSpec("output", DataType.string, "reconstruction")
+    return ModelSignature(inputs=images, outputs=images, params=ParamSchema([output]))
+
+
+def _requirements() -> list[str]:
+    """Pinned by hand: finding them out takes MLflow 15 s a model."""
+    names = ("mlflow", "torch", "numpy", "safetensors", "pydantic")
+    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in names]
+
+
+@contextlib.contextmanager
+def _default_store(uri: str) -> Iterator[None]:
+    """MLflow's `Model.log` knows only the process-wide store; it is put back as it was."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri("")
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def _link_scores(client: MlflowClient, run_id: str, model_id: str, record: RunRecord) -> None:
+    """Show the final scores beside the model, in a column group for each part of the data.
+
+    With the run's own time stamps: MLflow then knows them as the values that the run has.
+    """
+    client.log_batch(
+        run_id,
+        metrics=[
+            Metric(
+                key,
+                value,
+                record.finished_unix_ms,
+                0,
+                model_id=model_id,
+                dataset_name=record.spec.dataset_label,
+                dataset_digest=part_digest(record, part),
+                run_id=run_id,
+            )
+            for key, value in content.final_metrics(record).items()
+            for prefix, part in (("kept/val_", "validation"), ("test/", "test"))
+            if key.startswith(prefix)
+        ],
+    )
+
+
+def withdraw_model(book: RunBook, entry: Entry) -> None:
+    """Another seed stands for the cell now: take the mark and, unless registered, the model."""
+    registered = book.client.search_model_versions(f"run_id = '{entry.run_id}'")
+    if entry.model_id and not registered:
+        with contextlib.suppress(MlflowException):
+            book.client.delete_logged_model(entry.model_id)
+    book.say(entry, {MEDIAN: "false", MODEL_ID: ""})
+    entry.median, entry.model_id = False, ""

@@ -1,0 +1,72 @@
+"""Figures and image grids as files of a run; written again, they replace themselves."""
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+
+from bench.figures import image_grid, to_png
+from bench.records import Arrays
+from bench.spec import RunRecord
+
+PROGRESS = "progress/x_hat"
+_STEP = re.compile(r"progress[~#]x_hat[+%]step[+%](\d+)")
+
+
+def log_files(
+    client: MlflowClient, run_id: str, record: RunRecord, figures: Mapping[str, Figure]
+) -> None:
+    """`record.json` and every figure as a PNG under `figures/`."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "record.json").write_bytes(record.to_json())
+        if figures:
+            (root / "figures").mkdir()
+        for name, figure in figures.items():
+            (root / "figures" / f"{name}.png").write_bytes(to_png(figure))
+        client.log_artifacts(run_id, str(root))
+
+
+def log_progress(client: MlflowClient, run_id: str, record: RunRecord, arrays: Arrays) -> None:
+    """Validation images by epoch: originals above, reconstructions below, enlarged four times.
+
+    MLflow's image grid has a slider over the epochs, so that one sees the network learn. Images
+    that are there already are not sent again: MLflow would show them twice.
+    """
+    if "progress/x_hat" not in arrays:
+        return
+    there = {
+        int(match[1])
+        for item in client.list_artifacts(run_id, "images")
+        if (match := _STEP.search(item.path))
+    }
+    times = {values.epoch: values.unix_ms for values in record.history}
+    for epoch, x_hat in zip(arrays["progress/epoch"], arrays["progress/x_hat"], strict=True):
+        if int(epoch) in there:
+            continue
+        grid = image_grid(np.stack([arrays["progress/x"], x_hat]), upscale=4)
+        client.log_image(
+            run_id,
+            grid,
+            key=PROGRESS,
+            step=int(epoch),
+            timestamp=times.get(int(epoch), record.finished_unix_ms),
+        )
+
+
+def schema_of_images(record: RunRecord, count: int) -> tuple[str, str]:
+    """Schema and profile of a data set input, as MLflow stores those of numpy arrays."""
+    shape = [-1, *record.image_shape]
+    schema = {
+        "mlflow_tensorspec": {
+            "features": json.dumps(
+                [{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": shape}}]
+            )
+        }
+    }
+    return json.dumps(schema), json.dumps({"num_images": count})

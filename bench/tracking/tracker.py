@@ -1,0 +1,279 @@
+"""Tracker: what the head process tells MLflow, and what happens when MLflow does not answer."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from bench.figures import draw_figures
+from bench.protocol import Protocol
+from bench.records import Arrays, read_arrays
+from bench.selection import median_record
+from bench.spec import EpochValues, RunRecord, RunSpec
+from bench.store import Store
+from bench.tracking import content, models, views
+from bench.tracking.address import Address, find_address
+from bench.tracking.database import prepare_database
+from bench.tracking.experiment import (
+    ExperimentPlan,
+    ensure_experiment,
+    ensure_views,
+    known_tracks,
+    plan_for_protocol,
+)
+from bench.tracking.writing import MEDIAN, RunBook
+
+LOCAL_SERVER = "http://127.0.0.1:5000"
+_FLUSH_SECONDS, _FLUSH_EPOCHS = 2.0, 10
+_SLOW_SECONDS = 0.5
+_PAUSES = (15.0, 30.0, 60.0)
+"""How long a silent server is left alone after its first, second and later failures."""
+
+_log = logging.getLogger("bench.tracking")
+T = TypeVar("T")
+Failure = (MlflowException, SQLAlchemyError, OSError)
+"""What a store that is away, full or locked raises (requests' exceptions are OSErrors)."""
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """Runs that MLflow knew already, was told of now, and could not be told of."""
+
+    known: int
+    told: int
+    missed: int
+
+
+def open_tracker(store: Store, protocol: Protocol, dataset_label: str) -> "Tracker":
+    """A tracker for the runs of a protocol on one data set.
+
+    `MLFLOW_TRACKING_URI` wins over `mlruns/mlflow.db`. Raises BadInput at once where the local
+    store cannot be written or read; a server that does not answer is no error: results stay on
+    disk and `bench sync` tells it later.
+    """
+    return Tracker(store, plan_for_protocol(protocol, dataset_label), prepared_address(store))
+
+
+def prepared_address(store: Store) -> Address:
+    """Find the address and, where it is a local file, make sure that it is there and usable."""
+    address = find_address(store)
+    if address.database:
+        prepare_database(address.database, store.artifacts)
+    return address
+
+
+class Tracker:
+    """Tells MLflow of runs while they happen. No method raises because MLflow is away."""
+
+    def __init__(self, store: Store, plan: ExperimentPlan, address: Address) -> None:
+        self._store = store
+        self._plan = plan
+        self._address = address
+        self._book: RunBook | None = None
+        self._buffer: dict[str, list[EpochValues]] = {}
+        self._flushed_at = time.monotonic()
+        self._failures = 0
+        self._quiet_until = 0.0
+        self._missed: set[str] = set()
+        self.offline = ""
+        self._attempt(lambda book: None)
+
+    @property
+    def missed(self) -> int:
+        """Runs that MLflow does not know whole; `bench sync` tells it of them."""
+        return len(self._missed)
+
+    def run_started(self, spec: RunSpec) -> None:
+        """A run begins, or goes on where it was cut off."""
+        self._attempt(lambda book: book.start(spec, _now()), spec.run_key)
+
+    def epoch(self, spec: RunSpec, values: EpochValues) -> None:
+        """One more epoch; kept for up to two seconds or ten epochs, then sent in one batch."""
+        waiting = self._buffer.setdefault(spec.run_key, [])
+        waiting.append(values)
+        late = time.monotonic() - self._flushed_at > _FLUSH_SECONDS
+        if late or len(waiting) >= _FLUSH_EPOCHS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what waits; what cannot be sent is kept for the next time."""
+        self._flushed_at = time.monotonic()
+        for run_key, waiting in list(self._buffer.items()):
+            if waiting:
+                self._attempt(partial(self._send, run_key=run_key), run_key)
+
+    def _send(self, book: RunBook, run_key: str) -> None:
+        entry = book.known(run_key)
+        if entry is not None and not entry.complete:
+            book.write_epochs(entry, self._buffer[run_key])
+        self._buffer[run_key].clear()
+
+    def run_finished(
+        self, record: RunRecord, arrays: Arrays, figures: Mapping[str, Figure]
+    ) -> None:
+        """Everything that the record holds, and the run's end state."""
+        self._buffer.pop(record.run_key, None)
+        self._tell(record, lambda: arrays, lambda _: figures)
+
+    def _tell(
+        self,
+        record: RunRecord,
+        arrays: Callable[[], Arrays],
+        figures: Callable[[Arrays], Mapping[str, Figure]],
+    ) -> bool:
+        def write(book: RunBook) -> bool:
+            loaded = arrays()
+            book.finish(record, loaded, figures(loaded))
+            self._show_track(book, record.track)
+            return True
+
+        done = bool(self._attempt(write, record.run_key))
+        if done:
+            self._missed.discard(record.run_key)
+        return done
+
+    def _show_track(self, book: RunBook, track: str) -> None:
+        experiment = book.client.get_experiment(book.experiment_id)
+        tracks = known_tracks(experiment)
+        if track not in tracks:
+            ensure_views(book.client, experiment, self._plan, sorted({*tracks, track}))
+
+    def run_failed(self, spec: RunSpec, reason: str) -> None:
+        """No record came of the run; the reason is on its page."""
+        note = f"**FAILED**: {reason}"
+        self._end(spec, "FAILED", {"status": "failed", "mlflow.note.content": note})
+
+    def run_stopped(self, spec: RunSpec) -> None:
+        """The run was stopped or its worker died; the same command goes on with it."""
+        self._end(spec, "KILLED", {"status": "stopped"})
+
+    def _end(self, spec: RunSpec, status: str, tags: Mapping[str, str]) -> None:
+        self._flush()
+        self._buffer.pop(spec.run_key, None)
+
+        def write(book: RunBook) -> None:
+            entry = book.known(spec.run_key)
+            if entry is not None and not entry.complete:
+                book.say(entry, tags)
+                book.end(entry, status, _now())
+
+        self._attempt(write)
+        # Without a record there is nothing that `bench sync` could tell.
+        self._missed.discard(spec.run_key)
+
+    def cell_finished(self, records: Sequence[RunRecord]) -> None:
+        """All seeds of a cell are there: the model of the median seed is logged, once."""
+        median = median_record(records)
+        if median is None:
+            return
+        keys = {record.run_key for record in records}
+
+        def write(book: RunBook) -> None:
+            entry = book.known(median.run_key)
+            if entry is None or not entry.complete or (entry.median and entry.model_id):
+                return
+            for key, other in book.medians().items():
+                if key in keys and key != median.run_key:
+                    models.withdraw_model(book, other)
+            entry.model_id = models.log_model(book.client, entry.run_id, self._store, median)
+            book.say(entry, {MEDIAN: "true", models.MODEL_ID: entry.model_id})
+            entry.median = True
+
+        self._attempt(write)
+
+    def sync(self, records: Iterable[RunRecord]) -> SyncReport:
+        """Tell MLflow of the records that it does not know whole; nothing is told twice."""
+        known = told = missed = 0
+        for record in records:
+            entry = self._book.known(record.run_key) if self._book else None
+            if entry and entry.complete == content.version(record):
+                known += 1
+            elif self._tell(
+                record,
+                partial(read_arrays, self._store.records, record),
+                partial(draw_figures, record),
+            ):
+                told += 1
+            else:
+                missed += 1
+        return SyncReport(known, told, missed)
+
+    def link(self, *, compare: bool = False) -> str:
+        """A link to this experiment's saved view (its charts with `compare`); "" when offline."""
+        if self._book is None:
+            return ""
+        base = self._address.uri if self._address.is_server else LOCAL_SERVER
+        return views.deep_link(base, self._book.experiment_id, views.LEADERBOARD, compare=compare)
+
+    def close(self) -> None:
+        """Send what waits, and say once what MLflow missed."""
+        self._flush()
+        if self._missed:
+            _log.warning(
+                "MLflow has not heard of %d runs; they are on disk, `bench sync` tells it",
+                self.missed,
+            )
+
+    def _attempt(self, what: Callable[[RunBook], T], run_key: str = "") -> T | None:
+        """Do something in MLflow, or note that it was missed; None then."""
+        begun = time.monotonic()
+        if begun >= self._quiet_until:
+            try:
+                result = what(self._connected())
+            except Failure as error:
+                self._failed(error, time.monotonic() - begun)
+            else:
+                self._answers()
+                return result
+        if run_key:
+            self._missed.add(run_key)
+        return None
+
+    def _connected(self) -> RunBook:
+        """The experiment's runs, after the server was asked whether it is there at all."""
+        if self.offline or self._book is None:
+            reason = self._address.why_not()
+            if reason:
+                raise ConnectionError(reason)
+        if self._book is None:
+            self._book = open_book(self._store, self._plan, self._address)
+        return self._book
+
+    def _failed(self, error: Exception, seconds: float) -> None:
+        """Say once why MLflow did not take something; leave it alone where asking costs time."""
+        reason = " ".join((str(error) or type(error).__name__).split())[:300]
+        if self._address.is_server or seconds > _SLOW_SECONDS:
+            pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+            self._quiet_until = time.monotonic() + pause
+        self._failures += 1
+        if not self.offline:
+            _log.warning(
+                "MLflow at %s did not take a result (%s); training goes on, results stay on disk "
+                "and `bench sync` tells it later",
+                self._address.uri,
+                reason,
+            )
+        self.offline = reason
+
+    def _answers(self) -> None:
+        if self.offline:
+            _log.warning("MLflow at %s answers again", self._address.uri)
+        self.offline, self._failures = "", 0
+
+
+def open_book(store: Store, plan: ExperimentPlan, address: Address) -> RunBook:
+    """The runs of an experiment, which is made if it is not there."""
+    client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
+    location = None if address.is_server else store.artifacts.as_uri()
+    return RunBook(client, ensure_experiment(client, plan, location))
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

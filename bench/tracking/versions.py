@@ -1,0 +1,116 @@
+"""MLflow's Model Registry: versions with aliases, told of what `registry/` decided.
+
+The committed folder `registry/` is the truth; this is its mirror for people who serve from MLflow.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Literal
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from bench.figures import draw_figures
+from bench.records import read_arrays
+from bench.spec import RunRecord
+from bench.store import Store
+from bench.tracking import content, models
+from bench.tracking.experiment import plan_for
+from bench.tracking.tracker import Failure, open_book, prepared_address
+from bench.tracking.writing import Entry
+
+Alias = Literal["champion", "challenger"]
+_log = logging.getLogger("bench.tracking")
+
+
+def register_version(
+    store: Store,
+    record: RunRecord,
+    *,
+    registered_name: str,
+    alias: Alias,
+    description: str,
+    tags: Mapping[str, str],
+) -> bool:
+    """Make the record's model a version of `registered_name` and point `alias` at it.
+
+    A record that is registered already keeps its version; only the alias moves. MLflow is told of
+    the run and its model first where it lacks them. Returns False, with a warning, where MLflow
+    does not answer. Raises BadInput for an unusable local store, CheckFailed for damaged weights.
+    """
+    address = prepared_address(store)
+    try:
+        if reason := address.why_not():
+            raise ConnectionError(reason)
+        book = open_book(store, plan_for(record), address)
+        entry = book.known(record.run_key)
+        if entry is None or entry.complete != content.version(record):
+            arrays = read_arrays(store.records, record)
+            entry = book.finish(record, arrays, draw_figures(record, arrays))
+        if not entry.model_id:
+            entry.model_id = models.log_model(book.client, entry.run_id, store, record)
+            book.say(entry, {models.MODEL_ID: entry.model_id})
+        version = _version(book.client, registered_name, record, entry)
+        book.client.update_model_version(registered_name, version.version, description)
+        for key, value in content.model_tags(record, tags).items():
+            book.client.set_model_version_tag(registered_name, version.version, key, value)
+        book.client.set_registered_model_alias(registered_name, alias, version.version)
+        book.say(entry, {"registry": f"{registered_name}@{alias}"})
+    except Failure as error:
+        return _not_told(registered_name, error)
+    return True
+
+
+def _version(client: MlflowClient, name: str, record: RunRecord, entry: Entry) -> ModelVersion:
+    """The version that holds this record's model, made if there is none."""
+    about = (
+        f"Best autoencoders of track {record.track} on {record.spec.dataset_label} under protocol "
+        f"{record.spec.protocol}. Aliases: champion, challenger. Input: images N x "
+        f"{' x '.join(map(str, record.image_shape))}, float32 in [0, 1]; parameter `output`: "
+        "reconstruction, code or anomaly_score."
+    )
+    try:
+        client.create_registered_model(name, description=about)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    for version in client.search_model_versions(f"name = '{name}'"):
+        same_model = version.tags.get(models.MODEL_ID) == entry.model_id
+        if version.tags.get(content.KEY) == record.run_key and same_model:
+            return version
+    return client.create_model_version(
+        name,
+        source=f"models:/{entry.model_id}",
+        run_id=entry.run_id,
+        tags={content.KEY: record.run_key, models.MODEL_ID: entry.model_id},
+        model_id=entry.model_id,
+    )
+
+
+def clear_alias(store: Store, registered_name: str, alias: Alias) -> bool:
+    """Take an alias away, as after a roll-back to nothing; True also when there was none."""
+    address = prepared_address(store)
+    try:
+        if reason := address.why_not():
+            raise ConnectionError(reason)
+        client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
+        client.delete_registered_model_alias(registered_name, alias)
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return True
+        return _not_told(registered_name, error)
+    except Failure as error:
+        return _not_told(registered_name, error)
+    return True
+
+
+def _not_told(registered_name: str, error: Exception) -> bool:
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    _log.warning(
+        "MLflow's registry was not told of %s (%s); registry/ is, and promoting again tells it",
+        registered_name,
+        first,
+    )
+    return False

@@ -1,0 +1,243 @@
+"""Saved views and deep links into MLflow's web interface. Pure; no mlflow here.
+
+MLflow opens in a mode for language models, with a table that shows no metric. A view that is
+stored on the experiment as a tag, and a link that names it, lead straight to columns, order and
+charts. The format is that of MLflow 3.17's own "share view"; it is not documented, so a test pins
+what we rely on, and an experiment without views works too.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LEADERBOARD, ALL_RUNS = "leaderboard", "all-runs"
+VIEW_TAG = "mlflow.sharedViewState."
+_PICTURES = "progress/x_hat"
+_NAMESPACE = uuid.UUID("5f0c1d3e-8d5b-4a53-9c39-6f7a5f2b7f10")
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """What the views of an experiment show: its metrics, and the one that selects."""
+
+    metrics: tuple[str, ...]
+    selection_metric: str
+    higher_is_better: bool
+
+    @property
+    def headline(self) -> str:
+        """The test score on a scale that MLflow's two decimals can show."""
+        return "test/mse_x1000" if self.selection_metric == "mse" else self.test
+
+    @property
+    def test(self) -> str:
+        """The selection metric on the test images."""
+        return f"test/{self.selection_metric}"
+
+    @property
+    def order(self) -> str:
+        """What rows are sorted by: validation, because test never selects."""
+        return f"kept/val_{self.selection_metric}"
+
+
+def view_tags(plan: ViewPlan, tracks: Sequence[str], now_ms: int) -> dict[str, str]:
+    """Experiment tags with the views: median seeds, every run, and one for each track."""
+    states = {
+        LEADERBOARD: ("Leaderboard (median seeds)", "tags.median_seed = 'true'"),
+        ALL_RUNS: ("Every run", ""),
+        **{
+            track_view(track): (
+                f"Track {track} (median seeds)",
+                f"tags.median_seed = 'true' and tags.track = '{track}'",
+            )
+            for track in tracks
+        },
+    }
+    return {
+        f"{VIEW_TAG}{key}": json.dumps(
+            {
+                "name": name,
+                "createdAt": now_ms,
+                "updatedAt": now_ms,
+                "state": json.dumps(view_state(plan, search)),
+            }
+        )
+        for key, (name, search) in states.items()
+    }
+
+
+def track_view(track: str) -> str:
+    """The key of a track's view in links."""
+    return f"track-{track}"
+
+
+def view_state(plan: ViewPlan, search: str) -> dict[str, object]:
+    """Columns, order and charts, as MLflow's interface stores them."""
+    sections, charts = _charts(plan)
+    return {
+        "searchFilter": search,
+        "orderByKey": f"metrics.`{plan.order}`",
+        "orderByAsc": not plan.higher_is_better,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": _columns(plan),
+        "columnOrder": [],
+        "columnWidths": {},
+        "runsExpanded": {},
+        "runsPinned": [],
+        "runsHidden": [],
+        "runsVisibilityMap": {},
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunCharts": charts,
+        "compareRunSections": sections,
+        "isAccordionReordered": True,
+        "viewMaximized": False,
+        "runListHidden": False,
+        "groupBy": None,
+        "groupsExpanded": {},
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "autoRefreshEnabled": True,
+        "globalLineChartConfig": {
+            "xAxisKey": "step",
+            "lineSmoothness": 0,
+            "selectedXAxisMetricKey": "",
+        },
+    }
+
+
+def _columns(plan: ViewPlan) -> list[str]:
+    tests = [f"test/{metric}" for metric in plan.metrics]
+    metrics = [
+        plan.order,
+        *([plan.headline] if plan.headline not in tests else []),
+        *tests,
+        "cost/parameters",
+        "cost/train_seconds",
+    ]
+    return [
+        *(f"params.`{name}`" for name in ("model", "latent_dim", "recipe", "seed")),
+        "tags.`status`",
+        *(f"metrics.`{name}`" for name in metrics),
+    ]
+
+
+def _charts(plan: ViewPlan) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Sections in reading order, and the charts in them."""
+    shown = [m for m in plan.metrics if m != plan.selection_metric][:5]
+    layout: dict[str, list[dict[str, object]]] = {
+        "Result on the test images": [
+            _bar(plan.headline),
+            *(_bar(f"test/{metric}") for metric in shown if metric != "mae"),
+        ],
+        "What it costs": [
+            _scatter("facts/code_size", plan.headline),
+            _scatter("cost/parameters", plan.headline),
+            _scatter("cost/train_seconds", plan.headline),
+            _parallel(plan),
+        ],
+        "Learning": [_line(f"val/{plan.selection_metric}"), _line("train/loss")],
+        "Validation images, original above reconstruction": [_images()],
+    }
+    sections: list[dict[str, object]] = []
+    charts: list[dict[str, object]] = []
+    for name, members in layout.items():
+        section = _id(name)
+        sections.append(
+            {
+                "uuid": section,
+                "name": name,
+                "display": True,
+                "isReordered": True,
+                "deleted": False,
+                "isGenerated": False,
+            }
+        )
+        for number, chart in enumerate(members):
+            charts.append(
+                {
+                    "uuid": _id(f"{name} {number}"),
+                    "metricSectionId": section,
+                    "deleted": False,
+                    "isGenerated": False,
+                    **chart,
+                }
+            )
+    return sections, charts
+
+
+def _id(text: str) -> str:
+    """The same view gets the same ids, so that writing it again changes nothing."""
+    return uuid.uuid5(_NAMESPACE, text).hex
+
+
+def _bar(metric: str) -> dict[str, object]:
+    return {
+        "type": "BAR",
+        "metricKey": metric,
+        "displayName": metric,
+        "runsCountToCompare": 20,
+    }
+
+
+def _scatter(x: str, y: str) -> dict[str, object]:
+    return {
+        "type": "SCATTER",
+        "xaxis": {"key": x, "type": "METRIC"},
+        "yaxis": {"key": y, "type": "METRIC"},
+        "runsCountToCompare": 100,
+    }
+
+
+def _parallel(plan: ViewPlan) -> dict[str, object]:
+    costs = ["facts/code_size", "cost/parameters", "cost/train_seconds"]
+    return {
+        "type": "PARALLEL",
+        "selectedParams": ["model"],
+        "selectedMetrics": [*costs, plan.headline],
+        "showAllRuns": False,
+        "runsCountToCompare": 100,
+    }
+
+
+def _line(metric: str) -> dict[str, object]:
+    return {
+        "type": "LINE",
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "displayName": metric,
+        "lineSmoothness": 0,
+        "xAxisScaleType": "linear",
+        "scaleType": "log",
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+        "range": {},
+        "runsCountToCompare": 20,
+    }
+
+
+def _images() -> dict[str, object]:
+    return {
+        "type": "IMAGE",
+        "imageKeys": [_PICTURES],
+        "step": 0,
+        "showRunParams": True,
+        "runsCountToCompare": 20,
+    }
+
+
+def deep_link(base: str, experiment_id: str, view: str, *, compare: bool = False) -> str:
+    """A link into the model-training mode, with a saved view; `compare` opens its charts."""
+    charts = "&compareRunsMode=CHART" if compare else ""
+    return (
+        f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs"
+        f"?workflowType=machine_learning&viewStateShareKey={view}{charts}"
+    )
