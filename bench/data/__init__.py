@@ -1,0 +1,28 @@
+"""Images: the table of known sets, readers for a person's own, and honest splits."""
+
+from bench.data.content import ImageSet, LabelledImages
+from bench.data.loading import (
+    DatasetInfo,
+    dataset_label,
+    describe_dataset,
+    load_search_splits,
+    load_set,
+    load_splits,
+)
+from bench.data.split import SearchSplits, Splits
+from bench.data.table import DATASETS, Dataset
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetInfo",
+    "ImageSet",
+    "LabelledImages",
+    "SearchSplits",
+    "Splits",
+    "dataset_label",
+    "describe_dataset",
+    "load_search_splits",
+    "load_set",
+    "load_splits",
+]

@@ -1,0 +1,8 @@
+from pathlib import Path
+
+from bench.data.content import ImageSet
+from bench.errors import BadInput
+
+
+def load_csv(path: Path, name: str) -> ImageSet:
+    raise BadInput(f"{path}: {name}")

@@ -1,0 +1,171 @@
+"""Find, read and verify the sets of DATASETS: bundled, in the cache folder, or from the system."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from bench.data.content import PARTS, ImageSet, LabelledImages
+from bench.data.idx import idx_name, read_pair, sha256_of_part
+from bench.data.table import Dataset
+from bench.errors import BadInput
+from bench.spec import Part
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a set lies: a word for people and the paths of its IDX files by usual name."""
+
+    place: str
+    files: Mapping[str, Path]
+
+
+def cache_folder() -> Path:
+    """`BENCH_DATA`, else the platform's folder for caches; it need not exist yet."""
+    chosen = os.environ.get("BENCH_DATA")
+    if chosen:
+        return Path(chosen).expanduser().resolve()
+    return Path(platformdirs.user_cache_dir("autoencoder-bench", appauthor=False))
+
+
+def find(row: Dataset) -> Found | None:
+    """Look for a known set: bundled, then the cache folder, then where the system puts it.
+
+    A folder with some of the files and not others is a BadInput that names what is missing.
+    """
+    if row.bundled:
+        return find_idx(row, BUNDLED, "bundled")
+    for folder in (cache_folder(), *map(Path, row.folders)):
+        found = find_idx(row, folder)
+        if found is not None:
+            return found
+    return None
+
+
+def find_idx(row: Dataset, folder: Path, place: str = "") -> Found | None:
+    """Look for a set's IDX files in a folder and in the sub-folders that tools make there."""
+    for candidate in _candidates(row, folder):
+        names = [idx_name(part, kind) for part in row.counts for kind in ("images", "labels")]
+        paths = {name: _existing(candidate, name, row) for name in names}
+        missing = [name for name, path in paths.items() if path is None]
+        if not missing:
+            files = {name: path for name, path in paths.items() if path is not None}
+            return Found(place or str(candidate), files)
+        if len(missing) < len(names):
+            raise BadInput(
+                f"{candidate}: the files of {row.id} are incomplete; missing (with or without "
+                f".gz): {', '.join(missing)}"
+            )
+    return None
+
+
+def _candidates(row: Dataset, folder: Path) -> Iterator[Path]:
+    if row.bundled:
+        yield folder
+        return
+    yield folder / row.id
+    yield folder / str(row.torchvision) / "raw"  # torchvision's layout below its root
+    yield folder / "raw"
+    yield folder
+
+
+def _existing(folder: Path, name: str, row: Dataset) -> Path | None:
+    # Some copies of MNIST write train-images.idx3-ubyte.
+    spelled = (name, name.replace("-idx", ".idx"))
+    prefix = f"{row.id}-" if row.bundled else ""
+    for path in (folder / f"{prefix}{text}{end}" for text in spelled for end in ("", ".gz")):
+        if path.is_file():
+            return path
+    return None
+
+
+def load_known(row: Dataset) -> ImageSet:
+    """Read and verify a known set. BadInput says how to get it, or what is wrong with the files."""
+    found = find(row)
+    if found is None:
+        looked = ", ".join(map(str, (cache_folder(), *row.folders)))
+        raise BadInput(
+            f"data set {row.id} is not here (looked in {looked}); get it with: bench data fetch "
+            f"{row.id}, or from files that you have: bench data fetch {row.id} --from DIR"
+        )
+    return read_found(row, found)
+
+
+def read_found(row: Dataset, found: Found) -> ImageSet:
+    """Read the IDX files of a known set and verify them against its row."""
+    parts: dict[Part, LabelledImages] = {}
+    for part in PARTS:
+        if part in row.counts:
+            images, labels = (found.files[idx_name(part, kind)] for kind in ("images", "labels"))
+            parts[part] = read_pair(images, labels)
+    verify(row, parts, {name: str(path) for name, path in found.files.items()})
+    return image_set(row, parts)
+
+
+def image_set(row: Dataset, parts: Mapping[Part, LabelledImages]) -> ImageSet:
+    """Verified parts as the set of that row."""
+    bundled = "bundled with bench, drawn from " if row.bundled else ""
+    return ImageSet(row.id, row.class_names, parts, f"{row.id}: {bundled}{row.source}")
+
+
+def verify(
+    row: Dataset, parts: Mapping[Part, LabelledImages], where: Mapping[str, str] | str
+) -> None:
+    """Hold the decoded parts of a known set to its row; BadInput names the file and the fault.
+
+    `where` names the file behind each IDX name, or the one source of them all.
+    """
+    for part, count in row.counts.items():
+        content = parts[part]
+        places = {
+            kind: where if isinstance(where, str) else where[idx_name(part, kind)]
+            for kind in ("images", "labels")
+        }
+        shape = (count, *row.image_shape)
+        if content.images.shape != shape:
+            raise BadInput(
+                f"{places['images']}: the {part} images of {row.id} are {_sizes(shape)}, "
+                f"these are {_sizes(content.images.shape)}"
+            )
+        known = len(row.class_names)
+        outside = content.labels[(content.labels < 0) | (content.labels >= known)]
+        if len(outside):
+            raise BadInput(
+                f"{places['labels']}: label {outside[0]} is out of range; {row.id} has classes "
+                f"0 to {known - 1}"
+            )
+        _check_digests(row, part, content, places)
+
+
+def _check_digests(
+    row: Dataset, part: Part, content: LabelledImages, places: Mapping[str, str]
+) -> None:
+    # Every set of the MNIST family has near equally many images a class: without a pinned digest
+    # this still tells it from a file with other labels.
+    if not row.sha256:
+        shares = np.bincount(content.labels, minlength=len(row.class_names))
+        if len(set(shares.tolist())) > 1:
+            raise BadInput(
+                f"{places['labels']}: {row.id} has equally many {part} images of each class, "
+                f"these labels do not ({shares.min():,} to {shares.max():,} a class)"
+            )
+        return
+    found = sha256_of_part(part, content)
+    for kind in ("images", "labels"):
+        name = idx_name(part, kind)
+        if found[name] != row.sha256[name]:
+            raise BadInput(
+                f"{places[kind]}: not the official {part} {kind} of {row.id}: SHA-256 "
+                f"{found[name][:16]}... once decompressed, expected {row.sha256[name][:16]}...; "
+                "get the file again (other images, or another order, work as csv:, npz: or "
+                "folder:)"
+            )
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " x ".join(f"{n:,}" for n in shape)

@@ -1,0 +1,114 @@
+"""Reading files of unknown origin: bounded, in chunks, and refused before memory is gone."""
+
+import contextlib
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from bench.errors import BadInput
+
+Stream = IO[bytes] | gzip.GzipFile
+
+_CHUNK = 1 << 22
+_GZIP_MAGIC = b"\x1f\x8b"
+# Deflate cannot do better than 1032 to 1 (zlib's technical notes); a claim beyond it is a lie.
+MOST_DEFLATED = 1040
+
+
+def human_size(count: float) -> str:
+    """Bytes in the unit that a person would use."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"
+
+
+def refuse_if_too_large(where: str, count: int) -> None:
+    """Raise BadInput if `count` bytes do not fit into half of the memory that is free now.
+
+    The other half is for the drawn parts, batches and everybody else: a set is refused with its
+    size rather than swapped.
+    """
+    free = psutil.virtual_memory().available
+    if count > free // 2:
+        raise BadInput(
+            f"{where}: needs {human_size(count)} of memory once decoded, but only "
+            f"{human_size(free // 2)} may be used here (half of what is free); use fewer or "
+            "smaller images, or a machine with more memory"
+        )
+
+
+def regular_file(path: Path, what: str) -> Path:
+    """Return `path` if it is a file that can be read to its end; BadInput otherwise."""
+    try:
+        if path.is_dir():
+            raise BadInput(f"{path}: is a folder; expected {what}")
+        if not path.exists():
+            raise BadInput(f"{path}: no such file; expected {what}")
+        if not path.is_file():
+            raise BadInput(f"{path}: is no regular file; expected {what}")
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Stream]:
+    """Open a file that may be gzip (told by its first bytes, not its name) for reading.
+
+    Damage that shows while reading is a BadInput that names the file.
+    """
+    regular_file(path, "an IDX file")
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            if packed:
+                with gzip.GzipFile(fileobj=raw) as stream:
+                    yield stream
+            else:
+                yield raw
+    except EOFError:
+        raise BadInput(
+            f"{path}: the gzip file is truncated (it ends too early); get the file again"
+        ) from None
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise BadInput(f"{path}: the gzip file is damaged ({error}); get the file again") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def most_that_can_be_in(path: Path) -> int:
+    """Upper bound of the bytes that a file, if gzip once unpacked, can hold."""
+    size = path.stat().st_size
+    with path.open("rb") as raw:
+        return size * MOST_DEFLATED if raw.read(2) == _GZIP_MAGIC else size
+
+
+def read_exactly(stream: Stream, count: int, path: Path) -> NDArray[np.uint8]:
+    """Read the `count` bytes that remain in a stream; BadInput if there are fewer or more."""
+    content = np.empty(count, np.uint8)
+    done = 0
+    while done < count:
+        chunk = stream.read(min(_CHUNK, count - done))
+        if not chunk:
+            raise BadInput(
+                f"{path}: truncated: the header promises {count:,} bytes of values, the file holds "
+                f"{done:,}; get the file again"
+            )
+        content[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        done += len(chunk)
+    if stream.read(1):
+        raise BadInput(
+            f"{path}: holds more than the {count:,} bytes of values that its header promises; "
+            "it is not the file that it claims to be"
+        )
+    return content

@@ -1,0 +1,102 @@
+"""From the text that a person gives for a data set to its images, splits and description."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.data.content import ImageSet
+from bench.data.csv_file import load_csv
+from bench.data.image_folder import load_folder
+from bench.data.known import load_known
+from bench.data.npz_file import load_npz
+from bench.data.split import SearchSplits, Splits, split_set
+from bench.data.table import DATASETS
+from bench.errors import BadInput, unknown_name
+from bench.identity import checked_name, slug
+from bench.protocol import SplitConfig
+from bench.spec import Part
+
+READERS: Mapping[str, Callable[[Path, str], ImageSet]] = {
+    "csv": load_csv,
+    "npz": load_npz,
+    "folder": load_folder,
+}
+"""Formats of a person's own images: each reads a path into a set of the given name."""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a data set holds, without its images."""
+
+    label: str
+    digest: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    counts: Mapping[Part, int]
+    source: str
+
+
+def dataset_label(dataset: str) -> str:
+    """Name of a data set in tables: an id of DATASETS, or `csv.mydigits` for `csv:mydigits.csv`.
+
+    Raises BadInput for an unknown data set, with the nearest names.
+    """
+    own = _own(dataset)
+    if own is None:
+        return dataset
+    kind, path = own
+    return checked_name("data set", f"{kind}.{slug(path.resolve().stem)}")
+
+
+def load_set(dataset: str) -> ImageSet:
+    """Read and verify a whole data set: an id of DATASETS, csv:PATH, npz:PATH or folder:PATH.
+
+    Raises BadInput with one line that names the file and the fault.
+    """
+    own = _own(dataset)
+    if own is None:
+        return load_known(DATASETS[dataset])
+    kind, path = own
+    return READERS[kind](path, dataset_label(dataset))
+
+
+def load_splits(dataset: str, split: SplitConfig) -> Splits:
+    """Read a data set and split it; raises BadInput as `load_set` and `split_set` do."""
+    return split_set(load_set(dataset), split)
+
+
+def load_search_splits(dataset: str, split: SplitConfig) -> SearchSplits:
+    """The same train and validation images as `load_splits`, and no test images at all."""
+    return split_set(load_set(dataset), split).without_test()
+
+
+def describe_dataset(dataset: str) -> DatasetInfo:
+    """What a data set holds; the images are read and verified, then let go."""
+    images = load_set(dataset)
+    return DatasetInfo(
+        label=images.name,
+        digest=images.digest,
+        image_shape=images.image_shape,
+        class_names=images.class_names,
+        counts=images.counts,
+        source=images.source,
+    )
+
+
+def _own(dataset: str) -> tuple[str, Path] | None:
+    """Kind and path of a person's own images; None for an id of DATASETS."""
+    if dataset in DATASETS:
+        return None
+    kind, colon, path = dataset.partition(":")
+    if colon and kind in READERS:
+        if not path:
+            raise BadInput(f"data set '{dataset}': the path is missing; write {kind}:PATH")
+        return kind, Path(path).expanduser()
+    given = Path(dataset).expanduser()
+    if given.is_dir():
+        raise BadInput(f"unknown data set '{dataset}'; for your own images write folder:{dataset}")
+    if given.suffix.lstrip(".") in READERS:
+        raise BadInput(
+            f"unknown data set '{dataset}'; for your own images write {given.suffix[1:]}:{dataset}"
+        )
+    raise unknown_name("data set", dataset, (*DATASETS, *(f"{kind}:PATH" for kind in READERS)))

@@ -1,0 +1,176 @@
+"""From a data set to train, validation and test: stratified draws that depend on the seed alone."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.content import PARTS, ImageSet, LabelledImages
+from bench.errors import BadInput
+from bench.protocol import Share, SplitConfig
+from bench.spec import Part
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSplits:
+    """What a search may see: there is no test part here, so none can leak.
+
+    `digest` is that of the whole set's content, `split_digest` the SHA-256 of which image went
+    where (test included, so that it equals that of the full splits).
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    train: LabelledImages
+    validation: LabelledImages
+    digest: str
+    split_digest: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits(SearchSplits):
+    """All three parts, for a final run."""
+
+    test: LabelledImages
+
+    def without_test(self) -> SearchSplits:
+        """The same train and validation parts, for a search."""
+        kept = {field.name: getattr(self, field.name) for field in dataclasses.fields(SearchSplits)}
+        return SearchSplits(**kept)
+
+
+def split_set(images: ImageSet, config: SplitConfig) -> Splits:
+    """Split a set as SplitConfig says; BadInput if the shares leave no image to train on.
+
+    A fraction is of all images of the set. `official` keeps the parts that the set brings,
+    whatever `validation` and `test` say, but for `validation = 0`: then the validation images
+    that the set brings join those for training.
+    """
+    indices = split_indices(images, config)
+    return Splits(
+        name=images.name,
+        image_shape=images.image_shape,
+        class_names=images.class_names,
+        train=_take(images, indices["train"]),
+        validation=_take(images, indices["validation"]),
+        test=_take(images, indices["test"]),
+        digest=images.digest,
+        split_digest=digest_of_indices(indices),
+        source=images.source,
+    )
+
+
+def split_indices(images: ImageSet, config: SplitConfig) -> dict[Part, Indices]:
+    """Which image goes where, as sorted positions in the set's parts put one after the other."""
+    ranges = _ranges(images)
+    labels = np.concatenate([images.parts[part].labels for part in ranges])
+    total = len(labels)
+    if config.kind == "pooled":
+        ranges = {"train": np.arange(total)}
+    elif config.validation == 0 and "validation" in ranges:
+        ranges["train"] = np.concatenate([ranges["train"], ranges.pop("validation")])
+    # One stream for both draws, the test images first: their choice depends on the seed, and
+    # not on how many validation images are wanted.
+    rng = np.random.default_rng(config.seed)
+    wanted = {"test": _count(config.test, total), "validation": _count(config.validation, total)}
+    for part in ("test", "validation"):
+        if part in ranges:
+            continue
+        pool = ranges["train"]
+        _refuse_greed(images.name, part, wanted, pool, config)
+        drawn = stratified_draw(labels[pool], wanted[part], rng)
+        ranges[part] = pool[drawn]
+        ranges["train"] = np.delete(pool, drawn)
+    return {part: np.sort(ranges[part]) for part in PARTS}
+
+
+def stratified_draw(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> Indices:
+    """Draw exactly `count` of the images (0 to N), each class in proportion; sorted positions.
+
+    Shares are rounded by the largest remainder (Hamilton's method), ties to the lower class, so
+    that they add up. Every image gets one random key and each class gives up its smallest ones:
+    a single call of `random`, the part of numpy's streams that is kept stable.
+    """
+    keys = rng.random(len(labels))
+    sizes = np.bincount(labels, minlength=1)
+    exact = sizes * (count / max(len(labels), 1))
+    taken = np.floor(exact).astype(np.int64)
+    by_remainder = np.argsort(taken - exact, kind="stable")
+    taken[by_remainder[: count - taken.sum()]] += 1
+    chosen = [
+        members[np.argsort(keys[members], kind="stable")[: taken[label]]]
+        for label in range(len(sizes))
+        for members in [np.flatnonzero(labels == label)]
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def digest_of_indices(indices: Mapping[Part, Indices]) -> str:
+    """SHA-256 over which positions went to which part."""
+    sha = hashlib.sha256()
+    for part in PARTS:
+        sha.update(f"{part} {len(indices[part])}\n".encode())
+        sha.update(np.ascontiguousarray(indices[part], dtype="<i8").data)
+    return sha.hexdigest()
+
+
+def _ranges(images: ImageSet) -> dict[Part, Indices]:
+    """Positions of each part that the set brings, counted through all parts."""
+    ranges: dict[Part, Indices] = {}
+    start = 0
+    for part in PARTS:
+        if part in images.parts:
+            end = start + len(images.parts[part].labels)
+            ranges[part] = np.arange(start, end)
+            start = end
+    return ranges
+
+
+def _count(share: Share, total: int) -> int:
+    """Images that a share asks for; a fraction never rounds to none."""
+    return share if isinstance(share, int) else max(1, round(share * total))
+
+
+def _refuse_greed(
+    name: str, part: str, wanted: Mapping[str, int], pool: Indices, config: SplitConfig
+) -> None:
+    """Both draws must leave at least one image for training, and there is no run without test."""
+    if part == "test" and wanted["test"] == 0:
+        raise BadInput(
+            f"split of {name}: test = 0, but the data set brings no test images of its own; "
+            "set test to a count or a fraction such as 0.125 in [split]"
+        )
+    if wanted[part] >= len(pool):
+        raise BadInput(
+            f"split of {name}: {part} = {getattr(config, part)} asks for {wanted[part]:,} of "
+            f"{len(pool):,} images and leaves none to train on; use a smaller count, or a "
+            f"fraction such as 0.125, for {part} in [split]"
+        )
+
+
+def _take(images: ImageSet, positions: Indices) -> LabelledImages:
+    """The images at sorted positions; a part that stays whole is not copied."""
+    chosen: list[LabelledImages] = []
+    for part, whole in _ranges(images).items():
+        inside = positions[np.isin(positions, whole, assume_unique=True)]
+        if len(inside) == len(whole):
+            chosen.append(images.parts[part])
+        elif len(inside) or len(positions) == 0:
+            content = images.parts[part]
+            local = inside - whole[0]
+            chosen.append(LabelledImages(content.images[local], content.labels[local]))
+    if len(chosen) == 1:
+        return chosen[0]
+    if not len(positions):
+        return chosen[0]
+    return LabelledImages(
+        np.concatenate([part.images for part in chosen]),
+        np.concatenate([part.labels for part in chosen]),
+    )
