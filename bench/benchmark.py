@@ -77,14 +77,14 @@ def resolved_device(name: str) -> str:
     return name
 
 
-def default_workers(device: str, threads: int) -> int:
+def default_workers(request: Request, device: str) -> int:
     """One worker a GPU, or as many as the cores that this process may use carry."""
     if device.startswith("cuda"):
         import torch
 
         return torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // threads)
+    return max(1, (cores or 1) // request.threads)
 
 
 def dataset_reference(name: str) -> str:

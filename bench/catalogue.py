@@ -53,8 +53,9 @@ def _describe_protocol(name: str, store: Store, measure: bool) -> dict[str, Any]
         "forecast_seconds": 0.0,
         "cost_note": "",
     }
+    request = Request(protocol)
     try:
-        made = plan(Request(protocol), store)
+        made = plan(request, store)
     except BenchError as error:
         # Its data set is not here: the protocol exists all the same, and the row says why.
         return (
@@ -63,7 +64,7 @@ def _describe_protocol(name: str, store: Store, measure: bool) -> dict[str, Any]
             | {"problem": str(error)}
         )
     row |= {"runs": len(made.specs), "recorded": len(made.done)}
-    workers = default_workers(made.specs[0].device, made.specs[0].threads)
+    workers = default_workers(request, made.specs[0].device)
     if measure:
         cost = forecast(made.missing, made.counts, store.prepare(), workers)
     else:

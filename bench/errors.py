@@ -50,7 +50,7 @@ class Stopped(BenchError):
 def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") -> BadInput:
     """Say that `name` is no known `kind`, with the nearest names, or all, as the way out."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     place = f" in {where}" if where else ""
     return BadInput(f"unknown {kind} '{name}'{place}; {hint}")

@@ -59,7 +59,9 @@ def _spec(model: str) -> RunSpec:
     return plan(request, open_store()).specs[0]
 
 
-def _row(what: str, ours: float, against: str, theirs: float, wanted: str, unit: str) -> dict[str, Any]:
+def _row(
+    what: str, ours: float, against: str, theirs: float, wanted: str, unit: str
+) -> dict[str, Any]:
     """Rates (higher is better) side by side."""
     return {
         "what": what,
@@ -117,7 +119,7 @@ def _data_loader(spec: RunSpec, images: Tensor, seconds: float) -> float:
     from torch.utils.data import DataLoader, Dataset
     from torchvision.transforms.functional import to_tensor
 
-    class Images(Dataset[Tensor]):
+    class _Images(Dataset[Tensor]):
         def __len__(self) -> int:
             return len(images)
 
@@ -128,7 +130,7 @@ def _data_loader(spec: RunSpec, images: Tensor, seconds: float) -> float:
     model = _model(spec, images)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     begun, seen = time.perf_counter(), 0
-    for batch in DataLoader(Images(), batch_size=_BATCH, shuffle=True):
+    for batch in DataLoader(_Images(), batch_size=_BATCH, shuffle=True):
         loss = model.loss(batch).total
         optimizer.zero_grad()
         loss.backward()
@@ -155,7 +157,8 @@ def _ssim(metric: str, images: Tensor, wanted: float) -> dict[str, Any]:
             "use_sample_covariance": False,
         }
     pairs = list(zip(x[:1000, 0].numpy(), x_hat[:1000, 0].numpy(), strict=True))
-    theirs = _best(lambda: [structural_similarity(a, b, **keywords) for a, b in pairs]) / len(pairs)
+    loop = _best(lambda: [structural_similarity(a, b, **keywords) for a, b in pairs])
+    theirs = loop / len(pairs)
     ours = _best(lambda: per_image((metric,), x, x_hat, config)) / len(x)
     title = {"ssim": "SSIM 7x7", "ssim_gaussian": "SSIM Gaussian"}[metric]
     return _row(title, 1 / ours, "scikit-image loop", 1 / theirs, f">= {wanted:.0f}", "images/s")

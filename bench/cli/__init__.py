@@ -28,7 +28,9 @@ class _OneLineErrors(TyperGroup):
             say_error(str(error))
             raise SystemExit(error.exit_code) from None
         except TyperException as error:
-            say_error(error.format_message())
+            # No arguments at all: the help was printed, there is nothing to add.
+            if message := error.format_message():
+                say_error(message)
             raise SystemExit(error.exit_code) from None
         raise SystemExit(result if isinstance(result, int) else 0)
 

@@ -57,6 +57,14 @@ def whole_numbers(values: Sequence[str], option: str, lowest: int, highest: int)
     return tuple(found)
 
 
+def whole_number(text: str, option: str, lowest: int, highest: int) -> int | None:
+    """One number, or None for an option that was not given."""
+    found = whole_numbers([text], option, lowest, highest) if text else ()
+    if len(found) > 1:
+        raise BadInput(f"{option}: expected one whole number, got '{text}'")
+    return found[0] if found else None
+
+
 def names(values: Sequence[str]) -> tuple[str, ...]:
     """Names given by repeating an option or by commas, each once."""
     parts = (part.strip() for value in values for part in value.split(","))

@@ -33,8 +33,8 @@ def run(
         bool, typer.Option("--native", help="Each variant at the code size of its origin.")
     ] = False,
     seeds: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Number of seeds: 0, 1, 2, ...")
-    ] = None,
+        str, typer.Option(metavar="N", help="Number of seeds: 3 means 0, 1 and 2.")
+    ] = "",
     seed: Annotated[
         list[str] | None, typer.Option("--seed", help="Exactly these seeds (repeatable).")
     ] = None,
@@ -44,9 +44,9 @@ def run(
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Runs at once (default: one a core or GPU).")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of each run.")] = 1,
+        str, typer.Option(metavar="N", help="Runs at once (default: one a core or GPU).")
+    ] = "",
+    threads: Annotated[str, typer.Option(metavar="N", help="Threads of each run.")] = "1",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and its cost, train nothing.")
     ] = False,
@@ -58,20 +58,21 @@ def run(
     """
     from bench.benchmark import Request, default_workers, forecast_plan, plan
 
-    chosen_seeds = tuple(range(seeds)) if seeds else ()
     request = Request(
         load_protocol(protocol),
         models=console.names(model or []),
         latent_dims=console.whole_numbers(latent_dim or [], "--latent-dim", 1, 65_536),
         native=native,
-        seeds=console.whole_numbers(seed or [], "--seed", 0, 2**31 - 1) or chosen_seeds,
+        seeds=console.whole_numbers(seed or [], "--seed", 0, 2**31 - 1)
+        or tuple(range(console.whole_number(seeds, "--seeds", 1, 1000) or 0)),
         dataset=dataset,
         device=device,
-        threads=threads,
+        threads=console.whole_number(threads, "--threads", 1, 256) or 1,
     )
+    slots = console.whole_number(workers, "--workers", 1, 256)
     store = open_store().prepare()
     made = plan(request, store)
-    slots = workers or default_workers(made.specs[0].device, threads)
+    slots = slots or default_workers(request, made.specs[0].device)
     cost = forecast_plan(made, store, slots)
     _show_plan(made, cost, dry_run and not as_json)
     if not dry_run:

@@ -1,0 +1,140 @@
+"""The house keeps its shape: imports point downwards, libraries have one home, files are small."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "bench"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A room may import rooms of lower floors, and its own.
+FLOORS: dict[str, int] = {
+    "errors": 0,
+    "identity": 1,
+    "store": 1,
+    "protocol": 2,
+    "spec": 3,
+    "data": 4,
+    "metrics": 4,
+    "models": 4,
+    "selection": 4,
+    "statistics": 4,
+    "records": 5,
+    "checkpoint": 5,
+    "evaluate": 5,
+    "gallery": 6,
+    "train": 6,
+    "runner": 7,
+    "serving": 7,
+    "execution": 8,
+    "figures": 8,
+    "forecast": 9,
+    "tracking": 9,
+    "benchmark": 10,
+    "leaderboard": 10,
+    "registry": 11,
+    "catalogue": 11,
+    "speed": 11,
+    "cli": 12,
+    "__main__": 13,
+    "__init__": 0,
+}
+HOMES: dict[str, set[str]] = {
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "mlflow": {"tracking", "serving"},
+    "torchvision": {"data", "speed"},
+    "sklearn": {"metrics"},
+    "skimage": {"metrics", "speed"},
+    "matplotlib": {"figures", "tracking", "registry"},
+    "seaborn": {"figures"},
+    "pandas": {"leaderboard", "registry"},
+    "optuna": {"sweep"},
+    "psutil": {"data", "tracking"},
+}
+FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield node.module or "", node.lineno
+            if node.module == "bench":
+                yield from ((f"bench.{alias.name}", node.lineno) for alias in node.names)
+
+
+def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+
+
+def test_there_are_files() -> None:
+    assert len(FILES) > 30
+    assert not {_room(path) for path in FILES} - set(FLOORS), "give the new room a floor"
+
+
+@every_file
+def test_imports_point_downwards(path: Path) -> None:
+    room = _room(path)
+    for module, line in _imports(path):
+        if module.startswith("bench."):
+            other = module.split(".")[1]
+            if other != room and other in FLOORS:
+                assert FLOORS[other] < FLOORS[room], f"{path}:{line}: {room} imports {other}"
+
+
+@every_file
+def test_each_library_has_one_home(path: Path) -> None:
+    for module, line in _imports(path):
+        library = module.split(".", maxsplit=1)[0]
+        assert library not in FORBIDDEN, f"{path}:{line}: nothing of ours unpickles"
+        if library in HOMES:
+            assert _room(path) in HOMES[library], f"{path}:{line}: {library} lives elsewhere"
+
+
+@every_file
+def test_files_and_functions_stay_readable(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 350
+    for function in _functions(path):
+        where = f"{path}:{function.lineno} {function.name}"
+        arguments = function.args
+        count = len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs)
+        named = [a.arg for a in arguments.args[:1]]
+        if _room(path) != "cli":
+            assert count - (named in (["self"], ["cls"])) <= 7, f"{where}: too many parameters"
+        assert (function.end_lineno or 0) - function.lineno < 75, f"{where}: too long"
+
+
+@every_file
+def test_only_the_command_prints(path: Path) -> None:
+    if _room(path) == "cli":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"{path}:{node.lineno}"
+
+
+@every_file
+def test_every_module_and_public_thing_says_what_it_is(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), path
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path}:{node.lineno} {node.name}"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path}:{node.lineno} {node.name}"
