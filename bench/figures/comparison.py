@@ -23,6 +23,7 @@ from bench.figures.style import (
 from bench.metrics import METRICS, Metric
 
 _PCA, _MEAN = "pca", "mean_image"
+_PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,10 @@ def rate_distortion(points: Sequence[Point], metric_id: str, below: str) -> Figu
     data set, protocol, seeds. Needs at least one point.
     """
     metric = METRICS[metric_id]
-    figure, (ax,) = plot_canvas(1, 8.2, 4.8, right=1.7)
     by_model: dict[str, list[Point]] = defaultdict(list)
     for point in sorted(points, key=lambda point: point.code_size):
         by_model[point.model].append(point)
+    figure, (ax,) = plot_canvas(1, 8.2, max(4.8, 1.2 + 0.22 * len(by_model)), right=1.7)
     trained = [model for model in by_model if model not in (_PCA, _MEAN)]
     for i, model in enumerate(sorted(trained)):
         _line(ax, by_model[model], COLOURS[i % 10], LINES[i // 10 % 5], MARKERS[i % 10])
@@ -79,6 +80,8 @@ def _line(ax: Axes, points: list[Point], colour: object, line: object, marker: s
     sizes = [point.code_size for point in points]
     means = [float(np.mean(point.scores)) for point in points]
     lows, highs = [min(p.scores) for p in points], [max(p.scores) for p in points]
+    # A single point needs a mark to be seen.
+    marker = marker or ("D" if len(points) == 1 else "")
     ax.plot(sizes, means, ls=line, marker=marker, ms=5.5, color=colour, label=points[0].model)
     if any(low < high for low, high in zip(lows, highs, strict=True)):
         ax.fill_between(sizes, lows, highs, color=colour, alpha=0.2, lw=0)
@@ -105,7 +108,7 @@ def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str) -> Figure:
     """
     metric = METRICS[metric_id]
     ranked = sorted(bars, key=lambda bar: bar.mean, reverse=metric.higher_is_better)
-    figure, (ax,) = plot_canvas(1, 7.6, 1.25 + 0.32 * len(ranked))
+    figure, (ax,) = plot_canvas(1, 7.8, 1.25 + 0.32 * len(ranked), left=_room_for(ranked))
     span = max(abs(bar.high) for bar in ranked)
     for i, bar in enumerate(ranked):
         fill = "#d9d9d9" if bar.closed_form else COLOURS[0]
@@ -114,7 +117,9 @@ def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str) -> Figure:
         error = [[bar.mean - bar.low], [bar.high - bar.mean]]
         ax.errorbar(bar.mean, i, xerr=error, color=INK, capsize=3, lw=1.2)
         text = f"{bar.mean:.{metric.decimals}f}"
-        ax.text(max(bar.mean, bar.high) + 0.012 * span, i, text, va="center", fontsize=8.5)
+        ax.text(
+            max(bar.mean, bar.high) + 0.012 * span, i, text, va="center", fontsize=8.5, bbox=_PAPER
+        )
         if bar.label == _PCA:
             ax.axvline(bar.mean, color=INK, ls=":", lw=1.2, zorder=0.5)
     ax.set_yticks(range(len(ranked)), [bar.label for bar in ranked])
@@ -124,6 +129,11 @@ def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str) -> Figure:
     ax.set_xlabel(_axis_name(metric))
     put_title(figure, f"Ranking by {metric.title.lower()}", below)
     return figure
+
+
+def _room_for(bars: Sequence[Bar]) -> float:
+    """Inches that the longest label takes."""
+    return 0.35 + 0.085 * max(len(bar.label) for bar in bars)
 
 
 def _axis_name(metric: Metric) -> str:

@@ -120,7 +120,7 @@ def _histogram(ax: Axes, name: str, arrays: Arrays) -> None:
             label = f"test {text} {value:.{metric.decimals}f}"
             ax.axvline(value, color=COLOURS[3], ls=line, lw=1.4, label=label)
     # Room for the legend above the side on which the longer tail lies.
-    ax.set_ylim(0, 1.25 * tallest)
+    ax.set_ylim(0, 1.5 * tallest)
     leans_left = len(test) > 0 and test.mean() < (edges[0] + edges[-1]) / 2
     ax.legend(loc="upper right" if leans_left else "upper left")
     better = "higher" if metric.higher_is_better else "lower"

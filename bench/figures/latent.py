@@ -1,6 +1,6 @@
 """Pictures of the code."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ from bench.figures.style import (
     plot_canvas,
     put_title,
     ranked_part,
+    short_name,
     styled,
 )
 from bench.spec import RunRecord
@@ -24,6 +25,7 @@ Floats = NDArray[np.float64]
 
 _CLASSES_NAMED = 10
 _EXACT_SVD = 512
+_LONGEST_NAME = 14
 
 
 class Projection(NamedTuple):
@@ -42,7 +44,7 @@ def latent_map(record: RunRecord, arrays: Arrays) -> Figure:
     """
     codes = np.asarray(arrays["codes/z"], np.float64)
     labels = np.asarray(arrays["codes/label"]).astype(int)
-    figure, (ax,) = plot_canvas(1, 7.4, 5.4, right=1.5 if record.class_names else 0.15)
+    figure, (ax,) = plot_canvas(1, 7.4, 5.4, right=1.8 if record.class_names else 0.15)
     size = codes.shape[1]
     names: tuple[str, ...]
     if size == 1:
@@ -86,28 +88,25 @@ def _leading_axes(centred: Floats) -> Floats:
 
     Over-complete codes have thousands of numbers, for which a full decomposition takes seconds.
     """
-    start = np.random.default_rng(0).standard_normal((centred.shape[1], 12))
+    matrix = centred.astype(np.float32)
+    start = np.random.default_rng(0).standard_normal((matrix.shape[1], 8), np.float32)
     basis = np.linalg.qr(start)[0]
-    for _ in range(12):
-        basis = np.linalg.qr(centred.T @ (centred @ basis))[0]
-    within: Floats = np.linalg.svd(centred @ basis, full_matrices=False)[2][:2]
-    axes: Floats = within @ basis.T
+    for _ in range(8):
+        basis = np.linalg.qr(matrix.T @ (matrix @ basis))[0]
+    within = np.linalg.svd(matrix @ basis, full_matrices=False)[2][:2]
+    axes: Floats = (within @ basis.T).astype(np.float64)
     return axes
 
 
-def _scatter(ax: Axes, points: Floats, labels: NDArray[Any], names: tuple[str, ...]) -> None:
+def _scatter(ax: Axes, points: Floats, labels: NDArray[np.int64], names: tuple[str, ...]) -> None:
     """Points by class: the ten most frequent with colour and marker, the others in grey."""
+    if not names:
+        ax.scatter(points[:, 0], points[:, 1], s=18, color=COLOURS[0], lw=0, rasterized=True)
+        return
     classes, counts = np.unique(labels, return_counts=True)
     named = np.sort(classes[np.argsort(-counts, kind="stable")[:_CLASSES_NAMED]])
-    rest = ~np.isin(labels, named)
-    if rest.any():
-        grey = points[rest]
-        ax.scatter(
-            grey[:, 0], grey[:, 1], 9, "#bbbbbb", lw=0, rasterized=True, label="other classes"
-        )
     for i, label in enumerate(named):
         chosen = points[labels == label]
-        name = names[label] if names else "images"
         ax.scatter(
             chosen[:, 0],
             chosen[:, 1],
@@ -117,7 +116,10 @@ def _scatter(ax: Axes, points: Floats, labels: NDArray[Any], names: tuple[str, .
             edgecolor=INK,
             linewidth=0.25,
             rasterized=True,
-            label=name,
+            label=short_name(names[label], _LONGEST_NAME),
         )
-    if names:
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.7)
+    rest = points[~np.isin(labels, named)]
+    if len(rest):
+        label = f"{len(classes) - len(named)} other classes"
+        ax.scatter(rest[:, 0], rest[:, 1], s=9, color="#bbbbbb", lw=0, zorder=0.9, label=label)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.7)

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.figures.sheet import Row, draw_sheet
-from bench.figures.style import Arrays, describe, ranked_part, styled
+from bench.figures.style import Arrays, describe, ranked_part, short_name, styled
 from bench.metrics import METRICS
 from bench.spec import RunRecord
 
@@ -84,5 +84,4 @@ def _class_names(record: RunRecord, labels: NDArray[np.int64]) -> list[str]:
     """A short name a label; none for a set without classes."""
     if not record.class_names:
         return []
-    names = (record.class_names[int(label)] for label in labels)
-    return [n if len(n) <= _LONGEST_NAME else n[: _LONGEST_NAME - 1] + "…" for n in names]
+    return [short_name(record.class_names[int(label)], _LONGEST_NAME) for label in labels]

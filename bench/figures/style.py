@@ -85,6 +85,14 @@ def ranked_part(record: RunRecord) -> str:
     return "validation" if record.spec.split.validation else "test"
 
 
+def short_name(name: str, longest: int) -> str:
+    """A name cut in its middle, so that names that differ at either end stay apart."""
+    if len(name) <= longest:
+        return name
+    head = longest // 2
+    return f"{name[:head]}…{name[head + 1 - longest :]}"
+
+
 def put_title(figure: Figure, title: str, below: str) -> None:
     """A bold title and a line of context in the upper left corner, clear of the axes."""
     height = figure.get_size_inches()[1]
@@ -93,21 +101,25 @@ def put_title(figure: Figure, title: str, below: str) -> None:
     figure.text(left, 1 - 0.36 / height, below, va="top", fontsize=9, color=MUTED)
 
 
-def plot_canvas(columns: int, width: float, height: float, right: float = 0.15) -> Canvas:
+def plot_canvas(
+    columns: int, width: float, height: float, right: float = 0.15, left: float = 0.72
+) -> Canvas:
     """A figure of `columns` panels side by side below room for the title; sizes in inches.
 
-    `right` is kept free for a legend beside the last panel. The margins are fixed: matplotlib's
-    automatic layouts draw every text twice, which doubles the time of a figure.
+    `left` is kept free for the axis' labels, `right` for a legend beside the last panel. The
+    margins are fixed: matplotlib's automatic layouts draw every text twice, which doubles the time
+    of a figure.
     """
     figure = Figure(figsize=(width, height))
     span = width - right
+    between = left
     axes = figure.subplots(1, columns, squeeze=False)[0].tolist()
     figure.subplots_adjust(
-        left=0.72 / width,
+        left=left / width,
         right=span / width,
         bottom=0.55 / height,
         top=1 - (0.92 if columns > 1 else 0.68) / height,
-        wspace=0.72 / ((span - 0.72 * columns) / columns),
+        wspace=between / ((span - left - between * (columns - 1)) / columns),
     )
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)

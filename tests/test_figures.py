@@ -1,0 +1,421 @@
+"""Every figure from arrays like those of a run, made of photographs and their PCA."""
+
+import dataclasses
+import io
+import subprocess
+import sys
+import time
+import zlib
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+
+from bench.figures import (
+    FIGURES,
+    Bar,
+    Point,
+    draw_figures,
+    image_grid,
+    ranking_bars,
+    rate_distortion,
+    to_png,
+)
+from bench.figures.latent import principal_plane
+from bench.figures.style import Arrays, short_name
+from bench.metrics import METRICS
+from bench.protocol import EvaluationConfig, SplitConfig, TrainConfig
+from bench.spec import EpochValues, RunRecord, RunSpec
+
+EPOCHS = 4
+CLASSES = ("sky and grass", "coat", "tripod", "a class with a very long name")
+
+
+def crops(photo: NDArray[np.uint8], side: int, step: int) -> NDArray[np.float32]:
+    windows = sliding_window_view(photo, (side, side), axis=(0, 1))[::step, ::step]
+    return (windows.reshape(-1, photo.shape[2], side, side) / 255).astype(np.float32)
+
+
+def arrays_of(images: NDArray[np.float32], code_size: int) -> Arrays:
+    """What a run leaves behind, with PCA as the model and the images as every part."""
+    count, shape = len(images), images.shape[1:]
+    flat = images.reshape(count, -1)
+    mean = flat.mean(0)
+    basis = np.linalg.svd(flat - mean, full_matrices=False)[2][:code_size]
+    codes = (flat - mean) @ basis.T
+
+    def decoded(z: NDArray[np.float32]) -> NDArray[np.float32]:
+        flat_output = np.clip(z @ basis[: z.shape[-1]] + mean, 0, 1)
+        return flat_output.reshape(*z.shape[:-1], *shape).astype(np.float32)
+
+    x_hat = decoded(codes)
+    errors = ((images - x_hat) ** 2).mean((1, 2, 3))
+    chosen = np.concatenate([np.argsort(errors)[:8], np.argsort(-errors)[:8]])
+    labels = np.arange(count) % len(CLASSES)
+    shown = {"x": images[:8], "x_hat": x_hat[:8], "label": labels[:8]}
+    ends = codes[:8].reshape(4, 2, 1, code_size)
+    weights = np.linspace(0, 1, 5, dtype=np.float32)[:, None]
+    found: dict[str, NDArray] = {
+        "test/mse": errors,
+        "validation/mse": errors,
+        "test/ssim": 1 - 5 * errors,
+        "progress/x": images[:8],
+        "progress/x_hat": np.stack([decoded(codes[:8, : 1 + i]) for i in range(code_size)]),
+        "progress/epoch": np.arange(1, code_size + 1),
+        "codes/z": codes,
+        "codes/label": labels,
+        "samples/x_hat": decoded(codes[-64:]),
+        "samples/fitted": np.array([1]),
+        "interpolation/x": images[:8].reshape(4, 2, *shape),
+        "interpolation/x_hat": decoded(ends[:, 0] * (1 - weights) + ends[:, 1] * weights),
+        "extremes/x": images[chosen],
+        "extremes/x_hat": x_hat[chosen],
+        "extremes/score": errors[chosen],
+    }
+    return found | {f"shown/{part}/{k}": v for part in ("train", "test") for k, v in shown.items()}
+
+
+def record_of(images: NDArray[np.float32], code_size: int, selection: str = "mse") -> RunRecord:
+    spec = RunSpec(
+        protocol="quick",
+        protocol_fingerprint="0" * 16,
+        task="reconstruction",
+        dataset="photographs",
+        dataset_label="photographs",
+        data_digest="0" * 64,
+        split=SplitConfig(),
+        model="pca",
+        model_revision=1,
+        latent_dim=code_size,
+        hyperparameters={},
+        train=TrainConfig(epochs=EPOCHS, batch_size=64, lr=1e-3),
+        evaluation=EvaluationConfig(),
+        metric_revisions={},
+        selection_metric=selection,
+        seed=3,
+    )
+    history = tuple(
+        EpochValues(e, 10 * e, 1000 * e, {"train/loss": 0.5**e, f"val/{selection}": 0.6**e})
+        for e in range(1, EPOCHS + 1)
+    )
+    return RunRecord(
+        schema_version=1,
+        run_key=spec.run_key,
+        evaluation_digest=spec.evaluation_digest,
+        spec=spec,
+        status="finished",
+        started_unix_ms=0,
+        finished_unix_ms=1,
+        history=history,
+        scores={},
+        facts={"code_size": code_size, "best_epoch": 3},
+        image_shape=images.shape[1:],
+        class_names=CLASSES,
+        data_source="photographs",
+        split_digest="0" * 16,
+        weights_sha256="",
+        arrays_sha256="",
+        environment={},
+    )
+
+
+@pytest.fixture(scope="module")
+def grey() -> NDArray[np.float32]:
+    images = crops(data.camera()[:, :, None], 28, 24)
+    assert images.shape == (441, 1, 28, 28)
+    return images
+
+
+@pytest.fixture(scope="module")
+def arrays(grey: NDArray[np.float32]) -> Arrays:
+    return arrays_of(grey, 6)
+
+
+@pytest.fixture(scope="module")
+def record(grey: NDArray[np.float32]) -> RunRecord:
+    return record_of(grey, 6)
+
+
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(to_png(figure))).convert("RGB"))
+
+
+def texts(figure: Figure) -> list[str]:
+    """Every text that is drawn: titles, labels, legends."""
+    found = [text.get_text() for text in figure.texts]
+    for ax in figure.axes:
+        found += [ax.get_xlabel(), ax.get_ylabel(), *(t.get_text() for t in ax.texts)]
+        found += [ax.get_title(loc="left")]
+        legend = ax.get_legend()
+        found += [t.get_text() for t in legend.get_texts()] if legend else []
+    return [text for text in found if text]
+
+
+class TestContract:
+    @pytest.mark.parametrize("name", FIGURES)
+    def test_row_is_complete(self, name: str) -> None:
+        row = FIGURES[name]
+        assert row.id == name and row.title and (row.needs or row.epochs)
+
+    @pytest.mark.parametrize("name", FIGURES)
+    def test_says_what_it_shows(self, name: str, record: RunRecord, arrays: Arrays) -> None:
+        figure = FIGURES[name].draw(record, arrays)
+        title, context = (text.get_text() for text in figure.texts[:2])
+        assert title and context.startswith("photographs · pca · latent size 6 · seed 3")
+
+    @pytest.mark.parametrize("name", FIGURES)
+    def test_no_text_leaves_the_figure(self, name: str, record: RunRecord, arrays: Arrays) -> None:
+        figure = FIGURES[name].draw(record, arrays)
+        assert_texts_inside(figure)
+
+    @pytest.mark.parametrize("name", FIGURES)
+    def test_same_input_same_picture(self, name: str, record: RunRecord, arrays: Arrays) -> None:
+        first, second = (pixels(FIGURES[name].draw(record, arrays)) for _ in range(2))
+        assert np.array_equal(first, second)
+        assert first.std() > 10, "an empty picture"
+
+    @pytest.mark.parametrize("name", FIGURES)
+    def test_is_not_drawn_without_what_it_needs(
+        self, name: str, record: RunRecord, arrays: Arrays
+    ) -> None:
+        row = FIGURES[name]
+        for need in row.needs:
+            kept = {key: value for key, value in arrays.items() if not key.startswith(need)}
+            assert name not in draw_figures(record, kept)
+        short = dataclasses.replace(record, history=record.history[:1])
+        assert (name in draw_figures(short, arrays)) == (row.epochs <= 1)
+
+
+def assert_texts_inside(figure: Figure) -> None:
+    to_png(figure)
+    drawn, (wide, high) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0, wide - drawn.x1, high - drawn.y1) >= 0, drawn
+
+
+def test_all_rows_are_drawn_when_everything_is_there(record: RunRecord, arrays: Arrays) -> None:
+    assert list(draw_figures(record, arrays)) == list(FIGURES)
+
+
+def test_a_model_without_code_gets_the_pictures_that_it_can(
+    record: RunRecord, arrays: Arrays
+) -> None:
+    coded = ("codes/", "samples/", "interpolation/", "progress/")
+    left = {key: value for key, value in arrays.items() if not key.startswith(coded)}
+    no_code = dataclasses.replace(record, facts={"code_size": 0}, history=())
+    figures = draw_figures(no_code, left)
+    assert list(figures) == ["reconstructions", "extremes", "score_histogram"]
+    assert "no code" in figures["extremes"].texts[1].get_text()
+
+
+def test_a_set_of_figures_takes_a_second(record: RunRecord, arrays: Arrays) -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        for figure in draw_figures(record, arrays).values():
+            to_png(figure)
+        seconds.append(time.process_time() - start)
+    # The aim is one second of one core, 0.8 to 0.9 were measured; busy machines take longer.
+    assert min(seconds) < 1.6
+
+
+@pytest.mark.parametrize("side", [32, 96, 224])
+def test_colour_images_of_any_size(side: int) -> None:
+    images = crops(data.astronaut(), side, 24)[:80]
+    figures = draw_figures(record_of(images, 3), arrays_of(images, 3))
+    assert list(figures) == list(FIGURES)
+    for figure in figures.values():
+        shown = pixels(figure)
+        assert shown.shape[1] <= 1100 and shown.shape[0] <= 1100
+        assert_texts_inside(figure)
+    red, green, blue = np.moveaxis(pixels(figures["samples"]).astype(int), 2, 0)
+    assert max(np.abs(red - green).max(), np.abs(green - blue).max()) > 50
+
+
+@pytest.mark.parametrize("code_size", [1, 2, 6])
+def test_latent_map_says_what_its_axes_are(grey: NDArray[np.float32], code_size: int) -> None:
+    found = arrays_of(grey, code_size)
+    figure = FIGURES["latent_map"].draw(record_of(grey, code_size), found)
+    (ax,) = figure.axes
+    if code_size == 6:
+        codes = found["codes/z"]
+        share = codes.var(0)[0] / codes.var(0).sum()
+        assert ax.get_xlabel() == f"component 1 ({share:.1%} of the codes' variance)"
+        assert "first two principal components" in figure.texts[0].get_text()
+    else:
+        assert ax.get_xlabel() == "z1"
+        assert ax.get_ylabel() == ("z2" if code_size == 2 else "class number")
+        drawn = np.concatenate([each.get_offsets() for each in ax.collections])
+        assert np.allclose(np.sort(drawn[:, 0]), np.sort(found["codes/z"][:, 0]))
+    assert set(texts(figure)) >= {short_name(name, 14) for name in CLASSES}
+
+
+def test_latent_map_of_many_classes_and_of_none(record: RunRecord, arrays: Arrays) -> None:
+    many = {**arrays, "codes/label": np.arange(441) % 25}
+    named = dataclasses.replace(record, class_names=tuple(f"kind {i}" for i in range(25)))
+    assert "15 other classes" in texts(FIGURES["latent_map"].draw(named, many))
+    unnamed = FIGURES["latent_map"].draw(dataclasses.replace(record, class_names=()), arrays)
+    assert unnamed.axes[0].get_legend() is None
+
+
+def test_principal_plane_is_that_of_the_eigenvectors(arrays: Arrays) -> None:
+    codes = np.asarray(arrays["codes/z"], np.float64) @ np.diag([1, 5, 1, 9, 1, 1.0])
+    points, explained = principal_plane(codes)
+    values = np.linalg.eigvalsh(np.cov(codes.T, ddof=0))[::-1]
+    np.testing.assert_allclose(points.var(0), values[:2], rtol=1e-9)
+    np.testing.assert_allclose(explained, values[:2] / values.sum(), rtol=1e-9)
+    np.testing.assert_allclose(principal_plane(-codes).points, -points, atol=1e-9)
+
+
+def test_principal_plane_of_long_codes_agrees_with_the_exact_one() -> None:
+    """Beyond 512 numbers the axes are found by iteration."""
+    pixels_as_codes = crops(data.camera()[:, :, None], 28, 16)[:700].reshape(700, -1).astype(float)
+    assert min(pixels_as_codes.shape) > 512
+    _, explained = principal_plane(pixels_as_codes)
+    values = np.linalg.svd(pixels_as_codes - pixels_as_codes.mean(0), compute_uv=False) ** 2
+    np.testing.assert_allclose(explained, values[:2] / values.sum(), rtol=1e-4)
+
+
+def test_principal_plane_of_a_dead_code() -> None:
+    points, explained = principal_plane(np.full((50, 8), 0.25))
+    assert not points.any() and explained == (0.0, 0.0)
+
+
+def test_the_kept_epoch_is_marked(record: RunRecord, arrays: Arrays) -> None:
+    words = texts(FIGURES["loss_curves"].draw(record, arrays))
+    assert f"epoch  (★ kept: epoch 3, {0.6**3:.4g})" in words
+    assert "penalty term" not in words
+    penalised = tuple(
+        dataclasses.replace(each, values={**each.values, "train/penalty": 0.1})
+        for each in record.history
+    )
+    with_penalty = dataclasses.replace(record, history=penalised)
+    assert "penalty term" in texts(FIGURES["loss_curves"].draw(with_penalty, arrays))
+
+
+def test_extremes_and_histogram_tell_their_scores(record: RunRecord, arrays: Arrays) -> None:
+    words = texts(FIGURES["extremes"].draw(record, arrays))
+    assert f"{arrays['extremes/score'][0]:.5f}" in words
+    assert f"{arrays['extremes/score'][-1]:.5f}" in words
+    words = texts(FIGURES["score_histogram"].draw(record, arrays))
+    assert f"test mean {arrays['test/mse'].mean():.5f}" in words
+    assert any(word.startswith("SSIM") for word in words)
+
+
+def test_pictures_say_test_where_there_is_no_validation(record: RunRecord, arrays: Arrays) -> None:
+    spec = dataclasses.replace(record.spec, split=SplitConfig(validation=0))
+    without = dataclasses.replace(record, spec=spec)
+    assert "worst test images" in FIGURES["extremes"].draw(without, arrays).texts[0].get_text()
+    assert "441 test images" in FIGURES["latent_map"].draw(without, arrays).texts[1].get_text()
+
+
+def test_samples_name_their_source(record: RunRecord, arrays: Arrays) -> None:
+    normal = {**arrays, "samples/fitted": np.array([0])}
+    assert "N(0, I)" in FIGURES["samples"].draw(record, normal).texts[0].get_text()
+    assert "fitted" in FIGURES["samples"].draw(record, arrays).texts[0].get_text()
+
+
+def test_image_grid_keeps_every_pixel(grey: NDArray[np.float32]) -> None:
+    grid = image_grid(grey[:6].reshape(2, 3, 1, 28, 28), upscale=4)
+    assert grid.shape == (2 * 112 + 2, 3 * 112 + 4, 3) and grid.dtype == np.uint8
+    last = grid[114:, 228:]
+    assert np.array_equal(last[::4, ::4, 0], np.rint(grey[5, 0] * 255))
+    assert np.array_equal(last[1::4, 3::4], last[::4, ::4])
+    assert (grid[112:114] == 255).all() and (grid[:, 112:114] == 255).all()
+
+
+def test_image_grid_survives_what_a_diverged_model_gives(grey: NDArray[np.float32]) -> None:
+    broken = grey[:2].reshape(1, 2, 1, 28, 28).copy()
+    broken[0, 0], broken[0, 1, 0, 0, :3] = np.nan, (-5, 7, np.inf)
+    grid = image_grid(broken, upscale=1)
+    assert not grid[:, :28].any() and grid[0, 29:32, 0].tolist() == [0, 255, 255]
+
+
+def test_image_grid_keeps_colours() -> None:
+    images = crops(data.astronaut(), 32, 64)[:4]
+    grid = image_grid(images.reshape(2, 2, 3, 32, 32), upscale=1)
+    assert np.array_equal(grid[33:, :32], np.rint(images[2] * 255).transpose(1, 2, 0))
+
+
+POINTS = tuple(
+    Point(model, size, scores)
+    for model, size, scores in (
+        ("pca", 4, (0.04,)),
+        ("pca", 16, (0.02,)),
+        ("mean_image", 4, (0.09,)),
+        ("mean_image", 16, (0.09,)),
+        ("cnn_ae", 16, (0.015, 0.016, 0.019)),
+        ("cnn_ae", 4, (0.030, 0.034, 0.032)),
+        ("rnn_ae", 64, (0.01,)),
+    )
+)
+
+
+def test_rate_distortion_draws_means_bands_and_pca() -> None:
+    figure = rate_distortion(POINTS, "mse", "photographs · 3 seeds")
+    (ax,) = figure.axes
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert set(lines) == {"pca", "mean_image", "cnn_ae", "rnn_ae"}
+    np.testing.assert_allclose(lines["cnn_ae"].get_xdata(), [4, 16])
+    np.testing.assert_allclose(lines["cnn_ae"].get_ydata(), [0.032, 0.05 / 3])
+    assert lines["pca"].get_linestyle() == "--" and ax.get_yscale() == "log"
+    assert lines["rnn_ae"].get_marker() not in ("", "None")
+    (band,) = ax.collections
+    assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.034)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["4", "16", "64"]
+    assert_texts_inside(figure)
+
+
+def test_twenty_variants_stay_apart() -> None:
+    many = [Point(f"variant_{i}", size, (1 / size + i,)) for i in range(20) for size in (4, 8)]
+    figure = rate_distortion(many, "mse", "photographs")
+    looks = [(str(x.get_color()), x.get_linestyle(), x.get_marker()) for x in figure.axes[0].lines]
+    assert len(set(looks)) == 20
+    without_colour = {(line, marker) for _, line, marker in looks}
+    assert len(without_colour) == 20, "told apart by colour alone"
+    assert_texts_inside(figure)
+
+
+@pytest.mark.parametrize(
+    ("metric", "order"), [("mse", ["b", "pca", "a"]), ("psnr", ["a", "pca", "b"])]
+)
+def test_ranking_has_the_best_on_top(metric: str, order: list[str]) -> None:
+    bars = [Bar("a", 0.3, 0.2, 0.4), Bar("b", 0.1, 0.05, 0.2), Bar("pca", 0.2, 0.2, 0.2, True)]
+    figure = ranking_bars(bars, metric, "photographs · track d16")
+    (ax,) = figure.axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == order
+    assert ax.yaxis_inverted() and len(ax.patches) == 3
+    assert f"{0.3:.{METRICS[metric].decimals}f}" in texts(figure)
+    assert_texts_inside(figure)
+
+
+def test_ranking_has_room_for_long_names() -> None:
+    bars = [Bar(f"a_variant_with_a_name_of_some_length_{i}", i, i, i) for i in range(1, 4)]
+    assert_texts_inside(ranking_bars(bars, "psnr", "photographs"))
+
+
+def test_short_names_stay_different() -> None:
+    long = [f"class number {i}" for i in range(3)]
+    shortened = [short_name(name, 9) for name in long]
+    assert len(set(shortened)) == 3 and {len(name) for name in shortened} == {9}
+    assert short_name("coat", 9) == "coat"
+
+
+def test_drawing_changes_no_global_setting(record: RunRecord, arrays: Arrays) -> None:
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    before = zlib.crc32(str(sorted(mpl.rcParams.items())).encode())
+    draw_figures(record, arrays)
+    ranking_bars([Bar("a", 1, 1, 1)], "mse", "")
+    assert zlib.crc32(str(sorted(mpl.rcParams.items())).encode()) == before
+    assert not plt.get_fignums()
+
+
+def test_figures_need_no_display_and_no_mlflow() -> None:
+    code = "import sys, bench.figures; print(sorted({'mlflow', 'optuna'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
