@@ -4,7 +4,6 @@ import dataclasses
 import io
 import subprocess
 import sys
-import time
 import zlib
 
 import numpy as np
@@ -209,17 +208,6 @@ def test_a_model_without_code_gets_the_pictures_that_it_can(
     figures = draw_figures(no_code, left)
     assert list(figures) == ["reconstructions", "extremes", "score_histogram"]
     assert "no code" in figures["extremes"].texts[1].get_text()
-
-
-def test_a_set_of_figures_takes_a_second(record: RunRecord, arrays: Arrays) -> None:
-    seconds = []
-    for _ in range(3):
-        start = time.process_time()
-        for figure in draw_figures(record, arrays).values():
-            to_png(figure)
-        seconds.append(time.process_time() - start)
-    # The aim is one second of one core, 0.8 to 0.9 were measured; busy machines take longer.
-    assert min(seconds) < 1.6
 
 
 @pytest.mark.parametrize("side", [32, 96, 224])
