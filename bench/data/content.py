@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -119,3 +120,8 @@ def _as_integers_or_text(array: NDArray[np.generic]) -> NDArray[np.generic]:
 def without_labels(count: int) -> NDArray[np.int64]:
     """Labels of images that have none: all of them are of the one class `all`."""
     return np.zeros(count, np.int64)
+
+
+def own_source(name: str, path: Path) -> str:
+    """Where a person's own images came from: the file's name alone, no folder of theirs."""
+    return f"{name}: own images, read from {path.resolve().name}"

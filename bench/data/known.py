@@ -1,7 +1,7 @@
 """Find, read and verify the sets of DATASETS: bundled, in the cache folder, or from the system."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import platformdirs
 
 from bench.data.content import PARTS, ImageSet, LabelledImages
 from bench.data.idx import idx_name, read_pair, sha256_of_part
-from bench.data.table import Dataset
+from bench.data.table import DATASETS, Dataset
 from bench.errors import BadInput
 from bench.spec import Part
 
@@ -39,39 +39,38 @@ def find(row: Dataset) -> Found | None:
     A folder with some of the files and not others is a BadInput that names what is missing.
     """
     if row.bundled:
-        return find_idx(row, BUNDLED, "bundled")
-    for folder in (cache_folder(), *map(Path, row.folders)):
-        found = find_idx(row, folder)
+        return _complete(row, BUNDLED, "bundled")
+    # In the cache folder itself files would be nobody's: the sets of the family share their names.
+    in_cache = (cache_folder() / row.id, cache_folder() / str(row.torchvision) / "raw")
+    for folder in (*in_cache, *map(Path, row.folders)):
+        found = _complete(row, folder, str(folder))
         if found is not None:
             return found
     return None
 
 
-def find_idx(row: Dataset, folder: Path, place: str = "") -> Found | None:
-    """Look for a set's IDX files in a folder and in the sub-folders that tools make there."""
-    for candidate in _candidates(row, folder):
-        names = [idx_name(part, kind) for part in row.counts for kind in ("images", "labels")]
-        paths = {name: _existing(candidate, name, row) for name in names}
-        missing = [name for name, path in paths.items() if path is None]
-        if not missing:
-            files = {name: path for name, path in paths.items() if path is not None}
-            return Found(place or str(candidate), files)
-        if len(missing) < len(names):
-            raise BadInput(
-                f"{candidate}: the files of {row.id} are incomplete; missing (with or without "
-                f".gz): {', '.join(missing)}"
-            )
+def find_idx(row: Dataset, folder: Path) -> Found | None:
+    """Look for a set's IDX files in a person's folder and in the sub-folders that tools make."""
+    for below in (row.id, f"{row.torchvision}/raw", "raw", "."):
+        found = _complete(row, folder / below, str(folder / below))
+        if found is not None:
+            return found
     return None
 
 
-def _candidates(row: Dataset, folder: Path) -> Iterator[Path]:
-    if row.bundled:
-        yield folder
-        return
-    yield folder / row.id
-    yield folder / str(row.torchvision) / "raw"  # torchvision's layout below its root
-    yield folder / "raw"
-    yield folder
+def _complete(row: Dataset, folder: Path, place: str) -> Found | None:
+    """The files of a set in one folder: all of them, or none; BadInput names what is missing."""
+    names = [idx_name(part, kind) for part in row.counts for kind in ("images", "labels")]
+    paths = {name: path for name in names if (path := _existing(folder, name, row)) is not None}
+    if not paths:
+        return None
+    missing = [name for name in names if name not in paths]
+    if missing:
+        raise BadInput(
+            f"{folder}: the files of {row.id} are incomplete; missing (with or without .gz): "
+            f"{', '.join(missing)}"
+        )
+    return Found(place, paths)
 
 
 def _existing(folder: Path, name: str, row: Dataset) -> Path | None:
@@ -145,26 +144,26 @@ def verify(
 def _check_digests(
     row: Dataset, part: Part, content: LabelledImages, places: Mapping[str, str]
 ) -> None:
-    # Every set of the MNIST family has near equally many images a class: without a pinned digest
-    # this still tells it from a file with other labels.
-    if not row.sha256:
-        shares = np.bincount(content.labels, minlength=len(row.class_names))
-        if len(set(shares.tolist())) > 1:
-            raise BadInput(
-                f"{places['labels']}: {row.id} has equally many {part} images of each class, "
-                f"these labels do not ({shares.min():,} to {shares.max():,} a class)"
-            )
-        return
     found = sha256_of_part(part, content)
-    for kind in ("images", "labels"):
-        name = idx_name(part, kind)
-        if found[name] != row.sha256[name]:
+    names = {kind: idx_name(part, kind) for kind in ("images", "labels")}
+    for kind, name in names.items():
+        owner = next((o.id for o in DATASETS.values() if o.sha256.get(name) == found[name]), None)
+        if owner not in (None, row.id):
+            raise BadInput(f"{places[kind]}: holds the {part} {kind} of {owner}, not of {row.id}")
+        if row.sha256 and found[name] != row.sha256[name]:
             raise BadInput(
                 f"{places[kind]}: not the official {part} {kind} of {row.id}: SHA-256 "
                 f"{found[name][:16]}... once decompressed, expected {row.sha256[name][:16]}...; "
                 "get the file again (other images, or another order, work as csv:, npz: or "
                 "folder:)"
             )
+    # The sets of the family without a pinned digest have equally many images of each class.
+    sizes = np.bincount(content.labels, minlength=len(row.class_names))
+    if not row.sha256 and sizes.min() != sizes.max():
+        raise BadInput(
+            f"{places['labels']}: {row.id} has equally many {part} images of each class, these "
+            f"labels do not ({sizes.min():,} to {sizes.max():,} a class)"
+        )
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -1,0 +1,88 @@
+"""`bench data`: which sets of images are here, bring one here, verify them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli import console
+
+app = typer.Typer(help="List, fetch and check data sets.", no_args_is_help=True)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the known data sets: what they hold and where they are."""
+    from bench.data.survey import list_datasets
+
+    rows = list_datasets()
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        "",
+        ("data set", ">train", ">validation", ">test", "shape", ">classes", "where", "what it is"),
+        [
+            (
+                row["id"],
+                *(f"{row['counts'].get(part, 0):,}" for part in ("train", "validation", "test")),
+                "x".join(map(str, row["image_shape"])),
+                str(len(row["class_names"])),
+                row["where"],
+                row["title"],
+            )
+            for row in rows
+        ],
+    )
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="An id that `bench data list` shows.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Take these files instead of a download: a folder with IDX (also .gz) or CSV "
+            "files, or an NPZ file.",
+        ),
+    ] = None,
+) -> None:
+    """Bring a data set into the cache folder: by download, or from files that you have."""
+    from bench.data.fetch import fetch as fetch_set
+
+    place = fetch_set(name, source)
+    console.say(f"{name} is complete, as expected, and now at {place}")
+
+
+@app.command()
+def check(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Ids, csv:PATH, npz:PATH or folder:PATH; none: every set found."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read data sets completely and verify what they hold (exit code 3 if one is not as known)."""
+    from bench.data.survey import check_datasets
+
+    rows = check_datasets(names or [])
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        "",
+        ("data set", ">images", "shape", ">classes", "content (SHA-256)", "verified"),
+        [
+            (
+                row["label"],
+                f"{sum(row['counts'].values()):,}",
+                "x".join(map(str, row["image_shape"])),
+                str(len(row["class_names"])),
+                row["digest"][:16],
+                row["verified"],
+            )
+            for row in rows
+        ],
+    )

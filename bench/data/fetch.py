@@ -1,0 +1,165 @@
+"""Bring a known set into the cache folder, from a person's files or by torchvision's download.
+
+The set is decoded, verified against its row and then written beside its place and renamed, so
+that the cache never holds half a set or an unverified one.
+"""
+
+import contextlib
+import http.client
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.content import ImageSet, LabelledImages
+from bench.data.csv_file import read_csv
+from bench.data.idx import encode_part
+from bench.data.known import cache_folder, find_idx, image_set, read_found, verify
+from bench.data.npz_file import read_npz
+from bench.data.table import DATASETS, Dataset
+from bench.errors import BadInput, unknown_name
+from bench.spec import Part
+from bench.store import sync_folder, write_atomically, writing_to
+
+_SILENCE = 30.0  # seconds without a byte after which a download has failed
+
+
+def fetch(name: str, source: Path | None = None) -> Path:
+    """Put a known set into the cache folder and return the folder that holds it now.
+
+    `source` is a folder with IDX files (plain or gzip, also in torchvision's layout) or with a
+    pair of CSV files with `train` and `test` in their names, or an NPZ file; none means download.
+    Raises BadInput, with the cache unchanged, if there is nothing to read, if it is not the set,
+    if the download fails or the cache cannot be written.
+    """
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    row = DATASETS[name]
+    if row.bundled:
+        raise BadInput(f"{name} comes with the package; there is nothing to fetch")
+    given = None if source is None else _read_source(row, source.expanduser())
+    with _workspace(row) as folder:
+        return _store(row, given or _download(row, folder), folder)
+
+
+@contextlib.contextmanager
+def _workspace(row: Dataset) -> Iterator[Path]:
+    """A folder beside the set's place, gone afterwards; faults of writing are one clear line."""
+    with writing_to("the data cache"):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{row.id}.") as folder:
+            yield Path(folder)
+
+
+def _store(row: Dataset, images: ImageSet, folder: Path) -> Path:
+    """Write plain IDX files, which load faster than packed ones, and move them into place."""
+    new, place = folder / "new", cache_folder() / row.id
+    new.mkdir()
+    for part, content in images.parts.items():
+        for name, data in encode_part(part, content).items():
+            write_atomically(new / name, data)
+    if place.exists():
+        place.rename(folder / "old")
+    new.rename(place)
+    sync_folder(place.parent)
+    return place
+
+
+def _read_source(row: Dataset, source: Path) -> ImageSet:
+    """A verified set from whatever lies at `source`."""
+    if not source.exists():
+        raise BadInput(f"{source}: no such file or folder")
+    if source.is_file() and source.suffix.lower() == ".npz":
+        return _from_npz(row, source)
+    if source.is_dir():
+        found = find_idx(row, source)
+        if found is not None:
+            return read_found(row, found)
+        files = sorted(source.iterdir())
+        tables = [path for path in files if path.suffix.lower() == ".csv"]
+        if tables:
+            return _from_csv_pair(row, source, tables)
+        archives = [path for path in files if path.suffix.lower() == ".npz"]
+        if len(archives) == 1:
+            return _from_npz(row, archives[0])
+    raise BadInput(
+        f"{source}: holds no files of {row.id}; expected IDX files (train-images-idx3-ubyte and "
+        "so on, also .gz), two CSV files (*train*.csv and *test*.csv), or one NPZ file"
+    )
+
+
+def _from_csv_pair(row: Dataset, folder: Path, tables: list[Path]) -> ImageSet:
+    parts: dict[Part, LabelledImages] = {}
+    for part in row.counts:
+        named = [path for path in tables if part in path.name.lower()]
+        if len(named) != 1:
+            listed = ", ".join(path.name for path in named) or "none"
+            raise BadInput(
+                f"{folder}: expected one CSV file with '{part}' in its name, found {listed}"
+            )
+        images, labels = read_csv(named[0])
+        if labels is None:
+            raise BadInput(f"{named[0]}: has no labels; {row.id} needs its own")
+        parts[part] = LabelledImages(images, _class_numbers(named[0], np.array(labels)))
+    return _verified(row, parts, folder)
+
+
+def _from_npz(row: Dataset, path: Path) -> ImageSet:
+    images, labels = read_npz(path)
+    for part in row.counts:
+        if part not in images or part not in labels:
+            raise BadInput(f"{path}: has no {part} images with labels; {row.id} needs its own")
+    parts = {
+        part: LabelledImages(images[part], _class_numbers(path, labels[part]))
+        for part in row.counts
+    }
+    return _verified(row, parts, path)
+
+
+def _class_numbers(path: Path, labels: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Labels of a known set are its class numbers, also where a file holds them as text."""
+    try:
+        return labels.astype(np.int64)
+    except ValueError as error:
+        raise BadInput(f"{path}: labels must be class numbers: {error}") from None
+
+
+def _verified(row: Dataset, parts: Mapping[Part, LabelledImages], source: Path) -> ImageSet:
+    verify(row, parts, str(source))
+    return image_set(row, parts)
+
+
+def _download(row: Dataset, folder: Path) -> ImageSet:
+    """Let torchvision download into `folder`, trying its mirrors; progress goes to stderr."""
+    hint = f"or give the files that you have: bench data fetch {row.id} --from DIR"
+    try:
+        # torchvision and torch from different indexes fail with a RuntimeError on import.
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:
+        raise BadInput(
+            f"cannot download {row.id}: torchvision does not work ({error}); install torch and "
+            f"torchvision from the same index, {hint}"
+        ) from None
+    silence = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SILENCE)  # its urlopen has no time-out of its own
+    try:
+        getattr(datasets, str(row.torchvision))(str(folder), train=True, download=True)
+    except (RuntimeError, OSError, EOFError, ValueError, http.client.HTTPException) as error:
+        raise BadInput(
+            f"cannot download {row.id}: {_last_line(error)}; check the network and repeat, {hint}"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(silence)
+    found = find_idx(row, folder)
+    if found is None:
+        raise BadInput(f"cannot download {row.id}: torchvision brought no files; {hint}")
+    return read_found(row, found)
+
+
+def _last_line(error: Exception) -> str:
+    """The reason at the end of torchvision's message, which lists every mirror it tried."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{lines[0].rstrip(':')}: {lines[-1]}" if len(lines) > 1 else str(error)
