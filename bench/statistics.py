@@ -148,7 +148,8 @@ def seed_weights(seeds: tuple[int, ...], count: int) -> Floats:
     normal = generator.standard_normal((count, size))
     normal -= normal.mean(axis=1, keepdims=True)
     chi = np.sqrt(generator.chisquare(size - 1, (count, 1)) / (size - 1))
-    return 1 / size + normal / chi / np.sqrt(size * (size - 1))
+    weights: Floats = 1 / size + normal / chi / np.sqrt(size * (size - 1))
+    return weights
 
 
 def _image_weights(generator: np.random.Generator, count: int, images: int) -> Floats:

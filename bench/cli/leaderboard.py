@@ -1,0 +1,219 @@
+"""`bench leaderboard`, `bench promote`, `bench verify`."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli import console
+from bench.cli.run import JsonOption
+from bench.errors import BadInput
+from bench.protocol import load_protocol
+from bench.store import open_store
+
+if TYPE_CHECKING:
+    from bench.leaderboard.render import Board
+    from bench.registry.promotion import Promotion
+    from bench.registry.publishing import Outcome
+    from bench.registry.results import Scope
+    from bench.registry.verification import Verified
+
+ProtocolFilter = Annotated[
+    str, typer.Option("--protocol", "-p", help="Only this protocol (a name or a .toml file).")
+]
+DatasetFilter = Annotated[
+    str, typer.Option(help="Only this data set: an id, csv:PATH, npz:PATH or folder:PATH.")
+]
+
+
+def leaderboard(
+    protocol: ProtocolFilter = "",
+    dataset: DatasetFilter = "",
+    write: Annotated[
+        bool, typer.Option("--write", help="Put local records into the ledger; write the pages.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Prove that the committed pages are what they claim.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="With --write: accept values that drifted.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank what was run: local records and the committed ledger together.
+
+    Without --write nothing is changed.
+    """
+    from bench.registry import publishing
+
+    _refuse_mixture(write, check, refresh, bool(protocol or dataset))
+    store = open_store()
+    if check:
+        for line in publishing.check(store):
+            console.say(line)
+        return
+    scope = _scope(protocol, dataset)
+    found = publishing.write(store, scope, refresh) if write else publishing.look(store, scope)
+    _show(found, as_json, written=write)
+
+
+def _refuse_mixture(write: bool, check: bool, refresh: bool, filtered: bool) -> None:
+    if write and check:
+        raise BadInput("--write and --check exclude each other; give one of them")
+    if refresh and not write:
+        raise BadInput("--refresh changes the ledger; give it together with --write")
+    if check and filtered:
+        raise BadInput("--check always proves everything; leave --protocol and --dataset out")
+
+
+def _scope(protocol: str, dataset: str) -> "Scope":
+    from bench.data import dataset_label
+    from bench.registry.results import Scope
+
+    return Scope(
+        load_protocol(protocol) if protocol else None, dataset_label(dataset) if dataset else ""
+    )
+
+
+def _show(found: "Outcome", as_json: bool, written: bool) -> None:
+    """Tables on stdout, what happened on stderr."""
+    if as_json:
+        console.print_json([_as_json(cell) for board in found.boards for cell in board.cells])
+    elif not found.boards:
+        console.say("no results here yet; make some with: bench run")
+    else:
+        for board in found.boards:
+            _print_board(board)
+    for line in found.lines:
+        console.say(line)
+    if written:
+        console.say(f"wrote {', '.join(found.changed)}" if found.changed else "no file changed")
+
+
+def _print_board(board: "Board") -> None:
+    from bench.leaderboard.render import short_rows, short_title
+
+    header, rows = short_rows(board.cells)
+    metric = short_title(str(board.cells[0]["selection_metric"]))
+    console.print_table(
+        f"{board.protocol} on {board.dataset}: ranked by validation {metric}, scores on test",
+        header,
+        rows,
+    )
+
+
+def _as_json(cell: Any) -> dict[str, Any]:
+    """A row without numbers that JSON lacks."""
+    return {
+        key: None if isinstance(value, float) and value != value else value  # noqa: PLR0124
+        for key, value in cell.items()
+    }
+
+
+def promote(
+    protocol: ProtocolFilter = "",
+    dataset: DatasetFilter = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put the best row of each track into the registry, with weights, card and pictures.
+
+    A champion gives way only to a row that is significantly better on validation.
+    """
+    from bench.registry.promotion import promote as decide_and_write
+
+    done = decide_and_write(open_store(), _scope(protocol, dataset), dry_run)
+    if as_json:
+        console.print_json(_promotion_as_json(done))
+    else:
+        _print_promotion(done)
+    for line in done.lines:
+        console.say(line)
+    changed = ", ".join(done.changed) if done.changed else "nothing in registry/"
+    console.say("dry run: nothing was changed" if dry_run else f"changed: {changed}")
+
+
+_ACTIONS = {
+    "first": "becomes champion",
+    "replace": "becomes champion",
+    "refresh": "stays, written anew",
+    "keep": "stays",
+    "none": "no change",
+}
+
+
+def _print_promotion(done: "Promotion") -> None:
+    console.print_table(
+        "",
+        ("track", "champion", "what happens", "why", "challenger"),
+        [
+            (
+                decision.track,
+                str(decision.champion["row"]) if decision.champion else "none",
+                _ACTIONS[decision.action],
+                decision.why,
+                str(decision.challenger["row"]) if decision.challenger else "none",
+            )
+            for decision in done.decisions
+        ],
+    )
+
+
+def _promotion_as_json(done: "Promotion") -> list[dict[str, Any]]:
+    return [
+        {
+            "track": decision.track,
+            "action": decision.action,
+            "why": decision.why,
+            "champion": str(decision.champion["row"]) if decision.champion else None,
+            "challenger": str(decision.challenger["row"]) if decision.challenger else None,
+            "before": decision.before or None,
+        }
+        for decision in done.decisions
+    ]
+
+
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Tracks or run keys (default: all champions).", metavar="TRACK_OR_RUN"),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All champions and all local records.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute scores from weights and fail where they differ from what was written down."""
+    from bench.registry.verification import raise_problems, targets
+    from bench.registry.verification import verify as recompute
+
+    store = open_store()
+    chosen = targets(store, names or [], everything)
+    found = []
+    for item in recompute(store, chosen):
+        found.append(item)
+        console.say(f"[{len(found)}/{len(chosen)}] {item.name}: {item.problem or 'verified'}")
+    _show_verified(found, as_json)
+    raise_problems(found)
+
+
+def _show_verified(found: list["Verified"], as_json: bool) -> None:
+    if as_json:
+        console.print_json([_as_json(vars(item)) for item in found])
+        return
+    console.print_table(
+        "",
+        ("what", "", "score", ">written down", ">from weights", ""),
+        [
+            (
+                item.name,
+                item.what,
+                item.metric,
+                f"{item.recorded:.6g}",
+                f"{item.recomputed:.6g}",
+                item.problem or "verified",
+            )
+            for item in found
+        ],
+    )

@@ -1,0 +1,61 @@
+"""`bench registry list|show|rollback`: the champions that are committed."""
+
+from typing import Annotated
+
+import typer
+
+from bench.cli import console
+from bench.cli.run import JsonOption
+from bench.store import open_store
+
+app = typer.Typer(
+    help="The champions of every track, as they lie in registry/.", no_args_is_help=True
+)
+TrackArgument = Annotated[
+    str, typer.Argument(help="A track, such as fashion_mnist_mini.quick.d8 (see: registry list).")
+]
+
+
+@app.command("list")
+def list_champions(as_json: JsonOption = False) -> None:
+    """List every track with its champion and challenger."""
+    from bench.registry.listing import describe_champions
+
+    rows = describe_champions(open_store())
+    if as_json:
+        console.print_json(rows)
+    elif not rows:
+        console.say("no champions yet; make them with: bench promote")
+    else:
+        columns = ("track", "champion", "test", "over PCA", "challenger", "before", "folder")
+        keys = ("track", "champion", "test", "over_pca", "challenger", "previous", "folder")
+        table = [[str(row[key] or "none") for key in keys] for row in rows]
+        console.print_table("", columns, table)
+
+
+@app.command()
+def show(track: TrackArgument, as_json: JsonOption = False) -> None:
+    """Show the card of a track's champion."""
+    from bench.registry.card_text import card_text
+    from bench.registry.champions import champion
+    from bench.spec import plain
+
+    card = champion(open_store().registry, track)
+    if as_json:
+        console.print_json(plain(card))
+    else:
+        typer.echo(card_text(card))
+
+
+@app.command()
+def rollback(track: TrackArgument) -> None:
+    """Bring the champion before this one back; a second time undoes it."""
+    from bench.registry.promotion import rollback as bring_back
+
+    now, before, lines = bring_back(open_store(), track)
+    console.say(
+        f"{track}: {now.summary.row} is champion again in place of {before.summary.row}, which "
+        "is held back; the same command undoes this"
+    )
+    for line in lines:
+        console.say(line)

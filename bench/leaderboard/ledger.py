@@ -1,0 +1,249 @@
+"""The ledger `registry/results.csv`: one row a run, written once, each row with its own digest.
+
+Here it is a frame of texts, exactly as the file holds it, so that reading and writing a ledger
+gives the same bytes on every machine; `numbers` turns columns into values. Numbers are written
+with nine significant digits.
+"""
+
+import dataclasses
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from bench.errors import CheckFailed
+from bench.identity import digest
+from bench.spec import OVERCOMPLETE, RunRecord
+
+IDENTITY = (
+    "dataset",
+    "data_digest",
+    "split_digest",
+    "protocol",
+    "protocol_fingerprint",
+    "selection_metric",
+    "ranked",
+    "track",
+    "model",
+    "model_revision",
+    "closed_form",
+    "recipe",
+    "latent_dim",
+    "code_size",
+    "seed",
+    "configuration",
+    "run_key",
+    "evaluation_digest",
+    "status",
+)
+FACTS = (
+    "parameters",
+    "multiply_adds",
+    "compression_ratio",
+    "train_images",
+    "train_seconds",
+    "images_per_second",
+    "best_epoch",
+    "active_units",
+    "output_std",
+)
+PROVENANCE = ("finished", "device", "threads", "bench", "torch", "git_commit")
+DIGEST = "row_digest"
+KEY = ["run_key", "evaluation_digest"]
+BOARD = ["dataset", "protocol", "protocol_fingerprint", "data_digest", "evaluation_digest"]
+"""What rows share that may be compared: one section of the leaderboard."""
+CELL = ["model", "latent_dim", "recipe"]
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a record does not know about itself: is its variant solved rather than trained, may
+    its protocol be ranked."""
+
+    closed_form: bool
+    ranked: bool
+
+
+def number(value: float) -> str:
+    """A number as the files hold it: nine significant digits."""
+    return f"{value:.9g}"
+
+
+def row_of(record: RunRecord, standing: Standing) -> dict[str, str]:
+    """The ledger's row of a record; what a run lacks (scores, if it diverged) is not in it."""
+    spec = record.spec
+    finished = datetime.fromtimestamp(record.finished_unix_ms // 1000, UTC)
+    row = {
+        "dataset": spec.dataset_label,
+        "data_digest": spec.data_digest,
+        "split_digest": record.split_digest,
+        "protocol": spec.protocol,
+        "protocol_fingerprint": spec.protocol_fingerprint,
+        "selection_metric": spec.selection_metric,
+        "ranked": "yes" if standing.ranked else "no",
+        "track": record.track,
+        "model": spec.model,
+        "model_revision": str(spec.model_revision),
+        "closed_form": "yes" if standing.closed_form else "no",
+        "recipe": spec.recipe,
+        "latent_dim": "native" if spec.latent_dim is None else str(spec.latent_dim),
+        "code_size": str(int(record.facts["code_size"])),
+        "seed": str(spec.seed),
+        "configuration": configuration(record),
+        "run_key": record.run_key,
+        "evaluation_digest": record.evaluation_digest,
+        "status": record.status,
+        "finished": finished.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        **{key: record.environment.get(key, "") for key in PROVENANCE if key != "finished"},
+        **{key: number(record.facts[key]) for key in FACTS if key in record.facts},
+    }
+    for part, scores in record.scores.items():
+        row |= {f"{part}_{metric}": number(value) for metric, value in scores.items()}
+    return signed({key: value for key, value in row.items() if value != ""})
+
+
+def configuration(record: RunRecord) -> str:
+    """What the seeds of a cell share, as 16 hexadecimal digits: the run key at seed 0."""
+    return dataclasses.replace(record.spec, seed=0).run_key
+
+
+def signed(row: Row) -> dict[str, str]:
+    """The row with the digest of its other cells; empty cells do not count, so that a new column
+    leaves older rows as they are."""
+    cells = {key: value for key, value in row.items() if key != DIGEST and value != ""}
+    return {**cells, DIGEST: digest(cells)}
+
+
+def frame_of(rows: Iterable[Row], columns: Iterable[str]) -> pd.DataFrame:
+    """A frame of texts with at least `columns`, the digest last; missing cells are empty."""
+    listed = list(rows)
+    names = list(dict.fromkeys([*columns, *(key for row in listed for key in row)]))
+    names = [name for name in names if name != DIGEST] + [DIGEST]
+    cells = [{name: row.get(name, "") for name in names} for row in listed]
+    return pd.DataFrame(cells, columns=pd.Index(names), dtype=str)
+
+
+def rows_in(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """The rows of a frame of texts."""
+    return [
+        {str(key): str(value) for key, value in row.items()} for row in frame.to_dict("records")
+    ]
+
+
+def ledger_of(rows: Iterable[Row]) -> pd.DataFrame:
+    """The ledger of these rows in its one order of rows and columns."""
+    listed = sorted(rows, key=_order)
+    scores = sorted({key for row in listed for key in row if key.startswith(("val_", "test_"))})
+    scores.sort(key=lambda key: key.startswith("test_"))
+    return frame_of(listed, [*IDENTITY, *scores, *FACTS, *PROVENANCE])
+
+
+def _order(row: Row) -> tuple[str | int, ...]:
+    return (
+        row["dataset"],
+        row["protocol"],
+        row["protocol_fingerprint"],
+        row["data_digest"],
+        row["evaluation_digest"],
+        track_order(row["track"]),
+        row["model"],
+        row["recipe"],
+        row["latent_dim"],
+        row["configuration"],
+        int(row["seed"]),
+    )
+
+
+def track_order(track: str) -> int:
+    """Tracks by code size, the over-complete one last."""
+    return 2**62 if track == OVERCOMPLETE else int(track.removeprefix("d"))
+
+
+def encode(frame: pd.DataFrame) -> bytes:
+    """The bytes of a file of the registry."""
+    text: str = frame.to_csv(index=False, lineterminator="\n")
+    return text.encode()
+
+
+def decode(content: bytes, where: str, required: Iterable[str]) -> pd.DataFrame:
+    """Read a file of the registry and prove every row's digest.
+
+    Raises CheckFailed naming `where` and the row when a cell was changed by hand.
+    """
+    mend = f"bring the committed file back (git checkout -- {where})"
+    try:
+        frame = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckFailed(f"{where} cannot be read as a table ({reason}); {mend}") from None
+    missing = [name for name in [*required, DIGEST] if name not in frame.columns]
+    if missing:
+        raise CheckFailed(f"{where} has no column {missing[0]}; {mend}")
+    # Line 1 is the header.
+    for line, row in enumerate(rows_in(frame), start=2):
+        if signed(row)[DIGEST] != row[DIGEST]:
+            raise CheckFailed(
+                f"{where} line {line} ({describe(row)}) was changed by hand: its cells do not "
+                f"match its {DIGEST}; {mend}"
+            )
+    return frame
+
+
+def decode_ledger(content: bytes, where: str) -> pd.DataFrame:
+    """Read the ledger; CheckFailed also for a run that stands there twice."""
+    frame = decode(content, where, [*IDENTITY, *FACTS, *PROVENANCE])
+    repeated = frame[frame.duplicated(KEY)]
+    if len(repeated):
+        row = rows_in(repeated)[0]
+        raise CheckFailed(
+            f"{where}: run {row['run_key']} ({describe(row)}) stands there twice; remove one"
+        )
+    return frame
+
+
+def describe(row: Row) -> str:
+    """A row of any of the files in a few words for a message."""
+    if "seed" in row:
+        size = row.get("latent_dim", "")
+        size = size if size == "native" else f"d={size}"
+        return f"{row.get('model')} {size} seed {row['seed']}"
+    if "row_b" in row:
+        return f"{row.get('track')}: {row.get('row_a')} against {row['row_b']}"
+    return f"{row.get('track')}: {row.get('row')}"
+
+
+def numbers(frame: pd.DataFrame, column: str) -> "pd.Series[float]":
+    """A column as floats, NaN where it is empty or missing."""
+    if column not in frame.columns:
+        return pd.Series(float("nan"), index=frame.index, dtype=float)
+    return pd.to_numeric(frame[column].replace("", "nan")).astype(float)
+
+
+def current(ledger: pd.DataFrame, fingerprint: str = "") -> pd.DataFrame:
+    """The rows that tables show.
+
+    The ledger keeps everything. Of a protocol on a data set the rows of one fingerprint, data
+    digest and evaluation digest can be compared: those of `fingerprint`, or else those that were
+    finished last. Of a cell whose configuration changed (a revision was raised), likewise.
+    """
+    if fingerprint:
+        ledger = ledger[ledger["protocol_fingerprint"] == fingerprint]
+    return _latest(_latest(ledger, ["dataset", "protocol"], BOARD), [*BOARD, *CELL, "track"])
+
+
+def _latest(
+    ledger: pd.DataFrame, group: list[str], version: list[str] | None = None
+) -> pd.DataFrame:
+    """Of each group the rows of the version that was finished last."""
+    version = version or [*group, "configuration"]
+    if ledger.empty:
+        return ledger
+    # The version's own name breaks ties, so that the choice never depends on the order of rows.
+    stamped = ledger.sort_values(["finished", *version], kind="stable")
+    last = stamped.groupby(group, sort=False).tail(1)[version]
+    keep = ledger[version].apply(tuple, axis=1).isin(set(last.itertuples(index=False, name=None)))
+    return ledger[keep]

@@ -1,0 +1,106 @@
+"""Local records meet the committed ledger: each is new, a reproduction, or drift.
+
+A run key is written once. A record of a run that stands in the ledger *agrees* when its mean
+selection score, on validation and on test alike, is as far from the ledger's as the tolerance
+allows at most:
+
+- trained variants: half the width of the cell's 95 % interval on that part, and at least 1 % of
+  the ledger's value (another processor rounds otherwise, and training magnifies that);
+- closed forms: 0.1 % of the ledger's value.
+
+Two runs that both diverged agree as well.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.leaderboard.ledger import KEY, Row, describe, ledger_of, rows_in
+
+CLOSED_FORM_TOLERANCE = 1e-3
+LEAST_TOLERANCE = 1e-2
+PARTS = {"val": "validation", "test": "test"}
+
+HalfWidths = Mapping[tuple[str, str], float]
+"""Half the width of the 95 % interval by (configuration, part "val" or "test")."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A record that does not agree with the ledger's row of the same run."""
+
+    row: Row
+    why: str
+
+    def __str__(self) -> str:
+        return f"{describe(self.row)} ({self.row['dataset']}, {self.row['protocol']}): {self.why}"
+
+
+@dataclass(frozen=True)
+class Merge:
+    """The ledger with the new rows in it (not those that drifted), and what became of each."""
+
+    ledger: pd.DataFrame
+    added: Sequence[Row]
+    reproduced: Sequence[Row]
+    drifted: Sequence[Drift]
+
+
+def merge(
+    ledger: pd.DataFrame, local: Sequence[Row], widths: HalfWidths, refresh: bool = False
+) -> Merge:
+    """Put local rows into the ledger; `refresh` lets those that drifted replace the old ones."""
+    rows: dict[tuple[str, ...], Row] = {_key(row): row for row in rows_in(ledger)}
+    added: list[Row] = []
+    reproduced: list[Row] = []
+    drifted: list[Drift] = []
+    for row in local:
+        known = rows.get(_key(row))
+        if known is None:
+            added.append(row)
+            rows[_key(row)] = row
+            continue
+        why = disagreement(known, row, widths)
+        if not why:
+            reproduced.append(known)
+            continue
+        drifted.append(Drift(known, why))
+        if refresh:
+            rows[_key(row)] = row
+    return Merge(ledger_of(rows.values()), added, reproduced, drifted)
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    return tuple(row[name] for name in KEY)
+
+
+def disagreement(known: Row, local: Row, widths: HalfWidths) -> str:
+    """Why two rows of one run do not agree, or nothing when they do."""
+    if known["status"] != local["status"]:
+        return f"the ledger says {known['status']}, here it {local['status']}"
+    for part, name in PARTS.items():
+        column = f"{part}_{known['selection_metric']}"
+        old, new = known.get(column, ""), local.get(column, "")
+        if not old and not new:
+            continue
+        tolerance = _tolerance(known, old, widths.get((known["configuration"], part), 0.0))
+        difference = abs(_value(new) - _value(old))
+        if not difference <= tolerance:
+            return (
+                f"{name} {known['selection_metric']} is {new or 'missing'}, the ledger says "
+                f"{old or 'nothing'} (tolerance {tolerance:.2g})"
+            )
+    return ""
+
+
+def _value(text: str) -> float:
+    return float(text) if text else math.nan
+
+
+def _tolerance(known: Row, value: str, half_width: float) -> float:
+    size = abs(_value(value))
+    if known["closed_form"] == "yes":
+        return CLOSED_FORM_TOLERANCE * size
+    return max(half_width, LEAST_TOLERANCE * size)

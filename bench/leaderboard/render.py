@@ -1,0 +1,328 @@
+"""The tables as text: registry/README.md, the README's block, and rows for a terminal.
+
+Everything is rendered from the committed files alone, so the same files give the same bytes.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.data.table import DATASETS
+from bench.leaderboard.rules import RULES
+from bench.metrics import METRICS
+from bench.protocol import DEFAULT_PROTOCOL
+from bench.spec import OVERCOMPLETE
+
+BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
+DASH = "–"
+_HEAD = """# Leaderboard
+
+<!-- Written by `bench leaderboard --write` and `bench promote`; do not edit:
+     `bench leaderboard --check` finds every change. -->
+
+Which autoencoder reconstructs best the images that it has never seen, at the same code size and
+under the same protocol? A row averages several seeds; rows that share a rank cannot be told apart.
+How to read a row, and by which rules it came about, stands [below the tables](#how-to-read-a-row).
+"""
+
+Cell = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Champion:
+    """Who holds a track: the names of the champion's and the challenger's rows ("" for none),
+    and the folder of its card, relative to registry/."""
+
+    row: str
+    challenger: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: its file relative to registry/, its SHA-256, and the digest of the
+    numbers that it was drawn from."""
+
+    file: str
+    sha256: str
+    drawn_from: str
+
+    def markdown(self) -> str:
+        """The image, with a comment that ties it to its numbers."""
+        return (
+            f"![Score against code size]({self.file})\n"
+            f"<!-- {self.file} {self.sha256[:16]} drawn from {self.drawn_from} -->\n"
+        )
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that one section shows: the ranked cells of a protocol on a data set, how many ledger
+    rows of earlier settings are not shown, its picture, the champions by track title."""
+
+    cells: Sequence[Cell]
+    superseded: int
+    picture: Picture | None
+    champions: Mapping[str, Champion]
+
+    @property
+    def dataset(self) -> str:
+        """The label of the data set."""
+        return str(self.cells[0]["dataset"])
+
+    @property
+    def protocol(self) -> str:
+        """The name of the protocol."""
+        return str(self.cells[0]["protocol"])
+
+    @property
+    def known(self) -> bool:
+        """Whether the data set is one that everybody can get."""
+        return self.dataset in DATASETS
+
+    def tracks(self) -> dict[str, list[Cell]]:
+        """The cells by track, in order."""
+        found: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(str(cell["track"]), []).append(cell)
+        return found
+
+
+def page(boards: Sequence[Board]) -> str:
+    """The whole of registry/README.md."""
+    parts = [_HEAD]
+    if not boards:
+        parts.append("No results yet: `bench run`, then `bench leaderboard --write`.\n")
+    parts += [section for board in boards if board.known for section in _section(board)]
+    own = [section for board in boards if not board.known for section in _section(board)]
+    if own:
+        parts.append(
+            "# Own data sets\n\nImages that only their owner has: these tables stand alone.\n"
+        )
+    return "\n".join([*parts, *own, RULES])
+
+
+def _section(board: Board) -> Iterator[str]:
+    """Title, facts, picture and a table a track."""
+    yield f"## {board.protocol} on {board.dataset}\n"
+    yield _facts(board) + "\n"
+    if board.picture is not None:
+        yield board.picture.markdown()
+    for track, cells in board.tracks().items():
+        yield f"### {track_title(track)}\n"
+        champion = board.champions.get(str(cells[0]["title"]))
+        if champion is not None:
+            yield _champion_line(champion, cells) + "\n"
+        yield markdown_table(*full_rows(cells)) + "\n"
+
+
+def _facts(board: Board) -> str:
+    first = board.cells[0]
+    images = max(_float(cell["train_images"]) for cell in board.cells)
+    metric = str(first["selection_metric"])
+    text = (
+        f"{images:,.0f} training images; ranked by {_title(metric)} on validation. "
+        f"Protocol fingerprint `{first['protocol_fingerprint']}`, data `{first['data_digest']}`; "
+        f"scores `{first['evaluation_digest']}`."
+    )
+    if board.superseded:
+        text += (
+            f" {board.superseded} older rows of [results.csv](results.csv), made with earlier "
+            "settings or revisions, are not shown and were not compared with these."
+        )
+    return text
+
+
+def _champion_line(champion: Champion, cells: Sequence[Cell]) -> str:
+    others = f"; challenger: {champion.challenger}" if champion.challenger else ""
+    return f"Champion: **{champion.row}** ([card]({champion.folder}/card.md)){others}."
+
+
+def track_title(track: str) -> str:
+    """What a table is headed with."""
+    if track == OVERCOMPLETE:
+        return "Codes as large as the images (not a bottleneck)"
+    return f"Code size {track.removeprefix('d')}"
+
+
+def block(boards: Iterable[Board]) -> str:
+    """What stands between the markers of the top-level README: the default protocol, in short."""
+    shown = [board for board in boards if board.known and board.protocol == DEFAULT_PROTOCOL]
+    parts = [BEGIN]
+    for board in shown:
+        header, rows = short_rows(board.cells)
+        parts += [f"Protocol `{board.protocol}` on `{board.dataset}`:", ""]
+        parts += [markdown_table(header, rows)]
+    if not shown:
+        parts.append("No results yet: `make leaderboard`.")
+    return "\n".join([*parts, END])
+
+
+def full_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a track's table; names of columns of numbers start with ">"."""
+    metric = str(cells[0]["selection_metric"])
+    shown = _metrics(cells)
+    header = [
+        ">rank",
+        "variant",
+        f">validation {short_title(metric)}",
+        ">95 % interval",
+        *(f">test {short_title(name)}" for name in shown),
+        ">over PCA",
+        ">started / finished / diverged",
+        ">parameters",
+        ">multiply-adds",
+        ">training",
+        "notes",
+    ]
+    rows = [
+        [
+            rank(cell),
+            str(cell["row"]),
+            score(cell, f"val_{metric}", metric),
+            interval(cell, metric),
+            *(score(cell, f"test_{name}", name) for name in shown),
+            margin(cell),
+            f"{cell['started']} / {cell['finished']} / {cell['diverged']}",
+            whole(cell["parameters"]),
+            millions(cell["multiply_adds"]),
+            seconds(cell["train_seconds"]),
+            notes(cell),
+        ]
+        for cell in cells
+    ]
+    return header, rows
+
+
+def short_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """The columns that a newcomer needs, all tracks in one table."""
+    shown = [name for name in _metrics(cells) if name in ("mse", "psnr", "ssim")]
+    shown = shown or _metrics(cells)[:2]
+    header = [">code size", ">rank", "variant", *(f">test {short_title(name)}" for name in shown)]
+    header += [">over PCA", ">seeds", ">parameters", ">training", "notes"]
+    rows = [
+        [
+            str(cell["track"]).removeprefix("d"),
+            rank(cell),
+            str(cell["row"]),
+            *(score(cell, f"test_{name}", name) for name in shown),
+            margin(cell),
+            "none" if cell["closed_form"] == "yes" else str(cell["finished"]),
+            whole(cell["parameters"]),
+            seconds(cell["train_seconds"]),
+            notes(cell),
+        ]
+        for cell in cells
+    ]
+    return header, rows
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; columns whose name starts with ">" are set to the right."""
+    lines = [
+        "| " + " | ".join(name.lstrip(">") for name in header) + " |",
+        "|" + "|".join("--:" if name.startswith(">") else "---" for name in header) + "|",
+    ]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(cells: Sequence[Cell]) -> list[str]:
+    """The metrics that the cells were scored with, in the order of METRICS."""
+    scored = {
+        key.removeprefix("test_")
+        for cell in cells
+        for key, value in cell.items()
+        if key.startswith("test_") and not key.endswith("_std") and not math.isnan(_float(value))
+    } - {"low", "high"}
+    known = [name for name in METRICS if name in scored]
+    return known + sorted(scored - set(known))
+
+
+def _float(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _title(metric: str) -> str:
+    return METRICS[metric].title.lower() if metric in METRICS else metric
+
+
+def short_title(metric: str) -> str:
+    """MSE, PSNR (dB), SSIM Gaussian: a metric's name for a column."""
+    words = [word.upper() if word in _INITIALS else word for word in metric.split("_")]
+    unit = METRICS[metric].unit if metric in METRICS else ""
+    return " ".join(words) + (f" ({unit})" if unit else "")
+
+
+_INITIALS = {"mse", "mae", "psnr", "ssim", "auc", "fcd", "lpips"}
+
+
+def plain(value: object, metric: str) -> str:
+    """A score with the decimals of its metric."""
+    number = _float(value)
+    decimals = METRICS[metric].decimals if metric in METRICS else 4
+    return DASH if math.isnan(number) else f"{number:.{decimals}f}"
+
+
+def score(cell: Cell, column: str, metric: str) -> str:
+    """Mean ± standard deviation over seeds."""
+    spread = _float(cell.get(f"{column}_std"))
+    # The spread of a closed form is not small, there is none.
+    if math.isnan(spread) or cell["closed_form"] == "yes":
+        return plain(cell.get(column), metric)
+    return f"{plain(cell.get(column), metric)} ± {plain(spread, metric)}"
+
+
+def interval(cell: Cell, metric: str) -> str:
+    """The 95 % interval on validation."""
+    if math.isnan(_float(cell["low"])):
+        return DASH
+    return f"{plain(cell['low'], metric)} to {plain(cell['high'], metric)}"
+
+
+def rank(cell: Cell) -> str:
+    """The rank, or a dash."""
+    return str(cell["rank"]) if cell["rank"] else DASH
+
+
+def margin(cell: Cell) -> str:
+    """Over PCA, in %, with its sign."""
+    value = _float(cell["margin"])
+    if math.isnan(value) or (cell["model"] == "pca" and cell["recipe"] == "default"):
+        return DASH
+    return f"{value:+.1f} %".replace("-", "−")
+
+
+def notes(cell: Cell) -> str:
+    """Badges and, where there is no rank, why."""
+    parts = [str(cell["badges"])] if cell["badges"] else []
+    if cell["why_unranked"]:
+        parts.append(f"not ranked: {cell['why_unranked']}")
+    return "; ".join(parts)
+
+
+def whole(value: object) -> str:
+    """Thousands apart."""
+    number = _float(value)
+    return DASH if math.isnan(number) else f"{number:,.0f}"
+
+
+def millions(value: object) -> str:
+    """Multiply-adds in millions."""
+    number = _float(value)
+    return DASH if math.isnan(number) else f"{number / 1e6:.2f} M"
+
+
+def seconds(value: object) -> str:
+    """A time of training."""
+    number = _float(value)
+    if math.isnan(number):
+        return DASH
+    return f"{number:.1f} s" if number < 60 else f"{number / 60:.1f} min"
+
+
+def cells_of(table: pd.DataFrame) -> list[dict[str, object]]:
+    """The rows of a ranked table."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

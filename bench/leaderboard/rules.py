@@ -1,0 +1,71 @@
+"""The part of registry/README.md that explains itself: how to read a row, and the rules.
+
+The numbers in the text come from the constants that the code uses. Its lines are as long as
+those of a Markdown table have to be.
+"""
+# ruff: noqa: E501
+
+from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, LEAST_TOLERANCE
+from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
+from bench.leaderboard.significance import LEAST_SEEDS, MOST_FAILURES
+from bench.statistics import ALPHA, LEVEL, REPLICATES
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+RULES = f"""## How to read a row
+
+- **rank**: one plus the number of rows of the same table that are significantly better on the *validation* images. Rows
+  that cannot be told apart share a rank; among these the better mean stands first. No rank: the notes say why.
+- **variant**: the model of [bench/models/zoo.py](../bench/models/zoo.py) with the recipe that all share; "native" is the code
+  size of its origin, "tuned (n trials)" a recipe that was searched for, which is a row of its own.
+- **validation** and **test** scores: one value an image on [0, 1] images, averaged over images and then over seeds;
+  ± is the standard deviation over seeds. Lower is better for MSE and MAE, higher for PSNR and SSIM.
+  Ranking and promotion never look at test.
+- **{_percent(LEVEL)} interval** of the validation score: where it would lie with other seeds and other images.
+- **over PCA**: (PCA's test MSE − the row's) / PCA's. Positive is better than the best linear autoencoder of that code size.
+- **started / finished / diverged**: runs. Solved variants (`mean_image`, `pca`) need one: no seed changes them.
+- **parameters**, **multiply-adds** of encoding and decoding one image, **training**: the median seed's time on the machine
+  that ran it (device, threads and versions stand in results.csv).
+
+Notes that a row may wear:
+
+| note | when |
+|---|---|
+| worse than PCA | its test MSE is above that of PCA at the same code size |
+| collapsed latent | fewer than {_percent(COLLAPSED_SHARE)} of the code's numbers vary over images (variance above 0.01) |
+| constant output | its reconstructions vary less than {_percent(CONSTANT_SHARE)} as much over images as the most varied of its table |
+| over-complete | the code holds at least as many numbers as the image has |
+| n of m diverged | so many runs ended in numbers that are not finite |
+
+## The rules
+
+1. The test images are looked at once, after training. Training, choice of the best epoch, tuning, ranking and promotion
+   see train and validation only.
+2. Rows are compared within a table only: same data, same protocol fingerprint, same metrics, same code size.
+3. A trained row needs at least {LEAST_SEEDS} seeds. If more than {_percent(MOST_FAILURES)} of its runs failed, it has no rank.
+4. Two rows differ when a paired two-level bootstrap says so: images are drawn with replacement, {REPLICATES:,} times or more;
+   the seeds' mean is moved by Student weights, because a plain bootstrap of three seeds finds a difference in one of four
+   pairs that have none. Both rows see the same draws. p-values are corrected by Holm's method over all pairs of the
+   table and held against {ALPHA}. Solved rows enter as constants.
+5. The champion of a table is its best row on validation; it is replaced only by a row that is significantly better.
+   `mean_image`, over-complete codes and protocols that are not ranked cannot be champion; `pca` can. The weights kept
+   are those of the seed with the median validation score.
+6. A run stands in the ledger once. When it is repeated, it counts as reproduced if its validation and its test
+   score are within half the width of the row's {_percent(LEVEL)} interval (and in any case if within {_percent(LEAST_TOLERANCE)}; for solved rows,
+   within {_percent(CLOSED_FORM_TOLERANCE)}). Otherwise it is reported as drift, and nothing is written.
+
+## Files
+
+| file | content |
+|---|---|
+| [results.csv](results.csv) | the ledger: a row a run, with seed, digests, versions, all scores and costs |
+| [cells.csv](cells.csv) | a {_percent(LEVEL)} interval for each row of the tables, on validation (`val`) and on test |
+| [comparisons.csv](comparisons.csv) | all pairs of each table: difference, interval, p, Holm-corrected p |
+| `<data set>/<protocol>.<track>/` | the champion: weights, card, pictures; `previous/` holds the one before |
+
+Each row of the three files ends in a digest of its other cells. `bench leaderboard --check` proves all of this page from
+these files; `bench verify` computes a champion's scores again from its weights.
+"""

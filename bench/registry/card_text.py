@@ -1,0 +1,171 @@
+"""The card of a champion for people: Markdown, rendered from card.json alone."""
+
+from pathlib import Path
+
+from bench.data.table import DATASETS
+from bench.leaderboard.render import plain, short_title, whole
+from bench.models.zoo import MODELS
+from bench.registry.cards import Card, Summary
+from bench.spec import plain as plain_values
+
+
+def card_text(card: Card) -> str:
+    """The card for people, in Markdown."""
+    return "\n\n".join(
+        [
+            f"# {card.summary.row}, champion of {card.track}",
+            _what(card),
+            "## Scores",
+            _scores(card),
+            _standing(card),
+            *_shown(card),
+            "## Use it",
+            _use(card),
+            "## Data",
+            _data(card),
+            "## Recipe",
+            _recipe(card),
+            "## Limits",
+            _limits(card),
+            "## Proof",
+            _proof(card),
+        ]
+    )
+
+
+def _what(card: Card) -> str:
+    spec, shape = card.spec, " x ".join(map(str, card.image_shape))
+    row = MODELS.get(spec.model)
+    line = f" ({row.line})" if row else ""
+    return (
+        f"An image autoencoder: `{spec.model}`{line}. It turns images of {shape} (channels x "
+        f"height x width) into codes of {whole(card.facts['code_size'])} numbers and back, with "
+        f"{whole(card.facts['parameters'])} parameters and "
+        f"{card.facts['multiply_adds'] / 1e6:.2f} million multiply-adds an image."
+    )
+
+
+def _scores(card: Card) -> str:
+    """Every metric on both parts: over the seeds, and of the weights that lie here."""
+    metrics = list(card.scores["test"])
+    lines = [
+        "| | validation, over seeds | test, over seeds | test, these weights |",
+        "|---|--:|--:|--:|",
+    ]
+    for name in metrics:
+        means = [_mean(card.summary, f"{part}_{name}", name) for part in ("val", "test")]
+        own = plain(card.scores["test"][name], name)
+        lines.append(f"| {short_title(name)} | {means[0]} | {means[1]} | {own} |")
+    metric = card.spec.selection_metric
+    val, test = card.summary.val_interval, card.summary.test_interval
+    return "\n".join(lines) + (
+        f"\n\n{short_title(metric)}: 95 % interval over seeds and images "
+        f"{plain(val[0], metric)} to {plain(val[1], metric)} on validation, "
+        f"{plain(test[0], metric)} to {plain(test[1], metric)} on test. "
+        f"Seeds {card.summary.seeds}: {card.summary.runs}; "
+        "± is the standard deviation over seeds."
+    )
+
+
+def _mean(summary: Summary, column: str, metric: str) -> str:
+    if column not in summary.means:
+        return "–"
+    spread = summary.deviations.get(column)
+    text = plain(summary.means[column], metric)
+    return text if spread is None else f"{text} ± {plain(spread, metric)}"
+
+
+def _standing(card: Card) -> str:
+    over = card.summary.over_pca
+    against = (
+        f"Test MSE against PCA with the same code size: {over} (positive is better)."
+        if over != "–"
+        else "It is PCA itself, the reference of its table."
+        if card.spec.model == "pca"
+        else "The table has no PCA to compare with."
+    )
+    badges = f" Its row wears: {card.summary.badges}." if card.summary.badges else ""
+    if card.challenger is None:
+        return f"{against}{badges} There is no challenger."
+    metric = card.spec.selection_metric
+    other = _mean(card.challenger, f"val_{metric}", metric)
+    return (
+        f"{against}{badges} Challenger: {card.challenger.row}, validation "
+        f"{short_title(metric)} {other}."
+    )
+
+
+def _shown(card: Card) -> list[str]:
+    return [f"![{Path(name).stem.replace('_', ' ')}]({name})" for name in card.pictures]
+
+
+def _use(card: Card) -> str:
+    folder = f"registry/{card.folder}"
+    here = (
+        "```python\nfrom bench.registry import load_champion\n\n"
+        f'model = load_champion("{folder}")\n'
+        "codes = model.encode_images(x)      # x: float32 tensor N x "
+        f"{' x '.join(map(str, card.image_shape))} in [0, 1]\n"
+        "x_hat = model.decode_images(codes)  # the same shape, in [0, 1]\n```"
+    )
+    if not card.weights.committed:
+        here = f"The weights ({card.weights.bytes / 2**20:.0f} MiB) are too large to lie here."
+    return (
+        f"{here}\n\nThrough MLflow, once `bench promote` has told the local Model Registry:\n\n"
+        "```python\nimport mlflow\n\n"
+        'mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")  # the workspace as current folder\n'
+        f'model = mlflow.pyfunc.load_model("models:/{card.track}@champion")\n'
+        'x_hat = model.predict(images)  # float32 array; params={"output": "code"} gives codes\n'
+        "```"
+    )
+
+
+def _data(card: Card) -> str:
+    known = DATASETS.get(card.spec.dataset_label)
+    about = (
+        f"{known.title} ({known.source}). Licence: {known.licence}."
+        if known
+        else "A data set of its owner's; its licence is the owner's matter."
+    )
+    return (
+        f"`{card.spec.dataset_label}`: {about} {whole(card.facts['train_images'])} training "
+        f"images; digest of the data `{card.spec.data_digest}`, of the split `{card.split_digest}`."
+    )
+
+
+def _recipe(card: Card) -> str:
+    spec = card.spec
+    recipe = ", ".join(f"{key} {value}" for key, value in plain_values(spec.train).items())
+    own = ", ".join(f"{key} {value}" for key, value in spec.hyperparameters.items())
+    row = MODELS.get(spec.model)
+    if row is not None and row.closed_form:
+        return f"Solved from the training images, not trained. Protocol `{spec.protocol}`."
+    return (
+        f"Protocol `{spec.protocol}` (fingerprint `{spec.protocol_fingerprint}`), recipe "
+        f'"{spec.recipe}": {recipe}.' + (f" Its own: {own}." if own else "")
+    )
+
+
+def _limits(card: Card) -> str:
+    return (
+        f"It was trained on `{card.spec.dataset_label}` alone and reconstructs other images "
+        "worse, often silently. The scores compare pixels; they say nothing about whether codes "
+        f"or samples are useful for a task. They hold for this protocol's budget: a longer or "
+        "tuned training can change the order. Nothing here was tested for decisions about people."
+    )
+
+
+def _proof(card: Card) -> str:
+    about = card.environment
+    machine = ", ".join(
+        f"{name} {about[name]}"
+        for name in ("bench", "torch", "python", "device", "threads")
+        if about.get(name)
+    )
+    commit = f", commit {about['git_commit']}" if about.get("git_commit") else ""
+    return (
+        f"Run `{card.run_key}` (seed {card.spec.seed}, the median on validation), scores "
+        f"`{card.evaluation_digest}`, made with {machine}{commit}. SHA-256 of the weights: "
+        f"`{card.weights.sha256}`. Recompute its scores with `bench verify {card.track}`. "
+        "Everything in machine-readable form: [card.json](card.json).\n"
+    )

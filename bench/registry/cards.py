@@ -1,0 +1,185 @@
+"""The card of a champion, as `card.json` holds it; card_text.py renders it for people."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from bench.errors import CheckFailed
+from bench.identity import digest
+from bench.leaderboard.render import Cell, margin
+from bench.protocol import STRICT
+from bench.spec import RunRecord, RunSpec
+from bench.spec import plain as plain_values
+
+CARD, CARD_TEXT = "card.json", "card.md"
+CARD_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights file: its digest, its size, and whether it lies beside the card."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    sha256: str
+    bytes: int
+    committed: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A row of the table as it was when the card was written. Scores by column of the ledger
+    (`val_mse`, `test_ssim`, ...), means and standard deviations over `seeds`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    row: str
+    configuration: str
+    rank: int
+    seeds: str
+    runs: str
+    means: Mapping[str, float]
+    deviations: Mapping[str, float]
+    val_interval: tuple[float, float]
+    test_interval: tuple[float, float]
+    over_pca: str
+    badges: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything about a champion. `rows` are the digests of its cell's ledger rows; `scores`
+    and `facts` are those of the run whose weights were kept; `digest` proves the rest."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    schema_version: int
+    track: str
+    track_name: str
+    run_key: str
+    evaluation_digest: str
+    spec: RunSpec
+    weights: Weights
+    scores: Mapping[str, Mapping[str, float]]
+    facts: Mapping[str, float]
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    split_digest: str
+    environment: Mapping[str, str]
+    pictures: Mapping[str, str]
+    rows: tuple[str, ...]
+    summary: Summary
+    challenger: Summary | None
+    digest: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where it lies below registry/."""
+        return f"{self.spec.dataset_label}/{self.spec.protocol}.{self.track_name}"
+
+    def to_json(self) -> bytes:
+        """The content of card.json."""
+        return TypeAdapter(Card).dump_json(self, indent=1) + b"\n"
+
+
+def sealed(card: Card) -> Card:
+    """The card with its digest filled in."""
+    values = plain_values(dataclasses.replace(card, digest=""))
+    return dataclasses.replace(card, digest=digest(values))
+
+
+def read_card(path: Path, where: str) -> Card:
+    """Read a card; CheckFailed names `where` when it was edited or is damaged."""
+    try:
+        card: Card = TypeAdapter(Card).validate_json(path.read_bytes())
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"])) or "file"
+        raise CheckFailed(
+            f"{where} is damaged or of another version ({key}: {error.errors()[0]['msg']}); "
+            "bring the committed file back"
+        ) from None
+    if sealed(card).digest != card.digest:
+        raise CheckFailed(
+            f"{where} was changed by hand: its content does not match its digest; "
+            "bring the committed file back"
+        )
+    return card
+
+
+def summary_of(cell: Cell) -> Summary:
+    """A row of the ranked table for a card."""
+    scored = {
+        key: float(value)
+        for key, value in cell.items()
+        if isinstance(value, float) and not math.isnan(value) and key.startswith(("val_", "test_"))
+    }
+    means = {
+        key: value
+        for key, value in scored.items()
+        if not key.endswith("_std") and key not in ("test_low", "test_high")
+    }
+    spreads = {
+        key.removesuffix("_std"): value
+        for key, value in scored.items()
+        if key.endswith("_std") and cell["closed_form"] != "yes"
+    }
+    return Summary(
+        row=str(cell["row"]),
+        configuration=str(cell["configuration"]),
+        rank=int(str(cell["rank"])),
+        seeds=str(cell["seeds"]),
+        runs=f"{cell['started']} started, {cell['finished']} finished, {cell['diverged']} diverged",
+        means=_rounded(means),
+        deviations=_rounded(spreads),
+        val_interval=_ends(cell, "low", "high"),
+        test_interval=_ends(cell, "test_low", "test_high"),
+        over_pca=margin(cell),
+        badges=str(cell["badges"]),
+    )
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Nine digits, as in the ledger: averages then have the same bytes on every machine."""
+    return {key: float(f"{value:.9g}") for key, value in values.items()}
+
+
+def _ends(cell: Cell, low: str, high: str) -> tuple[float, float]:
+    return float(str(cell[low])), float(str(cell[high]))
+
+
+def card_of(record: RunRecord, track: str, weights: Weights, pictures: Mapping[str, str]) -> Card:
+    """The part of a card that comes from a record; its standing is filled in by `with_standing`."""
+    nothing = Summary("", "", 0, "", "", {}, {}, (0.0, 0.0), (0.0, 0.0), "–", "")
+    return Card(
+        schema_version=CARD_SCHEMA,
+        track=track,
+        track_name=record.track,
+        run_key=record.run_key,
+        evaluation_digest=record.evaluation_digest,
+        spec=record.spec,
+        weights=weights,
+        scores=record.scores,
+        facts=record.facts,
+        image_shape=record.image_shape,
+        class_names=record.class_names,
+        split_digest=record.split_digest,
+        environment=record.environment,
+        pictures=pictures,
+        rows=(),
+        summary=nothing,
+        challenger=None,
+    )
+
+
+def with_standing(card: Card, cell: Cell, challenger: Cell | None, rows: tuple[str, ...]) -> Card:
+    """The card with its row of the table, its challenger's, and the digests of its ledger rows."""
+    return sealed(
+        dataclasses.replace(
+            card,
+            summary=summary_of(cell),
+            challenger=summary_of(challenger) if challenger else None,
+            rows=rows,
+        )
+    )

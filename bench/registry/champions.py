@@ -1,0 +1,256 @@
+"""The folders of the champions: `registry/<data set>/<protocol>.<track>/`.
+
+Each holds weights.safetensors (up to 16 MiB), card.json, card.md and pictures, and in `previous/`
+the same of the champion before. A folder is built under a temporary name and swapped in, so that
+it is there completely or not at all.
+"""
+
+import contextlib
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import BadInput, CheckFailed, unknown_name
+from bench.figures import draw_figures, to_png
+from bench.identity import sha256_of_file
+from bench.leaderboard.render import Cell, Champion
+from bench.models.base import Autoencoder
+from bench.records import (
+    WEIGHTS,
+    Arrays,
+    read_arrays,
+    read_safetensors,
+    read_weights,
+    record_folder,
+)
+from bench.registry.card_text import card_text
+from bench.registry.cards import CARD, CARD_TEXT, Card, Weights, card_of, read_card, with_standing
+from bench.runner import build, load_weights
+from bench.spec import RunRecord
+from bench.store import Store, sync_folder, write_atomically
+
+PREVIOUS = "previous"
+MOST_BYTES = 16 * 2**20
+PICTURES = ("reconstructions", "loss_curves", "latent_map", "samples")
+_ASIDE, _NEW = ".aside-", ".new-"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a champion stands: its cell of the ranked table, the next one, its ledger rows."""
+
+    cell: Cell
+    challenger: Cell | None
+    rows: tuple[str, ...]
+
+
+def champions(registry: Path) -> dict[str, Card]:
+    """The cards of all champions by track; CheckFailed names a card that was changed."""
+    _recover(registry)
+    cards = [
+        read_card(path, f"registry/{path.relative_to(registry)}")
+        for path in sorted(registry.glob(f"*/*/{CARD}"))
+        if not path.parent.name.startswith(".")
+    ]
+    return {card.track: card for card in cards}
+
+
+def _recover(registry: Path) -> None:
+    """Bring back a folder that a kill left aside in the middle of a swap."""
+    for aside in registry.glob(f"*/{_ASIDE}*"):
+        final = aside.with_name(aside.name.removeprefix(_ASIDE))
+        if final.exists():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(final)
+
+
+def champion(registry: Path, track: str) -> Card:
+    """The card of a track's champion; BadInput with the nearest names when there is none."""
+    cards = champions(registry)
+    if not cards:
+        raise BadInput(f"no champions in {registry} yet; make them with: bench promote")
+    if track not in cards:
+        raise unknown_name("track", track, cards)
+    return cards[track]
+
+
+def previous(registry: Path, card: Card) -> Card | None:
+    """The card of the champion before this one, if one is kept."""
+    path = registry / card.folder / PREVIOUS / CARD
+    return read_card(path, f"registry/{path.relative_to(registry)}") if path.exists() else None
+
+
+def shown_champions(cards: Mapping[str, Card]) -> dict[str, Champion]:
+    """What the tables say about the champions."""
+    return {
+        track: Champion(
+            card.summary.row, card.challenger.row if card.challenger else "", card.folder
+        )
+        for track, card in cards.items()
+    }
+
+
+def champion_weights(folder: Path, card: Card) -> Arrays:
+    """The weights that lie beside a card, after their digest matched; CheckFailed otherwise."""
+    return read_safetensors(folder / WEIGHTS, card.weights.sha256)
+
+
+def load_champion(folder: Path | str) -> Autoencoder:
+    """The network of a champion with its weights, ready to encode and decode, on the CPU.
+
+    `folder` is one of registry/, such as `registry/fashion_mnist_mini/quick.d8`. Raises BadInput
+    when no champion with weights lies there, CheckFailed when card or weights were changed.
+    """
+    place = Path(folder)
+    if not (place / CARD).is_file():
+        raise BadInput(f"no champion lies in {place}; see: bench registry list")
+    card = read_card(place / CARD, str(place / CARD))
+    if not card.weights.committed:
+        raise BadInput(f"the weights of {card.track} are too large to lie in {place}")
+    model = build(card.spec, card.image_shape)
+    load_weights(model, champion_weights(place, card))
+    return model.eval()
+
+
+def install(
+    store: Store, record: RunRecord, track: str, standing: Standing, keep_previous: bool
+) -> Card:
+    """Make a record the champion of a track, with the incumbent kept in `previous/`.
+
+    `keep_previous`: the incumbent is an older version of the same row, so what lies in
+    `previous/` stays instead.
+    """
+    size = (record_folder(store.records, record.run_key) / WEIGHTS).stat().st_size
+    read_weights(store.records, record)  # proves the digest
+    weights = Weights(record.weights_sha256, size, size <= MOST_BYTES)
+    bare = card_of(record, track, weights, {})
+    final = store.registry / bare.folder
+    with _building(final) as building:
+        if weights.committed:
+            source = record_folder(store.records, record.run_key) / WEIGHTS
+            write_atomically(building / WEIGHTS, source.read_bytes())
+        pictures = _draw(store, record, building)
+        card = with_standing(
+            dataclasses.replace(bare, pictures=pictures),
+            standing.cell,
+            standing.challenger,
+            standing.rows,
+        )
+        _write_card(building, card)
+        if (final / CARD).exists():
+            older = final / PREVIOUS if keep_previous else final
+            _copy_champion(older, building / PREVIOUS)
+    return card
+
+
+def _draw(store: Store, record: RunRecord, folder: Path) -> dict[str, str]:
+    """Draw the record's pictures into `folder`; their SHA-256 by file name."""
+    figures = draw_figures(record, read_arrays(store.records, record))
+    drawn = {}
+    for name in PICTURES:
+        if name in figures:
+            path = folder / f"{name}.png"
+            write_atomically(path, to_png(figures[name]))
+            drawn[path.name] = sha256_of_file(path)
+    return drawn
+
+
+def _write_card(folder: Path, card: Card) -> None:
+    write_atomically(folder / CARD, card.to_json())
+    write_atomically(folder / CARD_TEXT, card_text(card).encode())
+
+
+def update_standing(registry: Path, card: Card, standing: Standing) -> bool:
+    """Write the card anew where its place in the table changed; whether it did."""
+    renewed = with_standing(card, standing.cell, standing.challenger, standing.rows)
+    folder = registry / card.folder
+    if renewed == card and _text(folder) == card_text(card):
+        return False
+    _write_card(folder, renewed)
+    return True
+
+
+def _text(folder: Path) -> str:
+    path = folder / CARD_TEXT
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def swap_back(registry: Path, track: str) -> tuple[Card, Card]:
+    """Exchange a track's champion with the one in `previous/`; returns (now, before).
+
+    Doing it twice changes nothing. Raises BadInput when nothing is kept to go back to.
+    """
+    card = champion(registry, track)
+    older = previous(registry, card)
+    if older is None:
+        raise BadInput(f"{track} has had one champion only: there is nothing to roll back to")
+    final = registry / card.folder
+    with _building(final) as building:
+        _copy_champion(final / PREVIOUS, building)
+        _copy_champion(final, building / PREVIOUS)
+    return older, card
+
+
+def _copy_champion(source: Path, target: Path) -> None:
+    """Copy a champion's own files, not what it keeps in `previous/`."""
+    if source.exists():
+        target.mkdir(exist_ok=True)
+        for path in sorted(source.iterdir()):
+            if path.is_file() and not path.name.startswith("."):
+                write_atomically(target / path.name, path.read_bytes())
+
+
+@contextlib.contextmanager
+def _building(final: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `final` when the block ends without error."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=final.parent, prefix=f"{_NEW}{final.name}-"))
+    try:
+        yield building
+        building.chmod(0o755)
+        aside = final.with_name(f"{_ASIDE}{final.name}")
+        if final.exists():
+            final.rename(aside)
+        building.rename(final)
+        sync_folder(final.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def check_champions(registry: Path) -> int:
+    """Prove every card's text, pictures and weights, those in `previous/` too; their number.
+
+    Raises CheckFailed naming the file that is not what its card says.
+    """
+    cards = champions(registry)
+    for card in cards.values():
+        check_folder(registry, registry / card.folder, card)
+        older = previous(registry, card)
+        if older is not None:
+            check_folder(registry, registry / card.folder / PREVIOUS, older)
+    return len(cards)
+
+
+def check_folder(registry: Path, folder: Path, card: Card) -> None:
+    """Prove the text, the pictures and the weights of one folder against its card."""
+    where = f"registry/{folder.relative_to(registry)}"
+    if _text(folder) != card_text(card):
+        raise CheckFailed(f"{where}/{CARD_TEXT} is not what card.json gives; mend: bench promote")
+    wanted = dict(card.pictures)
+    if card.weights.committed:
+        wanted[WEIGHTS] = card.weights.sha256
+    for name, sha256 in wanted.items():
+        path = folder / name
+        if not path.exists():
+            raise CheckFailed(f"{where}/{name} is missing; bring the committed file back")
+        if sha256_of_file(path) != sha256:
+            raise CheckFailed(
+                f"{where}/{name} was changed: its SHA-256 is not the one in card.json; "
+                "bring the committed file back"
+            )

@@ -1,0 +1,79 @@
+"""What MLflow's Model Registry is told of the champions: versions with aliases, from local records.
+
+`registry/` is the truth. MLflow can only register what ran on this machine; what cannot be told is
+said.
+"""
+
+from bench.leaderboard.render import Cell
+from bench.leaderboard.significance import Track
+from bench.records import read_record
+from bench.registry.card_text import card_text
+from bench.registry.cards import Card
+from bench.registry.champions import champions
+from bench.selection import median_record
+from bench.spec import RunRecord
+from bench.store import Store
+from bench.tracking import clear_alias, register_version
+
+
+def tell_mlflow(store: Store, track: Track, challenger: Cell | None) -> list[str]:
+    """Point `champion` and `challenger` of a track at their versions; what to say about it."""
+    card = champions(store.registry)[track.title]
+    lines = _tell_champion(store, card)
+    if challenger is None:
+        clear_alias(store, track.title, "challenger")
+        return lines
+    rows = track.cells[str(challenger["configuration"])]
+    found = [read_record(store.records, row["run_key"]) for row in rows]
+    record = median_record([known for known in found if known is not None])
+    if record is None:
+        clear_alias(store, track.title, "challenger")
+        return [*lines, _not_here(track.title, "challenger", str(challenger["row"]))]
+    register_version(
+        store,
+        record,
+        registered_name=track.title,
+        alias="challenger",
+        description=f"{challenger['row']}: next to the champion {card.summary.row} in the track "
+        f"{track.title}, ranked on validation images.",
+        tags=_headline(record) | {"over_pca": card.challenger.over_pca if card.challenger else ""},
+    )
+    return lines
+
+
+def tell_rollback(store: Store, card: Card) -> list[str]:
+    """Point `champion` at the champion that came back."""
+    return _tell_champion(store, card)
+
+
+def _tell_champion(store: Store, card: Card) -> list[str]:
+    record = read_record(store.records, card.run_key)
+    if record is None:
+        # An alias that points at another model would be a lie.
+        clear_alias(store, card.track, "champion")
+        return [_not_here(card.track, "champion", card.summary.row)]
+    register_version(
+        store,
+        record,
+        registered_name=card.track,
+        alias="champion",
+        description=card_text(card),
+        tags=_headline(record) | {"over_pca": card.summary.over_pca},
+    )
+    return []
+
+
+def _headline(record: RunRecord) -> dict[str, str]:
+    """The final scores as version tags: the page of a version shows no metrics."""
+    return {
+        f"{part}_{metric}": f"{value:.5g}"
+        for part, scores in record.scores.items()
+        for metric, value in scores.items()
+    }
+
+
+def _not_here(track: str, alias: str, row: str) -> str:
+    return (
+        f"{track}: MLflow was not told of the {alias} {row}, which did not run on this machine; "
+        "`bench run` and `bench promote` would"
+    )

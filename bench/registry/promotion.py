@@ -1,0 +1,261 @@
+"""Who is champion: one per track, replaced only by a row that is significantly better.
+
+The rules:
+
+1. Candidates are the ranked rows of a track, best first; `mean_image`, over-complete codes and
+   protocols that are not ranked have none.
+2. A track without champion takes the best candidate.
+3. A champion is replaced by the best candidate that is significantly better on validation (Holm,
+   5 %), or, when its own row is no longer in the table (a raised revision, changed settings), by
+   the best candidate.
+4. What a person rolled back stays back: while a champion lies in `previous/` with the results that
+   it had, only `bench registry rollback` brings it forward again.
+5. The challenger is the best candidate besides the champion.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.errors import BadInput
+from bench.leaderboard.ledger import Row, current, describe
+from bench.leaderboard.ranking import is_better
+from bench.leaderboard.render import Cell, cells_of
+from bench.leaderboard.significance import Significance, Track, tracks
+from bench.models.zoo import MODELS
+from bench.records import read_record
+from bench.registry.cards import Card
+from bench.registry.champions import (
+    Standing,
+    champions,
+    install,
+    previous,
+    swap_back,
+    update_standing,
+)
+from bench.registry.mirror import tell_mlflow, tell_rollback
+from bench.registry.publishing import higher_is_better, ranked, write_pages
+from bench.registry.results import Results, Scope, read_results
+from bench.selection import median_record
+from bench.spec import OVERCOMPLETE, RunRecord
+from bench.store import Store, writing_to
+
+Action = Literal["first", "replace", "refresh", "keep", "none"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to a track, and why."""
+
+    track: str
+    action: Action
+    why: str
+    champion: Cell | None = None
+    challenger: Cell | None = None
+    before: str = ""
+
+    def standing(self, rows: dict[str, tuple[str, ...]]) -> Standing:
+        """For the card of the champion."""
+        assert self.champion is not None
+        return Standing(self.champion, self.challenger, rows[str(self.champion["configuration"])])
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What `promote` did: a decision a track, files written, and what MLflow was told."""
+
+    decisions: Sequence[Decision]
+    changed: Sequence[str]
+    lines: Sequence[str]
+
+
+def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
+    """Decide every track within `scope`, write champions and pages, tell MLflow.
+
+    A champion that stays is not touched, so a clone that reproduces stays clean. Raises BadInput
+    naming the runs whose records a new champion needs; nothing is written then.
+    """
+    results = read_results(store.registry)
+    decided = [
+        (track, _decide(store, track, results))
+        for track in tracks(current(results.ledger, _fingerprint(scope)))
+        if scope.holds(track.first)
+    ]
+    decisions = [decision for _, decision in decided]
+    records = {
+        decision.track: _record_of(store, track, decision)
+        for track, decision in decided
+        if decision.action in ("first", "replace", "refresh")
+    }
+    if dry_run:
+        return Promotion(decisions, (), ())
+    changed: list[str] = []
+    with writing_to("the registry"):
+        for track, decision in decided:
+            changed += _carry_out(store, track, decision, records.get(decision.track))
+        changed += write_pages(store, results)
+    lines = [
+        line
+        for track, decision in decided
+        if decision.champion is not None
+        for line in tell_mlflow(store, track, decision.challenger)
+    ]
+    return Promotion(decisions, changed, lines)
+
+
+def _fingerprint(scope: Scope) -> str:
+    return scope.protocol.fingerprint if scope.protocol else ""
+
+
+def rollback(store: Store, track: str) -> tuple[Card, Card, list[str]]:
+    """Bring a track's previous champion back; (champion now, champion before, what to say).
+
+    A second rollback undoes the first. Needs no local record. Raises BadInput for an unknown
+    track and for one that has had one champion only.
+    """
+    results = read_results(store.registry)
+    with writing_to("the registry"):
+        now, before = swap_back(store.registry, track)
+        write_pages(store, results)
+    return now, before, tell_rollback(store, now)
+
+
+def _decide(store: Store, track: Track, results: Results) -> Decision:
+    card = champions(store.registry).get(track.title)
+    return decide(track, results, card, previous(store.registry, card) if card else None)
+
+
+def decide(track: Track, results: Results, card: Card | None, older: Card | None) -> Decision:
+    """Apply the rules of the module's docstring to one track.
+
+    `card` is its champion's, `older` that of the champion in `previous/`.
+    """
+    cells = cells_of(ranked(track.rows, results))
+    candidates = [cell for cell in cells if _may_be_champion(cell)]
+    if not candidates:
+        reasons = {str(cell["why_unranked"]) or "no row may be champion" for cell in cells}
+        return Decision(track.title, "none", "; ".join(sorted(reasons)))
+    if card is None:
+        return _decision(track, "first", "the first of its track", candidates[0], candidates)
+    own = [cell for cell in candidates if cell["configuration"] == card.summary.configuration]
+    contenders = _contenders(track, candidates, own, results.known)
+    if not contenders or _is_held_back(track, older, contenders[0]):
+        return _stays(track, card, own, candidates, contenders)
+    why = (
+        f"significantly better on validation than {card.summary.row}"
+        if own
+        else f"the row of {card.summary.row} is no longer in the table"
+    )
+    return _decision(track, "replace", why, contenders[0], candidates, card.summary.row)
+
+
+def _stays(
+    track: Track,
+    card: Card,
+    own: Sequence[Cell],
+    candidates: Sequence[Cell],
+    held_back: Sequence[Cell],
+) -> Decision:
+    """The champion stays: nobody is better, or who is was rolled back."""
+    why = "no row is significantly better"
+    if held_back:
+        why = (
+            f"{held_back[0]['row']} was rolled back from here; bring it forward again with: "
+            f"bench registry rollback {track.title}"
+        )
+    if not own:
+        return Decision(track.title, "none", why)
+    if card.rows != row_digests(track)[card.summary.configuration]:
+        return _decision(track, "refresh", "its results were refreshed", own[0], candidates)
+    return _decision(track, "keep", why, own[0], candidates)
+
+
+def _may_be_champion(cell: Cell) -> bool:
+    model = MODELS.get(str(cell["model"]))
+    return (
+        bool(cell["rank"])
+        and model is not None
+        and model.may_be_champion
+        and cell["track"] != OVERCOMPLETE
+    )
+
+
+def _contenders(
+    track: Track, candidates: Sequence[Cell], own: Sequence[Cell], known: Significance
+) -> list[Cell]:
+    """Who may replace the champion, best first; everybody where its row is gone."""
+    if not own:
+        return list(candidates)
+    higher = higher_is_better(track.first["selection_metric"])
+    incumbent, found = str(own[0]["configuration"]), known.of(track)
+    return [
+        cell
+        for cell in candidates
+        if is_better(found, str(cell["configuration"]), incumbent, higher)
+    ]
+
+
+def _is_held_back(track: Track, older: Card | None, cell: Cell) -> bool:
+    """Whether the cell is the champion in `previous/`, with the results that it had there."""
+    configuration = str(cell["configuration"])
+    return (
+        older is not None
+        and older.summary.configuration == configuration
+        and older.rows == row_digests(track)[configuration]
+    )
+
+
+def row_digests(track: Track) -> dict[str, tuple[str, ...]]:
+    """The digests of each cell's ledger rows, by configuration."""
+    return {key: tuple(row["row_digest"] for row in rows) for key, rows in track.cells.items()}
+
+
+def _decision(
+    track: Track,
+    action: Action,
+    why: str,
+    champion: Cell,
+    candidates: Sequence[Cell],
+    before: str = "",
+) -> Decision:
+    others = [cell for cell in candidates if cell["configuration"] != champion["configuration"]]
+    return Decision(track.title, action, why, champion, others[0] if others else None, before)
+
+
+def _record_of(store: Store, track: Track, decision: Decision) -> RunRecord:
+    """The local record with the median validation score of the new champion's cell."""
+    assert decision.champion is not None
+    rows = track.cells[str(decision.champion["configuration"])]
+    finished = [row for row in rows if row["status"] == "finished"]
+    found = [read_record(store.records, row["run_key"]) for row in finished]
+    missing = [row for row, record in zip(finished, found, strict=True) if record is None]
+    median = median_record([record for record in found if record is not None])
+    if missing or median is None:
+        raise _records_missing(decision, missing or finished)
+    return median
+
+
+def _records_missing(decision: Decision, missing: Sequence[Row]) -> BadInput:
+    first = missing[0]
+    size = "--native" if first["latent_dim"] == "native" else f"-d {first['latent_dim']}"
+    seeds = ",".join(row["seed"] for row in missing)
+    return BadInput(
+        f"{decision.track}: the new champion's weights are not on this machine "
+        f"({describe(first)}); run: bench run --protocol {first['protocol']} "
+        f"--model {first['model']} {size} --seed {seeds}"
+    )
+
+
+def _carry_out(
+    store: Store, track: Track, decision: Decision, record: RunRecord | None
+) -> list[str]:
+    """Write what a decision changes; the folders that changed."""
+    if decision.champion is None:
+        return []
+    standing = decision.standing(row_digests(track))
+    if record is not None:
+        card = install(store, record, track.title, standing, decision.action == "refresh")
+        return [f"registry/{card.folder}"]
+    card = champions(store.registry)[track.title]
+    changed = update_standing(store.registry, card, standing)
+    return [f"registry/{card.folder}/card.json"] if changed else []

@@ -1,0 +1,263 @@
+"""The pages of `registry/`: tables, pictures, the README's block; written and checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bench.errors import CheckFailed
+from bench.figures import Point, rate_distortion, to_png
+from bench.identity import digest, sha256_of_file
+from bench.leaderboard.ledger import current, numbers, rows_in
+from bench.leaderboard.ranking import rank_table
+from bench.leaderboard.render import (
+    BEGIN,
+    END,
+    Board,
+    Picture,
+    block,
+    cells_of,
+    page,
+)
+from bench.leaderboard.significance import cell_name, tracks
+from bench.metrics import METRICS
+from bench.registry.champions import champions, check_champions, shown_champions
+from bench.registry.results import (
+    Results,
+    Scope,
+    as_far_as_known,
+    check_results,
+    computed,
+    merge_local,
+    read_results,
+    refuse_drift,
+    reproduction,
+    write_changed,
+)
+from bench.spec import OVERCOMPLETE
+from bench.store import Store, write_atomically, writing_to
+
+PAGE, FRONT = "registry/README.md", "README.md"
+_DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a look at the results, or a write, gave: the tables, what to say, files written."""
+
+    boards: Sequence[Board]
+    lines: Sequence[str]
+    changed: Sequence[str] = ()
+
+
+def ranked(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """The ranked table of ledger rows that can be compared."""
+    return rank_table(rows, results.known, _DIRECTIONS)
+
+
+def higher_is_better(metric: str) -> bool:
+    """The direction of a metric."""
+    return _DIRECTIONS[metric]
+
+
+def look(store: Store, scope: Scope) -> Outcome:
+    """The tables of local records and ledger together; nothing is written."""
+    results = read_results(store.registry)
+    merged = merge_local(store, results, scope, refresh=False)
+    shown, problem = as_far_as_known(store, results, merged.ledger)
+    lines = [*reproduction(merged, results.ledger), *([problem] if problem else [])]
+    lines += [f"drift: {drift}" for drift in merged.drifted]
+    return Outcome(_boards(store, shown, scope), lines)
+
+
+def write(store: Store, scope: Scope, refresh: bool) -> Outcome:
+    """Put local records into the ledger and write every file that changes.
+
+    Raises CheckFailed for drift (unless `refresh`) and for files changed by hand, BadInput when
+    records are missing for a comparison; nothing is written then.
+    """
+    before = read_results(store.registry)
+    merged = merge_local(store, before, scope, refresh)
+    if not refresh:
+        refuse_drift(merged.drifted)
+    results = computed(store, before, merged.ledger)
+    lines = reproduction(merged, before.ledger)
+    if merged.drifted:
+        lines.append(f"{len(merged.drifted)} rows were refreshed")
+    with writing_to("the registry"):
+        files = {f"registry/{name}": content for name, content in results.files().items()}
+        changed = write_changed(store.root, files)
+        changed += write_pages(store, results)
+    notices = [] if _has_markers(store) else [_no_markers(store)]
+    return Outcome(_boards(store, results, scope), [*lines, *notices], changed)
+
+
+def write_pages(store: Store, results: Results) -> list[str]:
+    """Render pictures, registry/README.md and the README's block; returns the files written."""
+    changed = _redraw(store, results)
+    files = {name: text.encode() for name, text in _rendered(store, results).items()}
+    return changed + write_changed(store.root, files)
+
+
+def check(store: Store) -> list[str]:
+    """Prove everything in `registry/` and the README's block from the committed files alone.
+
+    Returns what was proved; raises CheckFailed naming the file and the first line that differs.
+    """
+    results = check_results(store.registry)
+    count = check_champions(store.registry)
+    _check_cards_are_current(store, results)
+    for name, text in _rendered(store, results).items():
+        _compare(name, _read(store.root / name), text)
+    lines = [f"{len(results.ledger)} rows, {count} champions and {PAGE} agree with each other"]
+    return lines + ([] if _has_markers(store) else [_no_markers(store)])
+
+
+def _check_cards_are_current(store: Store, results: Results) -> None:
+    rows = {
+        key: tuple(row["row_digest"] for row in group)
+        for track in tracks(current(results.ledger))
+        for key, group in track.cells.items()
+    }
+    for track, card in champions(store.registry).items():
+        if rows.get(card.summary.configuration, card.rows) != card.rows:
+            raise CheckFailed(
+                f"registry/{card.folder}/card.json was written from other rows of results.csv "
+                f"than there are now for {card.summary.row} in {track}; mend it with: bench promote"
+            )
+
+
+def _compare(name: str, found: str, expected: str) -> None:
+    """Raise CheckFailed at the first line that differs, quoting the words that do."""
+    if found == expected:
+        return
+    old, new = found.splitlines(), expected.splitlines()
+    for number in range(max(len(old), len(new))):
+        here = old[number] if number < len(old) else ""
+        there = new[number] if number < len(new) else ""
+        if here != there or number >= min(len(old), len(new)):
+            says, gives = _first_difference(here, there)
+            raise CheckFailed(
+                f"{name} line {number + 1} says '{says}' where the ledger gives '{gives}'; "
+                "write it again with: bench leaderboard --write"
+            )
+    raise CheckFailed(f"{name} differs in its line ends; write it: bench leaderboard --write")
+
+
+def _first_difference(here: str, there: str) -> tuple[str, str]:
+    """The first cell, or else word, in which two lines differ."""
+    separator = " | " if there.startswith("|") else " "
+    ours, theirs = here.split(separator), there.split(separator)
+    for a, b in zip(ours, theirs, strict=False):
+        if a != b:
+            return a.strip(), b.strip()
+    return here.strip(), there.strip()
+
+
+def _read(path: Path) -> str:
+    if not path.exists():
+        raise CheckFailed(f"{path} is missing; write it: bench leaderboard --write")
+    with path.open(encoding="utf-8", newline="") as stream:
+        return stream.read()
+
+
+def _rendered(store: Store, results: Results) -> dict[str, str]:
+    """The text of every page that the committed files give, by path below the root."""
+    boards = _boards(store, results, Scope())
+    pages = {PAGE: page(boards)}
+    if _has_markers(store):
+        text = _read(store.root / FRONT)
+        head, _, rest = text.partition(BEGIN)
+        _, _, tail = rest.partition(END)
+        pages[FRONT] = head + block(boards) + tail
+    return pages
+
+
+def _has_markers(store: Store) -> bool:
+    path = store.root / FRONT
+    if not path.exists():
+        return False
+    text = path.read_text(encoding="utf-8")
+    return 0 <= text.find(BEGIN) < text.find(END)
+
+
+def _no_markers(store: Store) -> str:
+    return f"{store.root / FRONT} has no lines {BEGIN} and {END}: the table stands in {PAGE} only"
+
+
+def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
+    """The sections within `scope`, known data sets first in order of name."""
+    fingerprint = scope.protocol.fingerprint if scope.protocol else ""
+    rows = current(results.ledger, fingerprint)
+    table = ranked(rows, results)
+    held = shown_champions(champions(store.registry))
+    boards = []
+    for (dataset, protocol), group in _by_board(rows):
+        if not scope.holds(rows_in(group.head(1))[0]):
+            continue
+        same = table[(table["dataset"] == dataset) & (table["protocol"] == protocol)]
+        everything = results.ledger
+        listed = (everything["dataset"] == dataset) & (everything["protocol"] == protocol)
+        picture = _picture(store, group)
+        boards.append(Board(cells_of(same), int(listed.sum()) - len(group), picture, held))
+    return boards
+
+
+def _by_board(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
+    groups = rows.groupby(["dataset", "protocol"], sort=True) if len(rows) else ()
+    return [((str(key[0]), str(key[1])), group) for key, group in groups]
+
+
+def _points(rows: pd.DataFrame) -> list[Point]:
+    """The test scores of every cell by code size; over-complete codes are no trade-off."""
+    metric = str(rows["selection_metric"].iloc[0])
+    points = []
+    for track in tracks(rows[rows["track"] != OVERCOMPLETE]):
+        size = int(track.name.removeprefix("d"))
+        for group in track.cells.values():
+            cell = track.rows[track.rows["configuration"] == group[0]["configuration"]]
+            scores = tuple(float(x) for x in numbers(cell, f"test_{metric}").dropna())
+            if scores and size:
+                points.append(Point(cell_name(group[0]), size, scores))
+    return points if len({point.code_size for point in points}) > 1 else []
+
+
+def _picture_file(rows: pd.DataFrame) -> str:
+    return f"{rows['dataset'].iloc[0]}/{rows['protocol'].iloc[0]}.rate_distortion.png"
+
+
+def _drawn_from(points: Sequence[Point]) -> str:
+    listed = [[point.model, point.code_size, *point.scores] for point in points]
+    return digest({"points": listed})
+
+
+def _picture(store: Store, rows: pd.DataFrame) -> Picture | None:
+    """The picture of a board as it lies in the registry; none where it was never drawn."""
+    points = _points(rows)
+    path = store.registry / _picture_file(rows)
+    if not points or not path.exists():
+        return None
+    return Picture(_picture_file(rows), sha256_of_file(path), _drawn_from(points))
+
+
+def _redraw(store: Store, results: Results) -> list[str]:
+    """Draw the pictures whose numbers changed. Another matplotlib draws other bytes of the same
+    numbers: what was drawn from these numbers before stays as it is."""
+    known = store.root / PAGE
+    text = known.read_text(encoding="utf-8") if known.exists() else ""
+    changed = []
+    for (dataset, protocol), rows in _by_board(current(results.ledger)):
+        points = _points(rows)
+        picture = _picture(store, rows)
+        if not points or (picture is not None and picture.markdown() in text):
+            continue
+        seeds = len(set(rows["seed"]))
+        figure = rate_distortion(
+            points,
+            str(rows["selection_metric"].iloc[0]),
+            f"{dataset} · {protocol} · test images · {seeds} seeds",
+        )
+        write_atomically(store.registry / _picture_file(rows), to_png(figure))
+        changed.append(f"registry/{_picture_file(rows)}")
+    return changed

@@ -1,0 +1,233 @@
+"""The tables of `registry/`: read, bring up to date with local records, write, check.
+
+Writing is idempotent: a file whose bytes would not change is not touched, so a clone that
+reproduces its results stays clean.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.errors import BadInput, CheckFailed
+from bench.leaderboard.ledger import (
+    Row,
+    Standing,
+    current,
+    decode,
+    decode_ledger,
+    encode,
+    ledger_of,
+    row_of,
+    rows_in,
+)
+from bench.leaderboard.merging import Drift, Merge, merge
+from bench.leaderboard.significance import (
+    CELL_COLUMNS,
+    PAIR_COLUMNS,
+    ScoresOf,
+    Significance,
+    nothing_known,
+    tracks,
+    update,
+)
+from bench.models.zoo import MODELS
+from bench.protocol import Protocol, load_protocol, shipped_protocols
+from bench.records import iter_records, read_arrays, read_record
+from bench.spec import RunRecord
+from bench.store import Store, write_atomically
+
+RESULTS, CELLS, PAIRS = "results.csv", "cells.csv", "comparisons.csv"
+FILES = (RESULTS, CELLS, PAIRS)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which records and rows are meant: those of a protocol, of a data set (its label), or all."""
+
+    protocol: Protocol | None = None
+    dataset: str = ""
+
+    def holds(self, row: Row) -> bool:
+        """Whether a ledger row is within."""
+        wanted = self.protocol
+        return self.dataset in ("", row["dataset"]) and (
+            wanted is None
+            or (wanted.name, wanted.fingerprint) == (row["protocol"], row["protocol_fingerprint"])
+        )
+
+
+@dataclass(frozen=True)
+class Results:
+    """The three files: the ledger, and what was computed from it."""
+
+    ledger: pd.DataFrame
+    known: Significance
+
+    def files(self) -> dict[str, bytes]:
+        """Their bytes by name."""
+        frames = (self.ledger, self.known.cells, self.known.pairs)
+        return {name: encode(frame) for name, frame in zip(FILES, frames, strict=True)}
+
+
+def read_results(registry: Path) -> Results:
+    """Read the committed files; those that are not there are empty.
+
+    Raises CheckFailed naming file and row for anything changed by hand.
+    """
+    content = {name: registry / name for name in FILES}
+    ledger, known = ledger_of([]), nothing_known()
+    if content[RESULTS].exists():
+        ledger = decode_ledger(content[RESULTS].read_bytes(), f"registry/{RESULTS}")
+    if content[CELLS].exists():
+        cells = decode(content[CELLS].read_bytes(), f"registry/{CELLS}", CELL_COLUMNS)
+        known = dataclasses.replace(known, cells=cells)
+    if content[PAIRS].exists():
+        pairs = decode(content[PAIRS].read_bytes(), f"registry/{PAIRS}", PAIR_COLUMNS)
+        known = dataclasses.replace(known, pairs=pairs)
+    return Results(ledger, known)
+
+
+def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> Merge:
+    """Put the local records within `scope` into the ledger."""
+    unranked = _unranked(scope.protocol)
+    rows = [
+        row_of(record, _standing(record, unranked))
+        for record in iter_records(store.records)
+        if record.status != "stopped"
+    ]
+    local = [row for row in rows if scope.holds(row)]
+    return merge(results.ledger, local, results.known.half_widths(), refresh)
+
+
+def _unranked(given: Protocol | None) -> set[tuple[str, str]]:
+    """Name and fingerprint of the protocols whose rows are never ranked."""
+    known = [load_protocol(name) for name in shipped_protocols()]
+    return {
+        (protocol.name, protocol.fingerprint)
+        for protocol in [*known, *([given] if given else [])]
+        if not protocol.ranked
+    }
+
+
+def _standing(record: RunRecord, unranked: set[tuple[str, str]]) -> Standing:
+    spec = record.spec
+    row = MODELS.get(spec.model)
+    return Standing(
+        closed_form=row is not None and row.closed_form,
+        ranked=(spec.protocol, spec.protocol_fingerprint) not in unranked,
+    )
+
+
+def scores_reader(store: Store) -> ScoresOf:
+    """A function from a ledger row to the per-image selection scores of its local record."""
+    read: dict[str, dict[str, NDArray[np.float32]]] = {}
+
+    def scores_of(row: Row, part: str) -> NDArray[np.float32] | None:
+        key = row["run_key"]
+        if key not in read:
+            record = read_record(store.records, key)
+            if record is None or record.evaluation_digest != row["evaluation_digest"]:
+                return None
+            arrays = read_arrays(store.records, record)
+            names = (f"{part}/{row['selection_metric']}" for part in ("validation", "test"))
+            read[key] = {name: arrays[name] for name in names if name in arrays}
+        return read[key].get(f"{part}/{row['selection_metric']}")
+
+    return scores_of
+
+
+def computed(store: Store, results: Results, ledger: pd.DataFrame) -> Results:
+    """The results of another ledger: tracks that changed are compared anew from local records.
+
+    Raises BadInput naming the runs that are missing for that.
+    """
+    return Results(ledger, update(results.known, ledger, scores_reader(store)))
+
+
+def as_far_as_known(store: Store, results: Results, ledger: pd.DataFrame) -> tuple[Results, str]:
+    """Like `computed`; where records are missing the old comparisons stay, and why is returned."""
+    try:
+        return computed(store, results, ledger), ""
+    except BadInput as error:
+        return Results(ledger, results.known), str(error)
+
+
+def refuse_drift(drifted: Sequence[Drift]) -> None:
+    """Raise CheckFailed listing what does not agree with the ledger."""
+    if drifted:
+        listed = "; ".join(map(str, drifted[:5]))
+        more = f"; and {len(drifted) - 5} more" if len(drifted) > 5 else ""
+        raise CheckFailed(
+            f"{len(drifted)} local results do not agree with the ledger: {listed}{more}; nothing "
+            "was written. If the new values are right: bench leaderboard --write --refresh"
+        )
+
+
+def reproduction(merged: Merge, ledger: pd.DataFrame) -> list[str]:
+    """`reproduced 24 of 24 rows of quick on fashion_mnist_mini`, a line for each that was run."""
+
+    def board(row: Row) -> tuple[str, str, str]:
+        return row["dataset"], row["protocol"], row["protocol_fingerprint"]
+
+    committed = [board(row) for row in rows_in(current(ledger))]
+    again = [board(row) for row in merged.reproduced]
+    lines = [
+        f"reproduced {again.count(key)} of {committed.count(key)} rows of {key[1]} on {key[0]}"
+        for key in dict.fromkeys(again)
+        if committed.count(key)
+    ]
+    if merged.added:
+        lines.append(f"{len(merged.added)} rows are new")
+    return lines
+
+
+def write_changed(root: Path, files: dict[str, bytes]) -> list[str]:
+    """Write the files (by path below `root`) whose bytes differ; returns the paths written."""
+    changed = []
+    for name, content in files.items():
+        path = root / name
+        if not path.exists() or path.read_bytes() != content:
+            write_atomically(path, content)
+            changed.append(name)
+    return changed
+
+
+def check_results(registry: Path) -> Results:
+    """Prove the three files against each other; CheckFailed names the file and what is wrong."""
+    results = read_results(registry)
+    for name, frame in zip(FILES, (results.ledger, *_frames(results)), strict=True):
+        path = registry / name
+        rendered = encode(ledger_of(rows_in(frame)) if name == RESULTS else frame)
+        if not path.exists():
+            raise CheckFailed(f"registry/{name} is missing; write it: bench leaderboard --write")
+        if path.read_bytes() != rendered:
+            raise CheckFailed(
+                f"registry/{name} is not in the order or the form in which it is written; "
+                "mend it with: bench leaderboard --write"
+            )
+    current_tracks = list(tracks(current(results.ledger)))
+    for track in current_tracks:
+        if not results.known.holds_for(track):
+            raise CheckFailed(
+                f"track {track.title}: registry/{CELLS} and registry/{PAIRS} were computed from "
+                f"other rows than those in registry/{RESULTS}; mend it with: "
+                "bench leaderboard --write"
+            )
+    known_digests = {track.digest for track in current_tracks}
+    for name, frame in zip((CELLS, PAIRS), _frames(results), strict=True):
+        for line, row in enumerate(rows_in(frame), start=2):
+            if row["rows_digest"] not in known_digests:
+                raise CheckFailed(
+                    f"registry/{name} line {line} belongs to no track of registry/{RESULTS}; "
+                    "mend it with: bench leaderboard --write"
+                )
+    return results
+
+
+def _frames(results: Results) -> Iterable[pd.DataFrame]:
+    return results.known.cells, results.known.pairs

@@ -1,0 +1,161 @@
+"""Recompute rows from weights and compare them with what was written down.
+
+Scores come again from the same weights and the same images, so only rounding may differ: within
+0.01 % of the recorded value. A champion's card is held to that; its ledger row, which may have
+been written by another machine's run, to the tolerance of reproductions (merging.py).
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.errors import BadInput, BenchError, CheckFailed, unknown_name
+from bench.leaderboard.ledger import number, rows_in
+from bench.leaderboard.merging import disagreement
+from bench.records import Arrays, iter_records, read_weights
+from bench.registry.cards import Card
+from bench.registry.champions import champion_weights, champions, check_folder
+from bench.registry.results import read_results
+from bench.runner import rescore
+from bench.spec import RunRecord, RunSpec
+from bench.store import Store
+
+TOLERANCE = 1e-4
+"""Relative: the same weights on another processor or number of threads round differently."""
+_LEAST = 1e-7
+"""Absolute, for scores that are 0 or next to it."""
+
+Scores = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What came of one target: `problem` is empty when its scores were found again."""
+
+    name: str
+    what: str
+    metric: str
+    recorded: float
+    recomputed: float
+    problem: str
+    skipped: bool = False
+
+
+Target = Card | RunRecord
+
+
+def targets(store: Store, names: Sequence[str], everything: bool) -> list[Target]:
+    """What to verify: champions by track, runs by run key; without names all champions.
+
+    `everything` adds all local records. Raises BadInput for an unknown name, with the nearest.
+    """
+    cards = champions(store.registry)
+    if not names and not everything:
+        if not cards:
+            raise BadInput("there are no champions yet; name a run, or use --all")
+        return list(cards.values())
+    records = {
+        record.run_key: record
+        for record in iter_records(store.records)
+        if record.status == "finished"
+    }
+    if everything:
+        return [*cards.values(), *records.values()]
+    return [_target(name, cards, records) for name in names]
+
+
+def _target(name: str, cards: Mapping[str, Card], records: Mapping[str, RunRecord]) -> Target:
+    if name in cards:
+        return cards[name]
+    matches = [key for key in records if len(name) >= 4 and key.startswith(name)]
+    if len(matches) == 1:
+        return records[matches[0]]
+    if matches:
+        raise BadInput(f"run {name} is ambiguous: {', '.join(matches)}")
+    raise unknown_name("track or run", name, [*cards, *records])
+
+
+def verify(store: Store, chosen: Sequence[Target]) -> Iterator[Verified]:
+    """Recompute each target, one at a time; problems are in the results, not raised."""
+    for target in chosen:
+        yield _champion(store, target) if isinstance(target, Card) else _record(store, target)
+
+
+def raise_problems(found: Sequence[Verified]) -> None:
+    """Raise CheckFailed naming everything that was not found again."""
+    wrong = [item for item in found if item.problem and not item.skipped]
+    if wrong:
+        listed = "; ".join(f"{item.name}: {item.problem}" for item in wrong)
+        raise CheckFailed(f"{len(wrong)} of {len(found)} did not verify: {listed}")
+
+
+def _champion(store: Store, card: Card) -> Verified:
+    what = f"champion {card.summary.row}"
+    if not card.weights.committed:
+        reason = "skipped: its weights are too large to be committed; verify its run instead"
+        found = _verified(card.track, what, card.spec, card.scores, {})
+        return dataclasses.replace(found, problem=reason, skipped=True)
+    folder = store.registry / card.folder
+    try:
+        check_folder(store.registry, folder, card)
+        again = _rescore(card.spec, champion_weights(folder, card))
+    except BenchError as error:
+        found = _verified(card.track, what, card.spec, card.scores, {})
+        return dataclasses.replace(found, problem=str(error))
+    found = _verified(card.track, what, card.spec, card.scores, again)
+    if found.problem:
+        return found
+    return dataclasses.replace(found, problem=_against_ledger(store, card, again))
+
+
+def _against_ledger(store: Store, card: Card, again: Scores) -> str:
+    """Why the ledger's row of the champion's run does not fit the recomputed scores."""
+    results = read_results(store.registry)
+    key = (card.run_key, card.evaluation_digest)
+    for row in rows_in(results.ledger):
+        if (row["run_key"], row["evaluation_digest"]) == key:
+            local = row | {
+                f"{part}_{name}": number(value)
+                for part, scores in again.items()
+                for name, value in scores.items()
+            }
+            why = disagreement(row, local, results.known.half_widths())
+            return f"results.csv: {why}" if why else ""
+    return ""
+
+
+def _record(store: Store, record: RunRecord) -> Verified:
+    try:
+        again = _rescore(record.spec, read_weights(store.records, record))
+    except BenchError as error:
+        found = _verified(record.run_key, record.spec.title, record.spec, record.scores, {})
+        return dataclasses.replace(found, problem=str(error))
+    return _verified(record.run_key, record.spec.title, record.spec, record.scores, again)
+
+
+def _rescore(spec: RunSpec, weights: Arrays) -> Scores:
+    """On the CPU, which every machine has."""
+    return rescore(dataclasses.replace(spec, device="cpu", threads=1), weights)
+
+
+def _verified(name: str, what: str, spec: RunSpec, written: Scores, again: Scores) -> Verified:
+    part = "val" if "val" in written else "test"
+    metric = spec.selection_metric
+    return Verified(
+        name,
+        what,
+        f"{part} {metric}",
+        written[part][metric],
+        again.get(part, {}).get(metric, float("nan")),
+        _difference(written, again) if again else "",
+    )
+
+
+def _difference(written: Scores, again: Scores) -> str:
+    """The first score that was not found again."""
+    for part, scores in written.items():
+        for name, value in scores.items():
+            new = again.get(part, {}).get(name, float("nan"))
+            if not abs(new - value) <= max(TOLERANCE * abs(value), _LEAST):
+                return f"{part} {name} is {new:.6g} from the weights, written down as {value:.6g}"
+    return ""
