@@ -83,8 +83,8 @@ def _existing(folder: Path, name: str, row: Dataset) -> Path | None:
     return None
 
 
-def load_known(row: Dataset) -> ImageSet:
-    """Read and verify a known set. BadInput says how to get it, or what is wrong with the files."""
+def locate(row: Dataset) -> Found:
+    """Where a known set lies; BadInput says how to get it, or which files are missing."""
     found = find(row)
     if found is None:
         looked = ", ".join(map(str, (cache_folder(), *row.folders)))
@@ -92,7 +92,12 @@ def load_known(row: Dataset) -> ImageSet:
             f"data set {row.id} is not here (looked in {looked}); get it with: bench data fetch "
             f"{row.id}, or from files that you have: bench data fetch {row.id} --from DIR"
         )
-    return read_found(row, found)
+    return found
+
+
+def load_known(row: Dataset) -> ImageSet:
+    """Read and verify a known set; BadInput as `locate`, or what is wrong with the files."""
+    return read_found(row, locate(row))
 
 
 def read_found(row: Dataset, found: Found) -> ImageSet:

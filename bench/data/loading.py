@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.data.content import ImageSet
 from bench.data.csv_file import load_csv
 from bench.data.image_folder import load_folder
-from bench.data.known import load_known
+from bench.data.known import load_known, locate
 from bench.data.npz_file import load_npz
 from bench.data.split import SearchSplits, Splits, split_set
 from bench.data.table import DATASETS
@@ -58,6 +58,12 @@ def load_set(dataset: str) -> ImageSet:
         return load_known(DATASETS[dataset])
     kind, path = own
     return READERS[kind](path, dataset_label(dataset))
+
+
+def find_dataset(dataset: str) -> str:
+    """Where a data set lies: "bundled", or a path. BadInput if it is unknown or not here."""
+    own = _own(dataset)
+    return locate(DATASETS[dataset]).place if own is None else str(own[1])
 
 
 def load_splits(dataset: str, split: SplitConfig) -> Splits:
