@@ -1,7 +1,9 @@
 """What a run says in MLflow: parameters, tags, metrics and a description. Pure; no mlflow here.
 
 Parameters have the same names for all variants, so that the Compare page lines them up; what does
-not apply to a variant (the recipe of one that is solved rather than trained) reads "-".
+not apply to a variant (the recipe of one that is solved rather than trained) reads "-". That page
+opens with the first three names, in the order of the alphabet, that differ between the selected
+runs: `latent_dim`, `model`, `seed`. So names that differ for dull reasons start with later letters.
 
 | metric                        | by epoch | meaning                                              |
 |-------------------------------|----------|------------------------------------------------------|
@@ -62,14 +64,14 @@ def parameters(spec: RunSpec) -> dict[str, str]:
         "protocol": spec.protocol,
         "recipe": spec.recipe,
         "seed": str(spec.seed),
-        "hyperparameters": own or NOT_APPLICABLE,
+        "variant_settings": own or NOT_APPLICABLE,
         "task": spec.task,
         "split": f"{spec.split.kind}, validation {spec.split.validation}, seed {spec.split.seed}",
         "selection_metric": spec.selection_metric,
         "model_revision": str(spec.model_revision),
         "device": spec.device,
         "threads": str(spec.threads),
-        **recipe,
+        **{f"train.{key}": value for key, value in recipe.items()},
     }
 
 
@@ -116,12 +118,20 @@ def version(record: RunRecord) -> str:
 
 
 def epoch_metrics(values: EpochValues) -> dict[str, float]:
-    """The finite values of an epoch (NaN and infinity would spoil every chart they are in)."""
-    return {key: value for key, value in values.values.items() if math.isfinite(value)}
+    """The values of an epoch as MLflow is told them."""
+    return _shown(values.values)
+
+
+def _shown(values: Mapping[str, float]) -> dict[str, float]:
+    """Finite values (NaN and infinity would spoil every chart they are in) to six digits.
+
+    MLflow's tables print every digit that it is told; the record keeps them all.
+    """
+    return {key: float(f"{value:.6g}") for key, value in values.items() if math.isfinite(value)}
 
 
 def final_metrics(record: RunRecord) -> dict[str, float]:
-    """Everything that is known once, at the end; finite values only."""
+    """Everything that is known once, at the end."""
     found: dict[str, float] = {}
     for part, prefix in (("val", "kept/val_"), ("test", "test/")):
         for metric, value in record.scores.get(part, {}).items():
@@ -130,7 +140,7 @@ def final_metrics(record: RunRecord) -> dict[str, float]:
         found["test/mse_x1000"] = 1000 * found["test/mse"]
     for name, value in record.facts.items():
         found[f"{'cost' if name in _COSTS else 'facts'}/{name}"] = value
-    return {key: value for key, value in found.items() if math.isfinite(value)}
+    return _shown(found)
 
 
 def description(record: RunRecord) -> str:
@@ -142,7 +152,7 @@ def description(record: RunRecord) -> str:
             "",
             *_score_table(record),
             *_fact_lines(record),
-            f"Hyperparameters of the variant: {parameters(spec)['hyperparameters']}. "
+            f"Hyperparameters of the variant: {parameters(spec)['variant_settings']}. "
             f"Chosen on validation by `{spec.selection_metric}`; the test images were scored once.",
             "",
             f"Run it again: `{repeat_command(spec)}`",

@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import url2pathname
 
 from bench.errors import BadInput
 from bench.store import sync_folder
@@ -166,53 +167,40 @@ def lock_file(path: Path) -> Iterator[None]:
         yield
 
 
-def moved_from(database: Path, artifacts: Path) -> list[str]:
-    """Artifact folders that the file names and that are not where `artifacts` is now.
+def relocate(database: Path, artifacts: Path) -> int:
+    """Rewrite the paths that MLflow kept when the workspace was moved or copied to here.
 
-    Only folders that lie under an `artifacts` of another place count; a location that somebody
-    chose elsewhere (an object store, an experiment of another tool) is left alone.
+    A path is rewritten when what it names lies here, or is no longer where it was; one that
+    somebody chose elsewhere is left alone. All in one transaction; returns the rows changed.
     """
     here = artifacts.as_uri()
-    old: set[str] = set()
+    changed = 0
     with _open(database) as connection:
         for table, column in _PATH_COLUMNS:
-            for (value,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}"):
-                base = _artifact_base(value)
-                if base and base != here:
-                    old.add(base)
-    return sorted(old)
-
-
-def _artifact_base(location: str | None) -> str | None:
-    """`file:///x/mlruns/artifacts` of a location below it; None for anything else."""
-    if not location or not location.startswith(("file:", "/")):
-        return None
-    head, found, _ = (location + "/").rpartition("/mlruns/artifacts/")
-    return f"{head}/mlruns/artifacts" if found else None
-
-
-def relocate(database: Path, artifacts: Path) -> int:
-    """Rewrite paths of a folder that was moved, in one transaction; the number of rows changed.
-
-    A place that still exists is somebody's other workspace, and is left alone.
-    """
-    changed = 0
-    for old in moved_from(database, artifacts):
-        if Path(old.removeprefix("file://")).exists():
-            continue
-        with _open(database) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            for table, column in _PATH_COLUMNS:
-                cursor = connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE {column} = ? OR {column} LIKE ? ESCAPE '\\'",
-                    (artifacts.as_uri(), len(old) + 1, old, _like_prefix(old)),
-                )
-                changed += cursor.rowcount
+            rows = connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
+            moves = [(new, old) for (old,) in rows if (new := _new_place(old, here))]
+            if moves:
+                if not connection.in_transaction:
+                    connection.execute("BEGIN IMMEDIATE")
+                for new, old in moves:
+                    changed += connection.execute(
+                        f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old)
+                    ).rowcount
+        if connection.in_transaction:
             connection.execute("COMMIT")
     return changed
 
 
-def _like_prefix(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"{escaped}/%"
+def _new_place(location: str | None, here: str) -> str | None:
+    """Where a location under some `mlruns/artifacts` is now, None if it stays as it is."""
+    if not location or not location.startswith("file:"):
+        return None
+    head, found, tail = f"{location}/".rpartition("/mlruns/artifacts/")
+    if not found or f"{head}/mlruns/artifacts" == here:
+        return None
+    new = f"{here}/{tail}".rstrip("/")
+    return new if _path(new).exists() or not _path(location).exists() else None
+
+
+def _path(uri: str) -> Path:
+    return Path(url2pathname(urlsplit(uri).path))

@@ -1,5 +1,7 @@
 """The experiment of a protocol in MLflow: found or made, described, with its views."""
 
+import functools
+import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,13 +21,17 @@ _PROTOCOL, _DATASET = "bench.protocol", "bench.dataset"
 
 @dataclass(frozen=True)
 class ExperimentPlan:
-    """What an experiment is named, says and shows; from a protocol, or from a record alone."""
+    """What an experiment is named, says and shows; from a protocol, or from a record alone.
+
+    `from_protocol` false: there was no protocol to describe, so what the experiment says stays.
+    """
 
     name: str
     protocol: str
     dataset_label: str
     description: str
     view: ViewPlan
+    from_protocol: bool = True
 
 
 def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
@@ -49,17 +55,23 @@ def plan_for_record(record: RunRecord) -> ExperimentPlan:
         dataset_label=spec.dataset_label,
         description=f"Protocol {spec.protocol} on {spec.dataset_label}.",
         view=_view_plan(spec.evaluation.metrics, spec.selection_metric),
+        from_protocol=False,
     )
 
 
 def plan_for(record: RunRecord) -> ExperimentPlan:
     """The plan of a record's own protocol, where that is shipped and has not changed since."""
     spec = record.spec
-    if spec.protocol in shipped_protocols():
-        protocol = load_protocol(spec.protocol)
-        if protocol.fingerprint == spec.protocol_fingerprint:
-            return plan_for_protocol(protocol, spec.dataset_label)
+    protocol = _shipped().get((spec.protocol, spec.protocol_fingerprint))
+    if protocol is not None:
+        return plan_for_protocol(protocol, spec.dataset_label)
     return plan_for_record(record)
+
+
+@functools.cache
+def _shipped() -> dict[tuple[str, str], Protocol]:
+    found = (load_protocol(name) for name in shipped_protocols())
+    return {(protocol.name, protocol.fingerprint): protocol for protocol in found}
 
 
 def _view_plan(metrics: tuple[str, ...], selection: str) -> ViewPlan:
@@ -99,7 +111,7 @@ def ensure_experiment(client: MlflowClient, plan: ExperimentPlan, location: str 
     }
     have = experiment.tags
     for key, value in wanted.items():
-        if have.get(key) != value:
+        if have.get(key) != value and (plan.from_protocol or key not in have):
             client.set_experiment_tag(experiment.experiment_id, key, value)
     ensure_views(client, experiment, plan, ())
     return str(experiment.experiment_id)
@@ -142,8 +154,6 @@ def ensure_views(
 
 def _same_view(have: str, wanted: str) -> bool:
     """Whether two views differ in nothing but their dates."""
-    import json
-
     if not have:
         return False
     old, new = json.loads(have), json.loads(wanted)

@@ -39,13 +39,14 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
     A models-from-code pyfunc over safetensors: it can be served, nothing in it is a pickle.
     Raises CheckFailed when the weights on disk are not the record's.
     """
-    there = _logged_before(client, run_id, record)
+    experiment_id = client.get_run(run_id).info.experiment_id
+    there = _logged_before(client, experiment_id, run_id, record)
     if there:
         return there
     read_weights(store.records, record)
     name = f"{record.spec.model}-{record.track}"
     example = read_arrays(store.records, record)["shown/test/x"][:2].astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder, _default_store(client.tracking_uri):
+    with tempfile.TemporaryDirectory() as folder, _surroundings(client.tracking_uri, experiment_id):
         info = Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
@@ -69,11 +70,10 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
     return str(info.model_id)
 
 
-def _logged_before(client: MlflowClient, run_id: str, record: RunRecord) -> str:
+def _logged_before(client: MlflowClient, experiment_id: str, run_id: str, record: RunRecord) -> str:
     """The id of a whole model of this record in this run, which a kill kept from being noted."""
-    experiment = client.get_run(run_id).info.experiment_id
     found = client.search_logged_models(
-        [experiment], filter_string=f"tags.`{_VERSION}` = '{content.version(record)}'"
+        [experiment_id], filter_string=f"tags.`{_VERSION}` = '{content.version(record)}'"
     )
     for model in found:
         if model.source_run_id == run_id and model.status == LoggedModelStatus.READY:
@@ -125,16 +125,23 @@ def _requirements() -> list[str]:
 
 
 @contextlib.contextmanager
-def _default_store(uri: str) -> Iterator[None]:
-    """MLflow's `Model.log` knows only the process-wide store; it is put back as it was."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
+def _surroundings(uri: str, experiment_id: str) -> Iterator[None]:
+    """MLflow's `Model.log` takes store and experiment from the process; put back as they were.
+
+    Without the second, the model of a run of ours would stand in the experiment "Default".
+    """
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
+    before = {name: os.environ.get(name) for name in names}
     mlflow.set_tracking_uri(uri)
+    os.environ["MLFLOW_EXPERIMENT_ID"] = experiment_id
     try:
         yield
     finally:
         mlflow.set_tracking_uri("")
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _link_scores(client: MlflowClient, run_id: str, model_id: str, record: RunRecord) -> None:

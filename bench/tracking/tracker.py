@@ -20,7 +20,7 @@ from bench.spec import EpochValues, RunRecord, RunSpec
 from bench.store import Store
 from bench.tracking import content, models, views
 from bench.tracking.address import Address, find_address
-from bench.tracking.database import prepare_database
+from bench.tracking.database import prepare_database, relocate
 from bench.tracking.experiment import (
     ExperimentPlan,
     ensure_experiment,
@@ -66,7 +66,18 @@ def prepared_address(store: Store) -> Address:
     address = find_address(store)
     if address.database:
         prepare_database(address.database, store.artifacts)
+        follow_move(address, store)
     return address
+
+
+def follow_move(address: Address, store: Store) -> int:
+    """Rewrite the paths in the workspace's own data base after it was moved; how many."""
+    if address.database is None or address.database.parent != store.mlruns:
+        return 0
+    moved = relocate(address.database, store.artifacts)
+    if moved:
+        _log.info("the workspace was moved: %d paths in MLflow's store follow it", moved)
+    return moved
 
 
 class Tracker:

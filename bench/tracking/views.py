@@ -14,6 +14,12 @@ from dataclasses import dataclass
 LEADERBOARD, ALL_RUNS = "leaderboard", "all-runs"
 VIEW_TAG = "mlflow.sharedViewState."
 _PICTURES = "progress/x_hat"
+_FIXED_COLUMNS = {
+    "attributes.`Run Name`": 170,
+    "attributes.`Created`": 120,
+    "attributes.`Duration`": 75,
+}
+"""MLflow always shows these; named here, they stay to the left of ours."""
 _NAMESPACE = uuid.UUID("5f0c1d3e-8d5b-4a53-9c39-6f7a5f2b7f10")
 
 
@@ -75,6 +81,7 @@ def track_view(track: str) -> str:
 def view_state(plan: ViewPlan, search: str) -> dict[str, object]:
     """Columns, order and charts, as MLflow's interface stores them."""
     sections, charts = _charts(plan)
+    columns = _columns(plan)
     return {
         "searchFilter": search,
         "orderByKey": f"metrics.`{plan.order}`",
@@ -83,9 +90,9 @@ def view_state(plan: ViewPlan, search: str) -> dict[str, object]:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": _columns(plan),
-        "columnOrder": [],
-        "columnWidths": {},
+        "selectedColumns": list(columns),
+        "columnOrder": [*_FIXED_COLUMNS, *columns],
+        "columnWidths": {**_FIXED_COLUMNS, **columns},
         "runsExpanded": {},
         "runsPinned": [],
         "runsHidden": [],
@@ -109,64 +116,69 @@ def view_state(plan: ViewPlan, search: str) -> dict[str, object]:
     }
 
 
-def _columns(plan: ViewPlan) -> list[str]:
-    tests = [f"test/{metric}" for metric in plan.metrics]
+def _columns(plan: ViewPlan) -> dict[str, int]:
+    """Columns from left to right with their widths in pixels: scores first, then what they cost."""
+    tests = [f"test/{metric}" for metric in plan.metrics if metric != plan.selection_metric]
     metrics = [
         plan.order,
-        *([plan.headline] if plan.headline not in tests else []),
+        plan.headline,
         *tests,
-        "cost/parameters",
         "cost/train_seconds",
+        "cost/parameters",
+        *([plan.test] if plan.headline != plan.test else []),
     ]
-    return [
-        *(f"params.`{name}`" for name in ("model", "latent_dim", "recipe", "seed")),
-        "tags.`status`",
-        *(f"metrics.`{name}`" for name in metrics),
-    ]
+    return {
+        **{f"metrics.`{name}`": 110 for name in metrics},
+        **{f"params.`{name}`": 90 for name in ("model", "latent_dim", "seed", "recipe")},
+        "tags.`status`": 80,
+        "tags.`registry`": 150,
+    }
 
 
 def _charts(plan: ViewPlan) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Sections in reading order, and the charts in them."""
     shown = [m for m in plan.metrics if m != plan.selection_metric][:5]
-    layout: dict[str, list[dict[str, object]]] = {
-        "Result on the test images": [
+    layout = {
+        "Result on the test images": (
             _bar(plan.headline),
             *(_bar(f"test/{metric}") for metric in shown if metric != "mae"),
-        ],
-        "What it costs": [
+        ),
+        "What it costs": (
             _scatter("facts/code_size", plan.headline),
             _scatter("cost/parameters", plan.headline),
             _scatter("cost/train_seconds", plan.headline),
-            _parallel(plan),
-        ],
-        "Learning": [_line(f"val/{plan.selection_metric}"), _line("train/loss")],
-        "Validation images, original above reconstruction": [_images()],
+        ),
+        "All of it at once": (_parallel(plan),),
+        "Learning": (_line(f"val/{plan.selection_metric}"), _line("train/loss")),
+        "Validation images, original above reconstruction": (_images(),),
     }
-    sections: list[dict[str, object]] = []
-    charts: list[dict[str, object]] = []
-    for name, members in layout.items():
-        section = _id(name)
-        sections.append(
-            {
-                "uuid": section,
-                "name": name,
-                "display": True,
-                "isReordered": True,
-                "deleted": False,
-                "isGenerated": False,
-            }
-        )
-        for number, chart in enumerate(members):
-            charts.append(
-                {
-                    "uuid": _id(f"{name} {number}"),
-                    "metricSectionId": section,
-                    "deleted": False,
-                    "isGenerated": False,
-                    **chart,
-                }
-            )
+    sections = [_section(name, len(members)) for name, members in layout.items()]
+    charts = [
+        {
+            "uuid": _id(f"{name} {number}"),
+            "metricSectionId": _id(name),
+            "deleted": False,
+            "isGenerated": False,
+            **chart,
+        }
+        for name, members in layout.items()
+        for number, chart in enumerate(members)
+    ]
     return sections, charts
+
+
+def _section(name: str, charts: int) -> dict[str, object]:
+    """A fold of the chart page; few charts are shown wide."""
+    return {
+        "uuid": _id(name),
+        "name": name,
+        "display": True,
+        "isReordered": True,
+        "deleted": False,
+        "isGenerated": False,
+        "columns": min(charts, 3),
+        "cardHeight": 360 if charts > 1 else 460,
+    }
 
 
 def _id(text: str) -> str:
@@ -229,7 +241,7 @@ def _images() -> dict[str, object]:
         "type": "IMAGE",
         "imageKeys": [_PICTURES],
         "step": 0,
-        "showRunParams": True,
+        "showRunParams": False,
         "runsCountToCompare": 20,
     }
 

@@ -135,7 +135,6 @@ class RunBook:
         finals = content.final_metrics(record)
         self._log(
             entry,
-            params={"code_size": f"{record.facts.get('code_size', 0):.0f}", "track": record.track},
             tags=content.record_tags(record),
             metrics=[Metric(k, v, record.finished_unix_ms, 0) for k, v in finals.items()],
         )

@@ -1,0 +1,41 @@
+"""`bench ui`."""
+
+import signal
+from typing import Annotated
+
+import typer
+
+from bench.cli import console
+from bench.store import open_store
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open MLflow's web interface on this workspace, at 127.0.0.1 only. Ctrl-C ends it."""
+    from bench.tracking import server
+
+    store = open_store().prepare()
+    links = server.experiment_links(store, port)
+    if server.is_elsewhere(store):
+        _show(links)
+        return
+    server.check_port(port)
+    # A polite kill ends the server's processes too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console.say("starting MLflow's web interface (about 20 s) ...")
+    try:
+        with server.serving(store, port) as running:
+            _show(links)
+            running.wait()
+    except KeyboardInterrupt:
+        console.say("ended")
+
+
+def _show(links: list[tuple[str, str]]) -> None:
+    """The links are the result, the rest is for the eye."""
+    for name, link in links:
+        console.say(f"{name}:")
+        typer.echo(link)
+    if not links:
+        console.say("no results yet: `bench run` makes some")

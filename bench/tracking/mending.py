@@ -1,0 +1,122 @@
+"""What kills and moved folders leave behind in MLflow, and how it is mended."""
+
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+from bench.spec import RunRecord
+from bench.store import Store
+from bench.tracking import content
+from bench.tracking.address import find_address
+from bench.tracking.database import prepare_database
+from bench.tracking.experiment import ExperimentPlan, plan_for
+from bench.tracking.tracker import SyncReport, Tracker, follow_move, prepared_address
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What was found and mended: runs closed, runs left alone as they are alive (or may be, on
+    another machine), rows of paths rewritten."""
+
+    closed: int
+    alive: int
+    elsewhere: int
+    paths: int
+
+
+def mend(store: Store, *, other_hosts: bool = False) -> Mended:
+    """Rewrite paths after a move and close the runs whose process is gone.
+
+    A run of another machine is left alone unless `other_hosts`. Raises BadInput for an unusable
+    store, MlflowException or OSError where a server does not answer.
+    """
+    address = find_address(store)
+    if reason := address.why_not():
+        raise ConnectionError(reason)
+    if address.database:
+        prepare_database(address.database, store.artifacts)
+    paths = follow_move(address, store)
+    client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
+    closed = alive = elsewhere = 0
+    for run in _running(client):
+        state = owner_state(run.data.tags.get(content.OWNER, ""))
+        if state == "alive":
+            alive += 1
+        elif state == "elsewhere" and not other_hosts:
+            elsewhere += 1
+        else:
+            _close(client, run)
+            closed += 1
+    return Mended(closed, alive, elsewhere, paths)
+
+
+def owner_state(owner: str) -> str:
+    """`alive`, `gone` or `elsewhere` (another machine) for HOST:PID:START of a run's process."""
+    host, _, rest = owner.rpartition(":")[0].rpartition(":")
+    started = owner.rpartition(":")[2]
+    if not (host and rest.isdigit() and started.isdigit()):
+        return "gone"
+    if host != socket.gethostname():
+        return "elsewhere"
+    try:
+        # A number may have been given to another process since.
+        same = abs(psutil.Process(int(rest)).create_time() - int(started)) < 2
+    except psutil.NoSuchProcess:
+        return "gone"
+    return "alive" if same else "gone"
+
+
+def _running(client: MlflowClient) -> Iterable[Run]:
+    """Runs of the suite that MLflow believes to be running, in every experiment."""
+    ids = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
+    token: str | None = None
+    while ids:
+        page = client.search_runs(
+            ids,
+            f"attributes.status = 'RUNNING' and tags.`{content.KEY}` != ''",
+            max_results=1000,
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _close(client: MlflowClient, run: Run) -> None:
+    """A run that ended without saying so; it stays open for the command that goes on with it."""
+    client.set_tag(run.info.run_id, "status", "stopped")
+    client.set_terminated(run.info.run_id, "KILLED", end_time=int(time.time() * 1000))
+
+
+def sync_records(store: Store, records: Iterable[RunRecord]) -> SyncReport:
+    """Tell MLflow every record that it lacks, by experiment, with each cell's model.
+
+    Raises BadInput for an unusable local store. A server that does not answer is asked once.
+    """
+    address = prepared_address(store)
+    groups: dict[ExperimentPlan, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(plan_for(record), []).append(record)
+    total = SyncReport(0, 0, 0)
+    for plan, members in groups.items():
+        tracker = Tracker(store, plan, address)
+        report = tracker.sync(members)
+        for cell in _cells(members):
+            tracker.cell_finished(cell)
+        total = SyncReport(
+            total.known + report.known, total.told + report.told, total.missed + report.missed
+        )
+    return total
+
+
+def _cells(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    cells: dict[object, list[RunRecord]] = {}
+    for record in records:
+        cells.setdefault(record.spec.cell, []).append(record)
+    return list(cells.values())

@@ -1,0 +1,124 @@
+"""MLflow's web interface on this machine: one process group, the right store, clean ends."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from bench.errors import BadInput, BenchError
+from bench.store import Store
+from bench.tracking import views
+from bench.tracking.address import Address, find_address
+from bench.tracking.tracker import prepared_address
+
+HOST = "127.0.0.1"
+_START_SECONDS, _END_SECONDS = 120.0, 10.0
+
+
+def experiment_links(store: Store, port: int) -> list[tuple[str, str]]:
+    """Name and deep link of every experiment that the suite made, newest first.
+
+    Makes the store where there is none; raises BadInput where it cannot be used.
+    """
+    address = prepared_address(store)
+    base = address.uri if address.is_server else f"http://{HOST}:{port}"
+    client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
+    return [
+        (found.name, views.deep_link(base, found.experiment_id, views.LEADERBOARD))
+        for found in client.search_experiments(order_by=["last_update_time DESC"])
+        if f"{views.VIEW_TAG}{views.LEADERBOARD}" in found.tags
+    ]
+
+
+def is_elsewhere(store: Store) -> bool:
+    """Whether `MLFLOW_TRACKING_URI` names a server that somebody runs already."""
+    return find_address(store).is_server
+
+
+def check_port(port: int) -> None:
+    """Raise BadInput where the port is taken or not ours to take."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise BadInput(
+                f"port {port} on {HOST} cannot be used ({error.strerror}); give another one with "
+                "--port, or open the interface that is running there already"
+            ) from None
+
+
+@contextlib.contextmanager
+def serving(store: Store, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """MLflow's server on the workspace's store, ready to answer; ended with all its children.
+
+    What it says goes to `mlruns/ui.log`. Raises BenchError when it does not come up.
+    """
+    address = prepared_address(store)
+    log = store.mlruns / "ui.log"
+    with log.open("wb") as stream:
+        server = subprocess.Popen(
+            _command(address, store, port),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            cwd=store.mlruns,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(server, port, log)
+        yield server
+    finally:
+        _end(server)
+
+
+def _command(address: Address, store: Store, port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", address.uri),
+        *("--artifacts-destination", store.artifacts.as_uri()),
+        *("--host", HOST, "--port", str(port), "--workers", "1"),
+        # MLflow's own pattern lets names such as 10.evil.com through.
+        *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
+    ]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would send MLflow's server to another store."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI",)}
+    return {**kept, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    here = Address(f"http://{HOST}:{port}")
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            break
+        if not here.why_not():
+            return
+        time.sleep(0.3)
+    lines = log.read_text(errors="replace").strip().splitlines()
+    raise BenchError(f"MLflow's server did not start: {lines[-1] if lines else ''} (see {log})")
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    """End the whole process group: the server alone would leave its workers behind."""
+    if os.name == "nt":
+        server.terminate()
+        server.wait()
+        return
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(_END_SECONDS)
+    # A worker may outlive its server for a moment.
