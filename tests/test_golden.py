@@ -1,0 +1,55 @@
+"""Numbers do not move unnoticed: tiny cells against scores written down with their revisions.
+
+A failure here means that code changed what a row computes. Where that was meant, raise `revision`
+of the row in MODELS or METRICS, name it in the changelog, and write the new numbers down.
+"""
+
+import dataclasses
+
+import pytest
+
+from bench.benchmark import Request, plan
+from bench.metrics import METRICS
+from bench.models.zoo import MODELS
+from bench.protocol import load_protocol
+from bench.runner import execute, ignore_epochs
+from bench.store import Store
+
+TOLERANCE = 0.02
+"""Relative: other processors and torch versions round differently, and training magnifies it."""
+
+GOLDEN = {
+    # variant: (revision, test mse after ten tiny epochs at 4 numbers, seed 0)
+    "mean_image": (1, 0.087602),
+    "pca": (1, 0.036606),
+    "fc_ae": (1, 0.048051),
+    "deep_ae": (1, 0.037858),
+    "cnn_ae": (1, 0.053247),
+    "vae": (1, 0.060556),
+}
+METRIC_REVISIONS = {"mse": 1, "mae": 1, "psnr": 1, "ssim": 1, "ssim_gaussian": 1}
+PCA_SCORES = {
+    "mse": 0.03660576,
+    "mae": 0.1238611,
+    "psnr": 14.89028,
+    "ssim": 0.4023046,
+    "ssim_gaussian": 0.3379851,
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_tiny_cell_scores_as_before(name: str, tiny_protocol: str, store: Store) -> None:
+    revision, mse = GOLDEN[name]
+    assert MODELS[name].revision == revision, "the revision was raised: write the new score down"
+    tiny = load_protocol(tiny_protocol)
+    longer = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, epochs=10))
+    spec = plan(Request(longer, (name,), seeds=(0,)), store).specs[0]
+    record = execute(spec, store, ignore_epochs)
+    assert record.scores["test"]["mse"] == pytest.approx(mse, rel=TOLERANCE)
+
+
+def test_the_metrics_score_as_before(tiny_protocol: str, store: Store) -> None:
+    assert {name: METRICS[name].revision for name in METRIC_REVISIONS} == METRIC_REVISIONS
+    spec = plan(Request(load_protocol(tiny_protocol), ("pca",)), store).specs[0]
+    record = execute(spec, store, ignore_epochs)
+    assert dict(record.scores["test"]) == pytest.approx(PCA_SCORES, rel=1e-4)
