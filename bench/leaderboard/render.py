@@ -124,8 +124,8 @@ def _facts(board: Board) -> str:
     metric = str(first["selection_metric"])
     text = (
         f"{images:,.0f} training images; ranked by {_title(metric)} on validation. "
-        f"Protocol fingerprint `{first['protocol_fingerprint']}`, data `{first['data_digest']}`; "
-        f"scores `{first['evaluation_digest']}`."
+        f"Fingerprint of the protocol `{first['protocol_fingerprint']}`, of the data "
+        f"`{str(first['data_digest'])[:16]}`, of the scores `{first['evaluation_digest']}`."
     )
     if board.superseded:
         text += (
@@ -209,7 +209,7 @@ def short_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
             str(cell["row"]),
             *(score(cell, f"test_{name}", name) for name in shown),
             margin(cell),
-            "none" if cell["closed_form"] == "yes" else str(cell["finished"]),
+            "solved" if cell["closed_form"] == "yes" else str(cell["finished"]),
             whole(cell["parameters"]),
             seconds(cell["train_seconds"]),
             notes(cell),
@@ -250,8 +250,8 @@ def _title(metric: str) -> str:
 
 
 def short_title(metric: str) -> str:
-    """MSE, PSNR (dB), SSIM Gaussian: a metric's name for a column."""
-    words = [word.upper() if word in _INITIALS else word for word in metric.split("_")]
+    """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name for a column."""
+    words = [word.upper() if word in _INITIALS else word.title() for word in metric.split("_")]
     unit = METRICS[metric].unit if metric in METRICS else ""
     return " ".join(words) + (f" ({unit})" if unit else "")
 
@@ -320,6 +320,8 @@ def seconds(value: object) -> str:
     number = _float(value)
     if math.isnan(number):
         return DASH
+    if number < 0.1:
+        return "< 0.1 s"
     return f"{number:.1f} s" if number < 60 else f"{number / 60:.1f} min"
 
 

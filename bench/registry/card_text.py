@@ -61,9 +61,20 @@ def _scores(card: Card) -> str:
     return "\n".join(lines) + (
         f"\n\n{short_title(metric)}: 95 % interval over seeds and images "
         f"{plain(val[0], metric)} to {plain(val[1], metric)} on validation, "
-        f"{plain(test[0], metric)} to {plain(test[1], metric)} on test. "
-        f"Seeds {card.summary.seeds}: {card.summary.runs}; "
-        "± is the standard deviation over seeds."
+        f"{plain(test[0], metric)} to {plain(test[1], metric)} on test. " + _seeds(card)
+    )
+
+
+def _solved(card: Card) -> bool:
+    row = MODELS.get(card.spec.model)
+    return row is not None and row.closed_form
+
+
+def _seeds(card: Card) -> str:
+    if _solved(card):
+        return "It is solved, not trained: no seed changes it."
+    return (
+        f"Seeds {card.summary.seeds}: {card.summary.runs}; ± is the standard deviation over seeds."
     )
 
 
@@ -137,8 +148,7 @@ def _recipe(card: Card) -> str:
     spec = card.spec
     recipe = ", ".join(f"{key} {value}" for key, value in plain_values(spec.train).items())
     own = ", ".join(f"{key} {value}" for key, value in spec.hyperparameters.items())
-    row = MODELS.get(spec.model)
-    if row is not None and row.closed_form:
+    if _solved(card):
         return f"Solved from the training images, not trained. Protocol `{spec.protocol}`."
     return (
         f"Protocol `{spec.protocol}` (fingerprint `{spec.protocol_fingerprint}`), recipe "
@@ -163,8 +173,9 @@ def _proof(card: Card) -> str:
         if about.get(name)
     )
     commit = f", commit {about['git_commit']}" if about.get("git_commit") else ""
+    seed = "" if _solved(card) else f" (seed {card.spec.seed}, the median on validation)"
     return (
-        f"Run `{card.run_key}` (seed {card.spec.seed}, the median on validation), scores "
+        f"Run `{card.run_key}`{seed}, scores "
         f"`{card.evaluation_digest}`, made with {machine}{commit}. SHA-256 of the weights: "
         f"`{card.weights.sha256}`. Recompute its scores with `bench verify {card.track}`. "
         "Everything in machine-readable form: [card.json](card.json).\n"
