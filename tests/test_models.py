@@ -13,8 +13,26 @@ from bench.spec import Choice, FloatRange, IntRange
 
 SHAPES = [(1, 28, 28), (3, 32, 32)]
 RECTANGLE = (1, 12, 20)
-PRINTED_PARAMETERS = {"fc_ae": 218_192, "deep_ae": 1_149_520, "cnn_ae": 9_569, "vae": 667_248}
-NATIVE_CODES = {"fc_ae": 64, "deep_ae": 64, "cnn_ae": 1568, "vae": 32}
+PRINTED_PARAMETERS = {
+    "fc_ae": 218_192,
+    "deep_ae": 1_149_520,
+    "cnn_ae": 9_569,
+    "vae": 667_248,
+    "conv_baseline_ae": 1_621_889,
+    "conv_modified_ae": 1_926_657,
+    "tapered_ae": 223_955,
+    "conv_bn_ae": 46_849,
+}
+NATIVE_CODES = {
+    "fc_ae": 64,
+    "deep_ae": 64,
+    "cnn_ae": 1568,
+    "vae": 32,
+    "conv_baseline_ae": 128,
+    "conv_modified_ae": 128,
+    "tapered_ae": 3,
+    "conv_bn_ae": 1600,
+}
 
 Shape = tuple[int, int, int]
 

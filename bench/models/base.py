@@ -22,7 +22,7 @@ ImageShape = tuple[int, int, int]
 
 
 class AEOutput(NamedTuple):
-    """`x_hat` (N, C, H, W) on the variant's value range, the `z` (N, code_size) it came from."""
+    """`x_hat` (N, C, H, W) on the variant's value range, and the embedded `z` it came from."""
 
     x_hat: Tensor
     z: Tensor
@@ -30,7 +30,11 @@ class AEOutput(NamedTuple):
 
 
 class Embedding(NamedTuple):
-    """The code that training decodes, and what the variant adds to the loss for it."""
+    """What training decodes, and what the variant adds to the loss for it.
+
+    `z` is the code itself; only a discrete code, which has no gradient, is represented by other
+    numbers here (see `decode_embedded`).
+    """
 
     z: Tensor
     penalty: Tensor | None
@@ -51,6 +55,8 @@ class Autoencoder(nn.Module, ABC):
     channels_last: ClassVar[bool] = False
     gaussian_prior: ClassVar[bool] = False
     """Whether codes are trained towards N(0, I), so that samples are drawn from it."""
+    levels: ClassVar[int | None] = None
+    """How many values 0, 1, ... each number of a discrete code takes; none: real numbers."""
 
     def __init__(self, image_shape: ImageShape, code_size: int) -> None:
         super().__init__()
@@ -62,6 +68,11 @@ class Autoencoder(nn.Module, ABC):
         """Numbers in one image."""
         channels, height, width = self.image_shape
         return channels * height * width
+
+    @property
+    def code_bits(self) -> int | None:
+        """Bits of a whole discrete code, each number in whole bits; none for real numbers."""
+        return None if self.levels is None else self.code_size * (self.levels - 1).bit_length()
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -75,6 +86,10 @@ class Autoencoder(nn.Module, ABC):
         """Code and penalty while training; variants with a sampled code or a penalty have more."""
         return Embedding(self.encode(x), None)
 
+    def decode_embedded(self, z: Tensor) -> Tensor:
+        """`embed(x).z` -> images (N, C, H, W); differs from `decode` for discrete codes only."""
+        return self.decode(z)
+
     def corrupt(self, x: Tensor) -> Tensor:
         """What the encoder sees in training instead of `x`; the target stays `x`."""
         return x
@@ -83,7 +98,7 @@ class Autoencoder(nn.Module, ABC):
     def forward(self, x: Tensor) -> AEOutput:
         """Reconstruct images given on `value_range`, with the code as in training."""
         z, penalty = self.embed(self.corrupt(x) if self.training else x)
-        return AEOutput(self.decode(z), z, penalty)
+        return AEOutput(self.decode_embedded(z), z, penalty)
 
     @final
     def loss(self, x: Tensor) -> LossTerms:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from bench.models.base import Autoencoder, ImageShape
-from bench.models.layers import dense_stack
+from bench.models.layers import dense_stack, output_activation
 
 
 class DenseAutoencoder(Autoencoder):
-    """pixels -> hidden... -> code -> ...hidden -> pixels, ReLU between, Sigmoid at the end.
+    """pixels -> hidden... -> code -> ...hidden -> pixels, ReLU between.
 
-    `relu_code` puts a ReLU on the code too, as `fc_ae` has it.
+    The output is a Sigmoid, or a Tanh where the `value_range` is [-1, 1]. `relu_code` puts a
+    ReLU on the code too, as `fc_ae` has it.
     """
 
     def __init__(
@@ -22,7 +23,9 @@ class DenseAutoencoder(Autoencoder):
         code_activation: list[nn.Module] = [nn.ReLU()] if relu_code else []
         self.encoder = nn.Sequential(nn.Flatten(), *dense_stack(sizes), *code_activation)
         self.decoder = nn.Sequential(
-            *dense_stack(sizes[::-1]), nn.Sigmoid(), nn.Unflatten(1, image_shape)
+            *dense_stack(sizes[::-1]),
+            output_activation(self.value_range),
+            nn.Unflatten(1, image_shape),
         )
 
     def encode(self, x: Tensor) -> Tensor:
@@ -48,3 +51,28 @@ class DeepAutoencoder(DenseAutoencoder):
 
     def __init__(self, image_shape: ImageShape, latent_dim: int) -> None:
         super().__init__(image_shape, latent_dim, hidden=(512, 256, 128), relu_code=False)
+
+
+class MlpAutoencoder(DenseAutoencoder):
+    """784 -> 256 -> 128 -> d -> 128 -> 256 -> 784, linear code.
+
+    Assumed: the origin tells of a fully connected network with nonlinear activations and codes
+    of 16 and 48, but neither its layers nor its code are public.
+    """
+
+    def __init__(self, image_shape: ImageShape, latent_dim: int) -> None:
+        super().__init__(image_shape, latent_dim, hidden=(256, 128), relu_code=False)
+
+
+class TaperedAutoencoder(DenseAutoencoder):
+    """784 -> 128 -> 64 -> 32 -> 16 -> 12 -> 3 and its mirror, linear code, Tanh on [-1, 1].
+
+    At other sizes every hidden layer that is not wider than the code is left out, so that the
+    code is the narrowest place.
+    """
+
+    value_range = (-1.0, 1.0)
+
+    def __init__(self, image_shape: ImageShape, latent_dim: int) -> None:
+        hidden = [width for width in (128, 64, 32, 16, 12) if width > latent_dim]
+        super().__init__(image_shape, latent_dim, hidden=hidden, relu_code=False)

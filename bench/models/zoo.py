@@ -11,9 +11,16 @@ from typing import Any
 
 from bench.errors import BadInput, unknown_name
 from bench.models.base import Autoencoder, ClosedFormAutoencoder, ImageShape
-from bench.models.convolutional import CnnAutoencoder
-from bench.models.dense import DeepAutoencoder, FcAutoencoder
+from bench.models.conv_dense import ConvBaselineAutoencoder, ConvModifiedAutoencoder
+from bench.models.convolutional import CnnAutoencoder, ConvBatchNormAutoencoder
+from bench.models.dense import (
+    DeepAutoencoder,
+    FcAutoencoder,
+    MlpAutoencoder,
+    TaperedAutoencoder,
+)
 from bench.models.linear import MeanImage, Pca
+from bench.models.recurrent import RnnAutoencoder
 from bench.models.variational import VariationalAutoencoder
 from bench.protocol import Scalar, Task
 from bench.spec import Choice, FloatRange, SearchRange
@@ -22,6 +29,9 @@ ORIGINS: Mapping[str, str] = {
     "reference": "what every table needs",
     "S0": "deep autoencoder and classifier study on Fashion-MNIST",
     "S1": "five small autoencoders compared on Fashion-MNIST",
+    "S2": "two convolutional autoencoders compared by SSIM on Fashion-MNIST",
+    "S3": "a tapered and a convolutional autoencoder on MNIST digits",
+    "S4": "fully connected autoencoder at two code sizes on Fashion-MNIST",
 }
 
 RECIPE_SEARCH: Mapping[str, SearchRange] = {
@@ -31,10 +41,18 @@ RECIPE_SEARCH: Mapping[str, SearchRange] = {
 }
 """What a sweep may change of the recipe of any trained variant."""
 
+S0_RECIPE: Mapping[str, Scalar] = {"lr": 1e-3, "batch_size": 128, "schedule": "constant"}
+S1_RECIPE: Mapping[str, Scalar] = {"lr": 1e-3, "batch_size": 64, "schedule": "constant"}
+S2_RECIPE = S4_RECIPE = S0_RECIPE
+S3_RECIPE: Mapping[str, Scalar] = {**S1_RECIPE, "weight_decay": 1e-5}
+
 
 @dataclass(frozen=True)
 class Variant:
-    """One row. `build(image_shape, latent_dim, **hyperparameters)` makes the untrained network."""
+    """One row. `build(image_shape, latent_dim, **hyperparameters)` makes the untrained network.
+
+    `origin_recipe`: what the origin trained with, by keys of TrainConfig; a sweep tries it early.
+    """
 
     line: str
     origin: str
@@ -44,6 +62,7 @@ class Variant:
     revision: int = 1
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     search: Mapping[str, SearchRange] = field(default_factory=lambda: dict(RECIPE_SEARCH))
+    origin_recipe: Mapping[str, Scalar] = field(default_factory=dict)
     may_be_champion: bool = True
 
     @property
@@ -73,18 +92,21 @@ MODELS: Mapping[str, Variant] = {
         origin="S1",
         build=FcAutoencoder,
         native_latent_dim=64,
+        origin_recipe=S1_RECIPE,
     ),
     "deep_ae": Variant(
         line="hidden layers of 512, 256 and 128, linear code",
         origin="S0",
         build=DeepAutoencoder,
         native_latent_dim=64,
+        origin_recipe=S0_RECIPE,
     ),
     "cnn_ae": Variant(
         line="two convolutions with pooling and two transposed ones; native code 32 x H/4 x W/4",
         origin="S1",
         build=CnnAutoencoder,
         native_latent_dim=None,
+        origin_recipe=S1_RECIPE,
     ),
     "vae": Variant(
         line="variational, one hidden layer of 400, KL weight beta as the origin ran it",
@@ -93,6 +115,51 @@ MODELS: Mapping[str, Variant] = {
         native_latent_dim=32,
         hyperparameters={"beta": 12.25},
         search={**RECIPE_SEARCH, "beta": FloatRange(1e-2, 2e1, log=True)},
+        origin_recipe=S1_RECIPE,
+    ),
+    "rnn_ae": Variant(
+        line="LSTMs over the rows; native code H x 128, else one linear code repeated at every row",
+        origin="S1",
+        build=RnnAutoencoder,
+        native_latent_dim=None,
+        origin_recipe=S1_RECIPE,
+    ),
+    "conv_baseline_ae": Variant(
+        line="one or two convolutions and pooling around a dense code, nearest up-sampling",
+        origin="S2",
+        build=ConvBaselineAutoencoder,
+        native_latent_dim=128,
+        hyperparameters={"encoder_convs": 1},
+        search={**RECIPE_SEARCH, "encoder_convs": Choice((1, 2))},
+        origin_recipe=S2_RECIPE,
+    ),
+    "conv_modified_ae": Variant(
+        line="three convolutions, two of them strided, around a dense code, and their mirror",
+        origin="S2",
+        build=ConvModifiedAutoencoder,
+        native_latent_dim=128,
+        origin_recipe=S2_RECIPE,
+    ),
+    "tapered_ae": Variant(
+        line="hidden layers of 128, 64, 32, 16 and 12 as far as wider than the code; Tanh output",
+        origin="S3",
+        build=TaperedAutoencoder,
+        native_latent_dim=3,
+        origin_recipe=S3_RECIPE,
+    ),
+    "conv_bn_ae": Variant(
+        line="three convolutions with batch norm; native code 64 x (H/4-2) x (W/4-2); Tanh output",
+        origin="S3",
+        build=ConvBatchNormAutoencoder,
+        native_latent_dim=None,
+        origin_recipe=S3_RECIPE,
+    ),
+    "mlp_ae": Variant(
+        line="hidden layers of 256 and 128 (assumed: unpublished), linear code",
+        origin="S4",
+        build=MlpAutoencoder,
+        native_latent_dim=48,
+        origin_recipe=S4_RECIPE,
     ),
 }
 
