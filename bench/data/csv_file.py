@@ -227,7 +227,7 @@ def _square(count: int) -> tuple[int, int, int] | None:
     """Shape of the square grey or RGB image of so many values, if there is one."""
     for channels in (1, 3):
         side = math.isqrt(max(count, 0) // channels)
-        if side > 0 and channels * side * side == count:
+        if side > 1 and channels * side * side == count:
             return channels, side, side
     return None
 

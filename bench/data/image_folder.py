@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.data.content import (
     ONE_CLASS,
+    PARTS,
     ImageSet,
     LabelledImages,
     checked_shape,
@@ -90,7 +91,7 @@ def _part_folders(path: Path) -> dict[Part, Path]:
             raise BadInput(f"{path}: {folders[part].name} and {folder.name} are the same part")
         if part is not None:
             folders[part] = folder
-    return folders
+    return {part: folders[part] for part in PARTS if part in folders}
 
 
 def _files_by_class(folder: Path) -> dict[str, list[Path]]:

@@ -45,7 +45,7 @@ def dataset_label(dataset: str) -> str:
     if own is None:
         return dataset
     kind, path = own
-    return checked_name("data set", f"{kind}.{slug(path.resolve().stem)}")
+    return checked_name("data set", f"{kind}.{slug(path.resolve().name.removesuffix(f'.{kind}'))}")
 
 
 def load_set(dataset: str) -> ImageSet:
