@@ -22,6 +22,7 @@ PRINTED_PARAMETERS = {
     "conv_modified_ae": 1_926_657,
     "tapered_ae": 223_955,
     "conv_bn_ae": 46_849,
+    "sparse_ae": 218_192,
 }
 NATIVE_CODES = {
     "fc_ae": 64,
@@ -32,6 +33,7 @@ NATIVE_CODES = {
     "conv_modified_ae": 128,
     "tapered_ae": 3,
     "conv_bn_ae": 1600,
+    "sparse_ae": 64,
 }
 
 Shape = tuple[int, int, int]

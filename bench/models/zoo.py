@@ -21,7 +21,14 @@ from bench.models.dense import (
 )
 from bench.models.linear import MeanImage, Pca
 from bench.models.recurrent import RnnAutoencoder
-from bench.models.variational import VariationalAutoencoder
+from bench.models.regularised import (
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    RegularisedAutoencoder,
+    SparseAutoencoder,
+    WassersteinAutoencoder,
+)
+from bench.models.variational import BetaVae, ConvVae, VariationalAutoencoder
 from bench.protocol import Scalar, Task
 from bench.spec import Choice, FloatRange, SearchRange
 
@@ -32,6 +39,7 @@ ORIGINS: Mapping[str, str] = {
     "S2": "two convolutional autoencoders compared by SSIM on Fashion-MNIST",
     "S3": "a tapered and a convolutional autoencoder on MNIST digits",
     "S4": "fully connected autoencoder at two code sizes on Fashion-MNIST",
+    "literature": "from its paper, on the suite's own backbone",
 }
 
 RECIPE_SEARCH: Mapping[str, SearchRange] = {
@@ -160,6 +168,72 @@ MODELS: Mapping[str, Variant] = {
         build=MlpAutoencoder,
         native_latent_dim=48,
         origin_recipe=S4_RECIPE,
+    ),
+    "sparse_ae": Variant(
+        line="the network of fc_ae with an L1 penalty on the code; l1 = 0 is what the origin ran",
+        origin="S1",
+        build=SparseAutoencoder,
+        native_latent_dim=64,
+        hyperparameters={"l1": 1e-3},
+        search={**RECIPE_SEARCH, "l1": FloatRange(1e-5, 1e-2, log=True)},
+        origin_recipe=S1_RECIPE,
+    ),
+    "denoising_ae": Variant(
+        line="one hidden layer of 400; sees images with masked pixels or added noise",
+        origin="literature",
+        build=DenoisingAutoencoder,
+        native_latent_dim=64,
+        hyperparameters={"corruption": "masking", "level": 0.25},
+        search={
+            **RECIPE_SEARCH,
+            "corruption": Choice(("masking", "gaussian")),
+            "level": FloatRange(0.02, 0.5, log=True),
+        },
+    ),
+    "contractive_ae": Variant(
+        line="one hidden layer of 400; penalises the Jacobian of the encoder",
+        origin="literature",
+        build=ContractiveAutoencoder,
+        native_latent_dim=64,
+        hyperparameters={"contraction": 0.1},
+        search={**RECIPE_SEARCH, "contraction": FloatRange(1e-3, 1e1, log=True)},
+    ),
+    "beta_vae": Variant(
+        line="the network of vae with the KL weight of the beta-VAE paper",
+        origin="literature",
+        build=BetaVae,
+        native_latent_dim=32,
+        hyperparameters={"beta": 4.0},
+        search={**RECIPE_SEARCH, "beta": FloatRange(1e-2, 2e1, log=True)},
+    ),
+    "conv_vae": Variant(
+        line="variational, two strided convolutions and their mirror, evidence bound (beta 1)",
+        origin="literature",
+        build=ConvVae,
+        native_latent_dim=32,
+        hyperparameters={"beta": 1.0},
+        search={**RECIPE_SEARCH, "beta": FloatRange(1e-2, 2e1, log=True)},
+    ),
+    "wae_mmd": Variant(
+        line="one hidden layer of 400; codes drawn towards N(0, I) by kernel discrepancy",
+        origin="literature",
+        build=WassersteinAutoencoder,
+        native_latent_dim=64,
+        hyperparameters={"mmd": 10.0},
+        search={**RECIPE_SEARCH, "mmd": FloatRange(1e-1, 1e3, log=True)},
+    ),
+    "rae": Variant(
+        line="one hidden layer of 400; small codes, L2 or gradient penalty on the decoder",
+        origin="literature",
+        build=RegularisedAutoencoder,
+        native_latent_dim=64,
+        hyperparameters={"beta": 0.01, "l2": 1e-4, "gradient_penalty": 0.0},
+        search={
+            **RECIPE_SEARCH,
+            "beta": FloatRange(1e-4, 1e0, log=True),
+            "l2": FloatRange(1e-6, 1e-2, log=True),
+            "gradient_penalty": FloatRange(1e-6, 1e-1, log=True),
+        },
     ),
 }
 

@@ -1,0 +1,188 @@
+"""Deterministic autoencoders that differ by one regulariser each.
+
+All but `sparse_ae`, whose origin gives it the network of `fc_ae`, share one dense backbone, which
+is also that of `vae` and `beta_vae`: 784 -> 400 ReLU -> d -> 400 ReLU -> 784 Sigmoid, linear code.
+Weights of penalties are stated on the scale (sum over pixels of squared errors) + weight * term,
+averaged over the batch; divided by the number of pixels they stand on the suite's scale.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bench.errors import BadInput
+from bench.models.base import Embedding, ImageShape
+from bench.models.dense import DenseAutoencoder
+
+_BACKBONE = (400,)
+
+
+class SparseAutoencoder(DenseAutoencoder):
+    """The network of `fc_ae`; loss: mean squared error + l1 * mean |z|.
+
+    Means over batch and pixels, and over batch and the d numbers of the code, as the origin's
+    text has it. Its code has no such term: `l1 = 0` is what it ran, a plain `fc_ae`.
+    """
+
+    def __init__(self, image_shape: ImageShape, latent_dim: int, *, l1: float = 1e-3) -> None:
+        super().__init__(image_shape, latent_dim, hidden=(128,), relu_code=True)
+        self.l1 = l1
+
+    def embed(self, x: Tensor) -> Embedding:
+        """The code and the weighted mean of its absolute values."""
+        z = self.encode(x)
+        return Embedding(z, self.l1 * z.abs().mean())
+
+
+class DenoisingAutoencoder(DenseAutoencoder):
+    """Reconstructs the clean image from a corrupted one; scored on clean images.
+
+    Vincent, Larochelle, Bengio and Manzagol, "Extracting and composing robust features with
+    denoising autoencoders", ICML 2008: loss = ||x - g(f(x~))||^2 with x~ ~ q(x~ | x). `corruption`
+    is `masking` (each pixel is set to 0 with probability `level`, section 2.3) or `gaussian`
+    (noise of standard deviation `level` is added, Vincent et al., JMLR 11, 2010, section 3.2).
+    Raises BadInput for another corruption or a masking level that is not below 1.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        latent_dim: int,
+        *,
+        corruption: str = "masking",
+        level: float = 0.25,
+    ) -> None:
+        if corruption not in ("masking", "gaussian"):
+            raise BadInput(
+                f"model denoising_ae: corruption must be masking or gaussian, got {corruption!r}"
+            )
+        if level < 0 or (corruption == "masking" and level >= 1):
+            raise BadInput(f"model denoising_ae: level must be from 0 to below 1, got {level}")
+        super().__init__(image_shape, latent_dim, hidden=_BACKBONE, relu_code=False)
+        self.corruption = corruption
+        self.level = level
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """Masked or noisy images, drawn from torch's global generator."""
+        if self.corruption == "masking":
+            return x * (torch.rand_like(x) >= self.level)
+        return x + self.level * torch.randn_like(x)
+
+
+class ContractiveAutoencoder(DenseAutoencoder):
+    """Penalises how much the code moves with the image.
+
+    Rifai, Vincent, Muller, Glorot and Bengio, "Contractive auto-encoders: explicit invariance
+    during feature extraction", ICML 2011: loss = ||x - g(f(x))||^2 + contraction *
+    ||J_f(x)||_F^2 with the Jacobian J_f of the encoder. For f(x) = V relu(W x + b) + c it is
+    J = V diag(m) W, m = [W x + b > 0], so the norm is exact and cheap:
+    ||J||_F^2 = m^T ((V^T V) * (W W^T)) m, elementwise product in the middle.
+    The paper ties decoder and encoder weights; here they are free, as in the backbone that the
+    regularised variants share, so a small code with a steep decoder can lower the penalty.
+    """
+
+    def __init__(
+        self, image_shape: ImageShape, latent_dim: int, *, contraction: float = 0.1
+    ) -> None:
+        super().__init__(image_shape, latent_dim, hidden=_BACKBONE, relu_code=False)
+        self.contraction = contraction
+
+    def embed(self, x: Tensor) -> Embedding:
+        """The code and the weighted mean squared Frobenius norm of the encoder's Jacobian."""
+        first, last = (layer for layer in self.encoder if isinstance(layer, nn.Linear))
+        before = first(x.flatten(1))
+        z = last(functional.relu(before))
+        open_units = (before > 0).to(before)
+        gram = (last.weight.T @ last.weight) * (first.weight @ first.weight.T)
+        norm = ((open_units @ gram) * open_units).sum(dim=1).mean()
+        return Embedding(z, self.contraction * norm / self.pixels)
+
+
+class WassersteinAutoencoder(DenseAutoencoder):
+    """Draws the codes of a batch towards N(0, I) by their maximum mean discrepancy.
+
+    Tolstikhin, Bousquet, Gelly and Schoelkopf, "Wasserstein auto-encoders", ICLR 2018, algorithm
+    2 (WAE-MMD): loss = ||x - g(f(x))||^2 + mmd * MMD^2(f(x), z~), z~ ~ N(0, I) (see
+    `imq_discrepancy`); the paper's weight on MNIST is 10.
+    """
+
+    gaussian_prior = True
+
+    def __init__(self, image_shape: ImageShape, latent_dim: int, *, mmd: float = 10.0) -> None:
+        super().__init__(image_shape, latent_dim, hidden=_BACKBONE, relu_code=False)
+        self.mmd = mmd
+
+    def embed(self, x: Tensor) -> Embedding:
+        """The code and its batch's weighted discrepancy from as many draws of the prior."""
+        z = self.encode(x)
+        return Embedding(z, self.mmd * imq_discrepancy(z, torch.randn_like(z)) / self.pixels)
+
+
+def imq_discrepancy(z: Tensor, prior: Tensor) -> Tensor:
+    """Unbiased estimate of MMD^2 between two samples (n, d) with an inverse multiquadratic kernel.
+
+    Tolstikhin et al. 2018, algorithm 2 and section 4: the mean of k over pairs of different
+    members within each sample, minus twice the mean over all pairs across; k(a, b) =
+    C / (C + ||a - b||^2), C = 2 d (sigma = 1). It may be negative. A sample of one has no pairs.
+    """
+    count, size = z.shape
+    scale = 2.0 * size
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        squared = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1) - 2 * a @ b.T
+        return scale / (scale + squared.clamp_min(0))
+
+    different = 1 - torch.eye(count, device=z.device, dtype=z.dtype)
+    within = ((kernel(z, z) + kernel(prior, prior)) * different).sum() / max(count * (count - 1), 1)
+    return within - 2 * kernel(z, prior).mean()
+
+
+class RegularisedAutoencoder(DenseAutoencoder):
+    """RAE: small codes and a smooth decoder instead of a sampled code.
+
+    Ghosh, Sajjadi, Vergari, Black and Schoelkopf, "From variational to deterministic
+    autoencoders", ICLR 2020: loss = ||x - D(z)||^2 + beta * 1/2 ||z||^2 + L_REG,
+    where L_REG is `l2` * ||theta_D||^2 over all weights and biases of the decoder (RAE-L2) and
+    `gradient_penalty` * ||J_D(z)||_F^2 (RAE-GP); either may be 0. The norm of the decoder's
+    Jacobian is estimated without bias by ||J_D u||^2 with one random u of signs an image
+    (Hutchinson 1990). The defaults of `beta` and `l2` are those that
+    the authors ran on MNIST (1e-4 and 1e-7 beside a mean over pixels), brought to this scale.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        latent_dim: int,
+        *,
+        beta: float = 0.01,
+        l2: float = 1e-4,
+        gradient_penalty: float = 0.0,
+    ) -> None:
+        super().__init__(image_shape, latent_dim, hidden=_BACKBONE, relu_code=False)
+        self.beta = beta
+        self.l2 = l2
+        self.gradient_penalty = gradient_penalty
+
+    def embed(self, x: Tensor) -> Embedding:
+        """The code and the weighted sum of the regularisers that are on."""
+        z = self.encode(x)
+        penalty = self.beta * 0.5 * z.square().sum(dim=1).mean()
+        if self.l2:
+            penalty = penalty + self.l2 * sum(p.square().sum() for p in self.decoder.parameters())
+        if self.gradient_penalty:
+            penalty = penalty + self.gradient_penalty * self.decoder_steepness(z).mean()
+        return Embedding(z, penalty / self.pixels)
+
+    def decoder_steepness(self, z: Tensor) -> Tensor:
+        """One-draw estimates of ||J_D(z)||_F^2 for codes (N, d): (N,).
+
+        For D(z) = sigmoid(y), y = V relu(W z + b) + c: J_D u = y' * V (m * W u), with
+        m = [W z + b > 0] and y' = D (1 - D).
+        """
+        first, last = (layer for layer in self.decoder if isinstance(layer, nn.Linear))
+        signs = torch.randint_like(z, 2) * 2 - 1
+        before = first(z)
+        image = torch.sigmoid(last(functional.relu(before)))
+        moved = ((before > 0) * (signs @ first.weight.T)) @ last.weight.T
+        steepness: Tensor = (image * (1 - image) * moved).square().sum(dim=1)
+        return steepness
