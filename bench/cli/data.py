@@ -14,6 +14,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 @app.command("list")
 def list_(as_json: JsonOption = False) -> None:
     """List the known data sets: what they hold and where they are."""
+    from bench.data.content import PARTS
     from bench.data.survey import list_datasets
 
     rows = list_datasets()
@@ -26,7 +27,7 @@ def list_(as_json: JsonOption = False) -> None:
         [
             (
                 row["id"],
-                *(f"{row['counts'].get(part, 0):,}" for part in ("train", "validation", "test")),
+                *(f"{row['counts'][part]:,}" if part in row["counts"] else "-" for part in PARTS),
                 "x".join(map(str, row["image_shape"])),
                 str(len(row["class_names"])),
                 row["where"],

@@ -27,7 +27,7 @@ from bench.data.content import (
     own_source,
     without_labels,
 )
-from bench.data.limits import refuse_if_too_large, regular_file
+from bench.data.limits import reason_of, refuse_if_too_large, regular_file
 from bench.errors import BadInput
 
 _LONGEST_LINE = 1 << 28
@@ -142,9 +142,9 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if cells:
                     yield reader.line_num, cells
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path}: no CSV text (compressed?): {error}") from None
+        raise BadInput(f"{path}: no CSV text (compressed?): {reason_of(error)}") from None
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise BadInput(f"{path}: cannot be read: {reason_of(error)}") from None
 
 
 def _is_header(cells: Sequence[str]) -> bool:
@@ -250,4 +250,4 @@ def _explain(path: Path, layout: _Layout, error: ValueError) -> NoReturn:
                     f"{path}: line {line}, column {column + 1}: '{cell[:40]}' is no whole number "
                     "from 0 to 255"
                 )
-    raise BadInput(f"{path}: cannot be read as numbers: {error}")
+    raise BadInput(f"{path}: cannot be read as numbers: {reason_of(error)}")

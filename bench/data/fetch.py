@@ -18,6 +18,7 @@ from bench.data.content import ImageSet, LabelledImages
 from bench.data.csv_file import read_csv
 from bench.data.idx import encode_part
 from bench.data.known import cache_folder, find_idx, image_set, read_found, verify
+from bench.data.limits import reason_of
 from bench.data.npz_file import read_npz
 from bench.data.table import DATASETS, Dataset
 from bench.errors import BadInput, unknown_name
@@ -124,7 +125,7 @@ def _class_numbers(path: Path, labels: NDArray[np.generic]) -> NDArray[np.int64]
     try:
         return labels.astype(np.int64)
     except ValueError as error:
-        raise BadInput(f"{path}: labels must be class numbers: {error}") from None
+        raise BadInput(f"{path}: labels must be class numbers: {reason_of(error)}") from None
 
 
 def _verified(row: Dataset, parts: Mapping[Part, LabelledImages], source: Path) -> ImageSet:
@@ -140,8 +141,8 @@ def _download(row: Dataset, folder: Path) -> ImageSet:
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:
         raise BadInput(
-            f"cannot download {row.id}: torchvision does not work ({error}); install torch and "
-            f"torchvision from the same index, {hint}"
+            f"cannot download {row.id}: torchvision does not work ({reason_of(error)}); install "
+            f"torch and torchvision from the same index, {hint}"
         ) from None
     silence = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SILENCE)  # its urlopen has no time-out of its own
@@ -162,4 +163,4 @@ def _download(row: Dataset, folder: Path) -> ImageSet:
 def _last_line(error: Exception) -> str:
     """The reason at the end of torchvision's message, which lists every mirror it tried."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{lines[0].rstrip(':')}: {lines[-1]}" if len(lines) > 1 else str(error)
+    return reason_of(f"{lines[0].rstrip(':')}: {lines[-1]}" if len(lines) > 1 else error)

@@ -24,7 +24,7 @@ from bench.data.content import (
     checked_shape,
     own_source,
 )
-from bench.data.limits import refuse_if_too_large
+from bench.data.limits import reason_of, refuse_if_too_large
 from bench.errors import BadInput
 from bench.spec import Part
 
@@ -55,7 +55,9 @@ def load_folder(path: Path, name: str) -> ImageSet:
     if not path.is_dir():
         raise BadInput(f"{path}: no such folder; expected a folder of images for each class")
     with warnings.catch_warnings():
-        # From 89 million pixels on Pillow warns of a decompression bomb: an error here.
+        # Pillow warns of odd metadata, which is not ours to judge, and from 89 million pixels on
+        # of a decompression bomb, which is an error here.
+        warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return _read_folder(path, name)
 
@@ -118,7 +120,7 @@ def _entries(folder: Path) -> Iterator[Path]:
     try:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
-        raise BadInput(f"{folder}: cannot be read: {error.strerror or error}") from None
+        raise BadInput(f"{folder}: cannot be read: {reason_of(error)}") from None
     return (folder / name for name in names if not name.startswith("."))
 
 
@@ -169,9 +171,12 @@ def _decoded(path: Path, shape: tuple[int, int, int] | None = None) -> NDArray[n
         raise BadInput(
             f"{path}: is no image that can be read (PNG, JPEG, BMP, GIF, TIFF, WEBP, PPM)"
         ) from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{path}: damaged or cannot be read: {reason}") from None
+    except BadInput:
+        raise
+    except Exception as error:
+        # Pillow's decoders answer damage with almost any exception (KeyError, TypeError,
+        # struct.error, ...): whatever it is, the file is what cannot be used.
+        raise BadInput(f"{path}: damaged or cannot be read: {reason_of(error)}") from None
 
 
 def _check_header(path: Path, image: Image.Image, shape: tuple[int, int, int] | None) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import textwrap
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,12 @@ def human_size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:,.1f} TiB"
+
+
+def reason_of(error: BaseException | str) -> str:
+    """What a library or the system says, as a short line: some quote the whole file."""
+    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return textwrap.shorten(text.encode("utf-8", "replace").decode(), 160, placeholder=" ...")
 
 
 def refuse_if_too_large(where: str, count: int) -> None:
@@ -57,7 +64,7 @@ def regular_file(path: Path, what: str) -> Path:
         with path.open("rb"):
             return path
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise BadInput(f"{path}: cannot be read: {reason_of(error)}") from None
 
 
 @contextlib.contextmanager
@@ -81,9 +88,11 @@ def opened(path: Path) -> Iterator[Stream]:
             f"{path}: the gzip file is truncated (it ends too early); get the file again"
         ) from None
     except (zlib.error, gzip.BadGzipFile) as error:
-        raise BadInput(f"{path}: the gzip file is damaged ({error}); get the file again") from None
+        raise BadInput(
+            f"{path}: the gzip file is damaged ({reason_of(error)}); get the file again"
+        ) from None
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise BadInput(f"{path}: cannot be read: {reason_of(error)}") from None
 
 
 def most_that_can_be_in(path: Path) -> int:

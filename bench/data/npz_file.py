@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -27,7 +28,7 @@ from bench.data.content import (
     own_source,
     without_labels,
 )
-from bench.data.limits import human_size, refuse_if_too_large, regular_file
+from bench.data.limits import human_size, reason_of, refuse_if_too_large, regular_file
 from bench.errors import BadInput
 from bench.spec import Part
 
@@ -84,10 +85,11 @@ def read_npz(
             return _read_parts(path, archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise BadInput(
-            f"{path}: no NPZ file, or a damaged one ({error}); write it again with numpy.savez"
+            f"{path}: no NPZ file, or a damaged one ({reason_of(error)}); write it again "
+            "with numpy.savez"
         ) from None
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise BadInput(f"{path}: cannot be read: {reason_of(error)}") from None
 
 
 def _read_parts(
@@ -145,8 +147,9 @@ def _header(where: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(stream)
-    except ValueError as error:
-        raise BadInput(f"{where}: no array of NumPy: {str(error).splitlines()[0]}") from None
+    except (ValueError, SyntaxError, TokenError, TypeError, OverflowError) as error:
+        # A damaged header goes through Python's own tokenizer and parser of literals.
+        raise BadInput(f"{where}: no array of NumPy: {reason_of(error)}") from None
     return shape, dtype
 
 
@@ -164,7 +167,7 @@ def _read(path: Path, archive: zipfile.ZipFile, member: _Member) -> NDArray[np.g
             array: NDArray[np.generic] = npy.read_array(stream, allow_pickle=False)
             return array
     except ValueError as error:
-        raise BadInput(f"{path}: {member.name} is damaged: {error}") from None
+        raise BadInput(f"{path}: {member.name} is damaged: {reason_of(error)}") from None
 
 
 def _images(where: str, array: NDArray[np.generic]) -> NDArray[np.uint8]:
