@@ -129,9 +129,9 @@ def frame_of(rows: Iterable[Row], columns: Iterable[str]) -> pd.DataFrame:
 
 def rows_in(frame: pd.DataFrame) -> list[dict[str, str]]:
     """The rows of a frame of texts."""
-    return [
-        {str(key): str(value) for key, value in row.items()} for row in frame.to_dict("records")
-    ]
+    names = [str(name) for name in frame.columns]
+    # Many times faster than frame.to_dict("records"), and tables are read often.
+    return [dict(zip(names, row, strict=True)) for row in frame.to_numpy(dtype=object).tolist()]
 
 
 def ledger_of(rows: Iterable[Row]) -> pd.DataFrame:
@@ -159,8 +159,10 @@ def _order(row: Row) -> tuple[str | int, ...]:
 
 
 def track_order(track: str) -> int:
-    """Tracks by code size, the over-complete one last."""
-    return 2**62 if track == OVERCOMPLETE else int(track.removeprefix("d"))
+    """Tracks by code size, then those of discrete codes by bits, the over-complete one last."""
+    if track == OVERCOMPLETE:
+        return 2**62
+    return int(track[1:]) + (2**61 if track.startswith("b") else 0)
 
 
 def encode(frame: pd.DataFrame) -> bytes:

@@ -144,7 +144,14 @@ def track_title(track: str) -> str:
     """What a table is headed with."""
     if track == OVERCOMPLETE:
         return "Codes as large as the images (not a bottleneck)"
-    return f"Code size {track.removeprefix('d')}"
+    if track.startswith("b"):
+        return f"Discrete codes of {_size(track)}"
+    return f"Code size {_size(track)}"
+
+
+def _size(track: str) -> str:
+    """The code size as a cell of a table: numbers as they are, bits with their unit."""
+    return f"{track[1:]} bits" if track.startswith("b") else track.removeprefix("d")
 
 
 def block(boards: Iterable[Board]) -> str:
@@ -204,7 +211,7 @@ def short_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     header += [">over PCA", ">seeds", ">parameters", ">training", "notes"]
     rows = [
         [
-            str(cell["track"]).removeprefix("d"),
+            _size(str(cell["track"])),
             rank(cell),
             str(cell["row"]),
             *(score(cell, f"test_{name}", name) for name in shown),

@@ -7,6 +7,7 @@ from, so that a table can be rendered and checked anywhere and a changed ledger 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -71,22 +72,22 @@ class Track:
     name: str
     rows: pd.DataFrame
 
-    @property
+    @cached_property
     def first(self) -> Row:
         """A row for what all of them share."""
         return rows_in(self.rows.head(1))[0]
 
-    @property
+    @cached_property
     def title(self) -> str:
         """`fashion_mnist_mini.quick.d8`: the name that commands take."""
         return f"{self.first['dataset']}.{self.first['protocol']}.{self.name}"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Changes with any cell of any row."""
         return digest({"rows": sorted(self.rows["row_digest"])})
 
-    @property
+    @cached_property
     def cells(self) -> dict[str, list[dict[str, str]]]:
         """Rows by configuration, by name of the cell."""
         found: dict[str, list[dict[str, str]]] = {}

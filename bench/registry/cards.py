@@ -14,7 +14,6 @@ from bench.identity import digest
 from bench.leaderboard.render import Cell, margin
 from bench.protocol import STRICT
 from bench.spec import RunRecord, RunSpec
-from bench.spec import plain as plain_values
 
 CARD, CARD_TEXT = "card.json", "card.md"
 CARD_SCHEMA = 1
@@ -81,19 +80,22 @@ class Card:
 
     def to_json(self) -> bytes:
         """The content of card.json."""
-        return TypeAdapter(Card).dump_json(self, indent=1) + b"\n"
+        return _ADAPTER.dump_json(self, indent=1) + b"\n"
+
+
+_ADAPTER = TypeAdapter(Card)
 
 
 def sealed(card: Card) -> Card:
     """The card with its digest filled in."""
-    values = plain_values(dataclasses.replace(card, digest=""))
+    values = _ADAPTER.dump_python(dataclasses.replace(card, digest=""), mode="json")
     return dataclasses.replace(card, digest=digest(values))
 
 
 def read_card(path: Path, where: str) -> Card:
     """Read a card; CheckFailed names `where` when it was edited or is damaged."""
     try:
-        card: Card = TypeAdapter(Card).validate_json(path.read_bytes())
+        card: Card = _ADAPTER.validate_json(path.read_bytes())
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"])) or "file"
         raise CheckFailed(

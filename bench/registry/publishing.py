@@ -210,10 +210,13 @@ def _by_board(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
 
 
 def _points(rows: pd.DataFrame) -> list[Point]:
-    """The test scores of every cell by code size; over-complete codes are no trade-off."""
+    """The test scores of every cell by code size in real numbers.
+
+    Over-complete codes are no trade-off, and bits would stand on another axis.
+    """
     metric = str(rows["selection_metric"].iloc[0])
     points = []
-    for track in tracks(rows[rows["track"] != OVERCOMPLETE]):
+    for track in tracks(rows[rows["track"].str.startswith("d")]):
         size = int(track.name.removeprefix("d"))
         for group in track.cells.values():
             cell = track.rows[track.rows["configuration"] == group[0]["configuration"]]

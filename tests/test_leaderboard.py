@@ -1,0 +1,363 @@
+"""Ledger, merging, ranking and the committed pages, on real runs of the bundled images."""
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from registry_store import (
+    D8,
+    run_all,
+    tiny_protocol,
+)
+
+from bench.data import load_splits
+from bench.errors import BadInput, CheckFailed
+from bench.leaderboard.ledger import Standing as RowStanding
+from bench.leaderboard.ledger import current, ledger_of, row_of, rows_in, signed
+from bench.leaderboard.merging import disagreement, merge
+from bench.leaderboard.significance import cell_name, tracks, why_unranked
+from bench.protocol import SplitConfig
+from bench.records import iter_records, record_folder
+from bench.registry import publishing
+from bench.registry.results import Scope, read_results
+
+pytest_plugins = ("registry_fixtures",)
+pytestmark = pytest.mark.usefixtures("mlflow_told")
+
+EVERYTHING = Scope()
+
+
+def records_of(ran):
+    return list(iter_records(ran.records))
+
+
+def cells(outcome, track="d8"):
+    return {c["row"]: c for b in outcome.boards for c in b.cells if c["track"] == track}
+
+
+def edit_csv(path, column, change, row=0):
+    """Change one cell of a CSV file and leave the rest as it was."""
+    rows = list(csv.reader(io.StringIO(path.read_text())))
+    place = rows[0].index(column)
+    rows[row + 1][place] = change(rows[row + 1][place])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    path.write_text(text.getvalue())
+
+
+def test_a_ledger_row_says_what_the_record_says(ran):
+    record = next(r for r in records_of(ran) if r.spec.model == "fc_ae")
+    row = row_of(record, RowStanding(closed_form=False, ranked=True))
+    assert (row["run_key"], row["track"], row["seed"]) == (record.run_key, record.track, "0")
+    assert float(row["test_mse"]) == pytest.approx(record.scores["test"]["mse"], rel=1e-8)
+    assert row == signed(row)
+    changed = {**row, "test_mse": row["test_mse"] + "1"}
+    assert signed(changed)["row_digest"] != row["row_digest"]
+
+
+def test_a_new_column_leaves_the_digests_of_older_rows(ran):
+    rows = [row_of(record, RowStanding(False, True)) for record in records_of(ran)]
+    newer = signed({**rows[0], "run_key": "0" * 16, "test_newmetric": "1"})
+    kept = {row["run_key"]: row for row in rows_in(ledger_of([*rows, newer]))}
+    for row in rows:
+        assert signed(kept[row["run_key"]])["row_digest"] == row["row_digest"]
+
+
+def test_writing_twice_changes_nothing_and_counts_reproductions(promoted):
+    before = {p: p.stat().st_mtime_ns for p in promoted.root.rglob("registry/**/*") if p.is_file()}
+    again = publishing.write(promoted, EVERYTHING, refresh=False)
+    assert again.changed == []
+    assert again.lines == ["reproduced 10 of 10 rows of quick on fashion_mnist_mini"]
+    assert before == {
+        p: p.stat().st_mtime_ns for p in promoted.root.rglob("registry/**/*") if p.is_file()
+    }
+    assert publishing.check(promoted)
+
+
+def test_check_needs_nothing_but_the_committed_files(promoted):
+    shutil.rmtree(promoted.mlruns)
+    assert publishing.check(promoted)
+
+
+def test_looking_writes_nothing(ran):
+    found = publishing.look(ran, EVERYTHING)
+    assert cells(found)["pca"]["rank"] == 1
+    assert not ran.registry.exists()
+
+
+def test_ranks_margins_and_badges(promoted):
+    table = cells(publishing.look(promoted, EVERYTHING))
+    pca, fc, mean = table["pca"], table["fc_ae"], table["mean_image"]
+    assert [pca["rank"], fc["rank"], mean["rank"]] == [1, 2, 3]
+    scores = [r.scores["test"]["mse"] for r in records_of(promoted) if r.spec.model == "fc_ae"]
+    scores = scores[3:] if fc["test_mse"] == pytest.approx(np.mean(scores[3:])) else scores[:3]
+    assert fc["test_mse"] == pytest.approx(np.mean(scores))
+    assert fc["test_mse_std"] == pytest.approx(np.std(scores, ddof=1))
+    expected = 100 * (pca["test_mse"] - fc["test_mse"]) / pca["test_mse"]
+    assert fc["margin"] == pytest.approx(expected)
+    assert pca["margin"] == 0
+    assert "worse than PCA" in fc["badges"]
+    assert mean["badges"] == "worse than PCA; constant output"
+    assert pca["badges"] == ""
+    assert fc["low"] < fc["val_mse"] < fc["high"]
+
+
+@pytest.mark.parametrize("name", ["results.csv", "cells.csv", "comparisons.csv"])
+def test_every_edited_cell_of_every_file_is_found(promoted, name):
+    path = promoted.registry / name
+    original = path.read_text()
+    columns = original.splitlines()[0].split(",")
+    rows = len(original.splitlines()) - 1
+    for i, column in enumerate(columns):
+        edit_csv(path, column, lambda text: text + "1", row=i % rows)
+        with pytest.raises(CheckFailed, match=name):
+            publishing.check(promoted)
+        with pytest.raises(CheckFailed, match=name):
+            publishing.write(promoted, EVERYTHING, refresh=False)
+        path.write_text(original)
+    assert publishing.check(promoted)
+
+
+@pytest.mark.parametrize("name", ["results.csv", "cells.csv", "comparisons.csv"])
+def test_a_removed_or_moved_row_is_found(promoted, name):
+    path = promoted.registry / name
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    with pytest.raises(CheckFailed):
+        publishing.check(promoted)
+    path.unlink()
+    with pytest.raises(CheckFailed, match=r"\.csv"):
+        publishing.check(promoted)
+
+
+def test_a_ledger_row_with_a_forged_digest_is_found(promoted):
+    """Whoever edits a row and its digest still has to forge every comparison."""
+    path = promoted.registry / "results.csv"
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    rows[0] = {**rows[0], "test_mse": "0.001"}
+    rows[0]["row_digest"] = signed(rows[0])["row_digest"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.write_text(text.getvalue())
+    with pytest.raises(CheckFailed, match="computed from other rows"):
+        publishing.check(promoted)
+
+
+@pytest.mark.parametrize("name", ["README.md", "registry/README.md"])
+def test_every_edited_number_of_a_table_is_found_and_named(promoted, name):
+    path = promoted.root / name
+    original = path.read_text()
+    lines = original.splitlines(keepends=True)
+    tables = [i for i, line in enumerate(lines) if "| fc_ae |" in line]
+    assert len(tables) == 2
+    for i in tables[1:]:
+        for number in [word for word in lines[i].split() if word.replace(".", "").isdigit()]:
+            edited = lines[i].replace(f" {number} ", " 0.12345 ", 1)
+            path.write_text("".join([*lines[:i], edited, *lines[i + 1 :]]))
+            with pytest.raises(CheckFailed, match=rf"{name} line {i + 1} says .*0\.12345"):
+                publishing.check(promoted)
+    path.write_text(original)
+    assert publishing.check(promoted)
+
+
+def test_text_outside_the_markers_is_not_ours(promoted):
+    path = promoted.root / "README.md"
+    path.write_text(path.read_text().replace("The end.", "Another end."))
+    assert publishing.check(promoted)
+    publishing.write(promoted, EVERYTHING, refresh=False)
+    assert "Another end." in path.read_text()
+
+
+def test_a_readme_without_markers_is_said(promoted):
+    (promoted.root / "README.md").write_text("# Title\n")
+    assert "no lines" in publishing.check(promoted)[-1]
+    assert "no lines" in publishing.write(promoted, EVERYTHING, refresh=False).lines[-1]
+
+
+def test_a_changed_picture_is_found(promoted):
+    picture = promoted.registry / "fashion_mnist_mini" / "quick.rate_distortion.png"
+    picture.write_bytes(picture.read_bytes() + b" ")
+    with pytest.raises(CheckFailed, match="README"):
+        publishing.check(promoted)
+    publishing.write(promoted, EVERYTHING, refresh=False)
+    assert publishing.check(promoted)
+
+
+def drifted_record(ran, factor):
+    """Make the local result of one run differ from what it was."""
+    record = next(r for r in records_of(ran) if r.spec.model == "fc_ae")
+    scores = {part: {k: v * factor for k, v in s.items()} for part, s in record.scores.items()}
+    path = record_folder(ran.records, record.run_key) / "record.json"
+    path.write_bytes(dataclasses.replace(record, scores=scores).to_json())
+    return record
+
+
+def test_a_small_difference_is_a_reproduction(promoted):
+    drifted_record(promoted, 1.005)
+    again = publishing.write(promoted, EVERYTHING, refresh=False)
+    assert again.changed == []
+    assert again.lines[0].startswith("reproduced 10 of 10")
+
+
+def test_drift_is_named_and_writes_nothing(promoted):
+    record = drifted_record(promoted, 2.0)
+    before = (promoted.registry / "results.csv").read_bytes()
+    with pytest.raises(CheckFailed, match=f"fc_ae d={record.spec.latent_dim} seed 0.*--refresh"):
+        publishing.write(promoted, EVERYTHING, refresh=False)
+    assert (promoted.registry / "results.csv").read_bytes() == before
+    publishing.check(promoted)
+
+
+def test_refresh_accepts_drift(promoted):
+    record = drifted_record(promoted, 2.0)
+    publishing.write(promoted, EVERYTHING, refresh=True)
+    row = next(
+        row
+        for row in rows_in(read_results(promoted.registry).ledger)
+        if row["run_key"] == record.run_key
+    )
+    assert float(row["test_mse"]) == pytest.approx(2 * record.scores["test"]["mse"], rel=1e-6)
+    assert publishing.check(promoted)
+
+
+def test_tolerances(ran):
+    record = next(r for r in records_of(ran) if r.spec.model == "pca")
+    solved = row_of(record, RowStanding(closed_form=True, ranked=True))
+    trained = row_of(record, RowStanding(closed_form=False, ranked=True))
+
+    def off(row, factor):
+        return {**row, "val_mse": str(float(row["val_mse"]) * factor)}
+
+    wide = {(trained["configuration"], "val"): 0.1 * float(trained["val_mse"])}
+    assert not disagreement(solved, off(solved, 1.0005), {})
+    assert disagreement(solved, off(solved, 1.002), wide)
+    assert not disagreement(trained, off(trained, 1.009), {})
+    assert disagreement(trained, off(trained, 1.02), {})
+    assert not disagreement(trained, off(trained, 1.09), wide)
+    assert disagreement(trained, off(trained, 1.11), wide)
+    assert disagreement(trained, {**trained, "val_mse": ""}, wide)
+    assert disagreement(trained, {**trained, "status": "diverged"}, {})
+    assert not disagreement(
+        {**trained, "status": "diverged", "val_mse": "", "test_mse": ""},
+        {**trained, "status": "diverged", "val_mse": "", "test_mse": ""},
+        {},
+    )
+
+
+def test_comparing_anew_needs_the_records_and_says_which(promoted):
+    for record in records_of(promoted):
+        if record.spec.model == "fc_ae" and record.track == "d8":
+            shutil.rmtree(record_folder(promoted.records, record.run_key))
+    protocol = tiny_protocol(promoted.root)
+    assert publishing.write(promoted, EVERYTHING, refresh=False).changed == []
+    run_all(promoted, dataclasses.replace(protocol, seeds=(7,)), models=("vae",))
+    with pytest.raises(BadInput, match=r"--model fc_ae --latent-dim 8 --seed 0,1,2"):
+        publishing.write(promoted, EVERYTHING, refresh=False)
+    assert publishing.check(promoted)
+    shown = publishing.look(promoted, EVERYTHING)
+    assert cells(shown)["vae"]["rank"] == 0
+
+
+def rows_like(ran, **changes):
+    """The fc_ae rows of d8 with some cells changed."""
+    rows = [
+        row_of(r, RowStanding(False, True))
+        for r in records_of(ran)
+        if r.spec.model == "fc_ae" and r.track == "d8"
+    ]
+    return [signed({**row, **changes}) for row in rows]
+
+
+def test_few_seeds_failures_and_origins_have_no_rank(ran):
+    rows = rows_like(ran)
+    assert why_unranked(rows) == ""
+    assert why_unranked(rows[:2]) == "fewer than 3 seeds"
+    assert why_unranked(rows_like(ran, ranked="no")) == "a protocol that is not ranked"
+    assert why_unranked(rows_like(ran, closed_form="yes")[:1]) == ""
+    diverged = {**rows[0], "status": "diverged"}
+    assert why_unranked([*rows, diverged]) == "more than 10 % of its runs failed"
+    assert why_unranked([*rows * 3, *rows[:1], diverged]) == ""
+    assert why_unranked(rows_like(ran, val_mse="")) == "no validation images"
+
+
+def test_rows_of_different_identity_never_share_a_track(ran):
+    rows = rows_like(ran, finished="2026-01-01T00:00:00Z")
+    for key in ("protocol_fingerprint", "data_digest", "evaluation_digest"):
+        other = rows_like(ran, **{key: "f" * 16, "finished": "2027-01-01T00:00:00Z"})
+        ledger = ledger_of([*rows, *other])
+        (track,) = tracks(current(ledger))
+        assert set(track.rows[key]) == {"f" * 16}
+        assert len(track.rows) == 3
+    own = rows_like(ran, dataset="csv.mine")
+    assert {t.title for t in tracks(current(ledger_of([*rows, *own])))} == {
+        D8,
+        "csv.mine.quick.d8",
+    }
+
+
+def test_a_raised_revision_retires_the_rows_before_it(ran):
+    old = rows_like(ran, finished="2026-01-01T00:00:00Z")
+    new = [
+        signed({**row, "run_key": row["run_key"][::-1]})
+        for row in rows_like(
+            ran, configuration="e" * 16, model_revision="2", finished="2026-02-01T00:00:00Z"
+        )
+    ]
+    ledger = ledger_of([*old, *new])
+    assert len(ledger) == 6
+    assert set(current(ledger)["model_revision"]) == {"2"}
+
+
+def test_a_tuned_recipe_is_a_row_of_its_own(ran):
+    default = rows_like(ran)
+    tuned = [
+        signed({**row, "run_key": row["run_key"][::-1]})
+        for row in rows_like(ran, recipe="tuned (30 trials)", configuration="d" * 16)
+    ]
+    (track,) = tracks(current(ledger_of([*default, *tuned])))
+    assert sorted(cell_name(rows[0]) for rows in track.cells.values()) == [
+        "fc_ae",
+        "fc_ae, tuned (30 trials)",
+    ]
+
+
+def test_merging_does_not_depend_on_the_order_of_records(ran):
+    rows = [row_of(record, RowStanding(False, True)) for record in records_of(ran)]
+    empty = ledger_of([])
+    assert merge(empty, rows, {}).ledger.equals(merge(empty, rows[::-1], {}).ledger)
+
+
+def test_own_images_have_tables_of_their_own(promoted, tmp_path):
+    splits = load_splits("fashion_mnist_mini", SplitConfig())
+    path = tmp_path / "mine.npz"
+    np.savez(
+        path,
+        x_train=splits.train.images[:600, 0],
+        y_train=splits.train.labels[:600],
+        x_test=splits.test.images[:100, 0],
+        y_test=splits.test.labels[:100],
+    )
+    protocol = tiny_protocol(promoted.root, dataset=f"npz:{path}", latent_dims="[4]")
+    run_all(promoted, protocol, models=("pca",))
+    found = publishing.write(promoted, EVERYTHING, refresh=False)
+    assert [board.dataset for board in found.boards] == ["fashion_mnist_mini", "npz.mine"]
+    page = (promoted.registry / "README.md").read_text()
+    assert page.index("# Own data sets") < page.index("## quick on npz.mine")
+    assert page.index("## quick on fashion_mnist_mini") < page.index("# Own data sets")
+    only = publishing.look(promoted, Scope(dataset="npz.mine"))
+    assert [board.dataset for board in only.boards] == ["npz.mine"]
+    assert publishing.check(promoted)
+
+
+def test_rows_are_json(promoted):
+    from bench.cli.leaderboard import _as_json
+
+    found = publishing.look(promoted, EVERYTHING)
+    for board in found.boards:
+        json.dumps([_as_json(cell) for cell in board.cells], allow_nan=False)

@@ -1,0 +1,310 @@
+"""Champions: promotion, rollback, cards, verification, on real runs of the bundled images."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from registry_store import (
+    D4,
+    D8,
+    files_of,
+    forget,
+    publish,
+    run_all,
+    tiny_protocol,
+)
+from safetensors.numpy import load_file, save_file
+
+from bench.data import load_splits
+from bench.errors import BadInput, CheckFailed
+from bench.protocol import SplitConfig
+from bench.records import iter_records, record_folder
+from bench.registry import champions as folders
+from bench.registry import load_champion, publishing
+from bench.registry.card_text import card_text
+from bench.registry.cards import read_card
+from bench.registry.promotion import promote, rollback
+from bench.registry.results import Scope
+from bench.registry.verification import raise_problems, targets, verify
+
+pytest_plugins = ("registry_fixtures",)
+pytestmark = pytest.mark.usefixtures("mlflow_told")
+
+EVERYTHING = Scope()
+FOLDER = "fashion_mnist_mini/quick.d8"
+
+
+def rows_of(promotion):
+    return {
+        d.track: (d.action, d.champion and d.champion["row"], d.challenger and d.challenger["row"])
+        for d in promotion.decisions
+    }
+
+
+def test_the_first_promotion_takes_the_best_and_names_the_next(ran, mlflow_told):
+    done = publish(ran)
+    assert rows_of(done) == {D4: ("first", "pca", "fc_ae"), D8: ("first", "pca", "fc_ae")}
+    names = {path.name for path in (ran.registry / FOLDER).iterdir()}
+    assert {"weights.safetensors", "card.json", "card.md", "reconstructions.png"} <= names
+    card = folders.champion(ran.registry, D8)
+    fc_ae = [
+        record
+        for record in iter_records(ran.records)
+        if record.spec.model == "fc_ae" and record.track == "d8"
+    ]
+    median = sorted(fc_ae, key=lambda record: record.scores["val"]["mse"])[1]
+    assert mlflow_told.alias(D8, "champion") == card.run_key
+    assert mlflow_told.alias(D8, "challenger") == median.run_key
+    assert publishing.check(ran)
+    assert "Champion: **pca**" in (ran.registry / "README.md").read_text()
+
+
+def test_the_weights_are_those_of_the_median_seed(ran):
+    forget(ran, "pca")
+    publish(ran)
+    card = folders.champion(ran.registry, D8)
+    runs = [
+        record
+        for record in iter_records(ran.records)
+        if record.spec.model == "fc_ae" and record.track == "d8"
+    ]
+    values = {record.run_key: record.scores["val"]["mse"] for record in runs}
+    assert values[card.run_key] == np.median(list(values.values()))
+    own = record_folder(ran.records, card.run_key) / "weights.safetensors"
+    assert (ran.registry / FOLDER / "weights.safetensors").read_bytes() == own.read_bytes()
+
+
+def test_promoting_again_changes_nothing(promoted, mlflow_told):
+    before = files_of(promoted.registry)
+    done = promote(promoted, EVERYTHING)
+    assert rows_of(done)[D8] == ("keep", "pca", "fc_ae")
+    assert done.changed == []
+    assert files_of(promoted.registry) == before
+
+
+def test_a_clone_that_reproduces_stays_clean_and_tells_its_mlflow(promoted, mlflow_told):
+    """Another machine's times, dates and roundings are no change."""
+    for record in list(iter_records(promoted.records)):
+        changed = dataclasses.replace(
+            record,
+            finished_unix_ms=record.finished_unix_ms + 10**9,
+            facts={**record.facts, "train_seconds": 99.0},
+            scores={p: {k: v * 1.0003 for k, v in s.items()} for p, s in record.scores.items()},
+            environment={**record.environment, "torch": "9.9"},
+        )
+        path = record_folder(promoted.records, record.run_key) / "record.json"
+        path.write_bytes(changed.to_json())
+    before = files_of(promoted.registry)
+    mlflow_told.clear()
+    found = publishing.write(promoted, EVERYTHING, refresh=False)
+    promote(promoted, EVERYTHING)
+    assert found.lines == ["reproduced 10 of 10 rows of quick on fashion_mnist_mini"]
+    assert files_of(promoted.registry) == before
+    assert mlflow_told.alias(D8, "champion") == folders.champion(promoted.registry, D8).run_key
+
+
+def test_a_clone_without_records_says_what_mlflow_does_not_know(promoted, mlflow_told):
+    shutil.rmtree(promoted.records)
+    done = promote(promoted, EVERYTHING)
+    assert done.changed == []
+    assert mlflow_told.alias(D8, "champion") == ""
+    assert any("did not run on this machine" in line for line in done.lines)
+
+
+def test_a_dry_run_writes_nothing(ran, mlflow_told):
+    publishing.write(ran, EVERYTHING, refresh=False)
+    before = files_of(ran.registry)
+    assert rows_of(promote(ran, EVERYTHING, dry_run=True))[D8] == ("first", "pca", "fc_ae")
+    assert files_of(ran.registry) == before
+    assert mlflow_told == []
+
+
+def test_a_significantly_better_row_replaces_the_champion_and_keeps_it(replaced):
+    card = folders.champion(replaced.registry, D8)
+    assert card.spec.model == "pca"
+    assert folders.previous(replaced.registry, card).spec.model == "fc_ae"
+    assert publishing.check(replaced)
+
+
+def test_a_row_that_is_not_significantly_better_does_not(ran):
+    """fc_ae with other seeds, called tuned: a better mean by chance is no reason."""
+    forget(ran, "pca", "mean_image")
+    publish(ran)
+    protocol = tiny_protocol(ran.root, seeds="[3, 4, 5]")
+    run_all(ran, protocol, models=("fc_ae",))
+    for record in list(iter_records(ran.records)):
+        if record.spec.seed >= 3:
+            train = dataclasses.replace(record.spec.train, lr=record.spec.train.lr * 1.0001)
+            spec = dataclasses.replace(record.spec, recipe="tuned (2 trials)", train=train)
+            twin = dataclasses.replace(record, spec=spec, run_key=spec.run_key)
+            old = record_folder(ran.records, record.run_key)
+            (old / "record.json").write_bytes(twin.to_json())
+            old.rename(record_folder(ran.records, twin.run_key))
+    done = publish(ran)
+    assert rows_of(done)[D8] == ("keep", "fc_ae", "fc_ae, tuned (2 trials)")
+    ranks = {
+        cell["row"]: cell["rank"]
+        for board in publishing.look(ran, EVERYTHING).boards
+        for cell in board.cells
+        if cell["track"] == "d8"
+    }
+    assert ranks == {"fc_ae": 1, "fc_ae, tuned (2 trials)": 1}
+
+
+def test_mean_image_is_never_champion(ran):
+    forget(ran, "pca", "fc_ae")
+    done = publish(ran)
+    assert rows_of(done)[D8] == ("none", None, None)
+    assert not (ran.registry / FOLDER).exists()
+
+
+def test_a_new_champion_needs_its_record(ran):
+    publishing.write(ran, EVERYTHING, refresh=False)
+    shutil.rmtree(ran.records)
+    before = files_of(ran.registry)
+    with pytest.raises(BadInput, match="bench run --protocol quick --model pca -d 4 --seed 0"):
+        promote(ran, EVERYTHING)
+    assert files_of(ran.registry) == before
+
+
+def test_rollback_and_forward_need_no_records(replaced, mlflow_told):
+    before = files_of(replaced.registry)
+    shutil.rmtree(replaced.mlruns)
+    now, gone, _ = rollback(replaced, D8)
+    assert (now.spec.model, gone.spec.model) == ("fc_ae", "pca")
+    assert publishing.check(replaced)
+    assert "Champion: **fc_ae**" in (replaced.registry / "README.md").read_text()
+    assert load_champion(replaced.registry / FOLDER).code_size == 8
+    rollback(replaced, D8)
+    assert files_of(replaced.registry) == before
+    assert mlflow_told.alias(D8, "champion") == ""
+
+
+def test_what_was_rolled_back_is_not_promoted_again_by_itself(replaced):
+    rollback(replaced, D8)
+    done = promote(replaced, EVERYTHING)
+    (decision,) = [d for d in done.decisions if d.track == D8]
+    assert (decision.action, decision.champion["row"]) == ("keep", "fc_ae")
+    assert "pca was rolled back" in decision.why
+    assert publishing.check(replaced)
+
+
+def test_rollback_of_a_first_champion_or_an_unknown_track(promoted):
+    before = files_of(promoted.registry)
+    with pytest.raises(BadInput, match="nothing to roll back to"):
+        rollback(promoted, D8)
+    with pytest.raises(BadInput, match=r"did you mean .*quick\.d8"):
+        rollback(promoted, D8.replace("mini", "mimi"))
+    assert files_of(promoted.registry) == before
+
+
+def test_refreshed_results_renew_the_champion(replaced):
+    (record,) = [
+        r for r in iter_records(replaced.records) if r.spec.model == "pca" and r.track == "d8"
+    ]
+    scores = {part: {k: v * 1.01 for k, v in s.items()} for part, s in record.scores.items()}
+    path = record_folder(replaced.records, record.run_key) / "record.json"
+    path.write_bytes(dataclasses.replace(record, scores=scores).to_json())
+    publishing.write(replaced, EVERYTHING, refresh=True)
+    with pytest.raises(CheckFailed, match=r"card\.json was written from other rows"):
+        publishing.check(replaced)
+    assert rows_of(promote(replaced, EVERYTHING))[D8] == ("refresh", "pca", "fc_ae")
+    card = folders.champion(replaced.registry, D8)
+    assert card.scores["test"]["mse"] == pytest.approx(scores["test"]["mse"])
+    assert folders.previous(replaced.registry, card).spec.model == "fc_ae"
+    assert publishing.check(replaced)
+
+
+def test_every_file_of_a_champion_is_proved(replaced):
+    checked = 0
+    for name in files_of(replaced.registry / FOLDER):
+        path = replaced.registry / FOLDER / name
+        original = path.read_bytes()
+        path.write_bytes(original[:-2] + b"7" + original[-1:])
+        with pytest.raises(CheckFailed, match=path.name.replace(".", r"\.")):
+            publishing.check(replaced)
+        path.write_bytes(original)
+        checked += 1
+    assert checked > 8
+    assert publishing.check(replaced)
+
+
+def test_a_card_with_another_number_is_found(promoted):
+    path = promoted.registry / FOLDER / "card.json"
+    card = json.loads(path.read_text())
+    card["scores"]["test"]["mse"] = 0.001
+    path.write_text(json.dumps(card))
+    with pytest.raises(CheckFailed, match=r"card\.json was changed by hand"):
+        publishing.check(promoted)
+
+
+def test_a_kill_in_the_middle_of_a_swap_loses_nothing(replaced):
+    folder = replaced.registry / FOLDER
+    before = files_of(folder)
+    folder.rename(folder.with_name(f".aside-{folder.name}"))
+    assert folders.champion(replaced.registry, D8).spec.model == "pca"
+    assert files_of(folder) == before
+
+
+def test_the_snippet_of_a_card_works(promoted, monkeypatch):
+    monkeypatch.chdir(promoted.root)
+    card = folders.champion(promoted.registry, D8)
+    snippet = card_text(card).split("```python\n")[1].split("```")[0]
+    images = load_splits("fashion_mnist_mini", SplitConfig()).test.images
+    x = torch.from_numpy(images).float() / 255
+    names = {"x": x}
+    exec(snippet, names)
+    error = (names["x_hat"] - x).square().mean().item()
+    assert error == pytest.approx(card.scores["test"]["mse"], rel=1e-5)
+
+
+def test_a_card_says_what_a_stranger_asks(promoted):
+    text = (promoted.registry / FOLDER / "card.md").read_text()
+    for words in (
+        "95 % interval",
+        "Challenger: fc_ae",
+        "Licence: MIT",
+        "## Limits",
+        "bench verify",
+    ):
+        assert words in text
+    assert "None" not in text
+    assert "nan" not in text
+
+
+def test_verify_finds_the_scores_again(promoted):
+    chosen = targets(promoted, [], everything=True)
+    assert len(chosen) == 2 + 10
+    found = list(verify(promoted, chosen))
+    assert [item.problem for item in found] == [""] * 12
+    raise_problems(found)
+
+
+def test_verify_finds_changed_weights(promoted):
+    path = promoted.registry / FOLDER / "weights.safetensors"
+    weights = load_file(path)
+    weights["mean"] = weights["mean"] + np.float32(0.01)
+    save_file(weights, path)
+    found = list(verify(promoted, targets(promoted, [D8], everything=False)))
+    with pytest.raises(CheckFailed, match=rf"{D8}.*weights\.safetensors was changed"):
+        raise_problems(found)
+
+
+def test_verify_finds_scores_that_the_weights_do_not_give(promoted):
+    path = promoted.registry / FOLDER / "card.json"
+    card = read_card(path, "card.json")
+    record = next(r for r in iter_records(promoted.records) if r.run_key == card.run_key)
+    scores = {**record.scores, "test": {**record.scores["test"], "mse": 0.001}}
+    own = record_folder(promoted.records, record.run_key) / "record.json"
+    own.write_bytes(dataclasses.replace(record, scores=scores).to_json())
+    found = list(verify(promoted, targets(promoted, [record.run_key[:8]], everything=False)))
+    with pytest.raises(CheckFailed, match=r"test mse is .*written down as 0\.001"):
+        raise_problems(found)
+
+
+def test_verify_knows_no_other_names(promoted):
+    with pytest.raises(BadInput, match="did you mean"):
+        targets(promoted, ["fashion_mnist_mini.quick.d9"], everything=False)
