@@ -1,0 +1,135 @@
+"""`bench leaderboard|promote|verify|registry` as a person meets them."""
+
+import json
+import shutil
+
+import pytest
+from registry_store import D4, D8, files_of
+from typer.testing import CliRunner
+
+from bench.cli import app
+from bench.records import iter_records
+
+pytest_plugins = ("registry_fixtures",)
+pytestmark = pytest.mark.usefixtures("mlflow_told")
+
+
+def bench(*arguments):
+    """Run a command in this process; (exit code, stdout, stderr)."""
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_from_runs_to_champions(ran):
+    code, out, err = bench("leaderboard")
+    assert (code, "fc_ae" in out) == (0, True)
+    assert "10 rows are new" in err
+    assert not ran.registry.exists()
+    code, out, err = bench("leaderboard", "--write")
+    assert code == 0
+    assert "registry/results.csv" in err
+    assert bench("promote", "--dry-run")[0] == 0
+    code, out, err = bench("promote")
+    assert code == 0
+    assert "becomes champion" in out
+    code, out, err = bench("leaderboard", "--write")
+    assert "reproduced 10 of 10 rows of quick on fashion_mnist_mini" in err
+    assert "no file changed" in err
+    code, out, err = bench("leaderboard", "--check")
+    assert (code, out) == (0, "")
+    code, out, err = bench("verify")
+    assert code == 0
+    assert "[2/2]" in err
+    assert out.count("verified") == 2
+
+
+def test_json_is_pure(promoted):
+    for arguments in (
+        ["leaderboard", "--json"],
+        ["promote", "--json"],
+        ["registry", "list", "--json"],
+        ["registry", "show", D8, "--json"],
+        ["verify", D8, "--json"],
+    ):
+        code, out, _ = bench(*arguments)
+        assert code == 0
+        json.loads(out)
+    ranks = {row["row"]: row["rank"] for row in json.loads(bench("leaderboard", "--json")[1])}
+    assert ranks == {"pca": 1, "fc_ae": 2, "mean_image": 3}
+
+
+def test_an_altered_table_fails_its_check(promoted):
+    path = promoted.registry / "README.md"
+    path.write_text(path.read_text().replace("| 1 | pca | 0.0", "| 1 | pca | 0.1", 1))
+    code, _, err = bench("leaderboard", "--check")
+    assert code == 3
+    assert "registry/README.md line" in err
+    assert err.count("\n") == 1
+
+
+def test_rollback_by_command(replaced):
+    before = files_of(replaced.registry)
+    code, out, _ = bench("registry", "list")
+    assert code == 0
+    assert D4 in out
+    code, _, err = bench("registry", "rollback", D8)
+    assert code == 0
+    assert "fc_ae is champion again in place of pca" in err
+    assert "fc_ae, champion of" in bench("registry", "show", D8)[1]
+    assert bench("leaderboard", "--check")[0] == 0
+    assert bench("registry", "rollback", D8)[0] == 0
+    assert files_of(replaced.registry) == before
+
+
+def test_verify_by_run_key_and_all(promoted):
+    record = next(iter_records(promoted.records))
+    assert bench("verify", record.run_key[:8])[0] == 0
+    weights = promoted.records / record.run_key / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    code, _, err = bench("verify", "--all")
+    assert code == 3
+    assert record.run_key in err.splitlines()[-1]
+    assert "1 of 12 did not verify" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["leaderboard", "--write", "--check"], "exclude each other"),
+        (["leaderboard", "--refresh"], "together with --write"),
+        (["leaderboard", "--check", "-p", "quick"], "always proves everything"),
+        (["leaderboard", "-p", "quik"], "did you mean quick"),
+        (["leaderboard", "--dataset", "fashion_mnist_mimi"], "fashion_mnist_mini"),
+        (["registry", "show", "fashion_mnist_mini.quick.d9"], "did you mean"),
+        (["registry", "rollback", "nothing-like-it"], "known: "),
+        (["registry", "rollback", D8], "nothing to roll back to"),
+        (["verify", "0000"], "unknown track or run"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(promoted, arguments, says):
+    before = files_of(promoted.registry)
+    code, out, err = bench(*arguments)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert err.count("\n") == 1
+    assert files_of(promoted.registry) == before
+
+
+def test_an_empty_workspace(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_HOME", str(tmp_path))
+    code, out, err = bench("leaderboard")
+    assert (code, out) == (0, "")
+    assert "bench run" in err
+    assert json.loads(bench("leaderboard", "--json")[1]) == []
+    assert bench("registry", "show", "x")[0] == 2
+    assert bench("verify")[0] == 2
+    assert bench("promote")[0] == 0
+    assert bench("leaderboard", "--check")[0] == 3
+
+
+def test_an_unwritable_registry_is_said(ran):
+    shutil.rmtree(ran.registry, ignore_errors=True)
+    ran.registry.write_text("a file where the folder should be")
+    code, _, err = bench("leaderboard", "--write")
+    assert code == 2
+    assert "registry" in err
