@@ -91,15 +91,22 @@ def _extremes(
 
 
 def _samples(model: Autoencoder, train: NDArray[np.uint8]) -> Gallery:
-    """Decode draws from N(0, I), or from a Gaussian fitted to codes of training images."""
+    """Decode draws from N(0, I), or from what is fitted to codes of training images.
+
+    Real codes: a Gaussian. Discrete codes: each position by itself, as often as seen.
+    """
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(SAMPLES, model.code_size, generator=generator)
+    drawn = torch.randn(SAMPLES, model.code_size, generator=generator)
     if not model.gaussian_prior:
         images = torch.from_numpy(_unit(train[:CODES])).to(_device(model))
         codes = model.encode_images(images).double().cpu()
-        noise = _gaussian_like(codes, noise.double()).float()
+        if model.levels is None:
+            drawn = _gaussian_like(codes, drawn.double()).float()
+        else:
+            chosen = torch.randint(len(codes), drawn.shape, generator=generator)
+            drawn = codes.gather(0, chosen).float()
     return {
-        "samples/x_hat": _to_numpy(model.decode_images(noise.to(_device(model)))),
+        "samples/x_hat": _to_numpy(model.decode_images(drawn.to(_device(model)))),
         "samples/fitted": np.array([0 if model.gaussian_prior else 1], dtype=np.int64),
     }
 
@@ -115,7 +122,10 @@ def _gaussian_like(codes: Tensor, noise: Tensor) -> Tensor:
 
 
 def _interpolation(model: Autoencoder, shown: NDArray[np.float32] | NDArray[np.int64]) -> Gallery:
-    """Decode evenly spaced points between the codes of neighbouring shown test images."""
+    """Decode evenly spaced points between the codes of neighbouring shown test images.
+
+    Between discrete codes there is nothing: there the numbers change over one after the other.
+    """
     pairs = len(shown) // 2
     if not pairs:
         return {}
@@ -123,6 +133,9 @@ def _interpolation(model: Autoencoder, shown: NDArray[np.float32] | NDArray[np.i
     codes = model.encode_images(ends).view(pairs, 2, -1)
     weights = torch.linspace(0, 1, STEPS, device=codes.device).view(1, STEPS, 1)
     points = codes[:, :1] * (1 - weights) + codes[:, 1:] * weights
+    if model.levels is not None:
+        place = torch.arange(model.code_size, device=codes.device) / model.code_size
+        points = torch.where(place < weights, codes[:, 1:], codes[:, :1])
     decoded = model.decode_images(points.flatten(0, 1))
     return {
         "interpolation/x": _to_numpy(ends).reshape(pairs, 2, *model.image_shape),

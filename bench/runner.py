@@ -22,7 +22,7 @@ from bench.data import LabelledImages, Splits, load_splits
 from bench.errors import BadInput, CheckFailed
 from bench.evaluate import Evaluation, evaluate
 from bench.gallery import build_gallery
-from bench.metrics.latent import active_units
+from bench.metrics.latent import active_fraction, active_units, dead_codes
 from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.zoo import build_model
 from bench.protocol import SplitConfig
@@ -121,7 +121,7 @@ def _trained(
     if result.status == "finished":
         scored = _score(model, spec, splits)
         scores = scored.means()
-        facts |= _signs(scored)
+        facts |= _signs(model, scored)
         arrays = {**_score_arrays(scored), **_progress(result, splits)}
         arrays |= build_gallery(model, splits, scored.ranked, spec.selection_metric)
     record = RunRecord(
@@ -203,13 +203,11 @@ def _progress(result: FitResult, splits: Splits) -> dict[str, np.typing.NDArray[
 
 def _facts(model: Autoencoder, splits: Splits, result: FitResult) -> dict[str, float]:
     """Size, cost and course of a run."""
-    size = model.code_size
     return {
         "parameters": float(sum(p.numel() for p in model.parameters())),
         "multiply_adds": multiply_adds(model),
-        "code_size": float(size),
-        # Numbers in an image by numbers in its code; a code of none compresses without end.
-        **({"compression_ratio": model.pixels / size} if size else {}),
+        "code_size": float(model.code_size),
+        **_compression(model),
         "train_seconds": result.seconds,
         "images_per_second": result.images / result.seconds,
         "train_images": float(len(splits.train.images)),
@@ -218,11 +216,27 @@ def _facts(model: Autoencoder, splits: Splits, result: FitResult) -> dict[str, f
     }
 
 
-def _signs(scored: _Scored) -> dict[str, float]:
+def _compression(model: Autoencoder) -> dict[str, float]:
+    """Numbers in an image by numbers in its code; for a discrete code bits by bits.
+
+    A code of none compresses without end and has no ratio.
+    """
+    if model.code_bits:
+        ratio = 8 * model.pixels / model.code_bits
+        return {"code_bits": float(model.code_bits), "compression_ratio": ratio}
+    return {"compression_ratio": model.pixels / model.code_size} if model.code_size else {}
+
+
+def _signs(model: Autoencoder, scored: _Scored) -> dict[str, float]:
     """What tells a sick model: codes that do not move, outputs that do not differ."""
     signs = {"output_std": scored.ranked.output_std}
-    if scored.ranked.codes.shape[1]:
-        signs["active_units"] = float(active_units(torch.from_numpy(scored.ranked.codes)))
+    codes = torch.from_numpy(scored.ranked.codes)
+    if codes.shape[1]:
+        signs["active_units"] = float(active_units(codes))
+    if model.levels is not None:
+        signs["dead_codes"] = float(dead_codes(codes, model.levels))
+    elif codes.shape[1]:
+        signs["active_fraction"] = active_fraction(codes)
     return signs
 
 
@@ -278,7 +292,7 @@ def _rescored(known: RunRecord, spec: RunSpec, splits: Splits, store: Store) -> 
         spec=spec,
         evaluation_digest=spec.evaluation_digest,
         scores=scored.means(),
-        facts={**known.facts, **_signs(scored)},
+        facts={**known.facts, **_signs(model, scored)},
     )
     return write_record(store.records, record, weights, arrays)
 

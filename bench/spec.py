@@ -145,9 +145,10 @@ class RunRecord:
 
     `scores[part][metric]` are means over images in float64 (parts "val" and "test"), `facts` the
     other numbers of the run: parameters, multiply_adds, code_size, compression_ratio,
-    train_seconds, images_per_second, best_epoch, active_units, output_std (spread of the
-    outputs over the images: near 0 means a constant output). `weights_sha256` and
-    `arrays_sha256` are the digests of the two files beside it.
+    train_seconds, images_per_second, best_epoch, active_units, active_fraction, output_std (spread
+    of the outputs over the images: near 0 means a constant output), and of discrete codes
+    code_bits and dead_codes. `weights_sha256` and `arrays_sha256` are the digests of the two
+    files beside it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -172,11 +173,16 @@ class RunRecord:
 
     @property
     def track(self) -> str:
-        """Where the run competes: `d16` for a code of 16 numbers, or OVERCOMPLETE.
+        """Where the run competes: `d16` for 16 real numbers, `b288` for 288 bits, OVERCOMPLETE.
 
+        Discrete codes are a track of their own by their bits: an index of 9 bits is no match for
+        a real number. One of at least the 8 bits a pixel that the image has is over-complete.
         `mean_image` has no code; it stands in the track that it was run for.
         """
         pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
+        bits = int(self.facts.get("code_bits", 0))
+        if bits:
+            return OVERCOMPLETE if bits >= 8 * pixels else f"b{bits}"
         size = int(self.facts["code_size"]) or self.spec.latent_dim or 0
         return OVERCOMPLETE if size >= pixels else f"d{size}"
 

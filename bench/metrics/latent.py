@@ -18,6 +18,20 @@ def active_units(codes: Tensor, threshold: float = 0.01) -> int:
     return int((_variance_by_column(codes) > threshold).sum())
 
 
+def active_fraction(codes: Tensor) -> float:
+    """Share of the numbers of codes [N, ...] that are not 0: how sparse a rectified code is.
+
+    1 for every code that is not rectified, whose numbers are hardly ever exactly 0.
+    """
+    return float((codes != 0).double().mean())
+
+
+def dead_codes(codes: Tensor, levels: int) -> int:
+    """How many of the values 0 to `levels` - 1 no number of the discrete codes [N, ...] takes."""
+    used = torch.bincount(codes.detach().flatten().long().cpu(), minlength=levels)
+    return int((used == 0).sum())
+
+
 def output_std(x_hat: Tensor) -> float:
     """Mean over pixels of the standard deviation over images, for images N x C x H x W in [0, 1].
 

@@ -19,6 +19,7 @@ from bench.models.dense import (
     MlpAutoencoder,
     TaperedAutoencoder,
 )
+from bench.models.discrete import VectorQuantised
 from bench.models.linear import MeanImage, Pca
 from bench.models.recurrent import RnnAutoencoder
 from bench.models.regularised import (
@@ -234,6 +235,14 @@ MODELS: Mapping[str, Variant] = {
             "l2": FloatRange(1e-6, 1e-2, log=True),
             "gradient_penalty": FloatRange(1e-6, 1e-1, log=True),
         },
+    ),
+    "vq_vae": Variant(
+        line="discrete code: one of 512 learned vectors at each position, 9 bits each",
+        origin="literature",
+        build=VectorQuantised,
+        native_latent_dim=None,
+        hyperparameters={"commitment": 0.25},
+        search={**RECIPE_SEARCH, "commitment": FloatRange(0.05, 2.0, log=True)},
     ),
 }
 

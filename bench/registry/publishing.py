@@ -35,7 +35,6 @@ from bench.registry.results import (
     reproduction,
     write_changed,
 )
-from bench.spec import OVERCOMPLETE
 from bench.store import Store, write_atomically, writing_to
 
 PAGE, FRONT = "registry/README.md", "README.md"
