@@ -203,8 +203,8 @@ def run(
 ) -> Generator[Event, None, Outcome]:
     """Run what is missing and yield each event after it was published; returns the Outcome.
 
-    Records are on disk before the tracker hears of them. On KeyboardInterrupt the workers save
-    and stop, their runs are closed in the tracker, and the interrupt goes on to the caller.
+    Records are on disk before the tracker hears of them. On KeyboardInterrupt, or when the caller
+    closes the generator, the workers save and stop and their runs are closed in the tracker.
     `executor` may be None where nothing is missing.
     """
     outcome = Outcome(records=dict(plan.done))
@@ -224,7 +224,7 @@ def run(
                 if isinstance(event, Finished):
                     _publish_cell(event.spec, plan, outcome, tracker)
                 yield event
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):
         for spec in plan.missing:
             if spec.run_key in waiting:
                 executor.stop(spec)

@@ -1,14 +1,15 @@
 """Where specs run. One interface: specs go in, events come back, a stop goes out.
 
 Workers are stateless: they get a spec, train, send every epoch's values, look whether to stop,
-and return a record that is on disk already. A worker that dies is an event, not a hang: its spec
-is tried once more by a fresh worker and fails by name after that.
+and return a record that is on disk already (of a TrialSpec, the result alone). A worker that dies
+is an event, not a hang: its spec is tried once more by a fresh worker and fails by name after that.
 """
 
 import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -19,7 +20,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Protocol
 
 from bench.errors import BenchError
-from bench.spec import EpochValues, RunRecord, RunSpec
+from bench.spec import EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
 from bench.store import Store
 
 STOP_SECONDS = 20.0
@@ -50,6 +51,14 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class TrialEnded:
+    """A trial of a search came to its end; no record is on disk, `result` is all there is."""
+
+    spec: RunSpec
+    result: TrialResult
+
+
+@dataclass(frozen=True)
 class Failed:
     """No record came of it; `reason` is one line, `detail` the traceback of a fault of ours."""
 
@@ -73,7 +82,7 @@ class Lost:
     reason: str
 
 
-Event = Started | EpochEnded | Finished | Failed | Halted | Lost
+Event = Started | EpochEnded | Finished | TrialEnded | Failed | Halted | Lost
 
 
 class Executor(Protocol):
@@ -171,7 +180,8 @@ class LocalPool:
         ours, theirs = self._context.Pipe()
         # Daemonic: an interpreter that ends on an exception takes its workers with it.
         process = self._context.Process(target=_work, args=(theirs, self._store), daemon=True)
-        process.start()
+        with _deaf_to_ctrl_c():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -212,6 +222,22 @@ class LocalPool:
         return [Failed(dead.spec, f"its worker died twice ({cause})")]
 
 
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started here ignore Ctrl-C from their first moment.
+
+    A terminal sends it to the whole process group; only the head decides what it means.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no other thread may change it, and Ctrl-C reaches the main thread alone
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _cause(exit_code: int | None) -> str:
     """Why a process ended, in words."""
     if exit_code is not None and exit_code < 0:
@@ -222,8 +248,6 @@ def _cause(exit_code: int | None) -> str:
 
 def _work(pipe: Connection, store: Store) -> None:
     """A worker's life: specs in, events out, until the head goes away."""
-    # Ctrl-C reaches the whole process group; only the head decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, OSError):
         while True:
             message = pipe.recv()
@@ -233,13 +257,15 @@ def _work(pipe: Connection, store: Store) -> None:
 
 def _attempt(spec: RunSpec, pipe: Connection, store: Store) -> Event:
     os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
-    from bench.runner import StoppedEarly, execute
+    from bench.runner import StoppedEarly, execute, execute_trial
 
     def on_epoch(values: EpochValues) -> bool:
         pipe.send(EpochEnded(spec, values))
         return pipe.poll() and pipe.recv() == "stop"
 
     try:
+        if isinstance(spec, TrialSpec):
+            return TrialEnded(spec, execute_trial(spec, store, on_epoch))
         return Finished(spec, execute(spec, store, on_epoch))
     except StoppedEarly:
         return Halted(spec)

@@ -37,6 +37,7 @@ FLOORS: dict[str, int] = {
     "leaderboard": 10,
     "registry": 11,
     "catalogue": 11,
+    "doctor": 11,
     "speed": 11,
     "cli": 12,
     "__main__": 13,
@@ -53,7 +54,7 @@ HOMES: dict[str, set[str]] = {
     "seaborn": {"figures"},
     "pandas": {"leaderboard", "registry"},
     "optuna": {"sweep"},
-    "psutil": {"data", "tracking"},
+    "psutil": {"data", "doctor", "tracking"},
 }
 FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.records import iter_records
 from bench.store import Store
 
@@ -109,8 +111,8 @@ def test_a_stopped_command_goes_on(store: Store, tiny_protocol: str, how: signal
 def test_a_mistake_is_one_clear_line_and_leaves_nothing(
     store: Store, arguments: list[str], words: list[str]
 ) -> None:
-    result = bench(*arguments)
-    assert result.returncode == 2, result.stderr
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
     for word in words:

@@ -11,7 +11,7 @@ from bench.store import open_store
 
 if TYPE_CHECKING:
     from bench.benchmark import Outcome, Plan
-    from bench.execution import Executor
+    from bench.execution import Event, Executor
     from bench.forecast import Forecast
     from bench.store import Store
 
@@ -155,42 +155,48 @@ def _with_progress(
     plan: "Plan", cost: "Forecast", store: "Store", executor: "Executor | None", tracker: Any
 ) -> "Outcome":
     """Drive the generator of events into the display; Ctrl-C becomes Stopped."""
+    from bench.benchmark import recorded
     from bench.benchmark import run as run_plan
-    from bench.execution import EpochEnded, Failed, Finished, Lost
     from bench.forecast import Remaining
 
     remaining = Remaining(cost)
-    metric = plan.protocol.selection_metric
     steps = run_plan(plan, store, executor, tracker)
-    done = len(plan.done)
     with console.RunProgress(len(plan.missing)) as progress:
-        while True:
-            try:
+        try:
+            while True:
                 event = next(steps)
-            except StopIteration as end:
-                outcome: Outcome = end.value
-                return outcome
-            except KeyboardInterrupt:
-                raise Stopped(
-                    f"stopped with {done} of {len(plan.specs)} runs recorded; "
-                    "the same command goes on from here"
-                ) from None
-            remaining.hear(event)
-            left = f"about {console.duration(remaining.seconds)} left"
-            match event:
-                case EpochEnded(spec, values):
-                    score = values.values.get(f"val/{metric}")
-                    progress.epoch(spec, values.epoch, f"{metric} {score:.5f}" if score else "")
-                case Finished(spec, record):
-                    done += 1
-                    score = record.scores.get("val", record.scores.get("test", {})).get(metric)
-                    seconds = console.duration(record.facts["train_seconds"])
-                    note = record.message or f"{metric} {score:.5f} after {seconds}"
-                    progress.ended(spec, note, left)
-                case Failed(spec, reason):
-                    progress.ended(spec, f"failed: {reason}", left)
-                case Lost(spec, reason):
-                    progress.note(f"{spec.title}: {reason}")
+                remaining.hear(event)
+                _show_event(event, progress, f"about {console.duration(remaining.seconds)} left")
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+        except KeyboardInterrupt:
+            console.say("stopping: the runs in progress save where they are")
+            steps.close()
+            done = len(recorded(plan.specs, store))
+            raise Stopped(
+                f"stopped with {done} of {len(plan.specs)} runs recorded; "
+                "the same command goes on from here"
+            ) from None
+
+
+def _show_event(event: "Event", progress: console.RunProgress, left: str) -> None:
+    """An event as a line or a bar; `left` says what remains of the plan."""
+    from bench.execution import EpochEnded, Failed, Finished, Lost
+
+    metric = event.spec.selection_metric
+    match event:
+        case EpochEnded(spec, values):
+            score = values.values.get(f"val/{metric}")
+            progress.epoch(spec, values.epoch, f"{metric} {score:.5f}" if score else "")
+        case Finished(spec, record):
+            score = record.scores.get("val", record.scores.get("test", {})).get(metric)
+            seconds = console.duration(record.facts["train_seconds"])
+            progress.ended(spec, record.message or f"{metric} {score:.5f} after {seconds}", left)
+        case Failed(spec, reason):
+            progress.ended(spec, f"failed: {reason}", left)
+        case Lost(spec, reason):
+            progress.note(f"{spec.title}: {reason}")
 
 
 def _outcome_as_json(plan: "Plan", outcome: "Outcome", link: str) -> dict[str, Any]:
