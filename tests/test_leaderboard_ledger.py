@@ -1,0 +1,127 @@
+"""Rows of the ledger: what they hold, which can be compared, when two of them agree."""
+
+import pytest
+from registry_store import D8
+
+from bench.leaderboard.ledger import Standing, current, ledger_of, row_of, rows_in, signed
+from bench.leaderboard.merging import disagreement, merge
+from bench.leaderboard.significance import cell_name, tracks, why_unranked
+from bench.records import iter_records
+
+pytest_plugins = ("registry_fixtures",)
+
+
+def records_of(ran):
+    return list(iter_records(ran.records))
+
+
+def test_a_ledger_row_says_what_the_record_says(ran):
+    record = next(r for r in records_of(ran) if r.spec.model == "fc_ae")
+    row = row_of(record, Standing(closed_form=False, ranked=True))
+    assert (row["run_key"], row["track"], row["seed"]) == (record.run_key, record.track, "0")
+    assert float(row["test_mse"]) == pytest.approx(record.scores["test"]["mse"], rel=1e-8)
+    assert row == signed(row)
+    changed = {**row, "test_mse": row["test_mse"] + "1"}
+    assert signed(changed)["row_digest"] != row["row_digest"]
+
+
+def test_a_new_column_leaves_the_digests_of_older_rows(ran):
+    rows = [row_of(record, Standing(False, True)) for record in records_of(ran)]
+    newer = signed({**rows[0], "run_key": "0" * 16, "test_newmetric": "1"})
+    kept = {row["run_key"]: row for row in rows_in(ledger_of([*rows, newer]))}
+    for row in rows:
+        assert signed(kept[row["run_key"]])["row_digest"] == row["row_digest"]
+
+
+def test_tolerances(ran):
+    record = next(r for r in records_of(ran) if r.spec.model == "pca")
+    solved = row_of(record, Standing(closed_form=True, ranked=True))
+    trained = row_of(record, Standing(closed_form=False, ranked=True))
+
+    def off(row, factor, part="val"):
+        return {**row, f"{part}_mse": str(float(row[f"{part}_mse"]) * factor)}
+
+    wide = {(trained["configuration"], "val"): 0.1 * float(trained["val_mse"])}
+    assert not disagreement(solved, off(solved, 1.0005), {})
+    assert disagreement(solved, off(solved, 1.002), wide)
+    assert not disagreement(trained, off(trained, 1.009), {})
+    assert disagreement(trained, off(trained, 1.02), {})
+    assert not disagreement(trained, off(trained, 1.09), wide)
+    assert "test mse" in disagreement(trained, off(trained, 1.09, "test"), wide)
+    assert disagreement(trained, off(trained, 1.11), wide)
+    assert disagreement(trained, {**trained, "val_mse": ""}, wide)
+    assert disagreement(trained, {**trained, "status": "diverged"}, {})
+    assert not disagreement(
+        {**trained, "status": "diverged", "val_mse": "", "test_mse": ""},
+        {**trained, "status": "diverged", "val_mse": "", "test_mse": ""},
+        {},
+    )
+
+
+def rows_like(ran, **changes):
+    """The fc_ae rows of d8 with some cells changed."""
+    rows = [
+        row_of(r, Standing(False, True))
+        for r in records_of(ran)
+        if r.spec.model == "fc_ae" and r.track == "d8"
+    ]
+    return [signed({**row, **changes}) for row in rows]
+
+
+def test_few_seeds_failures_and_origins_have_no_rank(ran):
+    rows = rows_like(ran)
+    assert why_unranked(rows) == ""
+    assert why_unranked(rows[:2]) == "fewer than 3 seeds"
+    assert why_unranked(rows_like(ran, ranked="no")) == "a protocol that is not ranked"
+    assert why_unranked(rows_like(ran, closed_form="yes")[:1]) == ""
+    diverged = {**rows[0], "status": "diverged"}
+    assert why_unranked([*rows, diverged]) == "more than 10 % of its runs failed"
+    assert why_unranked([*rows * 3, *rows[:1], diverged]) == ""
+    assert why_unranked(rows_like(ran, val_mse="")) == "no validation images"
+
+
+def test_rows_of_different_identity_never_share_a_track(ran):
+    rows = rows_like(ran, finished="2026-01-01T00:00:00Z")
+    for key in ("protocol_fingerprint", "data_digest", "evaluation_digest"):
+        other = rows_like(ran, **{key: "f" * 16, "finished": "2027-01-01T00:00:00Z"})
+        ledger = ledger_of([*rows, *other])
+        (track,) = tracks(current(ledger))
+        assert set(track.rows[key]) == {"f" * 16}
+        assert len(track.rows) == 3
+    own = rows_like(ran, dataset="csv.mine")
+    assert {t.title for t in tracks(current(ledger_of([*rows, *own])))} == {
+        D8,
+        "csv.mine.quick.d8",
+    }
+
+
+def test_a_raised_revision_retires_the_rows_before_it(ran):
+    old = rows_like(ran, finished="2026-01-01T00:00:00Z")
+    new = [
+        signed({**row, "run_key": row["run_key"][::-1]})
+        for row in rows_like(
+            ran, configuration="e" * 16, model_revision="2", finished="2026-02-01T00:00:00Z"
+        )
+    ]
+    ledger = ledger_of([*old, *new])
+    assert len(ledger) == 6
+    assert set(current(ledger)["model_revision"]) == {"2"}
+
+
+def test_a_tuned_recipe_is_a_row_of_its_own(ran):
+    default = rows_like(ran)
+    tuned = [
+        signed({**row, "run_key": row["run_key"][::-1]})
+        for row in rows_like(ran, recipe="tuned (30 trials)", configuration="d" * 16)
+    ]
+    (track,) = tracks(current(ledger_of([*default, *tuned])))
+    assert sorted(cell_name(rows[0]) for rows in track.cells.values()) == [
+        "fc_ae",
+        "fc_ae, tuned (30 trials)",
+    ]
+
+
+def test_merging_does_not_depend_on_the_order_of_records(ran):
+    rows = [row_of(record, Standing(False, True)) for record in records_of(ran)]
+    empty = ledger_of([])
+    assert merge(empty, rows, {}).ledger.equals(merge(empty, rows[::-1], {}).ledger)
