@@ -1,12 +1,17 @@
 """Names that people give and digests that tell two things apart."""
 
+import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.errors import BadInput
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 NAME_RULE = "[a-z0-9][a-z0-9._-]{0,63}, without '..'"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
@@ -34,6 +39,21 @@ def digest(value: Mapping[str, object]) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def chosen_settings(config: "DataclassInstance") -> dict[str, object]:
+    """What a frozen dataclass of settings says beyond its defaults, for digests.
+
+    A setting that is added later, with a default that keeps the old behaviour, so leaves every
+    digest as it was. A default must therefore never change its value.
+    """
+    chosen: dict[str, object] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+            chosen[field.name] = chosen_settings(value) if nested else value
+    return chosen
 
 
 def sha256_of_file(path: Path) -> str:

@@ -6,7 +6,6 @@ names the file and the key. `Protocol.fingerprint` is the identity of all that m
 comparable; rows of different fingerprints never share a rank.
 """
 
-import dataclasses
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.errors import BadInput, unknown_name
-from bench.identity import checked_name, digest
+from bench.identity import checked_name, chosen_settings, digest
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 SHIPPED = Path(__file__).parent / "protocols"
@@ -148,9 +147,9 @@ class Protocol:
         return digest(
             {
                 "task": self.task,
-                "split": dataclasses.asdict(self.split),
-                "train": dataclasses.asdict(self.train),
-                "evaluation": dataclasses.asdict(self.evaluation),
+                "split": chosen_settings(self.split),
+                "train": chosen_settings(self.train),
+                "evaluation": chosen_settings(self.evaluation),
                 "selection_metric": self.selection_metric,
                 "hyperparameters": {k: dict(v) for k, v in self.hyperparameters.items()},
             }

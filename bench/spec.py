@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
-from bench.identity import digest
+from bench.identity import chosen_settings, digest
 from bench.protocol import STRICT, EvaluationConfig, Scalar, SplitConfig, Task, TrainConfig
 
 SCHEMA_VERSION = 1
@@ -86,13 +86,13 @@ class RunSpec:
         return digest(
             {
                 "data": self.data_digest,
-                "split": dataclasses.asdict(self.split),
+                "split": chosen_settings(self.split),
                 "task": self.task,
                 "model": self.model,
                 "model_revision": self.model_revision,
                 "latent_dim": self.latent_dim,
                 "hyperparameters": dict(self.hyperparameters),
-                "train": dataclasses.asdict(self.train),
+                "train": chosen_settings(self.train),
                 # What is kept and when it stops depends on the metric that selects.
                 "selection_metric": self.selection_metric,
                 "seed": self.seed,
@@ -104,7 +104,7 @@ class RunSpec:
         """Names the scores: metrics, their settings and revisions."""
         return digest(
             {
-                "evaluation": dataclasses.asdict(self.evaluation),
+                "evaluation": chosen_settings(self.evaluation),
                 "revisions": dict(self.metric_revisions),
             }
         )
@@ -129,6 +129,16 @@ class RunSpec:
 
 
 @dataclass(frozen=True)
+class TrialSpec(RunSpec):
+    """A RunSpec of a search: trained without test images, and without a record of its own."""
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> "TrialSpec":
+        """The same training as `spec`, as a trial."""
+        return cls(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)})
+
+
+@dataclass(frozen=True)
 class EpochValues:
     """What one epoch of training showed: `train/...` and `val/...` values, with real time."""
 
@@ -137,6 +147,15 @@ class EpochValues:
     step: int
     unix_ms: int
     values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a worker gives back of a trial that came to its end; `seconds` of training steps."""
+
+    status: Status
+    history: tuple[EpochValues, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)
