@@ -1,6 +1,7 @@
 """One run in MLflow: created or found again, written, ended. All calls here may raise."""
 
 import hashlib
+import json
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -220,7 +221,7 @@ def _dataset(record: RunRecord, part: str, count: int) -> Dataset:
         name=record.spec.dataset_label,
         digest=part_digest(record, part),
         source_type="local",
-        source=f'{{"uri": "{record.data_source}"}}',
+        source=json.dumps({"uri": record.data_source}),
         schema=schema,
         profile=profile,
     )
