@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import bench
-from bench.data import LabelledImages, Splits, load_splits
+from bench.data import LabelledImages, SearchSplits, Splits, load_search_splits, load_splits
 from bench.errors import BadInput, CheckFailed
 from bench.evaluate import Evaluation, evaluate
 from bench.gallery import build_gallery
@@ -27,7 +27,7 @@ from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.zoo import build_model
 from bench.protocol import SplitConfig
 from bench.records import Arrays, read_arrays, read_record, read_weights, write_record
-from bench.spec import SCHEMA_VERSION, EpochValues, RunRecord, RunSpec
+from bench.spec import SCHEMA_VERSION, EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
 from bench.store import Store
 from bench.train import EpochHook, FitConfig, FitData, FitResult, fit
 
@@ -84,6 +84,32 @@ def execute(spec: RunSpec, store: Store, on_epoch: EpochHook) -> RunRecord:
     if known is not None and known.status == "finished":
         return _rescored(known, spec, splits, store)
     return _trained(model, spec, splits, store, on_epoch)
+
+
+@functools.lru_cache(maxsize=1)
+def _search_splits(dataset: str, split: SplitConfig) -> SearchSplits:
+    """What trials train on: there is no test part that they could look at."""
+    return load_search_splits(dataset, split)
+
+
+def execute_trial(spec: TrialSpec, store: Store, on_epoch: EpochHook) -> TrialResult:
+    """Train a trial, score it on validation, record nothing; raises as `execute` does."""
+    torch.set_num_threads(spec.threads)
+    splits = _search_splits(spec.dataset, spec.split)
+    if splits.digest != spec.data_digest:
+        raise CheckFailed(f"{spec.dataset} changed since the study was planned; start it again")
+    model = build(spec, splits.image_shape).to(checked_device(spec.device))
+    checkpoint = trial_checkpoint(store, spec)
+    result = _fit(model, spec, splits, checkpoint, on_epoch)
+    if result.status == "stopped":
+        raise StoppedEarly(spec.title)
+    checkpoint.unlink(missing_ok=True)
+    return TrialResult(result.status, result.history, result.seconds)
+
+
+def trial_checkpoint(store: Store, spec: TrialSpec) -> Path:
+    """Where a trial that was stopped goes on."""
+    return store.checkpoints / f"trial-{spec.run_key}.safetensors"
 
 
 def build(spec: RunSpec, image_shape: tuple[int, int, int]) -> Autoencoder:
@@ -150,7 +176,7 @@ def _trained(
 
 
 def _fit(
-    model: Autoencoder, spec: RunSpec, splits: Splits, checkpoint: Path, on_epoch: EpochHook
+    model: Autoencoder, spec: RunSpec, splits: SearchSplits, checkpoint: Path, on_epoch: EpochHook
 ) -> FitResult:
     """Solve or train the model on the training images."""
     device = checked_device(spec.device)
