@@ -13,14 +13,18 @@ from matplotlib.figure import Figure
 from bench.figures import curves, latent, reconstruction
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
 from bench.figures.sheet import image_grid
+from bench.figures.study import STUDY_FIGURES, StudyTrials, TrialPoint
 from bench.figures.style import Arrays, to_png
 from bench.spec import RunRecord
 
 __all__ = [
     "FIGURES",
+    "STUDY_FIGURES",
     "Bar",
     "FigureRow",
     "Point",
+    "StudyTrials",
+    "TrialPoint",
     "draw_figures",
     "image_grid",
     "ranking_bars",

@@ -1,0 +1,300 @@
+"""Figures of a study: how a search went, what mattered, and what more trials would have bought."""
+
+import math
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench.figures.style import (
+    COLOURS,
+    INK,
+    LINES,
+    MARKERS,
+    MUTED,
+    log_axis,
+    plot_canvas,
+    put_title,
+    styled,
+)
+from bench.metrics import METRICS
+from bench.protocol import Scalar
+
+_OUTCOMES = {
+    "complete": (COLOURS[0], "o"),
+    "pruned": (COLOURS[7], "x"),
+    "diverged": (COLOURS[3], "X"),
+}
+
+
+@dataclass(frozen=True)
+class TrialPoint:
+    """A trial that counts. `value`: the selection metric that it reached (of a pruned one, when
+    it was stopped); `values`: the same by epoch."""
+
+    number: int
+    outcome: str
+    source: str
+    value: float | None
+    settings: Mapping[str, Scalar]
+    values: Mapping[int, float]
+    epochs: int
+
+
+@dataclass(frozen=True)
+class StudyTrials:
+    """A study as its figures see it. `log`: settings on a log scale; `importance`: by setting,
+    the largest first, as `evaluator` computed it (empty: too few trials)."""
+
+    name: str
+    about: str
+    metric: str
+    epochs: int
+    log: Set[str]
+    points: tuple[TrialPoint, ...]
+    importance: Mapping[str, float]
+    evaluator: str
+
+    @property
+    def complete(self) -> list[TrialPoint]:
+        """The trials that were trained to their end."""
+        return [p for p in self.points if p.outcome == "complete" and p.value is not None]
+
+    @property
+    def label(self) -> str:
+        """What the value axis says."""
+        metric = METRICS[self.metric]
+        better = "higher" if metric.higher_is_better else "lower"
+        return f"validation {self.metric} ({better} is better)"
+
+    def best(self, values: list[float]) -> float:
+        """The best of some values."""
+        return max(values) if METRICS[self.metric].higher_is_better else min(values)
+
+
+@dataclass(frozen=True)
+class StudyFigureRow:
+    """One kind of picture of a study; `complete`: how many complete trials it needs."""
+
+    id: str
+    title: str
+    draw: Callable[[StudyTrials], Figure]
+    complete: int = 1
+    importance: bool = False
+
+    def can_draw(self, trials: StudyTrials) -> bool:
+        """Whether the study holds what this picture shows."""
+        enough = len(trials.complete) >= self.complete
+        return enough and (bool(trials.importance) or not self.importance)
+
+
+@styled
+def history(trials: StudyTrials) -> Figure:
+    """Every trial's value by number, and the best complete one so far."""
+    figure, (ax,) = plot_canvas(1, 7.6, 4.0)
+    _scatter(ax, trials, lambda point: point.number)
+    best: list[float] = []
+    for point in trials.complete:
+        best.append(trials.best([*best[-1:], _value(point)]))
+    ax.step([p.number for p in trials.complete], best, where="post", color=INK, label="best so far")
+    ax.set_xlabel("trial")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _value_axis(ax, trials, "y")
+    ax.legend(loc="best")
+    put_title(figure, "Trials in the order they were drawn", trials.about)
+    return figure
+
+
+@styled
+def importance(trials: StudyTrials) -> Figure:
+    """How much of the spread of the complete trials' values each setting explains."""
+    names = list(trials.importance)[::-1]
+    figure, (ax,) = plot_canvas(1, 6.4, 1.5 + 0.4 * len(names), left=1.5)
+    bars = ax.barh(names, [trials.importance[name] for name in names], color=COLOURS[0], height=0.6)
+    ax.bar_label(bars, fmt="%.2f", padding=3, color=INK)
+    ax.set_xlim(0, 1.08 * max(trials.importance.values()))
+    ax.set_xlabel("share of the variance explained")
+    title = f"What mattered ({trials.evaluator})"
+    put_title(figure, title, f"{trials.about}, {len(trials.complete)} complete")
+    return figure
+
+
+@styled
+def slices(trials: StudyTrials) -> Figure:
+    """The value against each setting by itself."""
+    names = _names(trials)
+    figure, axes = plot_canvas(len(names), 1.2 + 3.0 * len(names), 3.9)
+    for ax, name in zip(axes, names, strict=True):
+        places, ticks = _positions(trials, name)
+        _scatter(ax, trials, lambda point, at=places: at[point.number])  # type: ignore[misc]
+        if ticks:
+            ax.set_xticks(range(len(ticks)), ticks)
+        elif name in trials.log:
+            ax.set_xscale("log")
+        ax.set_title(name)
+        _value_axis(ax, trials, "y", label=ax is axes[0])
+    axes[-1].legend(loc="best")
+    put_title(figure, "One setting at a time", trials.about)
+    return figure
+
+
+@styled
+def parallel_coordinates(trials: StudyTrials) -> Figure:
+    """A line a complete trial through all settings to its value; the best ones are dark."""
+    names = _names(trials)
+    figure, (ax,) = plot_canvas(1, 2.4 + 1.5 * len(names), 4.2, right=0.5)
+    columns = [_unit(trials, name) for name in names]
+    points = sorted(trials.complete, key=_value, reverse=not _higher(trials))
+    for place, point in enumerate(points):
+        share = place / max(len(points) - 1, 1)
+        heights = [column[point.number] for column in columns] + [share]
+        ax.plot(range(len(heights)), heights, color=COLOURS[0], alpha=0.12 + 0.8 * share**3, lw=1.4)
+    for x, name in enumerate(names):
+        for y, text in _ticks(trials, name):
+            ax.text(x + 0.03, y, text, fontsize=8, color=MUTED, va="center")
+    ax.set_xticks(range(len(names) + 1), [*names, f"order by {trials.metric}"])
+    ax.set_yticks([])
+    ax.grid(visible=True, axis="x")
+    ax.text(len(names), 1.04, f"best {_value(points[-1]):.4g}", ha="right", fontsize=9)
+    put_title(figure, "All settings of the complete trials", trials.about)
+    return figure
+
+
+@styled
+def intermediate_values(trials: StudyTrials) -> Figure:
+    """The value so far by epoch, a line a trial; pruned ones end early."""
+    figure, (ax,) = plot_canvas(1, 7.6, 4.2)
+    seen: set[str] = set()
+    for point in trials.points:
+        if point.values:
+            colour, _ = _OUTCOMES[point.outcome]
+            name = point.outcome if point.outcome not in seen else None
+            seen.add(point.outcome)
+            steps = list(point.values)
+            known = {"default": "--", "origin": ":"}.get(point.source, "-")
+            ax.plot(
+                steps, list(point.values.values()), known, color=colour, lw=1.1, alpha=0.75,
+                label=name,
+            )  # fmt: skip
+            if point.outcome != "complete":
+                ax.plot(steps[-1], point.values[steps[-1]], _OUTCOMES[point.outcome][1], color=INK)
+    ax.set_xlabel("epoch (dashed: the default recipe, dotted: the origin's)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _value_axis(ax, trials, "y")
+    ax.legend(loc="best")
+    put_title(figure, "Best value so far by epoch", trials.about)
+    return figure
+
+
+@styled
+def budget(trials: StudyTrials) -> Figure:
+    """Expected best of k trials had they come in another order (Dodge et al. 2019), against k."""
+    figure, (ax,) = plot_canvas(1, 7.0, 4.0)
+    values = [_value(p) for p in trials.points if p.value is not None]
+    expected = expected_best(values, higher_is_better=_higher(trials))
+    ax.plot(range(1, len(values) + 1), expected, LINES[0], color=COLOURS[0],
+            marker=MARKERS[0], ms=3.5, label="expected best of k, any order")  # fmt: skip
+    default = [_value(p) for p in trials.complete if p.source == "default"]
+    if default:
+        ax.axhline(default[0], ls="--", color=INK, lw=1.2, label="the default recipe")
+    ax.set_xlabel("trials k (a pruned one counts with the value that it was stopped at)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _value_axis(ax, trials, "y")
+    ax.legend(loc="best")
+    put_title(figure, "Expected best against the budget", trials.about)
+    return figure
+
+
+def expected_best(values: list[float], *, higher_is_better: bool) -> list[float]:
+    """Mean over all subsets of k values of their best, for k from 1 to all.
+
+    The i-th best of n is the best of a random k-subset with probability C(n - i, k - 1) / C(n, k).
+    """
+    ordered = sorted(values, reverse=higher_is_better)
+    n = len(ordered)
+    return [
+        sum(v * math.comb(n - 1 - i, k - 1) for i, v in enumerate(ordered)) / math.comb(n, k)
+        for k in range(1, n + 1)
+    ]
+
+
+def _value(point: TrialPoint) -> float:
+    return math.nan if point.value is None else point.value
+
+
+def _higher(trials: StudyTrials) -> bool:
+    return METRICS[trials.metric].higher_is_better
+
+
+def _scatter(ax: Axes, trials: StudyTrials, x: Callable[[TrialPoint], float]) -> None:
+    for outcome, (colour, marker) in _OUTCOMES.items():
+        chosen = [p for p in trials.points if p.outcome == outcome and p.value is not None]
+        if chosen:
+            ax.plot(
+                [x(p) for p in chosen], [_value(p) for p in chosen], marker, color=colour, ms=5,
+                label=outcome,
+            )  # fmt: skip
+
+
+def _value_axis(ax: Axes, trials: StudyTrials, which: str, *, label: bool = True) -> None:
+    """A log scale where the values call for one."""
+    values = [p.value for p in trials.points if p.value is not None]
+    if values and min(values) > 0 and max(values) > 3 * min(values):
+        log_axis(ax, which)
+    if label:
+        ax.set_ylabel(trials.label)
+
+
+def _names(trials: StudyTrials) -> list[str]:
+    """The settings, the most important first where that is known."""
+    return list(trials.importance) or list(trials.points[0].settings)
+
+
+def _positions(trials: StudyTrials, name: str) -> tuple[dict[int, float], list[str]]:
+    """Where each trial stands on a setting's axis, and the names of its places if it is a choice
+    (anything not on a log scale with few different values)."""
+    raw: dict[int, Any] = {p.number: p.settings[name] for p in trials.points}
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in raw.values())
+    if numeric and (name in trials.log or len(set(raw.values())) > 6):
+        return {number: float(value) for number, value in raw.items()}, []
+    choices = sorted(set(raw.values()), key=lambda value: (str(type(value)), value))
+    return {n: float(choices.index(v)) for n, v in raw.items()}, [str(c) for c in choices]
+
+
+def _unit(trials: StudyTrials, name: str) -> dict[int, float]:
+    """A setting's values on a scale from 0 to 1."""
+    places, _ = _positions(trials, name)
+    scaled = {n: math.log(v) if name in trials.log else v for n, v in places.items()}
+    low, high = min(scaled.values()), max(scaled.values())
+    return {n: (v - low) / (high - low) if high > low else 0.5 for n, v in scaled.items()}
+
+
+def _ticks(trials: StudyTrials, name: str) -> list[tuple[float, str]]:
+    """Heights and texts to read a setting's axis by."""
+    places, choices = _positions(trials, name)
+    if choices:
+        span = max(len(choices) - 1, 1)
+        return [(i / span if len(choices) > 1 else 0.5, text) for i, text in enumerate(choices)]
+    values = np.array(sorted(places.values()))
+    return [(0.0, f"{values[0]:.2g}"), (1.0, f"{values[-1]:.2g}")]
+
+
+STUDY_FIGURES: Mapping[str, StudyFigureRow] = MappingProxyType(
+    {
+        row.id: row
+        for row in (
+            StudyFigureRow("history", "Trials in the order they were drawn", history),
+            StudyFigureRow("importance", "Which settings mattered", importance, importance=True),
+            StudyFigureRow("slices", "Value against each setting", slices),
+            StudyFigureRow("parallel_coordinates", "All settings", parallel_coordinates, 2),
+            StudyFigureRow("intermediate_values", "Value by epoch", intermediate_values),
+            StudyFigureRow("budget", "Expected best against the budget", budget, 2),
+        )
+    }
+)
+"""Pictures of a study, by id."""
