@@ -1,0 +1,298 @@
+"""Studies in MLflow: a parent run a study, a child run a trial, in an experiment of their own.
+
+Trials stay out of the protocol's experiment, where every row is a result. A trial has curves and
+no model files; the parent has the study's figures, the winner and how to repeat it.
+
+| metric of a trial | meaning                                                              |
+|-------------------|----------------------------------------------------------------------|
+| train/..., val/...| by epoch                                                             |
+| search/value      | selection metric on validation of the weights that would be kept     |
+| search/epochs     | epochs trained                                                       |
+| search/seconds    | from start to end                                                    |
+
+The parent has `search/best` and `search/epochs` by number of finished trials.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from matplotlib.figure import Figure
+from mlflow.entities import Metric, RunTag
+
+from bench.spec import EpochValues, TrialSpec
+from bench.store import Store
+from bench.tracking import content, views
+from bench.tracking.experiment import ExperimentPlan
+from bench.tracking.tracker import LOCAL_SERVER, Tracker, prepared_address
+from bench.tracking.writing import Entry, RunBook, owner
+
+TRIALS_VIEW = "trials"
+_STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "diverged": "FAILED"}
+_PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
+
+
+@dataclass(frozen=True)
+class StudyCard:
+    """What the parent run says of a study: its name, the default recipe's trial, its space in
+    words, and what may change from one command to the next (sampler, pruner, trials)."""
+
+    name: str
+    base: TrialSpec
+    space: Mapping[str, str]
+    options: Mapping[str, str]
+
+
+class Trial(Protocol):
+    """What is told of a trial that ended (bench.sweep's TrialRecord)."""
+
+    @property
+    def number(self) -> int:
+        """Its number in the study."""
+
+    @property
+    def source(self) -> str:
+        """ "default", "origin" or ""."""
+
+    @property
+    def spec(self) -> TrialSpec:
+        """What was trained."""
+
+    @property
+    def outcome(self) -> Literal["complete", "pruned", "diverged"]:
+        """How it ended."""
+
+    @property
+    def value(self) -> float | None:
+        """What it reached on validation."""
+
+    @property
+    def history(self) -> tuple[EpochValues, ...]:
+        """Its epochs."""
+
+    @property
+    def started_unix_ms(self) -> int:
+        """When it began."""
+
+    @property
+    def finished_unix_ms(self) -> int:
+        """When it ended."""
+
+    @property
+    def message(self) -> str:
+        """Why it did not come to its end."""
+
+
+def open_study_tracker(store: Store, plan: ExperimentPlan, card: StudyCard) -> "StudyTracker":
+    """A tracker for one study beside the experiment of `plan`; raises as `open_tracker` does."""
+    beside = dataclasses.replace(
+        plan,
+        name=f"{plan.name} sweeps",
+        protocol=f"{plan.protocol} sweeps",
+        description=f"Studies that tune the variants of {plan.name}: trials see training and "
+        "validation images only.\n\nA parent run is a study, its children are trials. What a "
+        "winner is worth stands in the protocol's own experiment, with fresh seeds.",
+    )
+    return StudyTracker(store, beside, card)
+
+
+class StudyTracker(Tracker):
+    """Tells MLflow of one study. As with every Tracker, no method raises because it is away."""
+
+    def __init__(self, store: Store, plan: ExperimentPlan, card: StudyCard) -> None:
+        super().__init__(store, plan, prepared_address(store))
+        self._card = card
+        self._parent_id = ""
+        self._attempt(self._parent)
+
+    def _parent(self, book: RunBook) -> str:
+        """The study's own run: the one that is there, or a new one; its state is RUNNING."""
+        if self._parent_id:
+            return self._parent_id
+        card = self._card
+        spec = card.base
+        key = f"study:{card.name}:{spec.protocol_fingerprint}"
+        tags = {
+            content.KEY: key,
+            content.OWNER: owner(),
+            "study": card.name,
+            "status": "running",
+            "model": spec.model,
+            "dataset": spec.dataset_label,
+            **card.options,
+        }
+        known = book.known(key)
+        if known is not None:
+            book.client.update_run(known.run_id, status="RUNNING")
+            book.say(known, tags)
+            self._parent_id = known.run_id
+            return self._parent_id
+        run = book.client.create_run(
+            book.experiment_id, start_time=_now(), tags=tags, run_name=card.name
+        )
+        self._parent_id = run.info.run_id
+        for name, text in {
+            **content.parameters(spec),
+            **{f"range of {key}": text for key, text in card.space.items()},
+        }.items():
+            book.client.log_param(self._parent_id, name, text)
+        _ensure_view(book, spec, tuple(card.space))
+        return self._parent_id
+
+    def trial_started(self, spec: TrialSpec, number: int, source: str) -> None:
+        """A trial begins, or goes on after it was put back."""
+
+        def write(book: RunBook) -> None:
+            self._start(book, spec, number, source)
+
+        self._attempt(write, spec.run_key)
+
+    def _start(self, book: RunBook, spec: TrialSpec, number: int, source: str) -> Entry:
+        parent = self._parent(book)
+        entry = book.start(spec, _now())
+        name = f"trial {number}" + (f" ({source} recipe)" if source else "")
+        book.say(
+            entry,
+            {
+                _PARENT: parent,
+                _NAME: name,
+                "study": self._card.name,
+                "trial": str(number),
+                "source": source or "sampler",
+                "recipe": "trial",
+            },
+        )
+        return entry
+
+    def trial_stopped(self, spec: TrialSpec) -> None:
+        """A trial was stopped and put back; the study goes on with it later."""
+        self.run_stopped(spec)
+
+    def trial_ended(self, trial: Trial) -> None:
+        """Everything about a trial that counts, and its end state; told once."""
+        self._buffer.pop(trial.spec.run_key, None)
+
+        def write(book: RunBook) -> bool:
+            entry = book.known(trial.spec.run_key)
+            if entry is None or entry.complete or not entry.ours:
+                entry = self._start(book, trial.spec, trial.number, trial.source)
+            book.write_epochs(entry, trial.history)
+            ended = trial.finished_unix_ms
+            finals: dict[str, float] = {
+                "search/epochs": len(trial.history),
+                "search/seconds": (ended - trial.started_unix_ms) / 1000,
+            }
+            if trial.value is not None and math.isfinite(trial.value):
+                finals["search/value"] = trial.value
+            book.client.log_batch(
+                entry.run_id,
+                metrics=[Metric(key, value, ended, 0) for key, value in finals.items()],
+                tags=[
+                    RunTag("status", trial.outcome),
+                    RunTag("mlflow.note.content", trial.message or trial.outcome),
+                ],
+            )
+            book.end(entry, _STATUS[trial.outcome], ended)
+            book.say(entry, {content.COMPLETE: _version(trial)})
+            entry.complete = _version(trial)
+            return True
+
+        if self._attempt(write, trial.spec.run_key):
+            self._missed.discard(trial.spec.run_key)
+
+    def tell_missing(self, trials: Sequence[Trial]) -> int:
+        """Tell of the trials on disk that MLflow does not know whole; how many were told."""
+        told = 0
+        for trial in trials:
+            entry = self._book.known(trial.spec.run_key) if self._book else None
+            if entry is None or entry.complete != _version(trial):
+                before = self.missed
+                self.trial_ended(trial)
+                told += self.missed <= before
+        return told
+
+    def progress(self, finished: int, best: float | None, epochs: int) -> None:
+        """How the study stands after so many finished trials."""
+
+        def write(book: RunBook) -> None:
+            values = {"search/epochs": float(epochs)}
+            if best is not None:
+                values["search/best"] = best
+            book.client.log_batch(
+                self._parent(book),
+                metrics=[Metric(key, value, _now(), finished) for key, value in values.items()],
+            )
+
+        self._attempt(write)
+
+    def study_ended(
+        self, figures: Mapping[str, Figure], texts: Mapping[str, str], status: str
+    ) -> None:
+        """Figures and texts of the study, by file name; `status`: "finished" or "stopped"."""
+        self._flush()
+
+        def write(book: RunBook) -> None:
+            parent = self._parent(book)
+            for name, figure in figures.items():
+                book.client.log_figure(parent, figure, f"figures/{name}.png")
+            for name, text in texts.items():
+                book.client.log_text(parent, text, name)
+            if "study.md" in texts:
+                book.client.set_tag(parent, "mlflow.note.content", texts["study.md"])
+            book.client.set_tag(parent, "status", status)
+            state = "FINISHED" if status == "finished" else "KILLED"
+            book.client.set_terminated(parent, state, end_time=_now())
+
+        self._attempt(write)
+
+    def link(self, *, compare: bool = False) -> str:
+        """A link to the trials in the web interface; "" when offline."""
+        if self._book is None:
+            return ""
+        base = self._address.uri if self._address.is_server else LOCAL_SERVER
+        return views.deep_link(base, self._book.experiment_id, TRIALS_VIEW, compare=compare)
+
+
+def _version(trial: Trial) -> str:
+    return f"{trial.number}-{trial.finished_unix_ms}"
+
+
+def _ensure_view(book: RunBook, spec: TrialSpec, space: Sequence[str]) -> None:
+    """A view with the columns of a search, sorted by what trials reached."""
+    experiment = book.client.get_experiment(book.experiment_id)
+    plan = views.ViewPlan((), spec.selection_metric, False)
+    keys = [*_searched(experiment.tags.get("bench.searched", "")), *space]
+    searched = tuple(dict.fromkeys(keys))
+    columns = [
+        *(f"metrics.`search/{name}`" for name in ("value", "epochs", "seconds")),
+        "params.`model`",
+        "params.`latent_dim`",
+        *(f"params.`{key}`" for key in searched if key in content.parameters(spec)),
+        *(f"tags.`{name}`" for name in ("status", "source", "study")),
+    ]
+    state: dict[str, Any] = {
+        **views.view_state(plan, "attributes.run_name LIKE 'trial%'"),
+        "orderByKey": "metrics.`search/value`",
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": {},
+        "compareRunCharts": None,
+        "compareRunSections": None,
+    }
+    now = _now()
+    view = {"name": "Trials", "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
+    client, where = book.client, book.experiment_id
+    client.set_experiment_tag(where, f"{views.VIEW_TAG}{TRIALS_VIEW}", json.dumps(view))
+    client.set_experiment_tag(where, "bench.searched", ",".join(searched))
+
+
+def _searched(text: str) -> list[str]:
+    return [key for key in text.split(",") if key]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
