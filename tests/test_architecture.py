@@ -36,6 +36,7 @@ FLOORS: dict[str, int] = {
     "benchmark": 10,
     "leaderboard": 10,
     "registry": 11,
+    "sweep": 11,
     "catalogue": 11,
     "doctor": 11,
     "speed": 11,

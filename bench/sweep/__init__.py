@@ -1,0 +1,1 @@
+"""The sweep: Optuna studies that are asked, pruned, told and confirmed by one head."""

@@ -1,0 +1,296 @@
+"""The head's loop of one study: ask, hand out, listen, prune, tell. It yields what happened.
+
+Workers train and know nothing of the study. Whatever becomes of them, the loop ends with exactly
+as many finished trials as were asked for, unless time is up or no point can be run at all.
+"""
+
+import contextlib
+import signal
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+
+from bench.errors import CellsFailed
+from bench.execution import (
+    STOP_SECONDS,
+    EpochEnded,
+    Event,
+    Executor,
+    Failed,
+    Halted,
+    Lost,
+    Started,
+    TrialEnded,
+)
+from bench.runner import trial_checkpoint
+from bench.spec import EpochValues, TrialSpec
+from bench.store import Store
+from bench.sweep.book import StudyBook, Ticket
+from bench.sweep.results import TRIAL_SCHEMA, TrialOutcome, TrialRecord, kept_value
+from bench.tracking.studies import StudyTracker
+
+MOST_FAILURES = 3
+"""How often a point may break its worker (each time after a second try) before it is given up."""
+MOST_GIVEN_UP = 3
+"""Points given up one after the other before the whole study stops: then it is not the point."""
+
+
+@dataclass(frozen=True)
+class TrialBegun:
+    """A worker has a trial."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True)
+class TrialEpoch:
+    """One more epoch of a trial; `value`: the selection metric that its weights would keep."""
+
+    ticket: Ticket
+    epoch: int
+    value: float | None
+
+
+@dataclass(frozen=True)
+class TrialDone:
+    """A trial that counts; its result is on disk and told to Optuna."""
+
+    ticket: Ticket
+    record: TrialRecord
+
+
+@dataclass(frozen=True)
+class TrialPutBack:
+    """A trial that does not count; its point is queued again (or given up, as `reason` says)."""
+
+    ticket: Ticket
+    reason: str
+
+
+@dataclass
+class Interrupt:
+    """Whether Ctrl-C was pressed."""
+
+    asked: bool = False
+
+
+@contextlib.contextmanager
+def gentle_interrupt() -> Iterator[Interrupt]:
+    """The first Ctrl-C is noted, so that it never falls into a write; a second one interrupts."""
+    interrupt = Interrupt()
+
+    def note(*_: object) -> None:
+        if interrupt.asked:
+            raise KeyboardInterrupt
+        interrupt.asked = True
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # only the main thread hears of signals
+        yield interrupt
+        return
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+SweepEvent = TrialBegun | TrialEpoch | TrialDone | TrialPutBack
+
+
+@dataclass
+class _Running:
+    ticket: Ticket
+    started_unix_ms: int
+    history: dict[int, EpochValues] = field(default_factory=dict)
+    pruned: bool = False
+
+
+class Search:
+    """One study while it is searched."""
+
+    def __init__(
+        self, book: StudyBook, store: Store, executor: Executor, tracker: StudyTracker
+    ) -> None:
+        self._book = book
+        self._store = store
+        self._executor = executor
+        self._tracker = tracker
+        self._running: dict[str, _Running] = {}
+        self._given_up = 0
+        self._last_failure = ""
+        self._exhausted = False
+        request = book.plan.request
+        self._trials = request.trials
+        self._deadline = time.monotonic() + request.timeout if request.timeout else None
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether --timeout has passed."""
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    def events(self) -> Generator[SweepEvent, None, None]:
+        """Search until the trials are finished, time is up, or no point is left.
+
+        On Ctrl-C what runs is stopped and put back, then KeyboardInterrupt is raised. Raises
+        CellsFailed when one point after the other cannot be run.
+        """
+        with gentle_interrupt() as interrupt:
+            while not interrupt.asked:
+                yield from self._fill()
+                if not self._running:
+                    return
+                for event in self._executor.events(timeout=0.5):
+                    yield from self._hear(event)
+                if self._given_up >= MOST_GIVEN_UP:
+                    break
+                if self.out_of_time:
+                    yield from self._stop_all()
+            yield from self._stop_all()
+        if interrupt.asked:
+            raise KeyboardInterrupt
+        raise CellsFailed(
+            f"study {self._book.name}: {self._given_up} points in a row failed {MOST_FAILURES} "
+            f"times each, the last one with: {self._last_failure}; mend that and repeat the command"
+        )
+
+    def _fill(self) -> Iterator[SweepEvent]:
+        """Ask for as many trials as there are free slots, and never for more than count."""
+        while (
+            len(self._running) < self._executor.slots
+            and self._book.counts.finished + len(self._running) < self._trials
+            and not self.out_of_time
+            and not self._exhausted
+        ):
+            ticket = self._book.ask()
+            if ticket is None:
+                self._exhausted = True
+                return
+            self._running[ticket.key] = _Running(ticket, _now())
+            self._executor.submit(ticket.spec)
+            yield TrialBegun(ticket)
+
+    def _hear(self, event: Event) -> Iterator[SweepEvent]:
+        running = self._running.get(event.spec.run_key)
+        if running is None:
+            return
+        ticket = running.ticket
+        match event:
+            case Started():
+                self._tracker.trial_started(ticket.spec, ticket.number, ticket.source)
+            case EpochEnded(_, values):
+                yield self._epoch(running, values)
+            case TrialEnded(_, result):
+                running.history = {values.epoch: values for values in result.history}
+                finished = result.status == "finished"
+                yield self._end(running, "complete" if finished else "diverged")
+            case Halted():
+                if running.pruned:
+                    yield self._end(running, "pruned")
+                else:
+                    yield self._put_back(running, "stopped", ticket.failures)
+            case Lost(_, reason):
+                if running.pruned:
+                    self._executor.stop(ticket.spec)  # it was queued for another worker
+                    yield self._end(running, "pruned")
+                else:
+                    yield TrialPutBack(ticket, reason)
+            case Failed(_, reason):
+                yield self._failed(running, reason)
+
+    def _epoch(self, running: _Running, values: EpochValues) -> TrialEpoch:
+        """Report, and ask the pruner; what comes after its verdict is kept and not reported, so
+        that a study does not depend on how fast a worker hears of it."""
+        ticket, epochs = running.ticket, running.ticket.spec.train.epochs
+        new = values.epoch not in running.history
+        running.history[values.epoch] = values
+        value = kept_value(ticket.spec, running.history, values.epoch)
+        if new:
+            self._tracker.epoch(ticket.spec, values)
+        if value is not None and not running.pruned:
+            self._book.report(ticket, values.epoch, value)
+            if values.epoch < epochs and self._book.should_prune(ticket):
+                running.pruned = True
+                self._executor.stop(ticket.spec)
+        return TrialEpoch(ticket, values.epoch, value)
+
+    def _end(self, running: _Running, outcome: TrialOutcome) -> TrialDone:
+        """A result: on disk, then Optuna, then MLflow."""
+        ticket, history = running.ticket, running.history
+        last = max(history, default=0)
+        value = kept_value(ticket.spec, history, last)
+        if outcome == "complete":
+            for epoch in sorted(history):
+                so_far = kept_value(ticket.spec, history, epoch)
+                if so_far is not None:
+                    self._book.report(ticket, epoch, so_far)
+        record = TrialRecord(
+            schema_version=TRIAL_SCHEMA,
+            study=self._book.name,
+            number=ticket.number,
+            source=ticket.source,
+            settings=dict(ticket.settings),
+            spec=ticket.spec,
+            outcome=outcome,
+            value=value,
+            history=tuple(history[epoch] for epoch in sorted(history)),
+            started_unix_ms=running.started_unix_ms,
+            finished_unix_ms=_now(),
+            message=_message(outcome, last, ticket.spec),
+        )
+        self._book.end(ticket, record)
+        self._forget(running)
+        self._given_up = 0
+        self._tracker.trial_ended(record)
+        return TrialDone(ticket, record)
+
+    def _forget(self, running: _Running) -> None:
+        del self._running[running.ticket.key]
+        trial_checkpoint(self._store, running.ticket.spec).unlink(missing_ok=True)
+
+    def _put_back(self, running: _Running, reason: str, failures: int) -> TrialPutBack:
+        self._book.put_back(running.ticket, failures)
+        del self._running[running.ticket.key]  # its checkpoint stays: there it goes on
+        self._tracker.trial_stopped(running.ticket.spec)
+        return TrialPutBack(running.ticket, f"{reason}; it is put back and does not count")
+
+    def _failed(self, running: _Running, reason: str) -> TrialPutBack:
+        ticket = running.ticket
+        failures = ticket.failures + 1
+        if failures < MOST_FAILURES:
+            return self._put_back(running, reason, failures)
+        self._book.give_up(ticket, reason)
+        self._forget(running)
+        self._tracker.run_failed(ticket.spec, reason)
+        self._given_up += 1
+        self._last_failure = reason
+        return TrialPutBack(ticket, f"{reason}; it failed {failures} times and is given up")
+
+    def _stop_all(self) -> Iterator[SweepEvent]:
+        """Stop what runs after its epoch, take what ended meanwhile, put the rest back."""
+        for running in self._running.values():
+            self._executor.stop(running.ticket.spec)
+        give_up = time.monotonic() + STOP_SECONDS
+        while self._executor.running and time.monotonic() < give_up:
+            for event in self._executor.events(timeout=0.2):
+                if not isinstance(event, Lost):
+                    yield from self._hear(event)
+                else:
+                    self._executor.stop(event.spec)
+        for running in list(self._running.values()):
+            if running.pruned:
+                yield self._end(running, "pruned")
+            else:
+                yield self._put_back(running, "stopped", running.ticket.failures)
+
+
+def _message(outcome: TrialOutcome, epochs: int, spec: TrialSpec) -> str:
+    if outcome == "diverged":
+        return f"diverged in epoch {epochs}: loss or validation score no longer finite"
+    if outcome == "pruned":
+        return f"pruned after {epochs} of {spec.train.epochs} epochs"
+    return ""
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,139 @@
+"""What a sweep will do, laid out before it starts: one study a variant and code size."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.benchmark import Plan, Request, recorded
+from bench.benchmark import plan as plan_runs
+from bench.errors import BadInput
+from bench.identity import checked_name
+from bench.models.zoo import MODELS, variant
+from bench.protocol import DEFAULT_PROTOCOL, Protocol, Scalar
+from bench.spec import RunSpec, SearchRange, TrialSpec
+from bench.store import Store
+from bench.sweep.samplers import check_names
+from bench.sweep.space import Settings, known_recipes, search_space, with_settings
+
+FRESH_SEEDS_FROM = 1000
+"""Trials train with this seed plus --seed: none that the protocol uses, so that the winner's
+seeds are fresh."""
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What a person asked for; empty fields mean what the protocol says, or the default."""
+
+    protocol: Protocol
+    models: tuple[str, ...]
+    latent_dims: tuple[int, ...] = ()
+    native: bool = False
+    protocol_reference: str = DEFAULT_PROTOCOL
+    trials: int = 30
+    sampler: str = "tpe"
+    pruner: str = "median"
+    seed: int = 0
+    timeout: float | None = None
+    storage: str = ""
+    new_study: bool = False
+    dataset: str = ""
+    device: str = "auto"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """One study: the trial of the default recipe, the space around it, and the runs of the
+    default recipe that the winner will stand beside."""
+
+    name: str
+    request: SweepRequest
+    base: TrialSpec
+    space: Mapping[str, SearchRange]
+    known: Mapping[str, Settings]
+    defaults: Plan
+
+    def spec(self, settings: Settings) -> TrialSpec:
+        """The trial of some settings."""
+        return with_settings(self.base, settings)
+
+    def with_recipe(self, settings: Settings, recipe: str, store: Store) -> Plan:
+        """Runs of other settings under the name `recipe`, beside the default's, with every seed.
+
+        Settings that are the default's add no run: the records of the default are theirs.
+        """
+        known = {spec.run_key for spec in self.defaults.specs}
+        tuned = [
+            dataclasses.replace(with_settings(spec, settings), recipe=recipe)
+            for spec in self.defaults.specs
+        ]
+        specs = (*(spec for spec in tuned if spec.run_key not in known), *self.defaults.specs)
+        return dataclasses.replace(self.defaults, specs=specs, done=recorded(specs, store))
+
+
+def plan_studies(request: SweepRequest, store: Store) -> list[StudyPlan]:
+    """Lay out every study; nothing is trained and nothing is written.
+
+    The code size is fixed while searching (searched, it would win by being largest); without
+    --latent-dim it is the first of the protocol's, or the native one if it lists none. Raises
+    BadInput for anything that cannot be searched.
+    """
+    check_names(request.sampler, request.pruner)
+    protocol = request.protocol
+    if protocol.split.validation == 0:
+        raise BadInput(
+            f"protocol {protocol.name} holds no validation images, so nothing can be tuned under "
+            "it; choose another --protocol"
+        )
+    for model in request.models:
+        search_space(model)
+    given: tuple[int | None, ...] = (*request.latent_dims, *((None,) if request.native else ()))
+    sizes = given or protocol.latent_dims[:1] or (None,)
+    return [
+        _study(request, model, size, store)
+        for model in dict.fromkeys(request.models)
+        for size in dict.fromkeys(sizes)
+    ]
+
+
+def tunable(protocol: Protocol) -> tuple[str, ...]:
+    """The variants of a protocol that are trained, in its order."""
+    names = protocol.models or tuple(n for n, row in MODELS.items() if row.task == protocol.task)
+    return tuple(name for name in names if not variant(name).closed_form and variant(name).search)
+
+
+def _study(request: SweepRequest, model: str, size: int | None, store: Store) -> StudyPlan:
+    runs = plan_runs(
+        Request(
+            request.protocol,
+            models=(model,),
+            latent_dims=() if size is None else (size,),
+            native=size is None,
+            dataset=request.dataset,
+            device=request.device,
+            threads=request.threads,
+        ),
+        store,
+    )
+    first = runs.specs[0]
+    seed = FRESH_SEEDS_FROM + request.seed
+    while seed in request.protocol.seeds:
+        seed += 1
+    base = dataclasses.replace(TrialSpec.of(first), seed=seed)
+    space = search_space(model)
+    return StudyPlan(
+        study_name(request.protocol, first), request, base, space, known_recipes(base, space), runs
+    )
+
+
+def study_name(protocol: Protocol, spec: RunSpec) -> str:
+    """`quick.fc_ae.d8`; with the data set in it where that is not the protocol's own."""
+    size = "native" if spec.latent_dim is None else f"d{spec.latent_dim}"
+    other = [] if spec.dataset_label == protocol.dataset else [spec.dataset_label]
+    name = ".".join([protocol.name, *other, spec.model, size])
+    return name if len(name) > 64 else checked_name("study", name)
+
+
+def changed_settings(settings: Settings, default: Settings) -> dict[str, Scalar]:
+    """What of a recipe is not the default's."""
+    return {key: value for key, value in settings.items() if default.get(key) != value}

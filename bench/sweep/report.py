@@ -1,0 +1,84 @@
+"""What tuning gained: one row a study, from the runs with fresh seeds alone."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from bench.metrics import METRICS
+from bench.sweep.running import StudyOutcome, command
+
+
+def report(outcomes: Sequence[StudyOutcome]) -> list[dict[str, Any]]:
+    """Plain values for a table or for JSON; numbers that are not known are none.
+
+    `rank_before` and `rank_after` order the variants of one code size by the mean validation
+    score of their default recipes, and of the better of their two recipes. They say nothing about
+    significance: the leaderboard does.
+    """
+    return [
+        {
+            **_row(outcome),
+            "rank_before": _rank(outcome, outcomes, tuned=False),
+            "rank_after": _rank(outcome, outcomes, tuned=True),
+        }
+        for outcome in outcomes
+    ]
+
+
+def _row(outcome: StudyOutcome) -> dict[str, Any]:
+    counts, spec = outcome.counts, outcome.plan.base
+    default, tuned = outcome.mean(tuned=False), outcome.mean(tuned=True)
+    winner = outcome.winner
+    return {
+        "study": outcome.study,
+        "model": spec.model,
+        "latent_dim": spec.latent_dim,
+        "recipe": outcome.recipe if winner is None or not outcome.is_default else "default",
+        "metric": spec.selection_metric,
+        "trials": counts.finished,
+        "complete": counts.complete,
+        "pruned": counts.pruned,
+        "diverged": counts.diverged,
+        "put_back": counts.put_back,
+        "given_up": counts.given_up,
+        "epochs_share": _known(outcome.epochs_share),
+        "winner_trial": None if winner is None else winner.number,
+        "winner_settings": None if winner is None else dict(winner.settings),
+        "changed": dict(outcome.changed),
+        "best_of_search": _known(outcome.value),
+        "default_mean": _known(default),
+        "tuned_mean": _known(tuned),
+        "gain_percent": _known(_gain(outcome, default, tuned)),
+        "importance": dict(outcome.importance),
+        "repeat": command(outcome.plan),
+        "repeat_winner": f"bench sweep --winner mlruns/studies/{outcome.study}/winner.toml",
+        "mlflow": outcome.link,
+    }
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _gain(outcome: StudyOutcome, default: float, tuned: float) -> float:
+    """How much better the tuned recipe is than the default, in % of the default's score."""
+    higher = METRICS[outcome.plan.base.selection_metric].higher_is_better
+    better = tuned - default if higher else default - tuned
+    return 100 * better / abs(default) if default else math.nan
+
+
+def _rank(outcome: StudyOutcome, outcomes: Sequence[StudyOutcome], *, tuned: bool) -> int | None:
+    """1 + the variants of the same code size with a better mean."""
+
+    def score(other: StudyOutcome) -> float:
+        """Lower is better, whatever the metric."""
+        higher = METRICS[other.plan.base.selection_metric].higher_is_better
+        means = [other.mean(tuned=False), *([other.mean(tuned=True)] if tuned else [])]
+        finite = [-mean if higher else mean for mean in means if math.isfinite(mean)]
+        return min(finite, default=math.inf)
+
+    mine = score(outcome)
+    if math.isinf(mine):
+        return None
+    size = outcome.plan.base.latent_dim
+    return 1 + sum(score(o) < mine for o in outcomes if o.plan.base.latent_dim == size)

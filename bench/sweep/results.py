@@ -1,0 +1,99 @@
+"""Durable results of trials: `mlruns/studies/STUDY/trials/RUN_KEY.json`.
+
+A result is on disk before Optuna and MLflow hear of it. So a head that is killed in between
+loses nothing: the next one tells them from here.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from bench.errors import CheckFailed
+from bench.metrics import METRICS
+from bench.protocol import STRICT, Scalar
+from bench.spec import EpochValues, TrialSpec
+from bench.store import Store, write_atomically
+
+TrialOutcome = Literal["complete", "pruned", "diverged"]
+TRIAL_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """How a trial ended. `value`: the selection metric of the weights that the recipe would keep,
+    on validation; none if it diverged in its first epoch. `source`: "default", "origin", or ""
+    for a point that the sampler chose."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    schema_version: int
+    study: str
+    number: int
+    source: str
+    settings: Mapping[str, Scalar]
+    spec: TrialSpec
+    outcome: TrialOutcome
+    value: float | None
+    history: tuple[EpochValues, ...]
+    started_unix_ms: int
+    finished_unix_ms: int
+    message: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds from start to end."""
+        return (self.finished_unix_ms - self.started_unix_ms) / 1000
+
+
+def study_folder(store: Store, study: str) -> Path:
+    """Where a study keeps its lock, the results of its trials and its winner."""
+    return store.mlruns / "studies" / study
+
+
+def write_trial(store: Store, record: TrialRecord) -> None:
+    """Write a result completely or not at all."""
+    path = _path(store, record.study, record.spec.run_key)
+    write_atomically(path, TypeAdapter(TrialRecord).dump_json(record, indent=1))
+
+
+def read_trial(store: Store, study: str, run_key: str) -> TrialRecord | None:
+    """The result of a trial, None where there is none; CheckFailed for a damaged file."""
+    path = _path(store, study, run_key)
+    try:
+        found: TrialRecord = TypeAdapter(TrialRecord).validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise CheckFailed(
+            f"{path} is damaged ({error.errors()[0]['msg']}); remove it and repeat the command"
+        ) from None
+    return found
+
+
+def iter_trials(store: Store, study: str) -> Iterator[TrialRecord]:
+    """Every result of a study, by number."""
+    keys = [path.stem for path in (study_folder(store, study) / "trials").glob("*.json")]
+    found = [record for key in keys if (record := read_trial(store, study, key))]
+    yield from sorted(found, key=lambda record: record.number)
+
+
+def _path(store: Store, study: str, run_key: str) -> Path:
+    return study_folder(store, study) / "trials" / f"{run_key}.json"
+
+
+def kept_value(spec: TrialSpec, history: Mapping[int, EpochValues], upto: int) -> float | None:
+    """The selection metric on validation of the weights that would be kept after `upto` epochs:
+    those of the best epoch, or of the last, as the recipe says."""
+    key = f"val/{spec.selection_metric}"
+    values = [
+        each.values[key]
+        for epoch, each in sorted(history.items())
+        if epoch <= upto and key in each.values
+    ]
+    if not values:
+        return None
+    if spec.train.keep == "last":
+        return values[-1]
+    return max(values) if METRICS[spec.selection_metric].higher_is_better else min(values)

@@ -1,0 +1,238 @@
+"""From a plan to an outcome: search a study, find its winner, confirm it with fresh seeds."""
+
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from optuna.storages import RDBStorage
+
+from bench.benchmark import Plan
+from bench.errors import BenchError
+from bench.execution import Executor, LocalPool
+from bench.figures import STUDY_FIGURES
+from bench.selection import selection_score
+from bench.spec import RunRecord
+from bench.store import Store
+from bench.sweep.analysis import Analysis, analyse
+from bench.sweep.book import Counts, StudyBook, Ticket
+from bench.sweep.loop import Search, SweepEvent, TrialDone
+from bench.sweep.opening import claim, generation
+from bench.sweep.plan import StudyPlan, changed_settings
+from bench.sweep.results import iter_trials
+from bench.sweep.space import describe_range
+from bench.sweep.storage import is_local
+from bench.sweep.winner import winner_text, write_winner
+from bench.tracking.experiment import plan_for_protocol
+from bench.tracking.studies import StudyCard, StudyTracker, open_study_tracker
+
+
+class Workers:
+    """A pool of local workers that is started when it is first needed."""
+
+    def __init__(self, count: int, store: Store) -> None:
+        self.count = count
+        self._store = store
+        self._pool: LocalPool | None = None
+
+    def pool(self) -> Executor:
+        """The workers."""
+        if self._pool is None:
+            self._pool = LocalPool(self.count, self._store)
+        return self._pool
+
+    def close(self) -> None:
+        """End them, if there are any."""
+        if self._pool is not None:
+            self._pool.close()
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a head that was killed had left, in words; comes before the first trial."""
+
+    study: str
+    finished: int
+    lines: tuple[str, ...]
+
+
+@dataclass
+class StudyOutcome:
+    """What a search found. `confirmation`: the runs that say what the winner is worth; none
+    where no trial came to its end."""
+
+    plan: StudyPlan
+    study: str
+    counts: Counts
+    epochs: int = 0
+    winner: Ticket | None = None
+    value: float = math.nan
+    recipe: str = ""
+    importance: Mapping[str, float] = field(default_factory=dict)
+    confirmation: Plan | None = None
+    records: Mapping[str, RunRecord] = field(default_factory=dict)
+    link: str = ""
+    missed: int = 0
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the default recipe won."""
+        return self.winner is not None and not self.changed
+
+    @property
+    def changed(self) -> Mapping[str, object]:
+        """What the winner has that the default recipe has not."""
+        if self.winner is None:
+            return {}
+        return changed_settings(self.winner.settings, self.plan.known["default"])
+
+    @property
+    def epochs_share(self) -> float:
+        """Epochs that were trained, as a share of what full trainings would have taken."""
+        full = self.counts.finished * self.plan.base.train.epochs
+        return self.epochs / full if full else math.nan
+
+    def mean(self, *, tuned: bool) -> float:
+        """Mean validation score over the seeds of the winner's runs, or of the default's."""
+        if self.confirmation is None:
+            return math.nan
+        default = {spec.run_key for spec in self.plan.defaults.specs}
+        wanted = {
+            spec.run_key
+            for spec in self.confirmation.specs
+            if (spec.run_key not in default) == (tuned and not self.is_default)
+        }
+        scores = [selection_score(r) for k, r in self.records.items() if k in wanted]
+        finite = [score for score in scores if math.isfinite(score)]
+        return fmean(finite) if finite else math.nan
+
+
+def search_study(
+    plan: StudyPlan, store: Store, storage: RDBStorage, workers: Workers
+) -> Generator[SweepEvent | Recovered, None, StudyOutcome]:
+    """Search until the study holds its trials; yields what happens, returns what was found.
+
+    Raises BadInput where the study was begun for something else or another head works on it,
+    KeyboardInterrupt after everything that ran was put back.
+    """
+    name = generation(plan, storage)
+    with claim(store, name):
+        book = StudyBook(plan, name, store, storage)
+        lines = book.recover(others=is_local(store, plan.request.storage))
+        yield Recovered(name, book.counts.finished, tuple(lines))
+        tracker = _tracker(plan, name, store)
+        tracker.tell_missing(list(iter_trials(store, name)))
+        try:
+            if book.counts.finished < plan.request.trials:
+                for event in Search(book, store, workers.pool(), tracker).events():
+                    if isinstance(event, TrialDone):
+                        _tell_progress(book, tracker)
+                    yield event
+        except (KeyboardInterrupt, BenchError):
+            _publish(book, _outcome(book, store), store, tracker, "stopped")
+            tracker.close()
+            raise
+        outcome = _outcome(book, store)
+        _publish(book, outcome, store, tracker, "finished")
+        tracker.close()
+        return outcome
+
+
+def _tracker(plan: StudyPlan, name: str, store: Store) -> StudyTracker:
+    request = plan.request
+    card = StudyCard(
+        name,
+        plan.base,
+        {key: describe_range(kind) for key, kind in plan.space.items()},
+        {
+            "sampler": request.sampler,
+            "pruner": request.pruner,
+            "trials": str(request.trials),
+            "mlflow.source.name": command(plan),
+        },
+    )
+    label = plan.defaults.dataset_label
+    return open_study_tracker(store, plan_for_protocol(request.protocol, label), card)
+
+
+def _tell_progress(book: StudyBook, tracker: StudyTracker) -> None:
+    winner = book.winner()
+    value = None if winner is None else book.value_of(winner.number)
+    tracker.progress(book.counts.finished, value, book.epochs())
+
+
+def command(plan: StudyPlan) -> str:
+    """The command of this study alone."""
+    request, spec = plan.request, plan.base
+    size = "" if spec.latent_dim is None else f" --latent-dim {spec.latent_dim}"
+    extras = "".join(
+        f" --{name} {value}"
+        for name, value, default in (
+            ("dataset", request.dataset, ""),
+            ("sampler", request.sampler, "tpe"),
+            ("pruner", request.pruner, "median"),
+            ("seed", request.seed, 0),
+        )
+        if value != default
+    )
+    return (
+        f"bench sweep --protocol {request.protocol_reference} --model {spec.model}{size} "
+        f"--trials {request.trials}{extras}"
+    )
+
+
+def _outcome(book: StudyBook, store: Store) -> StudyOutcome:
+    plan, winner = book.plan, book.winner()
+    outcome = StudyOutcome(plan, book.name, book.counts, book.epochs(), winner)
+    if winner is not None:
+        outcome.value = book.value_of(winner.number)
+        outcome.recipe = f"tuned ({book.counts.finished} trials)"
+        outcome.confirmation = plan.with_recipe(winner.settings, outcome.recipe, store)
+        outcome.records = dict(outcome.confirmation.done)
+    return outcome
+
+
+def _publish(
+    book: StudyBook, outcome: StudyOutcome, store: Store, tracker: StudyTracker, status: str
+) -> None:
+    """Figures of the trials so far, the winner, and how to repeat it; on the parent run."""
+    analysis = analyse(book)
+    outcome.importance = dict(analysis.trials.importance)
+    texts = {"study.md": _summary(outcome, analysis)}
+    if outcome.winner is not None:
+        text = winner_text(book.plan, outcome.winner, outcome.recipe)
+        write_winner(store, book.name, text)
+        texts["winner.toml"] = text
+    trials = analysis.trials
+    figures = {row.id: row.draw(trials) for row in STUDY_FIGURES.values() if row.can_draw(trials)}
+    tracker.study_ended(figures, texts, status)
+    outcome.link, outcome.missed = tracker.link(), tracker.missed
+
+
+def _summary(outcome: StudyOutcome, analysis: Analysis) -> str:
+    """Markdown for the page of the parent run; its first line says what was found."""
+    counts, plan = outcome.counts, outcome.plan
+    metric = plan.base.selection_metric
+    found = "no trial came to its end"
+    if outcome.winner is not None:
+        changed = ", ".join(f"{k} = {v}" for k, v in outcome.changed.items())
+        found = (
+            f"best of {counts.finished} trials: number {outcome.winner.number} with validation "
+            f"{metric} {outcome.value:.5g} ({changed or 'the default recipe'})"
+        )
+    return "\n\n".join(
+        [
+            f"**{outcome.study}**: {found}.",
+            f"{counts.complete} complete, {counts.pruned} pruned, {counts.diverged} diverged; "
+            f"{counts.put_back} were put back and do not count. {100 * outcome.epochs_share:.0f} % "
+            "of the epochs of full trainings.",
+            "The best of many trials is no result: it was chosen because it looked good. What the "
+            f'recipe is worth stands in the leaderboard as "{outcome.recipe}", trained again with '
+            "the protocol's seeds.",
+            f"What mattered ({analysis.evaluator}): "
+            + (", ".join(f"{k} {v:.2f}" for k, v in outcome.importance.items()) or "too few trials")
+            + ".",
+            f"Search again: `{command(plan)}`\n\nTrain the winner again: `bench sweep --winner "
+            f"mlruns/studies/{outcome.study}/winner.toml` (the same file is here as winner.toml)",
+        ]
+    )

@@ -1,0 +1,145 @@
+"""What a study searches: ranges, the points that are known from the start, and its identity.
+
+A *setting* is a key of the recipe (TrainConfig) or of the variant's own hyperparameters. A known
+recipe may lie outside its range (no weight decay has no place on a log scale): then it is trained
+exactly as it is, and the sampler is shown the nearest point of the space.
+"""
+
+import dataclasses
+import math
+import random
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
+from bench.errors import BadInput
+from bench.metrics import METRICS
+from bench.models.zoo import checked_hyperparameters, variant
+from bench.protocol import Scalar, TrainConfig
+from bench.spec import Choice, IntRange, RunSpec, SearchRange
+
+Settings = Mapping[str, Scalar]
+Spec = TypeVar("Spec", bound=RunSpec)
+
+DEFAULT, ORIGIN = "default", "origin"
+RECIPE_KEYS = {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def search_space(model: str) -> dict[str, SearchRange]:
+    """The ranges of a variant's row.
+
+    Raises BadInput for a variant that is solved rather than trained, or has nothing to search.
+    """
+    row = variant(model)
+    if row.closed_form or not row.search:
+        raise BadInput(
+            f"model {model} has nothing to tune (it is solved, not trained); choose another --model"
+        )
+    return dict(row.search)
+
+
+def with_settings(spec: Spec, settings: Settings) -> Spec:
+    """The spec trained with other settings; BadInput for a key that is none of this variant."""
+    recipe = {key: value for key, value in settings.items() if key in RECIPE_KEYS}
+    own = {key: value for key, value in settings.items() if key not in RECIPE_KEYS}
+    checked = checked_hyperparameters(spec.model, {**spec.hyperparameters, **own})
+    train = dataclasses.replace(spec.train, **recipe)  # type: ignore[arg-type]
+    return dataclasses.replace(spec, train=train, hyperparameters=checked)
+
+
+def settings_of(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, Scalar]:
+    """What a spec uses for each key of the space."""
+    recipe = dataclasses.asdict(spec.train)
+    return {key: recipe[key] if key in recipe else spec.hyperparameters[key] for key in space}
+
+
+def known_recipes(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, Settings]:
+    """Settings to try first: the protocol's own, and the origin's where it differs.
+
+    Of the origin's recipe only what the space may change is taken; the rest is held equal for
+    everyone by the protocol.
+    """
+    default = settings_of(spec, space)
+    row = variant(spec.model)
+    stated = {**row.hyperparameters, **row.origin_recipe}
+    origin = {key: stated.get(key, value) for key, value in default.items()}
+    recipes: dict[str, Settings] = {DEFAULT: default}
+    if row.origin_recipe and origin != default:
+        recipes[ORIGIN] = origin
+    return recipes
+
+
+def nearest(settings: Settings, space: Mapping[str, SearchRange]) -> dict[str, Scalar]:
+    """The point of the space that lies nearest to settings that may be outside of it."""
+    return {key: _nearest(settings[key], kind) for key, kind in space.items()}
+
+
+def _nearest(value: Scalar, kind: SearchRange) -> Scalar:
+    if isinstance(kind, Choice):
+        if value in kind.values:
+            return value
+        numbers = [v for v in kind.values if isinstance(v, int | float)]
+        if numbers and isinstance(value, int | float):
+            return min(numbers, key=lambda choice: abs(choice - value))
+        return kind.values[0]
+    low, high = kind.low, kind.high
+    clipped = min(max(float(value), low), high)
+    return round(clipped) if isinstance(kind, IntRange) else clipped
+
+
+def random_point(space: Mapping[str, SearchRange], rng: random.Random) -> dict[str, Scalar]:
+    """A point drawn evenly from the space (evenly on the log scale where the range has one)."""
+    return {key: _draw(kind, rng) for key, kind in space.items()}
+
+
+def _draw(kind: SearchRange, rng: random.Random) -> Scalar:
+    if isinstance(kind, Choice):
+        return rng.choice(kind.values)
+    if isinstance(kind, IntRange) and not kind.log:
+        return rng.randint(kind.low, kind.high)
+    if kind.log:
+        drawn = math.exp(rng.uniform(math.log(kind.low), math.log(kind.high)))
+        return _nearest(drawn, kind)
+    return rng.uniform(kind.low, kind.high)
+
+
+def describe_range(kind: SearchRange) -> str:
+    """A range in words; two ranges are the same when these are."""
+    if isinstance(kind, Choice):
+        return f"one of {list(kind.values)}"
+    whole = "whole numbers " if isinstance(kind, IntRange) else ""
+    return f"{whole}{kind.low:.12g} to {kind.high:.12g}{' (log)' if kind.log else ''}"
+
+
+def direction(spec: RunSpec) -> Literal["minimize", "maximize"]:
+    """`maximize` or `minimize`, from the row of the metric that selects."""
+    return "maximize" if METRICS[spec.selection_metric].higher_is_better else "minimize"
+
+
+def identity(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, str]:
+    """What must be the same for trials to belong to one study, in words by what it is.
+
+    FloatRange bounds are written with twelve digits, choices in their order (an optimiser's model
+    of a choice depends on it).
+    """
+    own = ", ".join(f"{key}={value}" for key, value in sorted(spec.hyperparameters.items()))
+    return {
+        "protocol fingerprint": spec.protocol_fingerprint,
+        "data digest": spec.data_digest[:16],
+        "revision of the model": f"{spec.model} {spec.model_revision}",
+        "revision of the metric": f"{spec.selection_metric} "
+        f"{spec.metric_revisions[spec.selection_metric]}",
+        "direction": direction(spec),
+        "training seed of the trials": str(spec.seed),
+        "hyperparameters": own or "none",
+        **{f"range of {key}": describe_range(kind) for key, kind in space.items()},
+    }
+
+
+def differences(stored: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs between a study and the one that is asked for, in words."""
+    found = []
+    for key in dict.fromkeys([*stored, *now]):
+        old, new = stored.get(key, "not searched"), now.get(key, "not searched")
+        if old != new:
+            found.append(f"{key} is {old} in the study and {new} now")
+    return found

@@ -1,0 +1,96 @@
+"""The winner of a study as a file that a person can keep, read and train again."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from bench.benchmark import Plan
+from bench.errors import BadInput
+from bench.protocol import STRICT, LatentDim, Scalar, load_protocol, parse_strict
+from bench.store import Store, write_atomically
+from bench.sweep.book import Ticket
+from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
+from bench.sweep.results import study_folder
+from bench.sweep.space import RECIPE_KEYS
+
+
+@dataclass(frozen=True)
+class WinnerFile:
+    """The content of `winner.toml`: which recipe, of what, under which protocol."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    protocol: str
+    protocol_fingerprint: str
+    model: str
+    recipe: str
+    dataset: str = ""
+    latent_dim: LatentDim | None = None
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+def winner_text(plan: StudyPlan, winner: Ticket, recipe: str) -> str:
+    """The file's TOML."""
+    spec = plan.base
+    size = "" if spec.latent_dim is None else f"latent_dim = {spec.latent_dim}\n"
+    dataset = plan.request.dataset and spec.dataset
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in winner.settings.items())
+    return (
+        f"# {recipe}: trial {winner.number} of study {plan.name}\n"
+        f"protocol = {json.dumps(plan.request.protocol_reference)}\n"
+        f"protocol_fingerprint = {json.dumps(spec.protocol_fingerprint)}\n"
+        f"dataset = {json.dumps(dataset)}\n"
+        f"model = {json.dumps(spec.model)}\n{size}"
+        f"recipe = {json.dumps(recipe)}\n\n[settings]\n{lines}"
+    )
+
+
+def write_winner(store: Store, study: str, text: str) -> Path:
+    """Keep it beside the study's trials."""
+    path = study_folder(store, study) / "winner.toml"
+    write_atomically(path, text.encode())
+    return path
+
+
+def read_winner(path: Path) -> WinnerFile:
+    """Read a winner's file; BadInput naming the file and the key for anything that is wrong."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not a TOML file: {error}") from None
+    return parse_strict(WinnerFile, data, str(path))
+
+
+def plan_winner(path: Path, store: Store, device: str = "auto", threads: int = 1) -> Plan:
+    """The runs of a winner's recipe and of the default beside it, with the protocol's seeds.
+
+    Raises BadInput where the protocol is no longer the one that it won under.
+    """
+    found = read_winner(path)
+    protocol = load_protocol(found.protocol)
+    if protocol.fingerprint != found.protocol_fingerprint:
+        raise BadInput(
+            f"{path}: protocol {found.protocol} has changed since (fingerprint "
+            f"{found.protocol_fingerprint}, now {protocol.fingerprint}); search again"
+        )
+    request = SweepRequest(
+        protocol,
+        (found.model,),
+        () if found.latent_dim is None else (found.latent_dim,),
+        protocol_reference=found.protocol,
+        dataset=found.dataset,
+        device=device,
+        threads=threads,
+        native=found.latent_dim is None,
+    )
+    (study,) = plan_studies(request, store)
+    unknown = [k for k in found.settings if k not in RECIPE_KEYS | set(study.base.hyperparameters)]
+    if unknown:
+        raise BadInput(f"{path}: settings.{unknown[0]}: {found.model} has no such setting")
+    return study.with_recipe(found.settings, found.recipe, store)
