@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,13 +146,17 @@ def test_a_row_that_is_not_significantly_better_does_not(ran):
             old.rename(record_folder(ran.records, twin.run_key))
     done = publish(ran)
     assert rows_of(done)[D8] == ("keep", "fc_ae", "fc_ae, tuned (2 trials)")
-    ranks = {
-        cell["row"]: cell["rank"]
+    tied = [
+        cell
         for board in publishing.look(ran, EVERYTHING).boards
         for cell in board.cells
         if cell["track"] == "d8"
+    ]
+    assert {cell["row"]: cell["rank"] for cell in tied} == {
+        "fc_ae": 1,
+        "fc_ae, tuned (2 trials)": 1,
     }
-    assert ranks == {"fc_ae": 1, "fc_ae, tuned (2 trials)": 1}
+    assert tied[0]["val_mse"] < tied[1]["val_mse"]
 
 
 def test_mean_image_is_never_champion(ran):
@@ -247,6 +252,24 @@ def test_a_kill_in_the_middle_of_a_swap_loses_nothing(replaced):
     folder.rename(folder.with_name(f".aside-{folder.name}"))
     assert folders.champion(replaced.registry, D8).spec.model == "pca"
     assert files_of(folder) == before
+
+
+def test_a_failing_swap_leaves_the_champion(replaced, monkeypatch):
+    before = files_of(replaced.registry / FOLDER)
+    rename = Path.rename
+
+    def failing(self, target):
+        if self.name.startswith(".new-"):
+            raise OSError(28, "No space left on device", str(target))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(BadInput, match="No space left"):
+        rollback(replaced, D8)
+    monkeypatch.undo()
+    assert folders.champion(replaced.registry, D8).spec.model == "pca"
+    assert files_of(replaced.registry / FOLDER) == before
+    assert not [p for p in replaced.registry.rglob("*") if p.name.startswith(".")]
 
 
 def test_the_snippet_of_a_card_works(promoted, monkeypatch):
