@@ -10,12 +10,16 @@ STAMP := $(VENV)/.installed
 
 # What may be given: `make leaderboard PROTOCOL=quick_mnist`, `make test ARGS="-k ssim"`, ...
 ARGS ?=
+# Two test processes: more would only wait for each other on small machines.
+PARALLEL ?= -n 2
 PROTOCOL ?= quick
+MODEL ?= cnn_ae
+TRIALS ?= 30
 TORCH_INDEX ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-slow check format leaderboard speed ui clean
+.PHONY: help setup test test-all test-slow check format leaderboard sweep speed ui clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [PROTOCOL=quick] [ARGS=...]"
@@ -34,7 +38,7 @@ endif
 	@touch $@
 
 test: $(STAMP) ## run the test suite (minutes)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 test-all: $(STAMP) ## run the test suite with the long tests
 	$(BIN)/python -m pytest $(ARGS)
@@ -56,6 +60,9 @@ leaderboard: $(STAMP) ## run what has no record yet, promote the champions, writ
 	$(BENCH) run --protocol $(PROTOCOL) $(ARGS)
 	$(BENCH) leaderboard --protocol $(PROTOCOL) --write
 	$(BENCH) promote --protocol $(PROTOCOL)
+
+sweep: $(STAMP) ## tune a variant with Optuna: make sweep MODEL=cnn_ae TRIALS=30
+	$(BENCH) sweep --model $(MODEL) --trials $(TRIALS) --protocol $(PROTOCOL) $(ARGS)
 
 speed: $(STAMP) ## measure speed as ratios within one run
 	$(BENCH) speed $(ARGS)
