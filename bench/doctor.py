@@ -93,13 +93,13 @@ def _versions() -> dict[str, object]:
 
 
 def _data_sets() -> Mapping[str, object]:
-    """Where each known data set is, or why it cannot be read."""
+    """Where each known data set is, or how to get it."""
     from bench.data import DATASETS, find_dataset
 
     found: dict[str, object] = {}
     for name in DATASETS:
         try:
             found[name] = str(find_dataset(name))
-        except BenchError as error:
-            found[name] = str(error)
+        except BenchError:
+            found[name] = f"not here; `bench data fetch {name}` gets it"
     return found

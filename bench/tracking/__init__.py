@@ -10,6 +10,7 @@ failure is said once, and `bench sync` tells MLflow later what it missed from th
 | database.py  | the local SQLite file: made once, probed, moved with its folder   | yes    |
 | content.py   | what a run says: parameters, tags, metrics, description           | no     |
 | views.py     | the saved views and deep links into the web interface             | no     |
+| server.py    | MLflow's web interface on this machine, ended with its children   | yes    |
 | pictures.py  | figures and image grids as files of a run                         | yes    |
 | writing.py   | one run: created or found again, written, ended                   | yes    |
 | experiment.py| the experiment of a protocol: found or made                       | yes    |
@@ -19,9 +20,14 @@ failure is said once, and `bench sync` tells MLflow later what it missed from th
 | mending.py   | what kills and moved folders leave behind                         | yes    |
 """
 
-from bench.tracking import quiet  # first: it sets what mlflow reads while it is imported
-from bench.tracking.tracker import SyncReport, Tracker, open_tracker
-from bench.tracking.versions import clear_alias, register_version
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from bench.tracking import quiet  # it sets what mlflow reads while it is imported
+
+if TYPE_CHECKING:
+    from bench.tracking.tracker import SyncReport, Tracker, open_tracker
+    from bench.tracking.versions import clear_alias, register_version
 
 __all__ = [
     "SyncReport",
@@ -31,3 +37,17 @@ __all__ = [
     "quiet",
     "register_version",
 ]
+_ROOMS = {
+    "SyncReport": "tracker",
+    "Tracker": "tracker",
+    "open_tracker": "tracker",
+    "clear_alias": "versions",
+    "register_version": "versions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import late: the web interface needs neither torch nor the figures (600 MB of memory)."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(importlib.import_module(f"bench.tracking.{_ROOMS[name]}"), name)

@@ -6,6 +6,7 @@ by one process at a time and renamed when it is complete.
 """
 
 import contextlib
+import logging
 import sqlite3
 import sys
 import time
@@ -15,9 +16,10 @@ from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from bench.errors import BadInput
-from bench.store import sync_folder
-from bench.tracking.address import local_address
+from bench.store import Store, sync_folder
+from bench.tracking.address import Address, find_address, local_address
 
+_log = logging.getLogger("bench.tracking")
 _BUSY_SECONDS = 2.0
 _PATH_COLUMNS = (
     ("experiments", "artifact_location"),
@@ -26,6 +28,25 @@ _PATH_COLUMNS = (
     ("model_versions", "storage_location"),
 )
 """Where MLflow keeps absolute paths; after a move they still name the old folder."""
+
+
+def prepared_address(store: Store) -> Address:
+    """Find the address and, where it is a local file, make sure that it is there and usable."""
+    address = find_address(store)
+    if address.database:
+        prepare_database(address.database, store.artifacts)
+        follow_move(address, store)
+    return address
+
+
+def follow_move(address: Address, store: Store) -> int:
+    """Rewrite the paths in the workspace's own data base after it was moved; how many."""
+    if address.database is None or address.database.parent != store.mlruns:
+        return 0
+    moved = relocate(address.database, store.artifacts)
+    if moved:
+        _log.info("the workspace was moved: %d paths in MLflow's store follow it", moved)
+    return moved
 
 
 def prepare_database(database: Path, artifacts: Path) -> None:

@@ -13,9 +13,9 @@ from bench.spec import RunRecord
 from bench.store import Store
 from bench.tracking import content
 from bench.tracking.address import find_address
-from bench.tracking.database import prepare_database
+from bench.tracking.database import follow_move, prepare_database, prepared_address
 from bench.tracking.experiment import ExperimentPlan, plan_for
-from bench.tracking.tracker import SyncReport, Tracker, follow_move, prepared_address
+from bench.tracking.tracker import SyncReport, Tracker
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
     read_weights(store.records, record)
     name = f"{record.spec.model}-{record.track}"
     example = read_arrays(store.records, record)["shown/test/x"][:2].astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder, _surroundings(client.tracking_uri, experiment_id):
+    with tempfile.TemporaryDirectory() as folder, surroundings(client.tracking_uri, experiment_id):
         info = Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
@@ -125,8 +125,8 @@ def _requirements() -> list[str]:
 
 
 @contextlib.contextmanager
-def _surroundings(uri: str, experiment_id: str) -> Iterator[None]:
-    """MLflow's `Model.log` takes store and experiment from the process; put back as they were.
+def surroundings(uri: str, experiment_id: str) -> Iterator[None]:
+    """What MLflow takes from the process: store and experiment; put back as they were.
 
     Without the second, the model of a run of ours would stand in the experiment "Default".
     """
@@ -137,7 +137,7 @@ def _surroundings(uri: str, experiment_id: str) -> Iterator[None]:
     try:
         yield
     finally:
-        mlflow.set_tracking_uri("")
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:

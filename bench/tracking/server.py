@@ -16,7 +16,7 @@ from bench.errors import BadInput, BenchError
 from bench.store import Store
 from bench.tracking import views
 from bench.tracking.address import Address, find_address
-from bench.tracking.tracker import prepared_address
+from bench.tracking.database import prepared_address
 
 HOST = "127.0.0.1"
 _START_SECONDS, _END_SECONDS = 120.0, 10.0

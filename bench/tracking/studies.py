@@ -27,8 +27,9 @@ from mlflow.entities import Metric, RunTag
 from bench.spec import EpochValues, TrialSpec
 from bench.store import Store
 from bench.tracking import content, views
+from bench.tracking.database import prepared_address
 from bench.tracking.experiment import ExperimentPlan
-from bench.tracking.tracker import LOCAL_SERVER, Tracker, prepared_address
+from bench.tracking.tracker import LOCAL_SERVER, Tracker
 from bench.tracking.writing import Entry, RunBook, owner
 
 TRIALS_VIEW = "trials"

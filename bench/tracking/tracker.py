@@ -19,8 +19,8 @@ from bench.selection import median_record
 from bench.spec import EpochValues, RunRecord, RunSpec
 from bench.store import Store
 from bench.tracking import content, models, views
-from bench.tracking.address import Address, find_address
-from bench.tracking.database import prepare_database, relocate
+from bench.tracking.address import Address
+from bench.tracking.database import prepared_address
 from bench.tracking.experiment import (
     ExperimentPlan,
     ensure_experiment,
@@ -59,25 +59,6 @@ def open_tracker(store: Store, protocol: Protocol, dataset_label: str) -> "Track
     disk and `bench sync` tells it later.
     """
     return Tracker(store, plan_for_protocol(protocol, dataset_label), prepared_address(store))
-
-
-def prepared_address(store: Store) -> Address:
-    """Find the address and, where it is a local file, make sure that it is there and usable."""
-    address = find_address(store)
-    if address.database:
-        prepare_database(address.database, store.artifacts)
-        follow_move(address, store)
-    return address
-
-
-def follow_move(address: Address, store: Store) -> int:
-    """Rewrite the paths in the workspace's own data base after it was moved; how many."""
-    if address.database is None or address.database.parent != store.mlruns:
-        return 0
-    moved = relocate(address.database, store.artifacts)
-    if moved:
-        _log.info("the workspace was moved: %d paths in MLflow's store follow it", moved)
-    return moved
 
 
 class Tracker:

@@ -17,9 +17,10 @@ from bench.records import read_arrays
 from bench.spec import RunRecord
 from bench.store import Store
 from bench.tracking import content, models
+from bench.tracking.database import prepared_address
 from bench.tracking.experiment import plan_for
-from bench.tracking.tracker import Failure, open_book, prepared_address
-from bench.tracking.writing import Entry
+from bench.tracking.tracker import Failure, open_book
+from bench.tracking.writing import Entry, RunBook
 
 Alias = Literal["champion", "challenger"]
 _log = logging.getLogger("bench.tracking")
@@ -52,7 +53,7 @@ def register_version(
         if not entry.model_id:
             entry.model_id = models.log_model(book.client, entry.run_id, store, record)
             book.say(entry, {models.MODEL_ID: entry.model_id})
-        version = _version(book.client, registered_name, record, entry)
+        version = _version(book, registered_name, record, entry)
         book.client.update_model_version(registered_name, version.version, description)
         for key, value in content.model_tags(record, tags).items():
             book.client.set_model_version_tag(registered_name, version.version, key, value)
@@ -63,7 +64,7 @@ def register_version(
     return True
 
 
-def _version(client: MlflowClient, name: str, record: RunRecord, entry: Entry) -> ModelVersion:
+def _version(book: RunBook, name: str, record: RunRecord, entry: Entry) -> ModelVersion:
     """The version that holds this record's model, made if there is none."""
     about = (
         f"Best autoencoders of track {record.track} on {record.spec.dataset_label} under protocol "
@@ -71,6 +72,7 @@ def _version(client: MlflowClient, name: str, record: RunRecord, entry: Entry) -
         f"{' x '.join(map(str, record.image_shape))}, float32 in [0, 1]; parameter `output`: "
         "reconstruction, code or anomaly_score."
     )
+    client = book.client
     try:
         client.create_registered_model(name, description=about)
     except MlflowException as error:
@@ -80,13 +82,15 @@ def _version(client: MlflowClient, name: str, record: RunRecord, entry: Entry) -
         same_model = version.tags.get(models.MODEL_ID) == entry.model_id
         if version.tags.get(content.KEY) == record.run_key and same_model:
             return version
-    return client.create_model_version(
-        name,
-        source=f"models:/{entry.model_id}",
-        run_id=entry.run_id,
-        tags={content.KEY: record.run_key, models.MODEL_ID: entry.model_id},
-        model_id=entry.model_id,
-    )
+    # The registry looks the model up in the process's own store.
+    with models.surroundings(client.tracking_uri, book.experiment_id):
+        return client.create_model_version(
+            name,
+            source=f"models:/{entry.model_id}",
+            run_id=entry.run_id,
+            tags={content.KEY: record.run_key, models.MODEL_ID: entry.model_id},
+            model_id=entry.model_id,
+        )
 
 
 def clear_alias(store: Store, registered_name: str, alias: Alias) -> bool:

@@ -1,0 +1,26 @@
+"""One tracked workspace of real records for all tests of tracking."""
+
+import pytest
+import tracked_store
+
+from bench.protocol import Protocol
+from bench.store import Store
+
+
+@pytest.fixture(scope="session")
+def protocol(tmp_path_factory: pytest.TempPathFactory) -> Protocol:
+    return tracked_store.tiny(tmp_path_factory.mktemp("protocol"))
+
+
+@pytest.fixture(scope="session")
+def tracked(tmp_path_factory: pytest.TempPathFactory, protocol: Protocol) -> Store:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return tracked_store.build(tmp_path_factory.mktemp("tracked"), protocol)
+
+
+@pytest.fixture
+def fresh(tracked: Store, store: Store) -> Store:
+    """An empty workspace whose MLflow store is made already (that takes seconds)."""
+    tracked_store.empty_mlflow(tracked, store)
+    return store
