@@ -60,7 +60,7 @@ def test_the_sparse_penalty_is_the_mean_absolute_code() -> None:
 
 
 def test_masking_sets_pixels_to_zero_and_leaves_the_others() -> None:
-    model, x = _model("denoising_ae", level=0.3), _images(200) + 0.1
+    model, x = _model("denoising_ae", corruption="masking", level=0.3), _images(200) + 0.1
     corrupted = model.corrupt(x)
     masked = corrupted == 0
     assert masked.double().mean().item() == pytest.approx(0.3, abs=0.01)
@@ -75,7 +75,7 @@ def test_gaussian_corruption_adds_noise_of_its_level() -> None:
 
 
 def test_the_denoising_loss_compares_with_the_clean_image_and_scores_see_no_noise() -> None:
-    model, x = _model("denoising_ae", level=0.5), _images()
+    model, x = _model("denoising_ae", corruption="masking", level=0.5), _images()
     torch.manual_seed(7)
     loss = model.loss(x).total
     torch.manual_seed(7)
@@ -91,7 +91,7 @@ def test_impossible_corruptions_are_refused() -> None:
     with pytest.raises(BadInput, match="masking or gaussian"):
         _model("denoising_ae", corruption="salt")
     with pytest.raises(BadInput, match="below 1"):
-        _model("denoising_ae", level=1.0)
+        _model("denoising_ae", corruption="masking", level=1.0)
 
 
 def test_the_contraction_is_the_norm_of_the_jacobian_that_autograd_finds() -> None:

@@ -105,3 +105,14 @@ def test_the_recurrent_network_reads_rows_from_the_top() -> None:
     by_row = difference.amax(dim=(0, 1, 3))
     assert (by_row[:7] == 0).all()
     assert (by_row[7:] > 0).all()
+
+
+def test_the_residual_network_stays_small() -> None:
+    assert 1_000_000 < _parameters("res_ae", (1, 28, 28), latent_dim=128) < 4_000_000
+
+
+def test_group_norm_keeps_the_images_of_a_training_batch_apart() -> None:
+    torch.manual_seed(0)
+    model = build_model("res_ae", (1, 12, 12), 4).train()
+    x = torch.rand(3, 1, 12, 12)
+    torch.testing.assert_close(model(x).x_hat[:1], model(x[:1]).x_hat, rtol=1e-4, atol=1e-5)

@@ -39,8 +39,9 @@ class DenoisingAutoencoder(DenseAutoencoder):
 
     Vincent, Larochelle, Bengio and Manzagol, "Extracting and composing robust features with
     denoising autoencoders", ICML 2008: loss = ||x - g(f(x~))||^2 with x~ ~ q(x~ | x). `corruption`
-    is `masking` (each pixel is set to 0 with probability `level`, section 2.3) or `gaussian`
-    (noise of standard deviation `level` is added, Vincent et al., JMLR 11, 2010, section 3.2).
+    is `gaussian` (noise of standard deviation `level` is added, Vincent et al., JMLR 11, 2010) or
+    `masking` (each pixel is set to 0 with probability `level`). Masked images are darker than
+    the clean ones that the network is scored on, which costs it squared error there.
     Raises BadInput for another corruption or a masking level that is not below 1.
     """
 
@@ -49,8 +50,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
         image_shape: ImageShape,
         latent_dim: int,
         *,
-        corruption: str = "masking",
-        level: float = 0.25,
+        corruption: str = "gaussian",
+        level: float = 0.1,
     ) -> None:
         if corruption not in ("masking", "gaussian"):
             raise BadInput(

@@ -29,6 +29,7 @@ from bench.models.regularised import (
     SparseAutoencoder,
     WassersteinAutoencoder,
 )
+from bench.models.residual import ResidualAutoencoder
 from bench.models.variational import BetaVae, ConvVae, VariationalAutoencoder
 from bench.protocol import Scalar, Task
 from bench.spec import Choice, FloatRange, SearchRange
@@ -40,7 +41,7 @@ ORIGINS: Mapping[str, str] = {
     "S2": "two convolutional autoencoders compared by SSIM on Fashion-MNIST",
     "S3": "a tapered and a convolutional autoencoder on MNIST digits",
     "S4": "fully connected autoencoder at two code sizes on Fashion-MNIST",
-    "literature": "from its paper, on the suite's own backbone",
+    "literature": "from the papers that their classes name, sized for this suite",
 }
 
 RECIPE_SEARCH: Mapping[str, SearchRange] = {
@@ -180,14 +181,14 @@ MODELS: Mapping[str, Variant] = {
         origin_recipe=S1_RECIPE,
     ),
     "denoising_ae": Variant(
-        line="one hidden layer of 400; sees images with masked pixels or added noise",
+        line="one hidden layer of 400; sees images with added noise or masked pixels",
         origin="literature",
         build=DenoisingAutoencoder,
         native_latent_dim=64,
-        hyperparameters={"corruption": "masking", "level": 0.25},
+        hyperparameters={"corruption": "gaussian", "level": 0.1},
         search={
             **RECIPE_SEARCH,
-            "corruption": Choice(("masking", "gaussian")),
+            "corruption": Choice(("gaussian", "masking")),
             "level": FloatRange(0.02, 0.5, log=True),
         },
     ),
@@ -235,6 +236,12 @@ MODELS: Mapping[str, Variant] = {
             "l2": FloatRange(1e-6, 1e-2, log=True),
             "gradient_penalty": FloatRange(1e-6, 1e-1, log=True),
         },
+    ),
+    "res_ae": Variant(
+        line="residual blocks, group norm, SiLU, sub-pixel up-sampling around a linear code",
+        origin="literature",
+        build=ResidualAutoencoder,
+        native_latent_dim=64,
     ),
     "vq_vae": Variant(
         line="discrete code: one of 512 learned vectors at each position, 9 bits each",
