@@ -76,7 +76,10 @@ def run(
     cost = forecast_plan(made, store, slots)
     _show_plan(made, cost, dry_run and not as_json)
     if not dry_run:
-        _execute(made, cost, store, as_json)
+        look = "bench leaderboard"
+        look += f" --protocol {protocol}" if protocol != DEFAULT_PROTOCOL else ""
+        look += f" --dataset {dataset}" if dataset else ""
+        _execute(made, cost, store, look, as_json)
     elif as_json:
         console.print_json(_plan_as_json(made, cost))
 
@@ -123,8 +126,8 @@ def _plan_as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
     }
 
 
-def _execute(plan: "Plan", cost: "Forecast", store: "Store", as_json: bool) -> None:
-    """Run the plan under a progress display, then say what came of it and where to look."""
+def _execute(plan: "Plan", cost: "Forecast", store: "Store", look: str, as_json: bool) -> None:
+    """Run the plan under a progress display, then say what came of it and where to `look`."""
     from bench.execution import LocalPool
     from bench.tracking import open_tracker
 
@@ -144,7 +147,7 @@ def _execute(plan: "Plan", cost: "Forecast", store: "Store", as_json: bool) -> N
         console.say(f"failed: {failed.spec.title}: {failed.reason}\n{failed.detail}".rstrip())
     console.say(
         f"{outcome.trained} trained, {len(outcome.records)} of {len(plan.specs)} runs recorded; "
-        f"see the table with: bench leaderboard -p {plan.protocol.name}\n"
+        f"see the table with: {look}\n"
         f"compare in the browser with: bench ui, then {tracker.link()}"
     )
     if outcome.failures:
