@@ -79,7 +79,7 @@ def run(
         look = "bench leaderboard"
         look += f" --protocol {protocol}" if protocol != DEFAULT_PROTOCOL else ""
         look += f" --dataset {dataset}" if dataset else ""
-        _execute(made, cost, store, look, as_json)
+        _execute(made, cost, store, as_json, look)
     elif as_json:
         console.print_json(_plan_as_json(made, cost))
 
@@ -126,7 +126,13 @@ def _plan_as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
     }
 
 
-def _execute(plan: "Plan", cost: "Forecast", store: "Store", look: str, as_json: bool) -> None:
+def _execute(
+    plan: "Plan",
+    cost: "Forecast",
+    store: "Store",
+    as_json: bool,
+    look: str = "bench leaderboard",
+) -> None:
     """Run the plan under a progress display, then say what came of it and where to `look`."""
     from bench.execution import LocalPool
     from bench.tracking import open_tracker
