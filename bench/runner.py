@@ -5,8 +5,6 @@ Splits, build, fit, evaluate, record: the test images are looked at once, after 
 
 import dataclasses
 import functools
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-import bench
 from bench.data import LabelledImages, SearchSplits, Splits, load_search_splits, load_splits
+from bench.environment import environment
 from bench.errors import BadInput, CheckFailed
 from bench.evaluate import Evaluation, evaluate
 from bench.gallery import build_gallery
@@ -321,42 +319,6 @@ def _rescored(known: RunRecord, spec: RunSpec, splits: Splits, store: Store) -> 
         facts={**known.facts, **_signs(model, scored)},
     )
     return write_record(store.records, record, weights, arrays)
-
-
-def environment(spec: RunSpec) -> dict[str, str]:
-    """What was not identity but may explain a difference."""
-    return {
-        "bench": bench.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": torch.backends.cpu.get_cpu_capability(),
-        "device": _device_name(spec.device),
-        "threads": str(spec.threads),
-        "git_commit": git_commit(),
-    }
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-
-
-@functools.cache
-def git_commit() -> str:
-    """The commit of the code that runs, with `+` when it was changed since; empty without git."""
-    here = Path(__file__).resolve().parent
-    ask: Callable[..., subprocess.CompletedProcess[str]] = functools.partial(
-        subprocess.run, cwd=here, capture_output=True, text=True, check=False
-    )
-    try:
-        commit = ask(["git", "rev-parse", "--short=12", "HEAD"])
-        changed = ask(["git", "status", "--porcelain", "--", "."])
-    except OSError:
-        return ""
-    if commit.returncode:
-        return ""
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def ignore_epochs(values: EpochValues) -> bool:

@@ -18,6 +18,7 @@ FLOORS: dict[str, int] = {
     "protocol": 2,
     "spec": 3,
     "data": 4,
+    "environment": 4,
     "metrics": 4,
     "models": 4,
     "selection": 4,
