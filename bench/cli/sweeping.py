@@ -19,6 +19,24 @@ if TYPE_CHECKING:
     from bench.sweep.running import StudyOutcome, Workers
 
 
+SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes, qmc.")]
+PrunerOption = Annotated[str, typer.Option(help="median, hyperband, none.")]
+TimeoutOption = Annotated[
+    str,
+    typer.Option(metavar="SECONDS", help="Stop searching after so long; confirm the best so far."),
+]
+StorageOption = Annotated[
+    str, typer.Option(metavar="URL", help="Where studies live (default: mlruns/optuna.db).")
+]
+DatasetOption = Annotated[
+    str, typer.Option(help="Another data set: an id, csv:PATH, npz:PATH or folder:PATH.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+WinnerOption = Annotated[
+    str, typer.Option(metavar="FILE", help="Do not search: train the recipe of a winner.toml.")
+]
+
+
 def sweep(
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="Variant to tune (repeatable).")
@@ -37,32 +55,21 @@ def sweep(
         bool, typer.Option("--native", help="At the code size of its origin.")
     ] = False,
     protocol: ProtocolOption = DEFAULT_PROTOCOL,
-    sampler: Annotated[str, typer.Option(help="tpe, random, gp, cmaes, qmc.")] = "tpe",
-    pruner: Annotated[str, typer.Option(help="median, hyperband, none.")] = "median",
-    timeout: Annotated[
-        str,
-        typer.Option(
-            metavar="SECONDS", help="Stop searching after so long; then confirm the best so far."
-        ),
-    ] = "",
+    sampler: SamplerOption = "tpe",
+    pruner: PrunerOption = "median",
+    timeout: TimeoutOption = "",
     workers: Annotated[
         str, typer.Option(metavar="N", help="Trials at once (default: one a core or GPU).")
     ] = "",
     threads: Annotated[str, typer.Option(metavar="N", help="Threads of each trial.")] = "1",
-    storage: Annotated[
-        str, typer.Option(metavar="URL", help="Where studies live (default: mlruns/optuna.db).")
-    ] = "",
+    storage: StorageOption = "",
     seed: Annotated[str, typer.Option(metavar="N", help="Seed of the search.")] = "0",
-    dataset: Annotated[
-        str, typer.Option(help="Another data set: an id, csv:PATH, npz:PATH or folder:PATH.")
-    ] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dataset: DatasetOption = "",
+    device: DeviceOption = "auto",
     new_study: Annotated[
         bool, typer.Option("--new-study", help="Begin another study; the old one is kept.")
     ] = False,
-    winner: Annotated[
-        str, typer.Option(metavar="FILE", help="Do not search: train the recipe of a winner.toml.")
-    ] = "",
+    winner: WinnerOption = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and its cost, train nothing.")
     ] = False,

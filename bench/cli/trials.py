@@ -1,5 +1,6 @@
 """The progress of a search: a live table of trials on a terminal, a line a trial elsewhere."""
 
+import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ class TrialsProgress:
     def _standing(self) -> str:
         best = f"best {_number(self._best[0])} (trial {self._best[1]})" if self._best else "no best"
         left = max(0, self._plan.request.trials - self._finished)
-        each = sum(self._seconds) / len(self._seconds) if self._seconds else self._expected
+        each = statistics.median(self._seconds) if self._seconds else self._expected
         return f"{best}; about {console.duration(left * each / self._workers)} left"
 
     def _print(self, line: str) -> None:

@@ -114,9 +114,9 @@ class StudyBook:
     def _recover(self, trial: FrozenTrial, others: bool) -> list[str]:
         whose = owner_state(str(trial.user_attrs.get("owner", "")))
         if whose == "alive" or (whose == "elsewhere" and not others):
-            self._seen[str(trial.user_attrs.get("key"))] = trial.number
+            self._seen[self._key(trial)] = trial.number
             return []
-        key = str(trial.user_attrs.get("key", ""))
+        key = self._key(trial)
         record = read_trial(self._store, self.name, key) if key else None
         if record is not None and record.number == trial.number:
             self._tell(trial.number, record)
@@ -125,7 +125,7 @@ class StudyBook:
         return [f"trial {trial.number} was cut off and is put back"]
 
     def _count(self, trial: FrozenTrial) -> None:
-        key = str(trial.user_attrs.get("key", ""))
+        key = self._key(trial)
         if trial.state in FINISHED:
             outcome = str(trial.user_attrs["outcome"])
             setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
@@ -135,6 +135,12 @@ class StudyBook:
             self._seen[key] = trial.number
         elif trial.state == TrialState.FAIL and trial.user_attrs.get("put_back"):
             self.counts.put_back += 1
+
+    def _key(self, trial: FrozenTrial) -> str:
+        """The fingerprint of a trial's training; "" for one that was cut off while it was drawn."""
+        source = str(trial.user_attrs.get("source", ""))
+        settings = self.plan.known.get(source) or _point(trial, self._ranges)
+        return self.plan.spec(settings).run_key if settings else ""
 
     def _queue_known(self) -> None:
         trials = self._study.get_trials(deepcopy=False)
@@ -156,7 +162,6 @@ class StudyBook:
             trial = self._study.ask(self._ranges)
             ticket = self._ticket(trial)
             if ticket.key not in self._seen:
-                trial.set_user_attr("key", ticket.key)
                 trial.set_user_attr("owner", owner())
                 self._live[ticket.key] = _Live(trial)
                 self._seen[ticket.key] = ticket.number

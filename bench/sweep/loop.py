@@ -177,6 +177,7 @@ class Search:
         ticket = running.ticket
         match event:
             case Started():
+                running.started_unix_ms = _now()
                 self._tracker.trial_started(ticket.spec, ticket.number, ticket.source)
             case EpochEnded(_, values):
                 yield self._epoch(running, values)
