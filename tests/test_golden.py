@@ -26,6 +26,15 @@ GOLDEN = {
     "deep_ae": (1, 0.037858),
     "cnn_ae": (1, 0.053247),
     "vae": (1, 0.060556),
+    "tapered_ae": (1, 0.059738),
+    "conv_bn_ae": (1, 0.038083),
+    "mlp_ae": (1, 0.036575),
+    "sparse_ae": (1, 0.055302),
+    "denoising_ae": (1, 0.028033),
+    "contractive_ae": (1, 0.028161),
+    "beta_vae": (1, 0.045053),
+    "wae_mmd": (1, 0.028418),
+    "rae": (1, 0.028294),
 }
 METRIC_REVISIONS = {"mse": 1, "mae": 1, "psnr": 1, "ssim": 1, "ssim_gaussian": 1}
 PCA_SCORES = {
