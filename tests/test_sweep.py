@@ -1,12 +1,14 @@
 """A study from plan to winner: known recipes first, no test images, pruning, no point twice."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import optuna
 import pytest
+from mlflow import MlflowClient
 
 import bench.runner
 from bench.data import SearchSplits
@@ -19,19 +21,24 @@ from bench.execution import (
     Started,
     TrialEnded,
 )
+from bench.figures import STUDY_FIGURES, to_png
+from bench.figures.study import expected_best
 from bench.models import zoo
 from bench.models.zoo import MODELS
 from bench.protocol import TrainConfig, load_protocol
 from bench.runner import execute_trial, ignore_epochs, trial_checkpoint
 from bench.spec import Choice, EpochValues, FloatRange, RunSpec, SearchRange, TrialResult, TrialSpec
 from bench.store import Store
-from bench.sweep.book import StudyBook
+from bench.sweep.analysis import analyse
+from bench.sweep.book import StudyBook, Ticket
 from bench.sweep.loop import Search, TrialDone, TrialPutBack
 from bench.sweep.opening import claim, generation
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies, tunable
 from bench.sweep.results import iter_trials
 from bench.sweep.space import known_recipes, nearest, search_space, settings_of, with_settings
 from bench.sweep.storage import open_storage
+from bench.sweep.syncing import sync_trials
+from bench.sweep.winner import plan_winner, winner_text, write_winner
 
 
 def make_plan(tiny_protocol: str, store: Store, trials: int = 6, **options: object) -> StudyPlan:
@@ -423,3 +430,86 @@ def test_tunable_variants_are_those_that_are_trained(tiny_protocol: str) -> None
     assert "pca" not in tunable(load_protocol("quick"))
     for name in tunable(load_protocol("quick")):
         assert search_space(name)
+
+
+def test_mlflow_hears_of_every_trial_once_and_later_if_need_be(
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With MLflow away for a whole search, `sync_trials` tells all of it; then nothing is left."""
+    plan = make_plan(tiny_protocol, store, trials=4)
+    done = [e for e in search(plan, store, Scripted()) if isinstance(e, TrialDone)]
+    first = sync_trials(store)
+    assert (first.told, first.known, first.missed) == (4, 0, 0)
+    second = sync_trials(store)
+    assert (second.told, second.known, second.missed) == (0, 4, 0)
+    client = MlflowClient(tracking_uri=f"sqlite:///{store.mlruns / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny sweeps")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert [run.info.run_name for run in parents] == [plan.name]
+    trials = [run for run in runs if run not in parents]
+    assert len(trials) == 4
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parents[0].info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    values = {int(run.data.tags["trial"]): run.data.metrics["search/value"] for run in trials}
+    assert values == {e.ticket.number: pytest.approx(e.record.value) for e in done}
+    for run in trials:
+        assert (
+            len(client.get_metric_history(run.info.run_id, "val/mse"))
+            == run.data.metrics["search/epochs"]
+        )
+        assert not client.list_artifacts(run.info.run_id)
+
+
+def test_a_study_in_work_is_left_to_its_head(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store, trials=2)
+    search(plan, store, Scripted())
+    with claim(store, plan.name):
+        report = sync_trials(store)
+    assert report.told == 0
+
+
+def test_a_winner_file_repeats_its_recipe(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store, trials=3)
+    ticket = Ticket(2, plan.base, "", {"lr": 0.004, "batch_size": 32, "weight_decay": 1e-05})
+    path = write_winner(store, plan.name, winner_text(plan, ticket, "tuned (3 trials)"))
+    runs = plan_winner(path, store)
+    tuned = [spec for spec in runs.specs if spec.recipe == "tuned (3 trials)"]
+    assert [spec.seed for spec in tuned] == [0, 1]
+    assert {(s.train.lr, s.train.batch_size, s.train.weight_decay) for s in tuned} == {
+        (0.004, 32, 1e-05)
+    }
+    assert {s.protocol_fingerprint for s in tuned} == {plan.request.protocol.fingerprint}
+    assert [s.recipe for s in runs.specs].count("default") == 2
+    same = dataclasses.replace(ticket, settings=plan.known["default"])
+    write_winner(store, plan.name, winner_text(plan, same, "tuned (3 trials)"))
+    assert {spec.recipe for spec in plan_winner(path, store).specs} == {"default"}
+    Path(tiny_protocol).write_text(
+        Path(tiny_protocol).read_text().replace("epochs = 3", "epochs = 4")
+    )
+    with pytest.raises(BadInput, match="has changed since"):
+        plan_winner(path, store)
+    path.write_text(path.read_text().replace("lr =", "rate ="))
+    Path(tiny_protocol).write_text(
+        Path(tiny_protocol).read_text().replace("epochs = 4", "epochs = 3")
+    )
+    with pytest.raises(BadInput, match=r"settings\.rate"):
+        plan_winner(path, store)
+
+
+def test_study_figures_are_drawn_and_the_expected_best_is_exact(
+    tiny_protocol: str, store: Store
+) -> None:
+    plan = make_plan(tiny_protocol, store, trials=9, sampler="random")
+    search(plan, store, Scripted())
+    trials = analyse(open_book(plan, store)).trials
+    assert len(trials.points) == 9
+    assert set(trials.importance) == set(plan.space)
+    for row in STUDY_FIGURES.values():
+        assert row.can_draw(trials)
+        assert to_png(row.draw(trials)).startswith(b"\x89PNG")
+    values = [0.3, 0.1, 0.2, 0.5]
+    for k, expected in enumerate(expected_best(values, higher_is_better=False), start=1):
+        subsets = list(itertools.combinations(values, k))
+        assert expected == pytest.approx(sum(map(min, subsets)) / len(subsets))
+    assert expected_best(values, higher_is_better=True)[-1] == 0.5

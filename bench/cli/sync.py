@@ -17,15 +17,20 @@ def sync(
 ) -> None:
     """Tell MLflow every result on disk that it has not heard of; nothing is told twice."""
     from bench.doctor import tell_mlflow
+    from bench.sweep.syncing import sync_trials
 
-    report = tell_mlflow(open_store().prepare(), protocol)
+    store = open_store().prepare()
+    both = (tell_mlflow(store, protocol), sync_trials(store, protocol))
+    told, known, missed = (
+        sum(getattr(report, name) for report in both) for name in ("told", "known", "missed")
+    )
     if as_json:
-        console.print_json({"told": report.told, "known": report.known, "missed": report.missed})
+        console.print_json({"told": told, "known": known, "missed": missed})
     else:
-        typer.echo(f"told MLflow of {report.told} runs; it knew {report.known} already")
-    if report.missed:
+        typer.echo(f"told MLflow of {told} runs; it knew {known} already")
+    if missed:
         raise CheckFailed(
-            f"MLflow did not take {report.missed} runs; they are safe on disk, repeat `bench sync` "
+            f"MLflow did not take {missed} runs; they are safe on disk, repeat `bench sync` "
             "when it answers"
         )
 

@@ -132,6 +132,7 @@ def search_study(
             _publish(book, _outcome(book, store), store, tracker, "stopped")
             tracker.close()
             raise
+        tracker.tell_missing(list(iter_trials(store, name)))
         outcome = _outcome(book, store)
         _publish(book, outcome, store, tracker, "finished")
         tracker.close()

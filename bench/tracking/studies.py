@@ -108,7 +108,6 @@ class StudyTracker(Tracker):
         super().__init__(store, plan, prepared_address(store))
         self._card = card
         self._parent_id = ""
-        self._attempt(self._parent)
 
     def _parent(self, book: RunBook) -> str:
         """The study's own run: the one that is there, or a new one; its state is RUNNING."""
@@ -141,7 +140,7 @@ class StudyTracker(Tracker):
             **{f"range of {key}": text for key, text in card.space.items()},
         }.items():
             book.client.log_param(self._parent_id, name, text)
-        _ensure_view(book, spec, tuple(card.space))
+        _ensure_view(book, self._plan.view, spec, tuple(card.space))
         return self._parent_id
 
     def trial_started(self, spec: TrialSpec, number: int, source: str) -> None:
@@ -262,10 +261,11 @@ def _version(trial: Trial) -> str:
     return f"{trial.number}-{trial.finished_unix_ms}"
 
 
-def _ensure_view(book: RunBook, spec: TrialSpec, space: Sequence[str]) -> None:
+def _ensure_view(
+    book: RunBook, plan: views.ViewPlan, spec: TrialSpec, space: Sequence[str]
+) -> None:
     """A view with the columns of a search, sorted by what trials reached."""
     experiment = book.client.get_experiment(book.experiment_id)
-    plan = views.ViewPlan((), spec.selection_metric, False)
     keys = [*_searched(experiment.tags.get("bench.searched", "")), *space]
     searched = tuple(dict.fromkeys(keys))
     columns = [

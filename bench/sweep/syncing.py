@@ -1,0 +1,63 @@
+"""Telling MLflow of the trials on disk that it missed, without opening the studies."""
+
+from collections.abc import Sequence
+
+from bench.errors import BadInput
+from bench.protocol import Protocol, load_protocol, shipped_protocols
+from bench.spec import TrialSpec
+from bench.store import Store
+from bench.sweep.opening import claim
+from bench.sweep.results import TrialRecord, iter_trials
+from bench.tracking import SyncReport
+from bench.tracking.experiment import plan_for_protocol
+from bench.tracking.studies import StudyCard, open_study_tracker
+
+
+def sync_trials(store: Store, protocol: str = "") -> SyncReport:
+    """Tell of the trials (of one protocol, if named) that MLflow lacks; nothing is told twice.
+
+    A study that a command works on now is left to it. Raises as `open_tracker` does.
+    """
+    total = SyncReport(0, 0, 0)
+    for study in sorted(path.name for path in (store.mlruns / "studies").glob("*/")):
+        trials = list(iter_trials(store, study))
+        if not trials or protocol not in ("", trials[0].spec.protocol):
+            continue
+        try:
+            with claim(store, study):
+                found = _sync(store, study, trials)
+        except BadInput:
+            found = SyncReport(len(trials), 0, 0)
+        total = SyncReport(
+            total.known + found.known, total.told + found.told, total.missed + found.missed
+        )
+    return total
+
+
+def _sync(store: Store, study: str, trials: Sequence[TrialRecord]) -> SyncReport:
+    base = trials[0].spec
+    card = StudyCard(study, base, {}, {})
+    plan = plan_for_protocol(_protocol(base), base.dataset_label)
+    tracker = open_study_tracker(store, plan, card)
+    told = tracker.tell_missing(trials)
+    if told:
+        tracker.study_ended({}, {}, "finished")
+    tracker.close()
+    return SyncReport(len(trials) - told - tracker.missed, told, tracker.missed)
+
+
+def _protocol(spec: TrialSpec) -> Protocol:
+    """The protocol of a trial, or of a person's own one what its experiment is named by."""
+    if spec.protocol in shipped_protocols():
+        return load_protocol(spec.protocol)
+    return Protocol(
+        name=spec.protocol,
+        description="",
+        dataset=spec.dataset_label,
+        train=spec.train,
+        seeds=(spec.seed,),
+        task=spec.task,
+        split=spec.split,
+        evaluation=spec.evaluation,
+        selection_metric=spec.selection_metric,
+    )
