@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
@@ -48,10 +49,13 @@ class ServedAutoencoder(PythonModel):
         model_input: np.ndarray,
         params: dict[str, Any] | None = None,
     ) -> NDArray[np.float32]:
-        """Images (N, C, H, W) in [0, 1] -> what `params["output"]` names (see the module)."""
+        """Images (N, C, H, W) in [0, 1] -> what `params["output"]` names (see the module).
+
+        Raises MlflowException for images of another shape or range and for an unknown output.
+        """
         output = str((params or {}).get("output", OUTPUTS[0]))
         if output not in OUTPUTS:
-            raise ValueError(f"output {output!r} is unknown; expected one of {', '.join(OUTPUTS)}")
+            raise _refused(f"output {output!r} is unknown; expected one of {', '.join(OUTPUTS)}")
         images = self._checked(np.asarray(model_input))
         parts = [
             self._answer(images[start : start + _AT_ONCE], output)
@@ -62,9 +66,9 @@ class ServedAutoencoder(PythonModel):
     def _checked(self, images: NDArray[Any]) -> NDArray[np.float32]:
         if images.ndim != 4 or images.shape[1:] != self._shape or not len(images):
             wanted = " x ".join(map(str, self._shape))
-            raise ValueError(f"expected images of shape N x {wanted}, got {images.shape}")
+            raise _refused(f"expected images of shape N x {wanted}, got {images.shape}")
         if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
-            raise ValueError(
+            raise _refused(
                 f"expected pixels in [0, 1], got {images.min():g} to {images.max():g}; "
                 "divide 8-bit pixels by 255"
             )
@@ -83,6 +87,11 @@ class ServedAutoencoder(PythonModel):
                 answer = (self._model.reconstruct(x) - x).square().mean(dim=(1, 2, 3))
         result: NDArray[np.float32] = answer.numpy().astype(np.float32)
         return result
+
+
+def _refused(message: str) -> MlflowException:
+    """The only kind of error whose message MLflow's scoring server gives back as it is."""
+    return MlflowException.invalid_parameter_value(message)
 
 
 def _rebuild(card: dict[str, Any], weights: bytes) -> "Autoencoder":

@@ -42,7 +42,9 @@ def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
         protocol=protocol.name,
         dataset_label=dataset_label,
         description=_description(protocol, dataset_label),
-        view=_view_plan(protocol.evaluation.metrics, protocol.selection_metric),
+        view=_view_plan(
+            protocol.evaluation.metrics, protocol.selection_metric, protocol.train.epochs
+        ),
     )
 
 
@@ -54,7 +56,7 @@ def plan_for_record(record: RunRecord) -> ExperimentPlan:
         protocol=spec.protocol,
         dataset_label=spec.dataset_label,
         description=f"Protocol {spec.protocol} on {spec.dataset_label}.",
-        view=_view_plan(spec.evaluation.metrics, spec.selection_metric),
+        view=_view_plan(spec.evaluation.metrics, spec.selection_metric, spec.train.epochs),
         from_protocol=False,
     )
 
@@ -74,9 +76,9 @@ def _shipped() -> dict[tuple[str, str], Protocol]:
     return {(protocol.name, protocol.fingerprint): protocol for protocol in found}
 
 
-def _view_plan(metrics: tuple[str, ...], selection: str) -> ViewPlan:
+def _view_plan(metrics: tuple[str, ...], selection: str, epochs: int) -> ViewPlan:
     higher = selection in METRICS and METRICS[selection].higher_is_better
-    return ViewPlan(metrics, selection, higher)
+    return ViewPlan(metrics, selection, higher, epochs)
 
 
 def _description(protocol: Protocol, dataset_label: str) -> str:

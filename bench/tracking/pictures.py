@@ -5,15 +5,18 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
+from numpy.typing import NDArray
 
 from bench.figures import image_grid, to_png
 from bench.records import Arrays
 from bench.spec import RunRecord
 
+Images = NDArray[Any]
 PROGRESS = "progress/x_hat"
 _STEP = re.compile(r"progress[~#]x_hat[+%]step[+%](\d+)")
 
@@ -33,7 +36,7 @@ def log_files(
 
 
 def log_progress(client: MlflowClient, run_id: str, record: RunRecord, arrays: Arrays) -> None:
-    """Validation images by epoch: originals above, reconstructions below, enlarged four times.
+    """Validation images by epoch: each original above its reconstruction, enlarged four times.
 
     MLflow's image grid has a slider over the epochs, so that one sees the network learn. Images
     that are there already are not sent again: MLflow would show them twice.
@@ -49,14 +52,25 @@ def log_progress(client: MlflowClient, run_id: str, record: RunRecord, arrays: A
     for epoch, x_hat in zip(arrays["progress/epoch"], arrays["progress/x_hat"], strict=True):
         if int(epoch) in there:
             continue
-        grid = image_grid(np.stack([arrays["progress/x"], x_hat]), upscale=4)
         client.log_image(
             run_id,
-            grid,
+            image_grid(_pairs(arrays["progress/x"], x_hat), upscale=4),
             key=PROGRESS,
             step=int(epoch),
             timestamp=times.get(int(epoch), record.finished_unix_ms),
         )
+
+
+def _pairs(x: Images, x_hat: Images) -> Images:
+    """Rows of originals and reconstructions in turn, [R, K, C, H, W].
+
+    Half of the images a row, as MLflow's tiles are square: a strip of eight would be tiny.
+    """
+    half = max(1, len(x) // 2)
+    rows = [
+        part[i : i + half] for i in range(0, half * (len(x) // half), half) for part in (x, x_hat)
+    ]
+    return np.stack(rows)
 
 
 def schema_of_images(record: RunRecord, count: int) -> tuple[str, str]:

@@ -25,11 +25,13 @@ _NAMESPACE = uuid.UUID("5f0c1d3e-8d5b-4a53-9c39-6f7a5f2b7f10")
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """What the views of an experiment show: its metrics, and the one that selects."""
+    """What the views of an experiment show: its metrics, the one that selects, how many epochs
+    (the picture that the image chart opens with is that of the last one)."""
 
     metrics: tuple[str, ...]
     selection_metric: str
     higher_is_better: bool
+    epochs: int = 0
 
     @property
     def headline(self) -> str:
@@ -150,7 +152,7 @@ def _charts(plan: ViewPlan) -> tuple[list[dict[str, object]], list[dict[str, obj
         ),
         "All of it at once": (_parallel(plan),),
         "Learning": (_line(f"val/{plan.selection_metric}"), _line("train/loss")),
-        "Validation images, original above reconstruction": (_images(),),
+        "Validation images, original above reconstruction": (_images(plan),),
     }
     sections = [_section(name, len(members)) for name, members in layout.items()]
     charts = [
@@ -236,11 +238,11 @@ def _line(metric: str) -> dict[str, object]:
     }
 
 
-def _images() -> dict[str, object]:
+def _images(plan: ViewPlan) -> dict[str, object]:
     return {
         "type": "IMAGE",
         "imageKeys": [_PICTURES],
-        "step": 0,
+        "step": plan.epochs,
         "showRunParams": False,
         "runsCountToCompare": 20,
     }

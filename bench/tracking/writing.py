@@ -77,13 +77,18 @@ class RunBook:
         """What was there when this process started, and what it wrote since."""
         return self._entries.get(run_key)
 
+    def _look_up(self, run_key: str) -> Entry | None:
+        """A run that another head made, or one that a server made after we stopped waiting."""
+        found = self._search(f"tags.`{content.KEY}` = '{run_key}'")
+        return _entry(found[0]) if found else None
+
     def medians(self) -> Mapping[str, Entry]:
         """Entries by run key of the runs that stand for their cells."""
         return {key: entry for key, entry in self._entries.items() if entry.median}
 
     def start(self, spec: RunSpec, started_unix_ms: int) -> Entry:
         """A run to write into: the one that was cut off, or a new one. Its state is RUNNING."""
-        entry = self._entries.get(spec.run_key)
+        entry = self._entries.get(spec.run_key) or self._look_up(spec.run_key)
         if entry is None or entry.complete:
             run = self.client.create_run(
                 self.experiment_id,
