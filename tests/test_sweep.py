@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from bench.sweep.book import StudyBook, Ticket
 from bench.sweep.loop import Search, TrialDone, TrialPutBack
 from bench.sweep.opening import claim, generation
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies, tunable
-from bench.sweep.results import iter_trials
+from bench.sweep.results import iter_trials, kept_value
 from bench.sweep.space import known_recipes, nearest, search_space, settings_of, with_settings
 from bench.sweep.storage import open_storage
 from bench.sweep.syncing import sync_trials
@@ -73,6 +74,8 @@ class Scripted:
         self.slots = slots
         self.trained: list[TrialSpec] = []
         self.broken: dict[str, int] = {}
+        self.diverging: set[str] = set()
+        self.seconds = 0.0
         self._events: list[Event] = []
         self._live: dict[str, tuple[TrialSpec, int]] = {}
         self._stopped: set[str] = set()
@@ -94,6 +97,7 @@ class Scripted:
         self._live.clear()
 
     def events(self, timeout: float) -> list[Event]:
+        time.sleep(self.seconds)
         happened, self._events = self._events, []
         for key, (spec, epoch) in list(self._live.items()):
             happened.append(self._step(key, spec, epoch + 1))
@@ -104,6 +108,9 @@ class Scripted:
             self.broken[key] -= 1
             del self._live[key]
             return Failed(spec, "its worker died twice")
+        if key in self.diverging and epoch == 2:
+            del self._live[key]
+            return TrialEnded(spec, TrialResult("diverged", (_epoch(spec, 1),), 1.0))
         if key in self._stopped:
             self._stopped.discard(key)
             del self._live[key]
@@ -233,6 +240,48 @@ def test_a_broken_trial_is_put_back_and_a_hopeless_point_given_up(
     assert len(done) == 5
     assert "default" in {ticket.source for ticket in done}
     assert hopeless not in {ticket.key for ticket in done}
+
+
+def test_a_diverged_trial_counts_and_says_why(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store, trials=4)
+    executor = Scripted()
+    executor.diverging = {plan.spec(plan.known["default"]).run_key}
+    done = [e for e in search(plan, store, executor) if isinstance(e, TrialDone)]
+    assert len(done) == 4
+    (lost,) = [event.record for event in done if event.record.outcome == "diverged"]
+    assert lost.source == "default"
+    assert "diverged in epoch 1" in lost.message
+    book = open_book(plan, store)
+    assert (book.counts.diverged, book.counts.complete + book.counts.pruned) == (1, 3)
+    winner = book.winner()
+    assert winner is not None
+    assert winner.source != "default"
+
+
+def test_time_out_ends_a_search_that_goes_on_later(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store, trials=6, timeout=0.6, pruner="none")
+    slow = Scripted()
+    slow.seconds = 0.1
+    first = [e for e in search(plan, store, slow) if isinstance(e, TrialDone)]
+    assert len(first) < 6
+    book = open_book(plan, store)
+    assert not book.study.get_trials(states=[optuna.trial.TrialState.RUNNING])
+    on = dataclasses.replace(plan, request=dataclasses.replace(plan.request, timeout=None))
+    second = [e for e in search(on, store, Scripted()) if isinstance(e, TrialDone)]
+    assert len(first) + len(second) == 6
+
+
+def test_the_value_is_that_of_the_weights_that_are_kept(tiny_protocol: str, store: Store) -> None:
+    spec = make_plan(tiny_protocol, store).base
+    history = {
+        epoch: EpochValues(epoch, epoch, epoch, {"val/mse": value, "val/psnr": 10 / value})
+        for epoch, value in enumerate((0.3, 0.1, 0.2), start=1)
+    }
+    assert [kept_value(spec, history, upto) for upto in (0, 1, 2, 3)] == [None, 0.3, 0.1, 0.1]
+    upwards = dataclasses.replace(spec, selection_metric="psnr")
+    assert kept_value(upwards, history, 3) == pytest.approx(100)
+    last = dataclasses.replace(spec, train=dataclasses.replace(spec.train, keep="last"))
+    assert kept_value(last, history, 3) == 0.2
 
 
 def test_a_point_is_never_run_twice(
