@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
@@ -91,7 +92,7 @@ class ServedAutoencoder(PythonModel):
 
 def _refused(message: str) -> MlflowException:
     """The only kind of error whose message MLflow's scoring server gives back as it is."""
-    return MlflowException.invalid_parameter_value(message)
+    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
 
 
 def _rebuild(card: dict[str, Any], weights: bytes) -> "Autoencoder":
