@@ -24,7 +24,7 @@ def describe_models() -> list[dict[str, Any]]:
                 "origin": row.origin,
                 "task": row.task,
                 "native_code_size": model.code_size,
-                "parameters": sum(p.numel() for p in model.parameters()),
+                "parameters": model.learned_numbers,
                 "closed_form": row.closed_form,
                 "hyperparameters": dict(row.hyperparameters),
                 "line": row.line,

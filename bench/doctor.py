@@ -10,7 +10,7 @@ import psutil
 
 import bench
 from bench.errors import BenchError
-from bench.records import iter_records, remove_leftovers
+from bench.records import remove_leftovers, survey_records
 from bench.store import Store
 from bench.tracking.address import find_address
 from bench.tracking.mending import mend, sync_records
@@ -20,11 +20,11 @@ _LIBRARIES = ("torch", "torchvision", "numpy", "mlflow", "optuna", "safetensors"
 
 
 def tell_mlflow(store: Store, protocol: str = "") -> SyncReport:
-    """Tell MLflow of the records (of one protocol, if named) that it lacks.
+    """Tell MLflow of the sound records (of one protocol, if named) that it lacks.
 
-    Raises BadInput for an unusable local store, CheckFailed for a record that was damaged.
+    Raises BadInput for an unusable local store.
     """
-    records = iter_records(store.records)
+    records, _ = survey_records(store.records)
     return sync_records(
         store, [record for record in records if protocol in ("", record.spec.protocol)]
     )
@@ -61,10 +61,12 @@ def _mended(store: Store, other_hosts: bool) -> dict[str, object]:
 
 
 def _workspace(store: Store) -> dict[str, object]:
+    sound, damaged = survey_records(store.records)
     return {
         "root": str(store.root),
         "MLflow": find_address(store).uri,
-        "records": sum(1 for _ in iter_records(store.records)),
+        "records": len(sound),
+        "damaged records": "\n".join(damaged) or "none",
         "free disk": f"{psutil.disk_usage(str(store.root)).free / 2**30:.1f} GiB",
     }
 

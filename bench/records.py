@@ -127,16 +127,27 @@ def read_record(records: Path, run_key: str) -> RunRecord | None:
 
 
 def iter_records(records: Path) -> Iterator[RunRecord]:
-    """Every record in a store, oldest first."""
-    found = []
-    if records.is_dir():
-        keys = {
-            entry.name.removeprefix(_ASIDE)
-            for entry in records.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".new-")
-        }
-        found = [record for key in keys if (record := read_record(records, key))]
-    yield from sorted(found, key=lambda record: (record.started_unix_ms, record.run_key))
+    """Every record in a store, oldest first. Raises CheckFailed naming one that is damaged."""
+    sound, damaged = survey_records(records)
+    for line in damaged:
+        raise CheckFailed(line)
+    yield from sound
+
+
+def survey_records(records: Path) -> tuple[list[RunRecord], list[str]]:
+    """Every record that can be read, oldest first, and a line for each that cannot."""
+    sound: list[RunRecord] = []
+    damaged: list[str] = []
+    entries = records.iterdir() if records.is_dir() else ()
+    folders = [path for path in entries if path.is_dir() and not path.name.startswith(".new-")]
+    for key in sorted({path.name.removeprefix(_ASIDE) for path in folders}):
+        try:
+            record = read_record(records, key)
+        except CheckFailed as error:
+            damaged.append(str(error))
+        else:
+            sound += [record] if record is not None else []
+    return sorted(sound, key=lambda record: (record.started_unix_ms, record.run_key)), damaged
 
 
 def read_weights(records: Path, record: RunRecord) -> dict[str, NDArray[Any]]:

@@ -228,7 +228,7 @@ def _progress(result: FitResult, splits: Splits) -> dict[str, np.typing.NDArray[
 def _facts(model: Autoencoder, splits: Splits, result: FitResult) -> dict[str, float]:
     """Size, cost and course of a run."""
     return {
-        "parameters": float(sum(p.numel() for p in model.parameters())),
+        "parameters": float(model.learned_numbers),
         "multiply_adds": multiply_adds(model),
         "code_size": float(model.code_size),
         **_compression(model),

@@ -198,3 +198,9 @@ def test_mistakes_in_names_and_numbers_are_refused() -> None:
     with pytest.raises(BadInput, match="beta must be float"):
         checked_hyperparameters("vae", {"beta": "x"})
     assert checked_hyperparameters("vae", {"beta": 2}) == {"beta": 2.0}
+
+
+def test_learned_numbers_count_what_is_trained_or_solved() -> None:
+    assert build_model("fc_ae", (1, 28, 28)).learned_numbers == PRINTED_PARAMETERS["fc_ae"]
+    assert build_model("pca", (1, 28, 28), 16).learned_numbers == 784 * 17
+    assert build_model("mean_image", (1, 28, 28), 16).learned_numbers == 784

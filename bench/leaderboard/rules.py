@@ -27,7 +27,7 @@ RULES = f"""## How to read a row
 - **{_percent(LEVEL)} interval** of the validation score: where it would lie with other seeds and other images.
 - **over PCA**: (PCA's test MSE − the row's) / PCA's. Positive is better than the best linear autoencoder of that code size.
 - **started / finished / diverged**: runs. Solved variants (`mean_image`, `pca`) need one: no seed changes them.
-- **parameters**: the numbers that training learns (solved variants have none); **multiply-adds**: of encoding and decoding
+- **parameters**: the numbers that training learns, or that solved variants solve for; **multiply-adds**: of encoding and decoding
   one image; **training**: the median time of a seed on the machine that ran it (device, threads and versions stand in
   results.csv).
 

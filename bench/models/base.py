@@ -74,6 +74,11 @@ class Autoencoder(nn.Module, ABC):
         """Bits of a whole discrete code, each number in whole bits; none for real numbers."""
         return None if self.levels is None else self.code_size * (self.levels - 1).bit_length()
 
+    @property
+    def learned_numbers(self) -> int:
+        """How many numbers training learns."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) on `value_range` -> their deterministic codes (N, code_size)."""
@@ -142,6 +147,11 @@ class Autoencoder(nn.Module, ABC):
 
 class ClosedFormAutoencoder(Autoencoder):
     """A variant that is solved, not trained: the same images give the same weights."""
+
+    @property
+    def learned_numbers(self) -> int:
+        """How many numbers `fit` solves for: they are buffers, no gradient reaches them."""
+        return sum(buffer.numel() for buffer in self.buffers())
 
     @abstractmethod
     def fit(self, images: Tensor) -> None:
