@@ -79,7 +79,7 @@ def run(
         look = "bench leaderboard"
         look += f" --protocol {protocol}" if protocol != DEFAULT_PROTOCOL else ""
         look += f" --dataset {dataset}" if dataset else ""
-        _execute(made, cost, store, as_json, look)
+        execute_plan(made, cost, store, as_json, look)
     elif as_json:
         console.print_json(_plan_as_json(made, cost))
 
@@ -126,7 +126,7 @@ def _plan_as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
     }
 
 
-def _execute(
+def execute_plan(
     plan: "Plan",
     cost: "Forecast",
     store: "Store",

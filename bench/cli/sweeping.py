@@ -119,7 +119,7 @@ def _train_winner(
 
     made = plan_winner(path, store, request.device, request.threads)
     cost = forecast_plan(made, store, slots or _slots(request, made))
-    runs._execute(made, cost, store, as_json)
+    runs.execute_plan(made, cost, store, as_json)
 
 
 def _slots(request: "SweepRequest", runs: "Plan") -> int:
