@@ -1,32 +1,20 @@
 """Every figure from arrays like those of a run, made of photographs and their PCA."""
 
 import dataclasses
-import io
 import subprocess
 import sys
 import zlib
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from looks import assert_texts_inside, pixels, texts
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from PIL import Image
 from skimage import data
 
-from bench.figures import (
-    FIGURES,
-    Bar,
-    Point,
-    draw_figures,
-    image_grid,
-    ranking_bars,
-    rate_distortion,
-    to_png,
-)
+from bench.figures import FIGURES, Bar, draw_figures, image_grid, ranking_bars
 from bench.figures.latent import principal_plane
 from bench.figures.style import Arrays, short_name
-from bench.metrics import METRICS
 from bench.protocol import EvaluationConfig, SplitConfig, TrainConfig
 from bench.spec import EpochValues, RunRecord, RunSpec
 
@@ -139,21 +127,6 @@ def record(grey: NDArray[np.float32]) -> RunRecord:
     return record_of(grey, 6)
 
 
-def pixels(figure: Figure) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(to_png(figure))).convert("RGB"))
-
-
-def texts(figure: Figure) -> list[str]:
-    """Every text that is drawn: titles, labels, legends."""
-    found = [text.get_text() for text in figure.texts]
-    for ax in figure.axes:
-        found += [ax.get_xlabel(), ax.get_ylabel(), *(t.get_text() for t in ax.texts)]
-        found += [ax.get_title(loc="left")]
-        legend = ax.get_legend()
-        found += [t.get_text() for t in legend.get_texts()] if legend else []
-    return [text for text in found if text]
-
-
 class TestContract:
     @pytest.mark.parametrize("name", FIGURES)
     def test_row_is_complete(self, name: str) -> None:
@@ -187,12 +160,6 @@ class TestContract:
             assert name not in draw_figures(record, kept)
         short = dataclasses.replace(record, history=record.history[:1])
         assert (name in draw_figures(short, arrays)) == (row.epochs <= 1)
-
-
-def assert_texts_inside(figure: Figure) -> None:
-    to_png(figure)
-    drawn, (wide, high) = figure.get_tightbbox(), figure.get_size_inches()
-    assert min(drawn.x0, drawn.y0, wide - drawn.x1, high - drawn.y1) >= 0, drawn
 
 
 def test_all_rows_are_drawn_when_everything_is_there(record: RunRecord, arrays: Arrays) -> None:
@@ -326,63 +293,6 @@ def test_image_grid_keeps_colours() -> None:
     images = crops(data.astronaut(), 32, 64)[:4]
     grid = image_grid(images.reshape(2, 2, 3, 32, 32), upscale=1)
     assert np.array_equal(grid[33:, :32], np.rint(images[2] * 255).transpose(1, 2, 0))
-
-
-POINTS = tuple(
-    Point(model, size, scores)
-    for model, size, scores in (
-        ("pca", 4, (0.04,)),
-        ("pca", 16, (0.02,)),
-        ("mean_image", 4, (0.09,)),
-        ("mean_image", 16, (0.09,)),
-        ("cnn_ae", 16, (0.015, 0.016, 0.019)),
-        ("cnn_ae", 4, (0.030, 0.034, 0.032)),
-        ("rnn_ae", 64, (0.01,)),
-    )
-)
-
-
-def test_rate_distortion_draws_means_bands_and_pca() -> None:
-    figure = rate_distortion(POINTS, "mse", "photographs · 3 seeds")
-    (ax,) = figure.axes
-    lines = {line.get_label(): line for line in ax.get_lines()}
-    assert set(lines) == {"pca", "mean_image", "cnn_ae", "rnn_ae"}
-    np.testing.assert_allclose(lines["cnn_ae"].get_xdata(), [4, 16])
-    np.testing.assert_allclose(lines["cnn_ae"].get_ydata(), [0.032, 0.05 / 3])
-    assert lines["pca"].get_linestyle() == "--" and ax.get_yscale() == "log"
-    assert lines["rnn_ae"].get_marker() not in ("", "None")
-    (band,) = ax.collections
-    assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.034)
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["4", "16", "64"]
-    assert_texts_inside(figure)
-
-
-def test_twenty_variants_stay_apart() -> None:
-    many = [Point(f"variant_{i}", size, (1 / size + i,)) for i in range(20) for size in (4, 8)]
-    figure = rate_distortion(many, "mse", "photographs")
-    looks = [(str(x.get_color()), x.get_linestyle(), x.get_marker()) for x in figure.axes[0].lines]
-    assert len(set(looks)) == 20
-    without_colour = {(line, marker) for _, line, marker in looks}
-    assert len(without_colour) == 20, "told apart by colour alone"
-    assert_texts_inside(figure)
-
-
-@pytest.mark.parametrize(
-    ("metric", "order"), [("mse", ["b", "pca", "a"]), ("psnr", ["a", "pca", "b"])]
-)
-def test_ranking_has_the_best_on_top(metric: str, order: list[str]) -> None:
-    bars = [Bar("a", 0.3, 0.2, 0.4), Bar("b", 0.1, 0.05, 0.2), Bar("pca", 0.2, 0.2, 0.2, True)]
-    figure = ranking_bars(bars, metric, "photographs · track d16")
-    (ax,) = figure.axes
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == order
-    assert ax.yaxis_inverted() and len(ax.patches) == 3
-    assert f"{0.3:.{METRICS[metric].decimals}f}" in texts(figure)
-    assert_texts_inside(figure)
-
-
-def test_ranking_has_room_for_long_names() -> None:
-    bars = [Bar(f"a_variant_with_a_name_of_some_length_{i}", i, i, i) for i in range(1, 4)]
-    assert_texts_inside(ranking_bars(bars, "psnr", "photographs"))
 
 
 def test_short_names_stay_different() -> None:

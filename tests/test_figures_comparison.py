@@ -1,0 +1,64 @@
+"""Figures over several rows: error against code size, and rankings."""
+
+import numpy as np
+import pytest
+from looks import assert_texts_inside, texts
+
+from bench.figures import Bar, Point, ranking_bars, rate_distortion
+from bench.metrics import METRICS
+
+POINTS = tuple(
+    Point(model, size, scores)
+    for model, size, scores in (
+        ("pca", 4, (0.04,)),
+        ("pca", 16, (0.02,)),
+        ("mean_image", 4, (0.09,)),
+        ("mean_image", 16, (0.09,)),
+        ("cnn_ae", 16, (0.015, 0.016, 0.019)),
+        ("cnn_ae", 4, (0.030, 0.034, 0.032)),
+        ("rnn_ae", 64, (0.01,)),
+    )
+)
+
+
+def test_rate_distortion_draws_means_bands_and_pca() -> None:
+    figure = rate_distortion(POINTS, "mse", "photographs · 3 seeds")
+    (ax,) = figure.axes
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert set(lines) == {"pca", "mean_image", "cnn_ae", "rnn_ae"}
+    np.testing.assert_allclose(lines["cnn_ae"].get_xdata(), [4, 16])
+    np.testing.assert_allclose(lines["cnn_ae"].get_ydata(), [0.032, 0.05 / 3])
+    assert lines["pca"].get_linestyle() == "--" and ax.get_yscale() == "log"
+    assert lines["rnn_ae"].get_marker() not in ("", "None")
+    (band,) = ax.collections
+    assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.034)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["4", "16", "64"]
+    assert_texts_inside(figure)
+
+
+def test_twenty_variants_stay_apart() -> None:
+    many = [Point(f"variant_{i}", size, (1 / size + i,)) for i in range(20) for size in (4, 8)]
+    figure = rate_distortion(many, "mse", "photographs")
+    looks = [(str(x.get_color()), x.get_linestyle(), x.get_marker()) for x in figure.axes[0].lines]
+    assert len(set(looks)) == 20
+    without_colour = {(line, marker) for _, line, marker in looks}
+    assert len(without_colour) == 20, "told apart by colour alone"
+    assert_texts_inside(figure)
+
+
+@pytest.mark.parametrize(
+    ("metric", "order"), [("mse", ["b", "pca", "a"]), ("psnr", ["a", "pca", "b"])]
+)
+def test_ranking_has_the_best_on_top(metric: str, order: list[str]) -> None:
+    bars = [Bar("a", 0.3, 0.2, 0.4), Bar("b", 0.1, 0.05, 0.2), Bar("pca", 0.2, 0.2, 0.2, True)]
+    figure = ranking_bars(bars, metric, "photographs · track d16")
+    (ax,) = figure.axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == order
+    assert ax.yaxis_inverted() and len(ax.patches) == 3
+    assert f"{0.3:.{METRICS[metric].decimals}f}" in texts(figure)
+    assert_texts_inside(figure)
+
+
+def test_ranking_has_room_for_long_names() -> None:
+    bars = [Bar(f"a_variant_with_a_name_of_some_length_{i}", i, i, i) for i in range(1, 4)]
+    assert_texts_inside(ranking_bars(bars, "psnr", "photographs"))
