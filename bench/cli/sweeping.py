@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes, qmc.")]
-PrunerOption = Annotated[str, typer.Option(help="median, hyperband, none.")]
+PrunerOption = Annotated[str, typer.Option(help="third, median, hyperband, none.")]
 TimeoutOption = Annotated[
     str,
     typer.Option(metavar="SECONDS", help="Stop searching after so long; confirm the best so far."),
@@ -56,7 +56,7 @@ def sweep(
     ] = False,
     protocol: ProtocolOption = DEFAULT_PROTOCOL,
     sampler: SamplerOption = "tpe",
-    pruner: PrunerOption = "median",
+    pruner: PrunerOption = "third",
     timeout: TimeoutOption = "",
     workers: Annotated[
         str, typer.Option(metavar="N", help="Trials at once (default: one a core or GPU).")

@@ -12,7 +12,7 @@ from bench.models.zoo import MODELS, variant
 from bench.protocol import DEFAULT_PROTOCOL, Protocol, Scalar
 from bench.spec import RunSpec, SearchRange, TrialSpec
 from bench.store import Store
-from bench.sweep.samplers import check_names
+from bench.sweep.samplers import DEFAULT_PRUNER, check_names
 from bench.sweep.space import Settings, known_recipes, search_space, with_settings
 
 FRESH_SEEDS_FROM = 1000
@@ -31,7 +31,7 @@ class SweepRequest:
     protocol_reference: str = DEFAULT_PROTOCOL
     trials: int = 30
     sampler: str = "tpe"
-    pruner: str = "median"
+    pruner: str = DEFAULT_PRUNER
     seed: int = 0
     timeout: float | None = None
     storage: str = ""

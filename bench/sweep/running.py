@@ -20,6 +20,7 @@ from bench.sweep.loop import Search, SweepEvent, TrialDone
 from bench.sweep.opening import claim, generation
 from bench.sweep.plan import StudyPlan, changed_settings
 from bench.sweep.results import iter_trials
+from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
 from bench.sweep.storage import is_local
 from bench.sweep.winner import winner_text, write_winner
@@ -171,7 +172,7 @@ def command(plan: StudyPlan) -> str:
         for name, value, default in (
             ("dataset", request.dataset, ""),
             ("sampler", request.sampler, "tpe"),
-            ("pruner", request.pruner, "median"),
+            ("pruner", request.pruner, DEFAULT_PRUNER),
             ("seed", request.seed, 0),
         )
         if value != default

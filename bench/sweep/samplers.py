@@ -4,15 +4,18 @@ import importlib.util
 from collections.abc import Callable, Mapping
 
 import optuna
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler
 
 from bench.errors import BadInput, unknown_name
 
 STARTUP_TRIALS = 5
-"""Trials that end before the median pruner compares (Optuna's default)."""
-WARM_UP_SHARE = 0.25
-"""Share of the epochs in which nothing is pruned: a schedule's warm-up says little yet."""
+"""Complete trials before `third` and `median` compare (Optuna's default)."""
+WARM_UP_SHARE = 1 / 6
+"""Share of the epochs in which they prune nothing: the first ones say little yet."""
+DEFAULT_PRUNER = "third"
+"""The best third of the complete trials is the bar: a sampler's trials get better while it
+learns, so that about half of them pass the median, and little is saved."""
 
 _SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
@@ -24,6 +27,7 @@ _SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     ),
 }
 _PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
+    "third": lambda epochs: PercentilePruner(100 / 3, STARTUP_TRIALS, warm_up_epochs(epochs)),
     "median": lambda epochs: MedianPruner(STARTUP_TRIALS, warm_up_epochs(epochs)),
     "hyperband": lambda epochs: HyperbandPruner(min_resource=1, max_resource=epochs),
     "none": lambda epochs: NopPruner(),
@@ -32,7 +36,7 @@ _NEEDS = {"cmaes": "cmaes"}
 
 
 def warm_up_epochs(epochs: int) -> int:
-    """Epochs in which the median pruner lets every trial go on."""
+    """Epochs in which `third` and `median` let every trial go on."""
     return max(1, round(WARM_UP_SHARE * epochs))
 
 
