@@ -135,10 +135,21 @@ def torture(store: Store, protocol: str, trials: int, kills: int) -> None:
     check_whole(store, trials)
 
 
-def test_kills_lose_nothing_and_the_winner_becomes_a_row(store: Store, tiny_protocol: str) -> None:
+def in_process(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command that starts no process of its own."""
+    with pytest.raises(SystemExit) as ended:
+        app(list(arguments))
+    out, err = capsys.readouterr()
+    code = ended.value.code
+    return code if isinstance(code, int) else 0, out, err
+
+
+def test_kills_lose_nothing_and_the_winner_becomes_a_row(
+    store: Store, tiny_protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     random.seed(time.time_ns())
     torture(store, tiny_protocol, trials=7, kills=3)
-    assert bench("doctor").returncode == 0
+    assert in_process(capsys, "doctor")[0] == 0
     assert not running_in_mlflow(store)
     winner = tomllib.loads((store.mlruns / "studies" / NAME / "winner.toml").read_text())
     assert winner["recipe"] == "tuned (7 trials)"
@@ -153,8 +164,8 @@ def test_kills_lose_nothing_and_the_winner_becomes_a_row(store: Store, tiny_prot
         assert {r.spec.seed for r in tuned} == {0, 1}
         assert {r.spec.train.lr for r in tuned} == {best.spec.train.lr}
         assert {r.spec.train.batch_size for r in tuned} == {best.spec.train.batch_size}
-        shown = bench("leaderboard", "-p", tiny_protocol, "--json")
-        rows = {(row["model"], row["recipe"]) for row in json.loads(shown.stdout)}
+        _, shown, _ = in_process(capsys, "leaderboard", "-p", tiny_protocol, "--json")
+        rows = {(row["model"], row["recipe"]) for row in json.loads(shown)}
         assert rows == {("fc_ae", "default"), ("fc_ae", "tuned (7 trials)")}
 
 
@@ -170,8 +181,8 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     store: Store, tiny_protocol: str
 ) -> None:
     path = Path(tiny_protocol)
-    path.write_text(path.read_text().replace("epochs = 3", "epochs = 20"))
-    options = ("sweep", "-m", "fc_ae", "-p", tiny_protocol, "--trials", "3", "--seed", "3")
+    path.write_text(path.read_text().replace("epochs = 3", "epochs = 9"))
+    options = ("sweep", "-m", "fc_ae", "-p", tiny_protocol, "--trials", "3", "--workers", "1")
     process = start(*options, "--pruner", "none")
     wait_until(store, 1)
     process.send_signal(signal.SIGINT)
@@ -188,15 +199,6 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     assert row["trials"] == 3
     assert before <= {trial.number for trial in finished_of(store)}
     check_whole(store, 3)
-
-
-def in_process(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command that starts no process of its own."""
-    with pytest.raises(SystemExit) as ended:
-        app(list(arguments))
-    out, err = capsys.readouterr()
-    code = ended.value.code
-    return code if isinstance(code, int) else 0, out, err
 
 
 def test_a_dry_run_says_what_it_would_do(
