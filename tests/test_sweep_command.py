@@ -117,7 +117,7 @@ def torture(store: Store, protocol: str, trials: int, kills: int) -> None:
     try:
         for kill in range(kills):
             if kill:
-                time.sleep(random.uniform(0, 3))
+                time.sleep(random.uniform(0, 1.5))
             else:
                 wait_until(store, 1)
             if kill % 2 == 0 or not kill_a_worker(process.pid):
@@ -125,7 +125,9 @@ def torture(store: Store, protocol: str, trials: int, kills: int) -> None:
                 process.communicate()
                 acknowledged |= {t.number for t in finished_of(store)}
                 process = start(*options)
-                wait_until(store, min(trials, len(acknowledged) + random.randint(0, 1)), 20)
+                wait_until(
+                    store, min(trials, finished_count(store) + random.choice((0, 1, 1, 1))), 30
+                )
         _, errors = process.communicate(timeout=240)
     finally:
         with contextlib.suppress(ProcessLookupError):

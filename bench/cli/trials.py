@@ -49,7 +49,8 @@ class TrialsProgress:
         from bench.sweep.running import Recovered
 
         match event:
-            case Recovered(study, finished, lines):
+            case Recovered(study, finished, best, lines):
+                self._best = best
                 self._recovered(study, finished, lines)
             case TrialBegun(ticket):
                 note = f"{ticket.source} recipe" if ticket.source else ""

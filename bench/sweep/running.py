@@ -50,10 +50,12 @@ class Workers:
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a head that was killed had left, in words; comes before the first trial."""
+    """Where a study goes on, before its first trial: trials that are finished, the best value with
+    its number, and in words what a head that was killed had left."""
 
     study: str
     finished: int
+    best: tuple[float, int] | None
     lines: tuple[str, ...]
 
 
@@ -120,7 +122,7 @@ def search_study(
     with claim(store, name):
         book = StudyBook(plan, name, store, storage)
         lines = book.recover(others=is_local(store, plan.request.storage))
-        yield Recovered(name, book.counts.finished, tuple(lines))
+        yield Recovered(name, book.counts.finished, _best(book), tuple(lines))
         tracker = _tracker(plan, name, store)
         tracker.tell_missing(list(iter_trials(store, name)))
         try:
@@ -157,10 +159,14 @@ def _tracker(plan: StudyPlan, name: str, store: Store) -> StudyTracker:
     return open_study_tracker(store, plan_for_protocol(request.protocol, label), card)
 
 
-def _tell_progress(book: StudyBook, tracker: StudyTracker) -> None:
+def _best(book: StudyBook) -> tuple[float, int] | None:
     winner = book.winner()
-    value = None if winner is None else book.value_of(winner.number)
-    tracker.progress(book.counts.finished, value, book.epochs())
+    return None if winner is None else (book.value_of(winner.number), winner.number)
+
+
+def _tell_progress(book: StudyBook, tracker: StudyTracker) -> None:
+    best = _best(book)
+    tracker.progress(book.counts.finished, best[0] if best else None, book.epochs())
 
 
 def command(plan: StudyPlan) -> str:
