@@ -157,6 +157,17 @@ def test_protocols_are_listed_with_their_cost(store: Store) -> None:
     assert quick["cost_note"] == "not measured yet (--measure)"
 
 
-def test_completion_is_offered() -> None:
-    result = bench("--show-completion", "bash")
-    assert result.returncode == 0, result.stderr
+def test_the_shell_completes_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As bash asks: the words so far and which of them is being typed."""
+    monkeypatch.setenv("_BENCH_COMPLETE", "complete_bash")
+    for words, position, expected in (
+        ("bench lead", "1", "leaderboard"),
+        ("bench run --lat", "2", "--latent-dim"),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", position)
+        code = "import sys; sys.argv[0] = 'bench'; from bench.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+        )
+        assert expected in done.stdout.split(), done.stderr
