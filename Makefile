@@ -13,9 +13,11 @@ ARGS ?=
 # Two test processes: more would only wait for each other on small machines.
 PARALLEL ?= -n 2
 PROTOCOL ?= quick
+DATASET ?=
 MODEL ?= cnn_ae
 TRIALS ?= 30
 TORCH_INDEX ?=
+WHAT = --protocol $(PROTOCOL) $(if $(DATASET),--dataset $(DATASET))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -57,9 +59,9 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 leaderboard: $(STAMP) ## run what has no record yet, promote the champions, write the tables
-	$(BENCH) run --protocol $(PROTOCOL) $(ARGS)
-	$(BENCH) leaderboard --protocol $(PROTOCOL) --write
-	$(BENCH) promote --protocol $(PROTOCOL)
+	$(BENCH) run $(WHAT) $(ARGS)
+	$(BENCH) leaderboard $(WHAT) --write
+	$(BENCH) promote $(WHAT)
 
 sweep: $(STAMP) ## tune a variant with Optuna: make sweep MODEL=cnn_ae TRIALS=30
 	$(BENCH) sweep --model $(MODEL) --trials $(TRIALS) --protocol $(PROTOCOL) $(ARGS)

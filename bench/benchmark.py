@@ -4,9 +4,10 @@ A plan is complete before anything starts: which runs there are, which have a re
 the rest will cost. Only the head process comes here; it alone speaks to the tracker.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from bench.forecast import Counts, Forecast, forecast
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
 from bench.protocol import Protocol
-from bench.records import read_arrays, read_record
+from bench.records import read_arrays, sound_record
 from bench.runner import checked_device
 from bench.spec import RunRecord, RunSpec
 from bench.store import Store
@@ -90,27 +91,23 @@ def default_workers(request: Request, device: str) -> int:
 def dataset_reference(name: str) -> str:
     """`csv:PATH` and its like with an absolute path: workers may have another folder."""
     kind, separator, path = name.partition(":")
+    if separator and not path:
+        raise BadInput(f"data set '{name}' has no path; expected one such as {kind}:images")
     return f"{kind}:{Path(path).expanduser().resolve()}" if separator else name
 
 
 def plan(request: Request, store: Store) -> Plan:
     """Lay out every run; nothing is trained. Raises BadInput for anything that cannot be run."""
     protocol = request.protocol
+    _check_names(protocol)
     dataset = dataset_reference(request.dataset or protocol.dataset)
     models = request.models or protocol.models or _models_of_task(protocol)
-    for name in models:
-        if variant(name).task != protocol.task:
-            raise BadInput(
-                f"model {name} is for {variant(name).task}, protocol {protocol.name} for "
-                f"{protocol.task}; choose another model or protocol"
-            )
-    for name in protocol.evaluation.metrics:
-        if name not in METRICS:
-            raise unknown_name("metric", name, METRICS, where=f"protocol {protocol.name}")
-    _check_hyperparameters(protocol)
+    _check_tasks(models, protocol)
     device = resolved_device(request.device)
-    splits = load_splits(dataset, protocol.split)
-    label = dataset_label(dataset)
+    with _said_of(protocol, "" if request.dataset else "dataset"):
+        splits = load_splits(dataset, protocol.split)
+        label = dataset_label(dataset)
+    _check_windows(protocol, splits.image_shape)
 
     def spec(model: str, latent_dim: int | None, seed: int) -> RunSpec:
         row = variant(model)
@@ -155,9 +152,56 @@ def _models_of_task(protocol: Protocol) -> tuple[str, ...]:
     return tuple(name for name, row in MODELS.items() if row.task == protocol.task)
 
 
-def _check_hyperparameters(protocol: Protocol) -> None:
+@contextlib.contextmanager
+def _said_of(protocol: Protocol, key: str) -> Iterator[None]:
+    """Name the protocol's file and `key` in front of what was wrong with its value."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{protocol.source}: {key}: {error}" if key else str(error)) from None
+
+
+def _check_names(protocol: Protocol) -> None:
+    """Every name in a protocol is known, wherever it stands; BadInput with its file and key."""
+    for name in protocol.models:
+        with _said_of(protocol, "models"):
+            variant(name)
+    for name in protocol.evaluation.metrics:
+        with _said_of(protocol, "evaluation.metrics"):
+            _check_metric(name)
     for name, given in protocol.hyperparameters.items():
-        checked_hyperparameters(name, given)
+        with _said_of(protocol, f"hyperparameters.{name}"):
+            checked_hyperparameters(name, given)
+    for index, expected in enumerate(protocol.expected):
+        with _said_of(protocol, f"expected.{index}"):
+            variant(expected.model)
+            _check_metric(expected.metric)
+
+
+def _check_metric(name: str) -> None:
+    if name not in METRICS:
+        raise unknown_name("metric", name, METRICS)
+
+
+def _check_tasks(models: Iterable[str], protocol: Protocol) -> None:
+    for name in models:
+        if variant(name).task != protocol.task:
+            raise BadInput(
+                f"model {name} is for {variant(name).task}, protocol {protocol.source} for "
+                f"{protocol.task}; choose another model or protocol"
+            )
+
+
+def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> None:
+    """SSIM needs images at least as large as its window: say so before anything is trained."""
+    smallest = min(image_shape[1:])
+    for key in ("ssim", "ssim_gaussian"):
+        window = getattr(protocol.evaluation, key).window
+        if key in protocol.evaluation.metrics and window > smallest:
+            raise BadInput(
+                f"{protocol.source}: evaluation.{key}.window: {window} is larger than the images "
+                f"({image_shape[1]}x{image_shape[2]}); make it smaller or leave {key} out"
+            )
 
 
 def _sizes(request: Request) -> list[int | None]:
@@ -176,7 +220,7 @@ def _seeds(request: Request, model: str) -> Sequence[int]:
 
 def recorded(specs: Iterable[RunSpec], store: Store) -> dict[str, RunRecord]:
     """The records on disk that answer these specs, by run key."""
-    found = ((spec, read_record(store.records, spec.run_key)) for spec in specs)
+    found = ((spec, sound_record(store.records, spec.run_key)) for spec in specs)
     return {
         spec.run_key: record
         for spec, record in found

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.benchmark import Request, default_workers, plan
-from bench.errors import BenchError
+from bench.data import find_dataset
+from bench.errors import BadInput, BenchError
 from bench.forecast import forecast, known_forecast
 from bench.models.zoo import MODELS, build_model
 from bench.protocol import load_protocol
@@ -57,12 +58,10 @@ def _describe_protocol(name: str, store: Store, measure: bool) -> dict[str, Any]
     try:
         made = plan(request, store)
     except BenchError as error:
-        # Its data set is not here: the protocol exists all the same, and the row says why.
-        return (
-            row
-            | {"cost_note": f"data missing: bench data fetch {protocol.dataset}"}
-            | {"problem": str(error)}
-        )
+        # Mostly its data set is not here: the protocol exists all the same; the row says why.
+        missing = f"data missing: bench data fetch {protocol.dataset}"
+        note = str(error) if _is_here(protocol.dataset) else missing
+        return row | {"cost_note": note, "problem": str(error)}
     row |= {"runs": len(made.specs), "recorded": len(made.done)}
     workers = default_workers(request, made.specs[0].device)
     if measure:
@@ -74,3 +73,11 @@ def _describe_protocol(name: str, store: Store, measure: bool) -> dict[str, Any]
         cost = known
     note = "recorded" if not made.missing else ""
     return row | {"forecast_seconds": cost.total_seconds, "cost_note": note}
+
+
+def _is_here(dataset: str) -> bool:
+    try:
+        find_dataset(dataset)
+    except BadInput:
+        return False
+    return True

@@ -30,6 +30,16 @@ def tell_mlflow(store: Store, protocol: str = "") -> SyncReport:
     )
 
 
+def damaged_records(store: Store) -> list[str]:
+    """A line for each record that cannot be read."""
+    return survey_records(store.records)[1]
+
+
+def recorded_protocols(store: Store) -> set[str]:
+    """Names of the protocols that have sound records here."""
+    return {record.spec.protocol for record in survey_records(store.records)[0]}
+
+
 def examine(store: Store, *, other_hosts: bool = False) -> dict[str, dict[str, object]]:
     """Mend first, then look: sections of plain values, for a table or for JSON."""
     return {

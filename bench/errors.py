@@ -16,6 +16,9 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
+_LISTED = 24
+"""How many names a line can list and still be read."""
+
 
 class BenchError(Exception):
     """Base of the errors that end a command with one clear line and no traceback."""
@@ -51,6 +54,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
     """Say that `name` is no known `kind`, with the nearest names, or all, as the way out."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {listed}"
     place = f" in {where}" if where else ""
     return BadInput(f"unknown {kind} '{name}'{place}; {hint}")

@@ -6,6 +6,7 @@ names the file and the key. `Protocol.fingerprint` is the identity of all that m
 comparable; rows of different fingerprints never share a rank.
 """
 
+import dataclasses
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -140,6 +141,8 @@ class Protocol:
     ranked: bool = True
     hyperparameters: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     expected: tuple[Expected, ...] = ()
+    source: str = ""
+    """The file or name that it was read from; a file cannot set it."""
 
     @property
     def fingerprint(self) -> str:
@@ -219,8 +222,16 @@ def load_protocol(name: str) -> Protocol:
         raise BadInput(f"cannot read protocol file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{where}: not a TOML file: {error}") from None
+    if "source" in data:
+        raise BadInput(f"{where}: source: unknown key; remove it or mend its spelling")
     protocol = parse_strict(Protocol, data, where)
     checked_name(f"{where}: name: protocol name", protocol.name)
+    protocol = dataclasses.replace(protocol, source=where)
+    if SHIPPED not in path.resolve().parents and _takes_a_shipped_name(protocol):
+        raise BadInput(
+            f"{where}: name: '{protocol.name}' is the name of a shipped protocol with other "
+            "settings, and tables go by name; choose another name"
+        )
     if not protocol.latent_dims and not protocol.native and protocol.task == "reconstruction":
         raise BadInput(f"{where}: latent_dims: list at least one size, or set native = true")
     if protocol.selection_metric not in protocol.evaluation.metrics:
@@ -228,8 +239,24 @@ def load_protocol(name: str) -> Protocol:
         raise BadInput(f"{where}: selection_metric: must be one of evaluation.metrics ({listed})")
     if protocol.split.validation == 0:
         _check_without_validation(protocol, where)
+    for key, settings in (
+        ("ssim", protocol.evaluation.ssim),
+        ("ssim_gaussian", protocol.evaluation.ssim_gaussian),
+    ):
+        if settings.window % 2 == 0:
+            raise BadInput(
+                f"{where}: evaluation.{key}.window: must be odd, so that it has a centre "
+                f"(got {settings.window})"
+            )
     _refuse_repeats(protocol, where)
     return protocol
+
+
+def _takes_a_shipped_name(protocol: Protocol) -> bool:
+    """Whether a shipped protocol of this name says something else."""
+    names = {Path(name).name: name for name in shipped_protocols()}
+    shipped = names.get(protocol.name)
+    return shipped is not None and load_protocol(shipped).fingerprint != protocol.fingerprint
 
 
 def _check_without_validation(protocol: Protocol, where: str) -> None:

@@ -25,6 +25,7 @@ Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 """
 
 import dataclasses
+import logging
 import shutil
 import tempfile
 import time
@@ -111,7 +112,7 @@ def read_record(records: Path, run_key: str) -> RunRecord | None:
         return None
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(map(str, first["loc"])) or "file"
         raise CheckFailed(
             f"{path} is damaged or of another version ({key}: {first['msg']}); "
             "remove its folder and run it again"
@@ -124,6 +125,15 @@ def read_record(records: Path, run_key: str) -> RunRecord | None:
     if record.run_key != run_key or record.spec.run_key != run_key:
         raise CheckFailed(f"{path} does not belong to run {run_key}; remove its folder")
     return record
+
+
+def sound_record(records: Path, run_key: str) -> RunRecord | None:
+    """The record of a run; None, with a warning, also where it is damaged: it is run again."""
+    try:
+        return read_record(records, run_key)
+    except CheckFailed as error:
+        logging.getLogger(__name__).warning("%s: running it again", error)
+        return None
 
 
 def iter_records(records: Path) -> Iterator[RunRecord]:

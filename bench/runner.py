@@ -24,7 +24,7 @@ from bench.metrics.latent import active_fraction, active_units, dead_codes
 from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.zoo import build_model
 from bench.protocol import SplitConfig
-from bench.records import Arrays, read_arrays, read_record, read_weights, write_record
+from bench.records import Arrays, read_arrays, read_weights, sound_record, write_record
 from bench.spec import SCHEMA_VERSION, EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
 from bench.store import Store
 from bench.train import EpochHook, FitConfig, FitData, FitResult, fit
@@ -76,7 +76,7 @@ def execute(spec: RunSpec, store: Store, on_epoch: EpochHook) -> RunRecord:
         raise CheckFailed(f"{spec.dataset} changed since the plan was made; plan the run again")
     device = checked_device(spec.device)
     model = build(spec, splits.image_shape).to(device)
-    known = read_record(store.records, spec.run_key)
+    known = sound_record(store.records, spec.run_key)
     if known is not None and known.evaluation_digest == spec.evaluation_digest:
         return known
     if known is not None and known.status == "finished":

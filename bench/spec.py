@@ -5,7 +5,7 @@ Plain frozen dataclasses of plain values, so that they pickle, print and compare
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
@@ -214,10 +214,3 @@ def plain(value: Any) -> dict[str, Any]:
     """A frozen dataclass as plain nested dictionaries and lists (JSON types only)."""
     dumped: dict[str, Any] = TypeAdapter(type(value)).dump_python(value, mode="json")
     return dumped
-
-
-@dataclass(frozen=True)
-class SearchSpace:
-    """What `bench sweep` may change of a variant: constructor keys and keys of TrainConfig."""
-
-    ranges: Mapping[str, SearchRange] = field(default_factory=dict)

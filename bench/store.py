@@ -66,10 +66,16 @@ class Store:
 
 
 def open_store() -> Store:
-    """Find the workspace as the module's docstring says; nothing is written."""
+    """Find the workspace as the module's docstring says; nothing is written.
+
+    Raises BadInput where BENCH_HOME names something that is no folder.
+    """
     home = os.environ.get("BENCH_HOME")
     if home:
-        return Store(Path(home).expanduser().resolve())
+        root = Path(home).expanduser().resolve()
+        if root.exists() and not root.is_dir():
+            raise BadInput(f"BENCH_HOME is {root}, which is no folder; set it to one")
+        return Store(root)
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "mlruns").is_dir():

@@ -105,6 +105,10 @@ def test_a_stopped_command_goes_on(store: Store, tiny_protocol: str, how: signal
         (["run", "--latnt-dim", "8"], ["--latnt-dim", "--latent-dim"]),
         (["rnu"], ["rnu", "run"]),
         (["leaderboard", "-p", "quik"], ["quik", "quick"]),
+        (["run", "--model", ""], ["--model", "empty"]),
+        (["run", "--dataset", ""], ["--dataset", "empty"]),
+        (["run", "--dataset", "csv:"], ["csv:", "path"]),
+        (["sync", "-p", "quik"], ["quik", "quick"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

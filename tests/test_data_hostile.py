@@ -183,9 +183,17 @@ CSV_CASES: dict[str, tuple[str | bytes, list[str]]] = {
         ),
         ["'3x7' is missing"],
     ),
-    "headerless, a column short": (
+    "headerless, two columns short": (
         text_of(None, [row[:-2] for row in GOOD]),
         ["line 1", "783 columns", "785"],
+    ),
+    "headerless, a column short": (
+        text_of(None, [row[:-1] for row in GOOD]),
+        ["line 1", "784 columns", "is a column missing"],
+    ),
+    "no label column": (
+        text_of(HEADER[1:], [row[1:] for row in GOOD]),
+        ["'label' is missing"],
     ),
     "repeated column": (text_of([*HEADER[:-1], "pixel5"], GOOD), ["'pixel5'", "more than once"]),
     "unknown column": (text_of(["label", "name", *HEADER[2:]], GOOD), ["'name'", "neither"]),
@@ -216,7 +224,7 @@ CSV_CASES: dict[str, tuple[str | bytes, list[str]]] = {
     "long row": (text_of(HEADER, [*GOOD[:3], [*GOOD[3], 1]]), ["line 5", "786 columns", "785"]),
     "every row long": (text_of(HEADER, [[*row, 1] for row in GOOD]), ["line 2", "786 columns"]),
     "cut in a row": (text_of(HEADER, GOOD)[:-1000], ["line 41", "columns"]),
-    "semicolons": (text_of(None, GOOD).replace(",", ";"), ["1 columns", "separated by commas"]),
+    "semicolons": (text_of(None, GOOD).replace(",", ";"), ["1 columns", "is a column missing"]),
     "labels that are numbers of images": (
         text_of(None, [[i, *ROWS[0]] for i in range(1001)]),
         ["1,001 different labels"],

@@ -154,7 +154,8 @@ def test_text_outside_the_markers_is_not_ours(promoted):
 
 def test_a_readme_without_markers_is_said(promoted):
     (promoted.root / "README.md").write_text("# Title\n")
-    assert "no lines" in publishing.check(promoted)[-1]
+    with pytest.raises(CheckFailed, match=r"README\.md has no lines"):
+        publishing.check(promoted)
     assert "no lines" in publishing.write(promoted, EVERYTHING, refresh=False).lines[-1]
 
 

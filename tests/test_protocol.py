@@ -69,6 +69,9 @@ def test_a_persons_own_file_is_read(tmp_path: Path) -> None:
         ("seeds = [0]", 'seeds = [0]\nselection_metric = "ms"', ["selection_metric", "mse"]),
         ("seeds = [0]", 'seeds = [0]\ntask = "regression"', ["task", "reconstruction"]),
         ("epochs = 2", "epochs = ", ["not a TOML file"]),
+        ('name = "mine"', 'name = "quick"', ["name", "shipped", "another name"]),
+        ('name = "mine"', 'name = "mine"\nsource = "x"', ["source", "unknown key"]),
+        ("[split]", "[evaluation.ssim]\nwindow = 8\n[split]", ["evaluation.ssim.window", "odd"]),
     ],
 )
 def test_a_mistake_is_named_with_its_file_and_key(

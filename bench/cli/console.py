@@ -57,18 +57,27 @@ def whole_numbers(values: Sequence[str], option: str, lowest: int, highest: int)
     return tuple(found)
 
 
-def whole_number(text: str, option: str, lowest: int, highest: int) -> int | None:
+def whole_number(text: str | None, option: str, lowest: int, highest: int) -> int | None:
     """One number, or None for an option that was not given."""
-    found = whole_numbers([text], option, lowest, highest) if text else ()
+    if text is None:
+        return None
+    found = whole_numbers([text], option, lowest, highest)
     if len(found) > 1:
         raise BadInput(f"{option}: expected one whole number, got '{text}'")
-    return found[0] if found else None
+    return found[0]
 
 
-def names(values: Sequence[str]) -> tuple[str, ...]:
-    """Names given by repeating an option or by commas, each once."""
-    parts = (part.strip() for value in values for part in value.split(","))
-    return tuple(dict.fromkeys(part for part in parts if part))
+def names(values: Sequence[str], option: str) -> tuple[str, ...]:
+    """Names given by repeating an option or by commas, each once; BadInput for an empty one."""
+    parts = [given(part.strip(), option) for value in values for part in value.split(",")]
+    return tuple(dict.fromkeys(parts))
+
+
+def given(text: str, option: str) -> str:
+    """A text that is not empty: an unset shell variable must not mean "everything"."""
+    if not text:
+        raise BadInput(f"{option}: is empty; give a value or leave the option out")
+    return text
 
 
 def duration(seconds: float) -> str:
@@ -123,10 +132,9 @@ class RunProgress:
         self._count += 1
         self._bars.update(self._total, completed=self._count, note=left)
         line = f"[{self._count}/{self._of}] {spec.title}: {note}"
-        self._console.print(
-            line if self._live else f"{line}; {left}", markup=False, highlight=False
-        )
+        self.note(line if self._live else f"{line}; {left}")
 
     def note(self, text: str) -> None:
         """Something worth a line."""
-        self._console.print(text, markup=False, highlight=False)
+        # Lines are for reading and for grep: the terminal may wrap them, we do not.
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

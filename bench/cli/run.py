@@ -33,19 +33,19 @@ def run(
         bool, typer.Option("--native", help="Each variant at the code size of its origin.")
     ] = False,
     seeds: Annotated[
-        str, typer.Option(metavar="N", help="Number of seeds: 3 means 0, 1 and 2.")
-    ] = "",
+        str | None, typer.Option(metavar="N", help="Number of seeds: 3 means 0, 1 and 2.")
+    ] = None,
     seed: Annotated[
         list[str] | None, typer.Option("--seed", help="Exactly these seeds (repeatable).")
     ] = None,
     dataset: Annotated[
-        str,
+        str | None,
         typer.Option(help="Another data set: an id, csv:PATH, npz:PATH or folder:PATH."),
-    ] = "",
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     workers: Annotated[
-        str, typer.Option(metavar="N", help="Runs at once (default: one a core or GPU).")
-    ] = "",
+        str | None, typer.Option(metavar="N", help="Runs at once (default: one a core or GPU).")
+    ] = None,
     threads: Annotated[str, typer.Option(metavar="N", help="Threads of each run.")] = "1",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and its cost, train nothing.")
@@ -60,12 +60,12 @@ def run(
 
     request = Request(
         load_protocol(protocol),
-        models=console.names(model or []),
+        models=console.names(model or [], "--model"),
         latent_dims=console.whole_numbers(latent_dim or [], "--latent-dim", 1, 65_536),
         native=native,
         seeds=console.whole_numbers(seed or [], "--seed", 0, 2**31 - 1)
         or tuple(range(console.whole_number(seeds, "--seeds", 1, 1000) or 0)),
-        dataset=dataset,
+        dataset="" if dataset is None else console.given(dataset, "--dataset"),
         device=device,
         threads=console.whole_number(threads, "--threads", 1, 256) or 1,
     )

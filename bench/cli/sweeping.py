@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes, qmc.")]
 PrunerOption = Annotated[str, typer.Option(help="third, median, hyperband, none.")]
 TimeoutOption = Annotated[
-    str,
+    str | None,
     typer.Option(metavar="SECONDS", help="Stop searching after so long; confirm the best so far."),
 ]
 StorageOption = Annotated[
     str, typer.Option(metavar="URL", help="Where studies live (default: mlruns/optuna.db).")
 ]
 DatasetOption = Annotated[
-    str, typer.Option(help="Another data set: an id, csv:PATH, npz:PATH or folder:PATH.")
+    str | None, typer.Option(help="Another data set: an id, csv:PATH, npz:PATH or folder:PATH.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 WinnerOption = Annotated[
@@ -57,14 +57,14 @@ def sweep(
     protocol: ProtocolOption = DEFAULT_PROTOCOL,
     sampler: SamplerOption = "tpe",
     pruner: PrunerOption = "third",
-    timeout: TimeoutOption = "",
+    timeout: TimeoutOption = None,
     workers: Annotated[
-        str, typer.Option(metavar="N", help="Trials at once (default: one a core or GPU).")
-    ] = "",
+        str | None, typer.Option(metavar="N", help="Trials at once (default: one a core or GPU).")
+    ] = None,
     threads: Annotated[str, typer.Option(metavar="N", help="Threads of each trial.")] = "1",
     storage: StorageOption = "",
     seed: Annotated[str, typer.Option(metavar="N", help="Seed of the search.")] = "0",
-    dataset: DatasetOption = "",
+    dataset: DatasetOption = None,
     device: DeviceOption = "auto",
     new_study: Annotated[
         bool, typer.Option("--new-study", help="Begin another study; the old one is kept.")
@@ -86,7 +86,7 @@ def sweep(
         raise BadInput("say what to tune: --model NAME (repeatable), --all, or --winner FILE")
     request = SweepRequest(
         found,
-        console.names(model or []) or tunable(found),
+        console.names(model or [], "--model") or tunable(found),
         console.whole_numbers(latent_dim or [], "--latent-dim", 1, 65_536),
         native=native,
         protocol_reference=str(Path(protocol).resolve())
@@ -99,7 +99,7 @@ def sweep(
         timeout=console.whole_number(timeout, "--timeout", 1, 10**8),
         storage=storage,
         new_study=new_study,
-        dataset=dataset,
+        dataset="" if dataset is None else console.given(dataset, "--dataset"),
         device=device,
         threads=console.whole_number(threads, "--threads", 1, 256) or 1,
     )

@@ -1,12 +1,14 @@
 """`bench sync` and `bench doctor`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench.cli import console
-from bench.errors import CheckFailed
-from bench.store import open_store
+from bench.errors import CheckFailed, unknown_name
+from bench.protocol import shipped_protocols
+from bench.store import Store, open_store
 
 
 def sync(
@@ -16,10 +18,11 @@ def sync(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Tell MLflow every result on disk that it has not heard of; nothing is told twice."""
-    from bench.doctor import tell_mlflow
+    from bench.doctor import damaged_records, tell_mlflow
     from bench.sweep.syncing import sync_trials
 
     store = open_store().prepare()
+    _check_protocol(store, protocol)
     both = (tell_mlflow(store, protocol), sync_trials(store, protocol))
     told, known, missed = (
         sum(getattr(report, name) for report in both) for name in ("told", "known", "missed")
@@ -28,11 +31,22 @@ def sync(
         console.print_json({"told": told, "known": known, "missed": missed})
     else:
         typer.echo(f"told MLflow of {told} runs; it knew {known} already")
+    for line in damaged_records(store):
+        raise CheckFailed(f"{line}; what is sound was told")
     if missed:
         raise CheckFailed(
             f"MLflow did not take {missed} runs; they are safe on disk, repeat `bench sync` "
             "when it answers"
         )
+
+
+def _check_protocol(store: Store, name: str) -> None:
+    """A protocol is shipped, or has records here."""
+    from bench.doctor import recorded_protocols
+
+    known = recorded_protocols(store) | {Path(item).name for item in shipped_protocols()}
+    if name and name not in known:
+        raise unknown_name("protocol", name, known)
 
 
 def doctor(

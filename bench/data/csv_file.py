@@ -1,8 +1,9 @@
 """Images as CSV: one image a row, as Kaggle spreads MNIST and its kin.
 
-With a header: a column `label` (or class, target, y) anywhere or nowhere, and pixel columns
+With a header: a column `label` (or class, target, y) anywhere, and pixel columns
 `pixel0, pixel1, ...` (any word or none before the number, from 0 or 1) or `1x1, 1x2, ...`, in any
-order. Without: the label first, or no label if the count of columns is that of a whole image.
+order. Without: the label first. A file without labels is refused, because it cannot be told from
+one that lost a column; images without classes take the same label in every row.
 Pixels are whole numbers from 0 to 255 in row-major order; three times a square number of them are
 an RGB image with its channels last. Labels may be text.
 """
@@ -19,13 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.content import (
-    ONE_CLASS,
     ImageSet,
     LabelledImages,
     checked_shape,
     classes_of,
     own_source,
-    without_labels,
 )
 from bench.data.limits import reason_of, refuse_if_too_large, regular_file
 from bench.errors import BadInput
@@ -44,7 +43,7 @@ class _Layout:
 
     skip: int
     columns: int
-    label: int | None
+    label: int
     pixels: NDArray[np.intp]
     shape: tuple[int, int, int]
 
@@ -52,16 +51,13 @@ class _Layout:
 def load_csv(path: Path, name: str) -> ImageSet:
     """Read a CSV file as a set of one part; raises BadInput as `read_csv`."""
     images, labels = read_csv(path)
-    if labels is None:
-        parts = LabelledImages(images, without_labels(len(images)))
-        return ImageSet(name, (ONE_CLASS,), {"train": parts}, own_source(name, path))
     names, numbers = classes_of({"train": labels}, str(path))
     parts = LabelledImages(images, numbers["train"])
     return ImageSet(name, names, {"train": parts}, own_source(name, path))
 
 
-def read_csv(path: Path) -> tuple[NDArray[np.uint8], list[str] | None]:
-    """Images (N x C x H x W) and the text of their labels, none if there is no label column.
+def read_csv(path: Path) -> tuple[NDArray[np.uint8], list[str]]:
+    """Images (N x C x H x W) and the text of their labels.
 
     Raises BadInput naming the file and the line or column for anything else than the module's
     docstring describes, and for images that the suite cannot take.
@@ -85,7 +81,7 @@ def read_csv(path: Path) -> tuple[NDArray[np.uint8], list[str] | None]:
             quotechar='"',
             comments=None,
             skiprows=layout.skip,
-            converters=None if layout.label is None else {layout.label: take_label},
+            converters={layout.label: take_label},
             ndmin=2,
             encoding="utf-8-sig",
         )
@@ -96,7 +92,7 @@ def read_csv(path: Path) -> tuple[NDArray[np.uint8], list[str] | None]:
     images = table[:, layout.pixels]
     channels, height, width = layout.shape
     images = images.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(images), labels if layout.label is not None else None
+    return np.ascontiguousarray(images), labels
 
 
 def _layout(path: Path) -> _Layout:
@@ -109,16 +105,12 @@ def _layout(path: Path) -> _Layout:
         return _from_header(path, line, cells)
     count = len(cells)
     shape = _square(count - 1)
-    if shape is not None:
-        label, pixels = 0, np.arange(1, count)
-    else:
-        shape, label, pixels = _square(count), None, np.arange(count)
     if shape is None:
         raise BadInput(
             f"{path}: line {line} has {count:,} columns; expected a label and the pixels of a "
-            "square grey or RGB image, separated by commas (28x28 grey: 785 columns)"
+            "square grey or RGB image (28x28 grey: 785 columns); is a column missing?"
         )
-    return _Layout(line - 1, count, label, pixels, checked_shape(shape, str(path)))
+    return _Layout(line - 1, count, 0, np.arange(1, count), checked_shape(shape, str(path)))
 
 
 def _first_rows(path: Path) -> tuple[tuple[int, list[str]], tuple[int, list[str]] | None]:
@@ -163,7 +155,12 @@ def _from_header(path: Path, line: int, cells: Sequence[str]) -> _Layout:
         raise BadInput(
             f"{path}: more than one column of labels: {', '.join(names[i] for i in found)}"
         )
-    label = found[0] if found else None
+    if not found:
+        raise BadInput(
+            f"{path}: column 'label' is missing from the header; images without classes take a "
+            "label column with the same word in every row"
+        )
+    label = found[0]
     pixels = {name: index for index, name in enumerate(names) if index != label}
     if pixels and all(_GRID.match(name) for name in pixels):
         order, shape = _grid(path, pixels)
