@@ -16,7 +16,7 @@ import torch
 from bench.execution import EpochEnded, Event, Failed, Finished
 from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.zoo import build_model, variant
-from bench.runner import checked_device
+from bench.runner import checked_device, prepare_torch
 from bench.spec import RunSpec
 from bench.store import Store, write_atomically
 from bench.train import make_optimizer
@@ -119,7 +119,7 @@ def _signature(spec: RunSpec, counts: Counts) -> str:
 def _measure(spec: RunSpec, counts: Counts) -> Speeds:
     """Seconds per trained and per scored image; a closed form: (seconds of its fit, 0)."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(spec.threads)
+    prepare_torch(spec.threads)
     try:
         device = checked_device(spec.device)
         model = build_model(

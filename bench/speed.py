@@ -21,7 +21,7 @@ from bench.forecast import step_seconds
 from bench.metrics import per_image
 from bench.models.base import Autoencoder
 from bench.protocol import DEFAULT_PROTOCOL, EvaluationConfig, TrainConfig, load_protocol
-from bench.runner import build
+from bench.runner import build, prepare_torch
 from bench.spec import RunSpec
 from bench.store import open_store
 from bench.train import FitConfig, FitData, fit
@@ -33,7 +33,7 @@ _IMAGES = 10_000
 def measure_all(seconds: float) -> list[dict[str, Any]]:
     """A row a measurement (`what, ours, against, theirs, ratio, wanted`), `seconds` each."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    prepare_torch(threads=1)
     try:
         images = _images()
         rows = []

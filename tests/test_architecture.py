@@ -122,6 +122,12 @@ def test_files_and_functions_stay_readable(path: Path) -> None:
         assert (function.end_lineno or 0) - function.lineno < 75, f"{where}: too long"
 
 
+def test_tests_stay_readable_too() -> None:
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    assert len(tests) > 20
+    assert not [path.name for path in tests if len(path.read_text().splitlines()) > 350]
+
+
 @every_file
 def test_only_the_command_prints(path: Path) -> None:
     if _room(path) == "cli":

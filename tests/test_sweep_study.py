@@ -1,0 +1,256 @@
+"""A study's identity, its reach (no test images), its store, its figures and its winner."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from sweep_support import Scripted, make_plan, open_book, search
+
+import bench.runner
+from bench.data import SearchSplits
+from bench.errors import BadInput
+from bench.figures import STUDY_FIGURES, to_png
+from bench.figures.study import expected_best
+from bench.protocol import load_protocol
+from bench.runner import execute_trial, ignore_epochs, trial_checkpoint
+from bench.spec import Choice, FloatRange, SearchRange
+from bench.store import Store
+from bench.sweep.analysis import analyse
+from bench.sweep.book import Ticket
+from bench.sweep.loop import TrialDone
+from bench.sweep.opening import claim, generation
+from bench.sweep.plan import SweepRequest, plan_studies, tunable
+from bench.sweep.space import search_space
+from bench.sweep.storage import open_storage
+from bench.sweep.syncing import sync_trials
+from bench.sweep.winner import plan_winner, winner_text, write_winner
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"lr": FloatRange(1e-4, 5e-2, log=True)}, "range of lr is 0.0001 to 0.02"),
+        ({"lr": FloatRange(1e-4, 2e-2)}, "range of lr"),
+        ({"batch_size": Choice((64, 32, 128, 256))}, r"\[64, 32, 128, 256\] now"),
+        ({"adam_eps": FloatRange(1e-9, 1e-6, log=True)}, "range of adam_eps is not searched"),
+    ],
+)
+def test_another_space_is_refused(
+    change: dict[str, SearchRange], named: str, tiny_protocol: str, store: Store
+) -> None:
+    plan = make_plan(tiny_protocol, store)
+    open_book(plan, store).ask()
+    other = dataclasses.replace(plan, space={**plan.space, **change})
+    with pytest.raises(BadInput, match=f"{named}.*--new-study"):
+        open_book(other, store)
+    open_book(plan, store)
+
+
+def test_another_direction_protocol_or_data_is_refused(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store)
+    open_book(plan, store).ask()
+    for change, named in {
+        "data_digest": "data digest",
+        "protocol_fingerprint": "protocol fingerprint",
+        "seed": "training seed",
+    }.items():
+        value = 7 if change == "seed" else "0" * 16
+        other = dataclasses.replace(plan, base=dataclasses.replace(plan.base, **{change: value}))
+        with pytest.raises(BadInput, match=named):
+            open_book(other, store)
+    upwards = dataclasses.replace(plan.base, selection_metric="psnr", metric_revisions={"psnr": 1})
+    with pytest.raises(BadInput, match="direction is minimize in the study and maximize now"):
+        open_book(dataclasses.replace(plan, base=upwards), store)
+
+
+def test_a_new_study_stands_beside_the_old_one(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store)
+    open_book(plan, store).ask()
+    fresh = dataclasses.replace(plan, request=dataclasses.replace(plan.request, new_study=True))
+    assert open_book(fresh, store).name == "tiny.fc_ae.d4.2"
+    assert generation(plan, open_storage(store)) == "tiny.fc_ae.d4.2"
+
+
+def test_a_foreign_study_of_that_name_is_refused(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store)
+    study = optuna.create_study(
+        study_name=plan.name, storage=open_storage(store), direction="minimize"
+    )
+    study.ask()
+    with pytest.raises(BadInput, match="did not make"):
+        open_book(plan, store)
+
+
+def test_one_head_at_a_time(store: Store) -> None:
+    with (
+        claim(store, "s"),
+        pytest.raises(BadInput, match="being worked on by process"),
+        claim(store, "s"),
+    ):
+        pass
+    with claim(store, "s"):
+        pass
+
+
+def test_trials_cannot_reach_test_images(
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(tiny_protocol, store)
+
+    def never(*_: object) -> None:
+        raise AssertionError("a trial loaded the test images")
+
+    seen: list[SearchSplits] = []
+    real = bench.runner._fit
+
+    def watch(model: object, spec: object, splits: SearchSplits, *rest: object) -> object:
+        seen.append(splits)
+        return real(model, spec, splits, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench.runner, "load_splits", never)
+    monkeypatch.setattr(bench.runner, "_splits", never)
+    monkeypatch.setattr(bench.runner, "_fit", watch)
+    result = execute_trial(plan.base, store, ignore_epochs)
+    assert result.status == "finished"
+    assert len(result.history) == plan.base.train.epochs
+    assert all("val/mse" in values.values for values in result.history)
+    assert not any(key.startswith("test") for v in result.history for key in v.values)
+    assert not hasattr(seen[0], "test")
+    assert not list(store.records.iterdir())
+    assert not trial_checkpoint(store, plan.base).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"models": ("pca",)}, "nothing to tune"),
+        ({"models": ("fc_aee",)}, "did you mean"),
+        ({"sampler": "tpee"}, "unknown sampler"),
+        ({"pruner": "medain"}, "unknown pruner"),
+    ],
+)
+def test_bad_requests(
+    options: dict[str, object], message: str, tiny_protocol: str, store: Store
+) -> None:
+    request = SweepRequest(load_protocol(tiny_protocol), ("fc_ae",))
+    with pytest.raises(BadInput, match=message):
+        plan_studies(dataclasses.replace(request, **options), store)  # type: ignore[arg-type]
+
+
+def test_every_sampler_that_is_here_proposes_points(tiny_protocol: str, store: Store) -> None:
+    for sampler in ("tpe", "random", "gp", "qmc"):
+        plan = make_plan(tiny_protocol, store, trials=4, sampler=sampler, new_study=True)
+        done = [e for e in search(plan, store, Scripted()) if isinstance(e, TrialDone)]
+        assert len(done) == 4, sampler
+
+
+@pytest.mark.parametrize("address", ["nonsense", "foo://x/y", "sqlite:///:memory:"])
+def test_bad_storage_is_one_line(address: str, store: Store) -> None:
+    with pytest.raises(BadInput, match="--storage"):
+        open_storage(store, address)
+
+
+def test_a_damaged_store_is_named(store: Store) -> None:
+    (store.mlruns / "optuna.db").write_bytes(b"hello" * 1000)
+    with pytest.raises(BadInput, match=r"optuna\.db"):
+        open_storage(store)
+
+
+def test_a_store_in_a_folder_with_braces(tmp_path: Path) -> None:
+    store = Store(tmp_path / "we{i}rd #%20 name").prepare()
+    open_storage(store)
+    assert (store.mlruns / "optuna.db").is_file()
+    assert not list(store.mlruns.glob(".new-*"))
+
+
+def test_tunable_variants_are_those_that_are_trained(tiny_protocol: str) -> None:
+    assert tunable(load_protocol(tiny_protocol)) == ("fc_ae",)
+    assert "pca" not in tunable(load_protocol("quick"))
+    for name in tunable(load_protocol("quick")):
+        assert search_space(name)
+
+
+def test_mlflow_hears_of_every_trial_once_and_later_if_need_be(
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With MLflow away for a whole search, `sync_trials` tells all of it; then nothing is left."""
+    plan = make_plan(tiny_protocol, store, trials=4)
+    done = [e for e in search(plan, store, Scripted()) if isinstance(e, TrialDone)]
+    first = sync_trials(store)
+    assert (first.told, first.known, first.missed) == (4, 0, 0)
+    second = sync_trials(store)
+    assert (second.told, second.known, second.missed) == (0, 4, 0)
+    client = MlflowClient(tracking_uri=f"sqlite:///{store.mlruns / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny sweeps")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert [run.info.run_name for run in parents] == [plan.name]
+    trials = [run for run in runs if run not in parents]
+    assert len(trials) == 4
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parents[0].info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    values = {int(run.data.tags["trial"]): run.data.metrics["search/value"] for run in trials}
+    assert values == {e.ticket.number: pytest.approx(e.record.value) for e in done}
+    for run in trials:
+        assert (
+            len(client.get_metric_history(run.info.run_id, "val/mse"))
+            == run.data.metrics["search/epochs"]
+        )
+        assert not client.list_artifacts(run.info.run_id)
+
+
+def test_a_study_in_work_is_left_to_its_head(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store, trials=2)
+    search(plan, store, Scripted())
+    with claim(store, plan.name):
+        report = sync_trials(store)
+    assert report.told == 0
+
+
+def test_a_winner_file_repeats_its_recipe(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store, trials=3)
+    ticket = Ticket(2, plan.base, "", {"lr": 0.004, "batch_size": 32, "weight_decay": 1e-05})
+    path = write_winner(store, plan.name, winner_text(plan, ticket, "tuned (3 trials)"))
+    runs = plan_winner(path, store)
+    tuned = [spec for spec in runs.specs if spec.recipe == "tuned (3 trials)"]
+    assert [spec.seed for spec in tuned] == [0, 1]
+    assert {(s.train.lr, s.train.batch_size, s.train.weight_decay) for s in tuned} == {
+        (0.004, 32, 1e-05)
+    }
+    assert {s.protocol_fingerprint for s in tuned} == {plan.request.protocol.fingerprint}
+    assert [s.recipe for s in runs.specs].count("default") == 2
+    same = dataclasses.replace(ticket, settings=plan.known["default"])
+    write_winner(store, plan.name, winner_text(plan, same, "tuned (3 trials)"))
+    assert {spec.recipe for spec in plan_winner(path, store).specs} == {"default"}
+    Path(tiny_protocol).write_text(
+        Path(tiny_protocol).read_text().replace("epochs = 3", "epochs = 4")
+    )
+    with pytest.raises(BadInput, match="has changed since"):
+        plan_winner(path, store)
+    path.write_text(path.read_text().replace("lr =", "rate ="))
+    Path(tiny_protocol).write_text(
+        Path(tiny_protocol).read_text().replace("epochs = 4", "epochs = 3")
+    )
+    with pytest.raises(BadInput, match=r"settings\.rate"):
+        plan_winner(path, store)
+
+
+def test_study_figures_are_drawn_and_the_expected_best_is_exact(
+    tiny_protocol: str, store: Store
+) -> None:
+    plan = make_plan(tiny_protocol, store, trials=9, sampler="random")
+    search(plan, store, Scripted())
+    trials = analyse(open_book(plan, store)).trials
+    assert len(trials.points) == 9
+    assert set(trials.importance) == set(plan.space)
+    for row in STUDY_FIGURES.values():
+        assert row.can_draw(trials)
+        assert to_png(row.draw(trials)).startswith(b"\x89PNG")
+    values = [0.3, 0.1, 0.2, 0.5]
+    for k, expected in enumerate(expected_best(values, higher_is_better=False), start=1):
+        subsets = list(itertools.combinations(values, k))
+        assert expected == pytest.approx(sum(map(min, subsets)) / len(subsets))
+    assert expected_best(values, higher_is_better=True)[-1] == 0.5
