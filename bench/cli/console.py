@@ -3,12 +3,14 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from bench.errors import BadInput
 from bench.spec import RunSpec
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 def say(text: str) -> None:

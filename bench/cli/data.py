@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from bench.cli import console
+from bench.cli.console import JsonOption
 
 app = typer.Typer(help="List, fetch and check data sets.", no_args_is_help=True)
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 @app.command("list")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import console
-from bench.cli.run import JsonOption
+from bench.cli.console import JsonOption
 from bench.errors import BadInput
 from bench.protocol import load_protocol
 from bench.store import open_store

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import console
+from bench.cli.console import JsonOption
 from bench.errors import CellsFailed, Stopped
 from bench.protocol import DEFAULT_PROTOCOL, load_protocol, shipped_protocols
 from bench.store import open_store
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 ProtocolOption = Annotated[
     str, typer.Option("--protocol", "-p", help="Name of a shipped protocol, or a .toml file.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 def run(

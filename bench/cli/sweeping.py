@@ -7,7 +7,8 @@ import typer
 
 from bench.cli import console
 from bench.cli import run as runs
-from bench.cli.run import JsonOption, ProtocolOption
+from bench.cli.console import JsonOption
+from bench.cli.run import ProtocolOption
 from bench.errors import BadInput, CellsFailed, Stopped
 from bench.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.store import open_store

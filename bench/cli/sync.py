@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import console
+from bench.cli.console import JsonOption
 from bench.errors import CheckFailed, unknown_name
 from bench.protocol import shipped_protocols
 from bench.store import Store, open_store
@@ -15,7 +16,7 @@ def sync(
     protocol: Annotated[
         str, typer.Option("--protocol", "-p", help="Only runs of this protocol.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell MLflow every result on disk that it has not heard of; nothing is told twice."""
     from bench.doctor import damaged_records, tell_mlflow
@@ -54,7 +55,7 @@ def doctor(
         bool,
         typer.Option("--other-hosts", help="Also close runs that other machines left running."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Mend what kills and moved folders left behind, and show what this machine offers."""
     from bench.doctor import examine

@@ -8,7 +8,6 @@ decoder with Gaussian noise of variance 1/2.
 """
 
 import math
-from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +16,35 @@ from bench.models.base import Autoencoder, Embedding, ImageShape
 
 
 class _GaussianAutoencoder(Autoencoder):
-    """Samples the code by the reparametrisation trick and weighs the KL divergence by `beta`."""
+    """Samples the code by the reparametrisation trick and weighs the KL divergence by `beta`.
+
+    A variant sets `trunk`, the two heads and `decoder`, in this order: it draws their weights.
+    """
 
     gaussian_prior = True
+    trunk: nn.Module
+    mean_head: nn.Module
+    log_variance_head: nn.Module
+    decoder: nn.Module
 
     def __init__(self, image_shape: ImageShape, latent_dim: int, beta: float) -> None:
         super().__init__(image_shape, code_size=latent_dim)
         self.beta = beta
 
-    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the mean code (N, latent_dim)."""
+        mean: Tensor = self.mean_head(self.trunk(x))
+        return mean
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(N, latent_dim) -> (N, C, H, W) in [0, 1]."""
+        image: Tensor = self.decoder(z)
+        return image
+
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) -> mean and log variance of q(z|x), each (N, latent_dim)."""
+        features = self.trunk(x)
+        return self.mean_head(features), self.log_variance_head(features)
 
     def embed(self, x: Tensor) -> Embedding:
         """A code sampled by the reparametrisation trick, and the weighted KL divergence."""
@@ -56,21 +73,6 @@ class VariationalAutoencoder(_GaussianAutoencoder):
             nn.Sigmoid(),
             nn.Unflatten(1, image_shape),
         )
-
-    def encode(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the mean code (N, latent_dim)."""
-        mean: Tensor = self.mean_head(self.trunk(x))
-        return mean
-
-    def decode(self, z: Tensor) -> Tensor:
-        """(N, latent_dim) -> (N, C, H, W) in [0, 1]."""
-        image: Tensor = self.decoder(z)
-        return image
-
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> mean and log variance of q(z|x), each (N, latent_dim)."""
-        features = self.trunk(x)
-        return self.mean_head(features), self.log_variance_head(features)
 
 
 class BetaVae(VariationalAutoencoder):
@@ -124,18 +126,3 @@ class ConvVae(_GaussianAutoencoder):
             nn.ConvTranspose2d(32, channels, 4, stride=2, padding=1),
             nn.Sigmoid(),
         )
-
-    def encode(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the mean code (N, latent_dim)."""
-        mean: Tensor = self.mean_head(self.trunk(x))
-        return mean
-
-    def decode(self, z: Tensor) -> Tensor:
-        """(N, latent_dim) -> (N, C, H, W) in [0, 1]."""
-        image: Tensor = self.decoder(z)
-        return image
-
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> mean and log variance of q(z|x), each (N, latent_dim)."""
-        features = self.trunk(x)
-        return self.mean_head(features), self.log_variance_head(features)
