@@ -14,7 +14,7 @@ from bench.evaluate import Evaluation
 from bench.metrics import METRICS
 from bench.models.base import Autoencoder
 
-SHOWN, SAMPLES, CODES, STEPS = 8, 64, 2000, 5
+SHOWN, SAMPLES, STANDARD, CODES, STEPS = 8, 64, 32, 2000, 5
 _FULL_COVARIANCE = 512
 """Largest code whose full covariance is fitted for sampling; beyond it, variances alone."""
 
@@ -22,13 +22,15 @@ Gallery = dict[str, NDArray[np.float32] | NDArray[np.int64]]
 
 
 def build_gallery(model: Autoencoder, splits: Splits, scored: Evaluation, metric: str) -> Gallery:
-    """The arrays under `shown`, `codes`, `extremes`, `samples`, `interpolation` (see records).
+    """The arrays under `shown`, `label`, `codes`, `extremes`, `samples`, `interpolation`.
+
+    What each holds stands in records.
 
     `scored` is the evaluation of the validation images, or of the test images where a protocol
     has no validation; `metric` orders the extremes.
     """
     ranked = splits.validation if len(splits.validation.images) else splits.test
-    gallery: Gallery = {}
+    gallery = class_labels(splits)
     for part, images in (("train", splits.train), ("test", splits.test)):
         chosen = first_of_each_class(images.labels)
         gallery |= {
@@ -45,6 +47,14 @@ def build_gallery(model: Autoencoder, splits: Splits, scored: Evaluation, metric
         gallery |= _samples(model, splits.train.images)
         gallery |= _interpolation(model, gallery["shown/test/x"])
     return gallery
+
+
+def class_labels(splits: Splits) -> Gallery:
+    """The class of every scored image, in the order of its scores; none for a set without."""
+    if not splits.class_names:
+        return {}
+    parts = {"validation": splits.validation, "test": splits.test}
+    return {f"label/{part}": images.labels for part, images in parts.items() if len(images.labels)}
 
 
 def first_of_each_class(labels: NDArray[np.int64], count: int = SHOWN) -> NDArray[np.int64]:
@@ -93,11 +103,16 @@ def _extremes(
 def _samples(model: Autoencoder, train: NDArray[np.uint8]) -> Gallery:
     """Decode draws from N(0, I), or from what is fitted to codes of training images.
 
-    Real codes: a Gaussian. Discrete codes: each position by itself, as often as seen.
+    Real codes: a Gaussian. Discrete codes: each position by itself, as often as seen. Of fitted
+    real codes the plain N(0, I) is decoded as well: it shows what the fit was needed for.
     """
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(SAMPLES, model.code_size, generator=generator)
+    plain: Gallery = {}
     if not model.gaussian_prior:
+        if model.levels is None:
+            normal = drawn[:STANDARD].to(_device(model))
+            plain = {"samples/standard_x_hat": _to_numpy(model.decode_images(normal))}
         images = torch.from_numpy(_unit(train[:CODES])).to(_device(model))
         codes = model.encode_images(images).double().cpu()
         if model.levels is None:
@@ -105,7 +120,7 @@ def _samples(model: Autoencoder, train: NDArray[np.uint8]) -> Gallery:
         else:
             chosen = torch.randint(len(codes), drawn.shape, generator=generator)
             drawn = codes.gather(0, chosen).float()
-    return {
+    return plain | {
         "samples/x_hat": _to_numpy(model.decode_images(drawn.to(_device(model)))),
         "samples/fitted": np.array([0 if model.gaussian_prior else 1], dtype=np.int64),
     }

@@ -9,6 +9,7 @@ Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 | key                            | shape               | meaning                              |
 |--------------------------------|---------------------|--------------------------------------|
 | validation/METRIC, test/METRIC | N, M                | one score an image                   |
+| label/{validation,test}        | N, M                | their classes, if the set has any    |
 | shown/{train,test}/{x,x_hat}   | 8 x C x H x W       | the first image of each class        |
 | shown/{train,test}/label       | 8                   | their classes                        |
 | progress/x                     | 8 x C x H x W       | validation images                    |
@@ -18,6 +19,8 @@ Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 | samples/x_hat                  | 64 x C x H x W      | decoded samples                      |
 | samples/fitted                 | 1                   | 1: z from a Gaussian fitted to codes |
 |                                |                     | of training images, 0: z ~ N(0, I)   |
+| samples/standard_x_hat         | 32 x C x H x W      | decoded z ~ N(0, I), where the       |
+|                                |                     | samples above are fitted ones        |
 | interpolation/x                | 4 x 2 x C x H x W   | the ends of 4 pairs of test images   |
 | interpolation/x_hat            | 4 x 5 x C x H x W   | 5 evenly spaced codes, decoded       |
 | extremes/{x,x_hat}             | 16 x C x H x W      | 8 best, then 8 worst by validation   |

@@ -54,6 +54,10 @@ def test_a_record_says_all_that_later_stages_need(
             arrays["interpolation/x_hat"][:, 0], arrays["shown/test/x_hat"][::2], atol=1e-5
         )
         assert arrays["samples/fitted"][0] == (0 if model == "vae" else 1)
+        assert ("samples/standard_x_hat" in arrays) == (model != "vae")
+    labels = load_splits(spec.dataset, spec.split)
+    assert np.array_equal(arrays["label/validation"], labels.validation.labels)
+    assert np.array_equal(arrays["label/test"], labels.test.labels)
 
 
 def test_scores_are_recomputed_from_the_weights(tiny_protocol: str, store: Store) -> None:
