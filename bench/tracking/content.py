@@ -23,6 +23,7 @@ from collections.abc import Mapping
 
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS
+from bench.palette import look
 from bench.spec import EpochValues, RunRecord, RunSpec
 
 NOT_APPLICABLE = "-"
@@ -33,11 +34,6 @@ KEY, EVALUATION, COMPLETE, OWNER = (
     "bench.owner",
 )
 _COSTS = {"parameters", "multiply_adds", "train_seconds", "images_per_second"}
-_COLOURS = (
-    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C564B", "#7F7F7F"),
-    *("#B5BD00", "#17BECF", "#9467BD", "#1B9E77", "#A6761D", "#E7298A", "#66A61E", "#333333"),
-)
-"""Okabe and Ito's colours first: they are told apart by colour-blind people."""
 
 
 def run_name(spec: RunSpec) -> str:
@@ -47,8 +43,7 @@ def run_name(spec: RunSpec) -> str:
 
 def colour(model: str) -> str:
     """One colour a variant, the same in every chart of every experiment."""
-    order = list(MODELS)
-    return _COLOURS[(order.index(model) if model in order else 0) % len(_COLOURS)]
+    return look(model).colour
 
 
 def parameters(spec: RunSpec) -> dict[str, str]:
