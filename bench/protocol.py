@@ -22,6 +22,8 @@ from bench.identity import checked_name, chosen_settings, digest
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 SHIPPED = Path(__file__).parent / "protocols"
 DEFAULT_PROTOCOL = "quick"
+WHOLE_LOSS = "loss"
+"""Name of the score that `EvaluationConfig.whole_loss` adds."""
 
 Task = Literal["reconstruction", "classification"]
 Scalar = bool | int | float | str
@@ -89,7 +91,11 @@ class SsimSettings:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Which metrics are computed, with their settings. Its digest names the scores."""
+    """Which metrics are computed, with their settings. Its digest names the scores.
+
+    `whole_loss` adds the score `loss`, the variant's own training loss on held-out images, which some
+    origins published as their test error.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = (
@@ -101,19 +107,39 @@ class EvaluationConfig:
     )
     ssim: SsimSettings = SsimSettings(window=7)
     ssim_gaussian: SsimSettings = SsimSettings(window=11, sigma=1.5)
+    whole_loss: bool = False
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A published figure that an origin's protocol is checked against."""
+    """A published figure that an origin's protocol is checked against.
+
+    `metric` is an id of METRICS or `loss`, the variant's whole training loss; `part` test, val,
+    or train (there: the mean over the last epoch's steps). `epoch`: the figure after so many
+    epochs of the recipe; none: after all of them. `tolerance` is a share of `value`, or, where
+    `relative` is false, a distance from it. A figure that is not `binding` stands beside another
+    reading of the origin than the one it was published for. `minutes` on one processor core.
+    `note`: where the number misleads.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     model: str
     metric: str
     value: float
-    tolerance: Annotated[float, Field(gt=0, lt=1)]
+    tolerance: Annotated[float, Field(gt=0)]
+    relative: bool = True
+    part: Literal["train", "val", "test"] = "test"
     latent_dim: LatentDim | None = None
+    epoch: Annotated[int, Field(ge=1)] | None = None
+    binding: bool = True
+    minutes: Annotated[float, Field(ge=0)] = 0.0
     definition: str = ""
+    note: str = ""
+
+    @property
+    def margin(self) -> float:
+        """The largest distance from `value` that counts as reproduced."""
+        return self.tolerance * abs(self.value) if self.relative else self.tolerance
 
 
 @dataclass(frozen=True)
@@ -141,6 +167,10 @@ class Protocol:
     ranked: bool = True
     hyperparameters: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     expected: tuple[Expected, ...] = ()
+    compare_with: str = ""
+    """The shipped protocol under which the same variants are shown beside published figures."""
+    experiment: str = ""
+    """The MLflow experiment of its runs; empty: its own name."""
     source: str = ""
     """The file or name that it was read from; a file cannot set it."""
 
@@ -201,6 +231,32 @@ def shipped_protocols() -> Iterator[str]:
     """Names of the protocols that come with the package, those of the origins last."""
     yield from sorted(path.stem for path in SHIPPED.glob("*.toml"))
     yield from sorted(f"origins/{path.stem}" for path in SHIPPED.glob("origins/*.toml"))
+
+
+def origin_protocols() -> list[Protocol]:
+    """The shipped protocols that check published figures."""
+    loaded = [load_protocol(name) for name in shipped_protocols() if name.startswith("origins/")]
+    return [protocol for protocol in loaded if protocol.expected]
+
+
+def known_protocols() -> Iterator[Protocol]:
+    """Every shipped protocol, and those of the origins at each shorter budget they publish."""
+    yield from map(load_protocol, shipped_protocols())
+    for protocol in origin_protocols():
+        for epoch in sorted({item.epoch for item in protocol.expected if item.epoch}):
+            yield after_epochs(protocol, epoch)
+
+
+def after_epochs(protocol: Protocol, epochs: int | None) -> Protocol:
+    """The same recipe stopped after so many epochs, under a name of its own; none: as it is."""
+    if epochs is None:
+        return protocol
+    return dataclasses.replace(
+        protocol,
+        name=f"{protocol.name}.epoch{epochs}",
+        description=f"{protocol.description}; stopped after epoch {epochs}",
+        train=dataclasses.replace(protocol.train, epochs=epochs),
+    )
 
 
 def load_protocol(name: str) -> Protocol:

@@ -23,7 +23,7 @@ from bench.gallery import build_gallery
 from bench.metrics.latent import active_fraction, active_units, dead_codes
 from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.zoo import build_model
-from bench.protocol import SplitConfig
+from bench.protocol import WHOLE_LOSS, SplitConfig
 from bench.records import Arrays, read_arrays, read_weights, sound_record, write_record
 from bench.spec import SCHEMA_VERSION, EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
 from bench.store import Store
@@ -54,16 +54,17 @@ class _Scored:
     def means(self) -> dict[str, dict[str, float]]:
         """`means()[part][metric]`: averages over images in float64."""
         parts = {"val": self.validation, "test": self.test}
-        return {
-            part: {name: float(np.mean(v, dtype=np.float64)) for name, v in scored.scores.items()}
-            for part, scored in parts.items()
-            if scored is not None
-        }
+        return {part: _means(scored) for part, scored in parts.items() if scored is not None}
 
     @property
     def ranked(self) -> Evaluation:
         """The validation images' evaluation where there are any, else the test images'."""
         return self.validation or self.test
+
+
+def _means(scored: Evaluation) -> dict[str, float]:
+    means = {name: float(np.mean(v, dtype=np.float64)) for name, v in scored.scores.items()}
+    return means if scored.whole_loss is None else means | {WHOLE_LOSS: scored.whole_loss}
 
 
 @functools.lru_cache(maxsize=1)

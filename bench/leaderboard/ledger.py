@@ -49,6 +49,8 @@ FACTS = (
     "active_units",
     "output_std",
 )
+LATER_FACTS = ("train_loss",)
+"""Facts that older rows lack. `train_loss`: the whole loss, mean over the last epoch's steps."""
 PROVENANCE = ("finished", "device", "threads", "bench", "torch", "git_commit")
 DIGEST = "row_digest"
 KEY = ["run_key", "evaluation_digest"]
@@ -101,6 +103,8 @@ def row_of(record: RunRecord, standing: Standing) -> dict[str, str]:
         **{key: record.environment.get(key, "") for key in PROVENANCE if key != "finished"},
         **{key: number(record.facts[key]) for key in FACTS if key in record.facts},
     }
+    if record.history and "train/loss" in record.history[-1].values:
+        row["train_loss"] = number(record.history[-1].values["train/loss"])
     for part, scores in record.scores.items():
         row |= {f"{part}_{metric}": number(value) for metric, value in scores.items()}
     return signed({key: value for key, value in row.items() if value != ""})
@@ -139,7 +143,8 @@ def ledger_of(rows: Iterable[Row]) -> pd.DataFrame:
     listed = sorted(rows, key=_order)
     scores = sorted({key for row in listed for key in row if key.startswith(("val_", "test_"))})
     scores.sort(key=lambda key: key.startswith("test_"))
-    return frame_of(listed, [*IDENTITY, *scores, *FACTS, *PROVENANCE])
+    later = [key for key in LATER_FACTS if any(key in row for row in listed)]
+    return frame_of(listed, [*IDENTITY, *scores, *FACTS, *later, *PROVENANCE])
 
 
 def _order(row: Row) -> tuple[str | int, ...]:

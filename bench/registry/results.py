@@ -36,7 +36,7 @@ from bench.leaderboard.significance import (
     update,
 )
 from bench.models.zoo import MODELS
-from bench.protocol import Protocol, load_protocol, shipped_protocols
+from bench.protocol import Protocol, known_protocols
 from bench.records import iter_records, read_arrays, read_record
 from bench.spec import RunRecord
 from bench.store import Store, write_atomically
@@ -106,10 +106,9 @@ def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> 
 
 def _unranked(given: Protocol | None) -> set[tuple[str, str]]:
     """Name and fingerprint of the protocols whose rows are never ranked."""
-    known = [load_protocol(name) for name in shipped_protocols()]
     return {
         (protocol.name, protocol.fingerprint)
-        for protocol in [*known, *([given] if given else [])]
+        for protocol in [*known_protocols(), *([given] if given else [])]
         if not protocol.ranked
     }
 

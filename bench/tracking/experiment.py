@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from bench.metrics import METRICS
-from bench.protocol import Protocol, load_protocol, shipped_protocols
+from bench.protocol import Protocol, known_protocols
 from bench.spec import RunRecord
 from bench.tracking.views import VIEW_TAG, ViewPlan, view_tags
 
@@ -35,15 +35,22 @@ class ExperimentPlan:
 
 
 def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
-    """`quick` for a protocol's own data set, else `quick on csv.mydigits`."""
+    """`quick` for a protocol's own data set, else `quick on csv.mydigits`.
+
+    Protocols that share an experiment (those of the origins) go there with every data set.
+    """
     own = dataset_label == protocol.dataset
+    alone = protocol.name if own else f"{protocol.name} on {dataset_label}"
     return ExperimentPlan(
-        name=protocol.name if own else f"{protocol.name} on {dataset_label}",
-        protocol=protocol.name,
-        dataset_label=dataset_label,
+        name=protocol.experiment or alone,
+        protocol=protocol.experiment or protocol.name,
+        dataset_label="every" if protocol.experiment else dataset_label,
         description=_description(protocol, dataset_label),
         view=_view_plan(
-            protocol.evaluation.metrics, protocol.selection_metric, protocol.train.epochs
+            protocol.evaluation.metrics,
+            protocol.selection_metric,
+            protocol.train.epochs,
+            protocol.ranked,
         ),
     )
 
@@ -72,17 +79,24 @@ def plan_for(record: RunRecord) -> ExperimentPlan:
 
 @functools.cache
 def _shipped() -> dict[tuple[str, str], Protocol]:
-    found = (load_protocol(name) for name in shipped_protocols())
-    return {(protocol.name, protocol.fingerprint): protocol for protocol in found}
+    return {(protocol.name, protocol.fingerprint): protocol for protocol in known_protocols()}
 
 
-def _view_plan(metrics: tuple[str, ...], selection: str, epochs: int) -> ViewPlan:
+def _view_plan(
+    metrics: tuple[str, ...], selection: str, epochs: int, ranked: bool = True
+) -> ViewPlan:
     higher = selection in METRICS and METRICS[selection].higher_is_better
-    return ViewPlan(metrics, selection, higher, epochs)
+    return ViewPlan(metrics, selection, higher, epochs, ranked)
 
 
 def _description(protocol: Protocol, dataset_label: str) -> str:
     """Markdown; MLflow shows the first line alone until it is opened."""
+    if protocol.experiment:
+        return (
+            "Published figures of the systems that this suite unites, reproduced by their own "
+            "recipes\n\nRows of different protocols do not compare. The verdicts are "
+            "`bench reproduce --list`."
+        )
     train = protocol.train
     return (
         f"{protocol.description}\n\n"

@@ -26,12 +26,14 @@ _NAMESPACE = uuid.UUID("5f0c1d3e-8d5b-4a53-9c39-6f7a5f2b7f10")
 @dataclass(frozen=True)
 class ViewPlan:
     """What the views of an experiment show: its metrics, the one that selects, how many epochs
-    (the picture that the image chart opens with is that of the last one)."""
+    (the picture that the image chart opens with is that of the last one). `ranked` false: some
+    of its runs have no validation images."""
 
     metrics: tuple[str, ...]
     selection_metric: str
     higher_is_better: bool
     epochs: int = 0
+    ranked: bool = True
 
     @property
     def headline(self) -> str:
@@ -45,7 +47,12 @@ class ViewPlan:
 
     @property
     def order(self) -> str:
-        """What rows are sorted by: validation, because test never selects."""
+        """What rows are sorted by: validation, because test never selects.
+
+        Rows that are never ranked may stand in the order of what their origins published.
+        """
+        if not self.ranked:
+            return self.test
         return f"kept/val_{self.selection_metric}"
 
 
