@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 import bench
-from bench.cli import data, leaderboard, registry, run, sweeping, sync, ui
+from bench.cli import data, leaderboard, registry, reproduce, run, sweeping, sync, ui
 from bench.cli.console import say_error
 from bench.errors import BenchError
 
@@ -47,6 +47,7 @@ app = typer.Typer(
 )
 app.command(rich_help_panel="Benchmark")(run.run)
 app.command(rich_help_panel="Benchmark")(sweeping.sweep)
+app.command(rich_help_panel="Benchmark")(reproduce.reproduce)
 app.command(rich_help_panel="Benchmark")(run.models)
 app.command(rich_help_panel="Benchmark")(run.protocols)
 app.command(rich_help_panel="Benchmark")(run.speed)

@@ -10,6 +10,7 @@ from bench.errors import CheckFailed
 from bench.figures import Point, rate_distortion, to_png
 from bench.identity import digest, sha256_of_file
 from bench.leaderboard.ledger import current, numbers, rows_in
+from bench.leaderboard.origins import claims_of, findings_of, origins_page
 from bench.leaderboard.ranking import rank_table
 from bench.leaderboard.render import (
     BEGIN,
@@ -22,6 +23,7 @@ from bench.leaderboard.render import (
 )
 from bench.leaderboard.significance import cell_name, tracks
 from bench.metrics import METRICS
+from bench.protocol import known_protocols, origin_protocols
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.results import (
     Results,
@@ -37,7 +39,7 @@ from bench.registry.results import (
 )
 from bench.store import Store, write_atomically, writing_to
 
-PAGE, FRONT = "registry/README.md", "README.md"
+PAGE, ORIGINS, FRONT = "registry/README.md", "registry/origins.md", "README.md"
 _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
 
 
@@ -166,7 +168,11 @@ def _read(path: Path) -> str:
 def _rendered(store: Store, results: Results) -> dict[str, str]:
     """The text of every page that the committed files give, by path below the root."""
     boards = _boards(store, results, Scope())
-    pages = {PAGE: page(boards)}
+    origins = {protocol.name for protocol in known_protocols() if protocol.expected}
+    pages = {PAGE: page([board for board in boards if board.protocol not in origins])}
+    findings = findings_of(claims_of(origin_protocols()), results.ledger)
+    if any(finding.ours is not None for finding in findings):
+        pages[ORIGINS] = origins_page(findings)
     if _has_markers(store):
         text = _read(store.root / FRONT)
         head, _, rest = text.partition(BEGIN)
@@ -254,7 +260,8 @@ def _redraw(store: Store, results: Results) -> list[str]:
     for (dataset, protocol), rows in _by_board(current(results.ledger)):
         points = _points(rows)
         picture = _picture(store, rows)
-        if not points or (picture is not None and picture.markdown() in text):
+        drawn = picture is not None and picture.markdown() in text
+        if not points or drawn or rows["ranked"].iloc[0] != "yes":
             continue
         seeds = len(set(rows["seed"]))
         figure = rate_distortion(

@@ -1,0 +1,126 @@
+"""`bench reproduce`."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli import console
+from bench.cli.console import JsonOption
+from bench.errors import CellsFailed, CheckFailed
+from bench.store import open_store
+
+if TYPE_CHECKING:
+    from bench.leaderboard.origins import Claim, Finding
+
+
+def reproduce(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Variants or origins (default: all): fc_ae, s2."),
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the figures with cost and result; train nothing.")
+    ] = False,
+    first_epochs: Annotated[
+        bool, typer.Option("--first-epochs", help="Only what was published of epoch 1: minutes.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    workers: Annotated[
+        str | None, typer.Option(metavar="N", help="Runs at once (default: one a core or GPU).")
+    ] = None,
+    threads: Annotated[str, typer.Option(metavar="N", help="Threads of each run.")] = "1",
+    as_json: JsonOption = False,
+) -> None:
+    """Check the figures that the origins published, by their own recipes.
+
+    Exit code 3 if one is not reproduced. Ctrl-C stops; the same command goes on.
+    """
+    from bench.reproduction import chosen_claims, findings
+
+    claims = chosen_claims(console.names(names or [], "NAME"), first_epochs)
+    store = open_store()
+    failed = ""
+    if not list_:
+        slots = console.whole_number(workers, "--workers", 1, 256)
+        count = console.whole_number(threads, "--threads", 1, 256) or 1
+        failed = _run(claims, device, slots, count)
+    found = findings(claims, store)
+    if as_json:
+        console.print_json([_as_json(finding) for finding in found])
+    else:
+        _print(found, costs=list_)
+    if failed:
+        raise CellsFailed(failed)
+    if not list_:
+        _raise_missed(found)
+
+
+def _run(claims: list["Claim"], device: str, slots: int | None, threads: int) -> str:
+    """Train what is missing, one protocol after the other; what failed, in a line."""
+    from bench.benchmark import Request, default_workers, forecast_plan
+    from bench.cli.run import execute_plan
+    from bench.reproduction import plans_of
+
+    store = open_store().prepare()
+    plans = plans_of(claims, store, device, threads)
+    first = plans[0].specs[0]
+    workers = slots or default_workers(Request(plans[0].protocol, threads=threads), first.device)
+    costs = [forecast_plan(plan, store, workers) for plan in plans]
+    missing = sum(len(plan.missing) for plan in plans)
+    total = console.duration(sum(cost.total_seconds for cost in costs))
+    console.say(
+        f"{len(claims)} published figures, {sum(len(plan.specs) for plan in plans)} runs, "
+        f"{missing} to do" + (f", about {total} on {workers} worker(s)" if missing else "")
+    )
+    failures = []
+    for plan, cost in zip(plans, costs, strict=True):
+        if plan.missing:
+            console.say(f"{plan.protocol.name}: {plan.protocol.description}")
+        try:
+            execute_plan(plan, cost, store, as_json=False, look="bench reproduce --list")
+        except CellsFailed as error:
+            failures.append(f"{plan.protocol.name}: {error}")
+    return "; ".join(failures)
+
+
+def _print(found: list["Finding"], costs: bool) -> None:
+    from bench.leaderboard.origins import HEADER, finding_cells
+
+    columns = ["protocol", *HEADER, *([">core minutes"] if costs else [])]
+    rows = []
+    for finding in found:
+        row = [finding.claim.source, *finding_cells(finding)]
+        minutes = finding.claim.expected.minutes
+        rows.append([*row, *([f"{minutes:g}" if minutes else "same run"] if costs else [])])
+    console.print_table("", columns, rows)
+
+
+def _as_json(finding: "Finding") -> dict[str, Any]:
+    wanted, beside = finding.claim.expected, finding.beside
+    return {
+        "origin": finding.claim.origin,
+        "protocol": finding.claim.protocol.name,
+        "model": wanted.model,
+        "latent_dim": wanted.latent_dim,
+        "figure": finding.claim.figure,
+        "definition": wanted.definition,
+        "published": wanted.value,
+        "lowest": wanted.value - wanted.margin,
+        "highest": wanted.value + wanted.margin,
+        "ours": finding.ours,
+        "difference": None if finding.ours is None else finding.difference,
+        "verdict": finding.verdict,
+        "run_key": finding.run_key or None,
+        "core_minutes": wanted.minutes or None,
+        "under_our_protocol": None if beside is None else dict(vars(beside)),
+        "note": wanted.note,
+    }
+
+
+def _raise_missed(found: list["Finding"]) -> None:
+    from bench.leaderboard.origins import MISSED
+
+    missed = [finding for finding in found if finding.verdict == MISSED]
+    if missed:
+        listed = ", ".join(f"{f.claim.variant} ({f.claim.figure})" for f in missed)
+        raise CheckFailed(f"{len(missed)} of {len(found)} figures were not reproduced: {listed}")

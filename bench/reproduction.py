@@ -1,0 +1,90 @@
+"""`bench reproduce`: which published figures are meant, the runs they need, what came of them."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from bench.benchmark import Plan, Request, plan
+from bench.errors import BadInput, unknown_name
+from bench.leaderboard.origins import Claim, Finding, claims_of, findings_of
+from bench.models.zoo import variant
+from bench.protocol import Protocol, origin_protocols
+from bench.registry.results import Scope, merge_local, read_results
+from bench.store import Store
+
+
+def chosen_claims(names: Sequence[str], first_epochs: bool) -> list[Claim]:
+    """The claims that names mean: a variant, an origin (`s1`) or a protocol of one (`s1_text`).
+
+    No name means all of them; `first_epochs` those after the first epoch alone. Raises BadInput
+    for a name that is none of these, or that has no such figure.
+    """
+    claims = claims_of(origin_protocols())
+    known = {key for claim in claims for key in _names(claim)}
+    for name in names:
+        if name.lower() not in known:
+            raise unknown_name("variant or origin with a published figure", name, known)
+    wanted = {name.lower() for name in names}
+    chosen = [claim for claim in claims if not wanted or wanted & set(_names(claim))]
+    if first_epochs:
+        chosen = [claim for claim in chosen if claim.expected.epoch == 1]
+    if not chosen:
+        listed = ", ".join(sorted({c.expected.model for c in claims if c.expected.epoch == 1}))
+        raise BadInput(
+            f"{', '.join(names)}: no figure of the first epoch was published; there are those of "
+            f"{listed}"
+        )
+    return chosen
+
+
+def _names(claim: Claim) -> tuple[str, str, str]:
+    return claim.expected.model, claim.origin.lower(), claim.source
+
+
+def plans_of(claims: Iterable[Claim], store: Store, device: str, threads: int) -> list[Plan]:
+    """A plan a protocol and budget: the runs that these claims need, nothing else."""
+    by_protocol: dict[str, list[Claim]] = {}
+    for claim in claims:
+        by_protocol.setdefault(claim.protocol.name, []).append(claim)
+    return [
+        _plan_of(group[0].protocol, group, store, (device, threads))
+        for group in by_protocol.values()
+    ]
+
+
+def _plan_of(
+    protocol: Protocol, claims: Sequence[Claim], store: Store, resources: tuple[str, int]
+) -> Plan:
+    device, threads = resources
+    cells: dict[int | None, list[str]] = {}
+    for claim in claims:
+        models = cells.setdefault(claim.expected.latent_dim, [])
+        models += [claim.expected.model] * (claim.expected.model not in models)
+    for models in cells.values():
+        # What is solved costs seconds and shows what a figure is worth.
+        models += [name for name in protocol.models if variant(name).closed_form]
+    parts = [
+        plan(
+            Request(
+                protocol,
+                models=tuple(models),
+                latent_dims=(size,) if size else (),
+                native=size is None,
+                device=device,
+                threads=threads,
+            ),
+            store,
+        )
+        for size, models in cells.items()
+    ]
+    return dataclasses.replace(
+        parts[0],
+        specs=tuple(spec for part in parts for spec in part.specs),
+        done={key: record for part in parts for key, record in part.done.items()},
+    )
+
+
+def findings(claims: Sequence[Claim], store: Store) -> list[Finding]:
+    """The claims judged by local records and the committed ledger together."""
+    results = read_results(store.registry)
+    merged = merge_local(store, results, Scope(), refresh=False)
+    return findings_of(claims, merged.ledger)
