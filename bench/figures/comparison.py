@@ -18,6 +18,8 @@ from bench.figures.style import (
     log_axis,
     plot_canvas,
     put_title,
+    room_for,
+    score_axis,
     styled,
 )
 from bench.metrics import METRICS, Metric
@@ -67,7 +69,7 @@ def rate_distortion(points: Sequence[Point], metric_id: str, below: str) -> Figu
         _line(ax, by_model[_PCA], INK, "--", "")
     _scales(ax, points, metric)
     ax.set_xlabel("code size (numbers per image)")
-    ax.set_ylabel(_axis_name(metric))
+    score_axis(ax, metric, "y")
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
     put_title(
@@ -108,7 +110,9 @@ def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str) -> Figure:
     """
     metric = METRICS[metric_id]
     ranked = sorted(bars, key=lambda bar: bar.mean, reverse=metric.higher_is_better)
-    figure, (ax,) = plot_canvas(1, 7.8, 1.25 + 0.32 * len(ranked), left=_room_for(ranked))
+    figure, (ax,) = plot_canvas(
+        1, 7.8, 1.25 + 0.32 * len(ranked), left=room_for(bar.label for bar in ranked)
+    )
     span = max(abs(bar.high) for bar in ranked)
     for i, bar in enumerate(ranked):
         fill = "#d9d9d9" if bar.closed_form else COLOURS[0]
@@ -126,16 +130,6 @@ def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str) -> Figure:
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
-    ax.set_xlabel(_axis_name(metric))
+    score_axis(ax, metric)
     put_title(figure, f"Ranking by {metric.title.lower()}", below)
     return figure
-
-
-def _room_for(bars: Sequence[Bar]) -> float:
-    """Inches that the longest label takes."""
-    return 0.35 + 0.085 * max(len(bar.label) for bar in bars)
-
-
-def _axis_name(metric: Metric) -> str:
-    unit = f" in {metric.unit}" if metric.unit else ""
-    return f"{metric.title}{unit} ({'higher' if metric.higher_is_better else 'lower'} is better)"

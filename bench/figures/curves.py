@@ -1,7 +1,7 @@
 """Training curves and the spread of the scores over images."""
 
-from collections.abc import Sequence
-from typing import Literal
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,9 +23,9 @@ from bench.figures.style import (
     styled,
 )
 from bench.metrics import METRICS
+from bench.models.base import Autoencoder
+from bench.models.zoo import MODELS
 from bench.spec import EpochValues, RunRecord
-
-Corner = Literal["upper right", "lower right"]
 
 _LOG_FROM = 5.0
 """A curve that falls by this factor or more is drawn on a log scale."""
@@ -33,34 +33,77 @@ _LOG_FROM = 5.0
 
 @styled
 def loss_curves(record: RunRecord, _arrays: Arrays) -> Figure:
-    """The training objective with its terms, and the selection metric with the kept epoch."""
+    """The objective with its terms, and the selection metric with the kept epoch; where they can
+    be compared, training and validation share the axes.
+
+    Training values are means over the batches of an epoch, while the weights still move.
+    """
+    history = on_both_scales(record)
     figure, (left, right) = plot_canvas(2, 8.6, 3.6)
-    _curves(left, record.history, _objective(record.history), "upper right")
+    _curves(left, history, _objective(history))
     left.set_title("Training objective")
     selection = METRICS[record.spec.selection_metric]
     parts = {f"{part}/{selection.id}": name for part, name in _PARTS.items()}
-    rises = selection.higher_is_better
-    better = "higher" if rises else "lower"
-    _curves(right, record.history, parts, "lower right" if rises else "upper right")
+    better = "higher" if selection.higher_is_better else "lower"
+    _curves(right, history, parts)
     right.set_title(f"{_with_unit(selection.title, selection.unit)}, {better} is better")
     if "best_epoch" in record.facts:
-        _mark_epoch(right, record.history, int(record.facts["best_epoch"]), f"val/{selection.id}")
+        _mark_epoch(right, history, int(record.facts["best_epoch"]), f"val/{selection.id}")
     put_title(figure, "Training curves", describe(record))
     return figure
 
 
+def on_both_scales(record: RunRecord) -> tuple[EpochValues, ...]:
+    """The history of an autoencoder with `train/mse` and `val/reconstruction` where it lacks them.
+
+    The reconstruction term is the squared error on the variant's own value range, `mse` the same
+    on [0, 1] (clipped, which the term is not): the square of the range's width lies between them.
+    """
+    area = _area(record.spec.model)
+    if record.spec.task != "reconstruction" or area is None:
+        return record.history
+    return tuple(
+        dataclasses.replace(each, values=_completed(each.values, area)) for each in record.history
+    )
+
+
+def _area(model: str) -> float | None:
+    """The square of the width of a variant's value range; none for one that is not known."""
+    build = MODELS[model].build if model in MODELS else None
+    if not isinstance(build, type) or not issubclass(build, Autoencoder):
+        return None
+    low, high = build.value_range
+    return (high - low) ** 2
+
+
+def _completed(values: Mapping[str, float], area: float) -> dict[str, float]:
+    found = dict(values)
+    if "train/reconstruction" in values:
+        found.setdefault("train/mse", values["train/reconstruction"] / area)
+    if "val/mse" in values:
+        found.setdefault("val/reconstruction", values["val/mse"] * area)
+    return found
+
+
 _PARTS = {"train": "training", "val": "validation"}
-_TERMS = {"loss": "loss", "reconstruction": "reconstruction term", "penalty": "penalty term"}
+_TERMS = {
+    "train/reconstruction": "training reconstruction term",
+    "train/penalty": "training penalty term",
+}
 
 
 def _objective(history: Sequence[EpochValues]) -> dict[str, str]:
     """The keys of the objective with their names; the terms only if there is a penalty."""
     penalised = any(values.values.get("train/penalty") for values in history)
-    terms = _TERMS if penalised else {"loss": "loss"}
-    return {f"train/{key}": name for key, name in terms.items()} | {"val/loss": "validation loss"}
+    whole = any("val/loss" in values.values for values in history)
+    validation = "val/loss" if whole else "val/reconstruction"
+    term = "loss" if whole or not penalised else "reconstruction term"
+    # In this order training and validation look the same in both panels.
+    names = {"train/loss": "training loss", validation: f"validation {term}"}
+    return names | (_TERMS if penalised else {})
 
 
-def _curves(ax: Axes, history: Sequence[EpochValues], keys: dict[str, str], corner: Corner) -> None:
+def _curves(ax: Axes, history: Sequence[EpochValues], keys: Mapping[str, str]) -> None:
     """One line a key that the history holds."""
     drawn: list[float] = []
     for i, (key, name) in enumerate(keys.items()):
@@ -75,7 +118,8 @@ def _curves(ax: Axes, history: Sequence[EpochValues], keys: dict[str, str], corn
         log_axis(ax, "y")
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(loc=corner)
+    if drawn:
+        ax.legend(loc="best")
 
 
 def _mark_epoch(ax: Axes, history: Sequence[EpochValues], epoch: int, key: str) -> None:

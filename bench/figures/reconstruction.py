@@ -49,6 +49,15 @@ def samples(record: RunRecord, arrays: Arrays) -> Figure:
 
 
 @styled
+def standard_samples(record: RunRecord, arrays: Arrays) -> Figure:
+    """Decoded z ~ N(0, I), eight in a row, where nothing drew the codes towards N(0, I)."""
+    images = arrays["samples/standard_x_hat"]
+    rows = [Row(images[start : start + 8]) for start in range(0, len(images), 8)]
+    title = "Decoded codes, z from N(0, I) as it is"
+    return draw_sheet(title, f"{describe(record)} · codes were not trained towards it", rows)
+
+
+@styled
 def interpolation(record: RunRecord, arrays: Arrays) -> Figure:
     """Pairs of images and evenly spaced codes between them, decoded."""
     ends, between = arrays["interpolation/x"], arrays["interpolation/x_hat"]

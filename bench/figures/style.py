@@ -5,7 +5,7 @@ apart by colour also differs in marker and line style. Nothing here touches pypl
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec
 
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from bench.metrics import Metric
 from bench.spec import RunRecord
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -124,6 +125,18 @@ def plot_canvas(
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     return Canvas(figure, axes)
+
+
+def room_for(labels: Iterable[str]) -> float:
+    """Inches that the longest of the labels left of an axis takes."""
+    return 0.35 + 0.085 * max(map(len, labels))
+
+
+def score_axis(ax: Axes, metric: Metric, which: str = "x") -> None:
+    """Name an axis after a metric: its title, unit and direction."""
+    unit = f" in {metric.unit}" if metric.unit else ""
+    better = "higher" if metric.higher_is_better else "lower"
+    getattr(ax, f"set_{which}label")(f"{metric.title}{unit} ({better} is better)")
 
 
 def log_axis(ax: Axes, which: str) -> None:

@@ -1,0 +1,51 @@
+"""What a row of FIGURES is, and when its picture can be drawn."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from matplotlib.figure import Figure
+
+from bench.figures.style import Arrays
+from bench.protocol import Task
+from bench.spec import RunRecord
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """One kind of picture of a run.
+
+    `needs`: keys of the arrays it is drawn from; a key that ends in "/" asks for any array below
+    it. `epochs`: how many epochs the history must hold. `task`: whose runs it is for; none: all.
+    """
+
+    id: str
+    title: str
+    draw: Callable[[RunRecord, Arrays], Figure]
+    needs: tuple[str, ...] = ()
+    epochs: int = 0
+    task: Task | None = None
+
+    def suits(self, record: RunRecord) -> bool:
+        """Whether the picture is one of this kind of run at all."""
+        return self.task in (None, record.spec.task)
+
+    def lacks(self, record: RunRecord, arrays: Arrays) -> str:
+        """What the run did not leave behind of what the picture shows; empty if it is all there."""
+        if len(record.history) < self.epochs:
+            return f"{len(record.history)} epochs of training"
+        missing = [need for need in self.needs if not _holds(arrays, need)]
+        return f"no {', '.join(missing)} in the record" if missing else ""
+
+    def can_draw(self, record: RunRecord, arrays: Arrays) -> bool:
+        """Whether a run left behind what this picture shows."""
+        return self.suits(record) and not self.lacks(record, arrays)
+
+
+def _holds(arrays: Arrays, need: str) -> bool:
+    return need in arrays or (need.endswith("/") and any(key.startswith(need) for key in arrays))
+
+
+def table(rows: Iterable[FigureRow]) -> Mapping[str, FigureRow]:
+    """The rows by id, in their order."""
+    return MappingProxyType({row.id: row for row in rows})
