@@ -59,7 +59,7 @@ def _plan_of(
     for claim in claims:
         models = cells.setdefault(claim.expected.latent_dim, [])
         models += [claim.expected.model] * (claim.expected.model not in models)
-    for models in cells.values():
+    for models in cells.values() if claims[0].expected.epoch is None else ():
         # What is solved costs seconds and shows what a figure is worth.
         models += [name for name in protocol.models if variant(name).closed_form]
     parts = [

@@ -62,7 +62,7 @@ def rank_table(
 
 def _order(cell: Cell, higher: bool) -> tuple[bool, float, bool, float, str]:
     """Ranked rows first, by rank and then by validation score; the rest by score."""
-    rank, score = _float(cell["rank"]), _float(cell[f"val_{cell['selection_metric']}"])
+    rank, score = _float(cell["rank"]), _float(cell.get(f"val_{cell['selection_metric']}"))
     sign = -1.0 if higher else 1.0
     unknown = math.isnan(score)
     return rank == 0, rank, unknown, 0.0 if unknown else sign * score, str(cell["row"])
