@@ -40,6 +40,7 @@ FLOORS: dict[str, int] = {
     "benchmark": 11,
     "leaderboard": 11,
     "registry": 12,
+    "redraw": 12,
     "sweep": 12,
     "reproduction": 13,
     "catalogue": 12,

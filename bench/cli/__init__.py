@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 import bench
-from bench.cli import data, leaderboard, registry, reproduce, run, sweeping, sync, ui
+from bench.cli import data, figures, leaderboard, registry, reproduce, run, sweeping, sync, ui
 from bench.cli.console import say_error
 from bench.errors import BenchError
 
@@ -54,6 +54,7 @@ app.command(rich_help_panel="Benchmark")(run.speed)
 app.command(rich_help_panel="Results")(leaderboard.leaderboard)
 app.command(rich_help_panel="Results")(leaderboard.promote)
 app.command(rich_help_panel="Results")(leaderboard.verify)
+app.command(rich_help_panel="Results")(figures.figures)
 app.add_typer(registry.app, name="registry", rich_help_panel="Results")
 app.add_typer(data.app, name="data", rich_help_panel="Data and tracking")
 app.command(rich_help_panel="Data and tracking")(ui.ui)

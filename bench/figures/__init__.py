@@ -1,7 +1,8 @@
 """FIGURES: pictures of a run, drawn from its stored record and arrays, never from a live model.
 
-A new picture is a function `draw(record, arrays) -> Figure` and a row here. Figures are plain
-matplotlib `Figure` objects without pyplot: save them with `figure.savefig` or `to_png`.
+A new picture is a function `draw(record, arrays) -> Figure` and a row here; one of several runs
+is a function `draw(group) -> Figure` and a row of TRACK_FIGURES. Figures are plain matplotlib
+`Figure` objects without pyplot: save them with `figure.savefig` or `to_png`.
 """
 
 from collections.abc import Mapping
@@ -10,17 +11,23 @@ from matplotlib.figure import Figure
 
 from bench.figures import classes, curves, latent, reconstruction
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
+from bench.figures.group import Cell, Group
 from bench.figures.sheet import image_grid
 from bench.figures.study import STUDY_FIGURES, StudyTrials, TrialPoint
 from bench.figures.style import Arrays, to_png
 from bench.figures.table import FigureRow, table
+from bench.figures.tracks import TRACK_FIGURES, GroupFigureRow
 from bench.spec import RunRecord
 
 __all__ = [
     "FIGURES",
     "STUDY_FIGURES",
+    "TRACK_FIGURES",
     "Bar",
+    "Cell",
     "FigureRow",
+    "Group",
+    "GroupFigureRow",
     "Point",
     "StudyTrials",
     "TrialPoint",
@@ -105,6 +112,7 @@ FIGURES: Mapping[str, FigureRow] = table(
             "Distribution of the scores of single test images",
             curves.score_histogram,
             ("test/",),
+            task="reconstruction",
         ),
     )
 )

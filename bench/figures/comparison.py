@@ -9,12 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from bench.figures.labels import End, height_for, label_ends, room_beside
 from bench.figures.style import (
     COLOURS,
     INK,
-    LINES,
-    MARKERS,
-    MUTED,
     log_axis,
     plot_canvas,
     put_title,
@@ -23,18 +21,23 @@ from bench.figures.style import (
     styled,
 )
 from bench.metrics import METRICS, Metric
+from bench.palette import look
 
-_PCA, _MEAN = "pca", "mean_image"
+_PCA = "pca"
 _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
 @dataclass(frozen=True)
 class Point:
-    """A cell of the leaderboard: a variant at one code size, with one mean score per seed."""
+    """A cell of the leaderboard: its name, its code size, and one mean score per seed.
+
+    `variant` gives the line its look, where that is not the name itself.
+    """
 
     model: str
     code_size: int
     scores: tuple[float, ...]
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,34 +62,42 @@ def rate_distortion(points: Sequence[Point], metric_id: str, below: str) -> Figu
     by_model: dict[str, list[Point]] = defaultdict(list)
     for point in sorted(points, key=lambda point: point.code_size):
         by_model[point.model].append(point)
-    figure, (ax,) = plot_canvas(1, 8.2, max(4.8, 1.2 + 0.22 * len(by_model)), right=1.7)
-    trained = [model for model in by_model if model not in (_PCA, _MEAN)]
-    for i, model in enumerate(sorted(trained)):
-        _line(ax, by_model[model], COLOURS[i % 10], LINES[i // 10 % 5], MARKERS[i % 10])
-    if _MEAN in by_model:
-        _line(ax, by_model[_MEAN], MUTED, ":", "")
-    if _PCA in by_model:
-        _line(ax, by_model[_PCA], INK, "--", "")
+    beside = room_beside(by_model)
+    height = max(4.8, 1.4 + height_for(len(by_model)))
+    figure, (ax,) = plot_canvas(1, 6.6 + beside, height, right=beside)
+    ends = [_line(ax, row) for row in by_model.values()]
     _scales(ax, points, metric)
     ax.set_xlabel("code size (numbers per image)")
     score_axis(ax, metric, "y")
-    handles, labels = ax.get_legend_handles_labels()
-    ax.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    label_ends(ax, ends)
     put_title(
         figure, f"{metric.title} against latent size", f"{below} · bands: lowest to highest seed"
     )
     return figure
 
 
-def _line(ax: Axes, points: list[Point], colour: object, line: object, marker: str) -> None:
+def _line(ax: Axes, points: list[Point]) -> End:
+    """A variant's means and the band over its seeds; where the line ends."""
+    name, variant = points[0].model, points[0].variant or points[0].model
+    style, hollow = look(variant), variant != name
     sizes = [point.code_size for point in points]
     means = [float(np.mean(point.scores)) for point in points]
     lows, highs = [min(p.scores) for p in points], [max(p.scores) for p in points]
-    # A single point needs a mark to be seen.
-    marker = marker or ("D" if len(points) == 1 else "")
-    ax.plot(sizes, means, ls=line, marker=marker, ms=5.5, color=colour, label=points[0].model)
+    ax.plot(
+        sizes,
+        means,
+        ls=style.line,
+        # A single point needs a mark to be seen.
+        marker=style.marker or ("D" if len(points) == 1 else ""),
+        ms=5.5,
+        color=style.colour,
+        mfc="white" if hollow else style.colour,
+        zorder=2.5 if style.marker else 2.2,
+        label=name,
+    )
     if any(low < high for low, high in zip(lows, highs, strict=True)):
-        ax.fill_between(sizes, lows, highs, color=colour, alpha=0.2, lw=0)
+        ax.fill_between(sizes, lows, highs, color=style.colour, alpha=0.2, lw=0)
+    return End(sizes[-1], means[-1], name, style, hollow)
 
 
 def _scales(ax: Axes, points: Sequence[Point], metric: Metric) -> None:

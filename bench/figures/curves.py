@@ -27,7 +27,7 @@ from bench.models.base import Autoencoder
 from bench.models.zoo import MODELS
 from bench.spec import EpochValues, RunRecord
 
-_LOG_FROM = 5.0
+LOG_FROM = 5.0
 """A curve that falls by this factor or more is drawn on a log scale."""
 
 
@@ -114,7 +114,7 @@ def _curves(ax: Axes, history: Sequence[EpochValues], keys: Mapping[str, str]) -
         marker = MARKERS[i] if len(points) <= 40 else ""
         ax.plot(epochs, values, LINES[i], color=COLOURS[i], marker=marker, ms=4, label=name)
         drawn += [value for value in values if np.isfinite(value)]
-    if drawn and min(drawn) > 0 and max(drawn) >= _LOG_FROM * min(drawn):
+    if drawn and min(drawn) > 0 and max(drawn) >= LOG_FROM * min(drawn):
         log_axis(ax, "y")
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

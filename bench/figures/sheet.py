@@ -62,11 +62,20 @@ def _enlarged(image: Images, upscale: int) -> Pixels:
     return rgb.repeat(upscale, 0).repeat(upscale, 1)
 
 
-def draw_sheet(title: str, below: str, rows: Sequence[Row], breaks: Sequence[int] = ()) -> Figure:
-    """Rows of images with their labels; before the columns in `breaks` stands a wider gap."""
+def draw_sheet(
+    title: str,
+    below: str,
+    rows: Sequence[Row],
+    breaks: Sequence[int] = (),
+    cell: int | None = None,
+) -> Figure:
+    """Rows of images with their labels; before the columns in `breaks` stands a wider gap.
+
+    `cell`: about how many pixels of the figure an image takes, where 84 would be too many.
+    """
     height, width = rows[0].images.shape[-2:]
     columns = max(len(row.images) for row in rows)
-    upscale = max(1, round(_CELL / max(height, width)))
+    upscale = max(1, round((cell or _CELL) / max(height, width)))
     # Small images fill whole pixels of the figure; what is too wide is scaled down by matplotlib.
     scale = min(1.0, _WIDEST / (columns * width * upscale))
     gap, block, line = (round(size / scale) for size in (_GAP, _BLOCK, _LINE))
@@ -91,7 +100,8 @@ def draw_sheet(title: str, below: str, rows: Sequence[Row], breaks: Sequence[int
 def _figure_around(canvas: Pixels, scale: float, rows: Sequence[Row]) -> tuple[Figure, Axes]:
     """A figure in which the canvas fills its axes pixel by pixel (times `scale`)."""
     high, wide = (side * scale for side in canvas.shape[:2])
-    left = _LABELS if any(row.label for row in rows) else _MARGIN
+    longest = max(len(line) for row in rows for line in row.label.splitlines() or [""])
+    left = max(_LABELS, 22 + 7 * longest) if longest else _MARGIN
     head = _HEAD + (_LINE if rows[0].above else 0)
     total_wide = max(left + wide + _MARGIN, 480)
     total_high = head + high + _MARGIN

@@ -74,11 +74,17 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def describe(record: RunRecord) -> str:
     """What a run's figures say below their title: data set, variant, latent size, seed."""
     spec = record.spec
-    size = int(record.facts["code_size"])
-    native = " (native)" if spec.latent_dim is None else ""
-    code = f"latent size {size}{native}" if size else "no code"
     recipe = "" if spec.recipe == "default" else f" · {spec.recipe}"
-    return f"{spec.dataset_label} · {spec.model} · {code} · seed {spec.seed}{recipe}"
+    return f"{spec.dataset_label} · {spec.model} · {_size(record)} · seed {spec.seed}{recipe}"
+
+
+def _size(record: RunRecord) -> str:
+    """Latent size of an autoencoder, classes of a classifier."""
+    if not record.spec.has_code:
+        return f"{len(record.class_names)} classes"
+    size = int(record.facts["code_size"])
+    native = " (native)" if record.spec.latent_dim is None else ""
+    return f"latent size {size}{native}" if size else "no code"
 
 
 def ranked_part(record: RunRecord) -> str:

@@ -1,0 +1,42 @@
+"""`bench figures`: pictures of what was recorded, without training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli import console
+from bench.cli.console import JsonOption
+from bench.store import open_store
+
+
+def figures(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|TRACK",
+            help="A run key or its beginning, a track such as fashion_mnist_mini/quick.d8, or a "
+            "protocol for all its tracks and their rate-distortion picture.",
+        ),
+    ],
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where to (default: below mlruns/figures/).")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only these figures (repeatable).")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the figures of a run, a track or a protocol again from records, as PNG files."""
+    from bench.redraw import redraw
+
+    folder = None if out is None else Path(console.given(out, "--out")).expanduser().absolute()
+    found = []
+    for drawn in redraw(open_store(), name, console.names(only or [], "--only"), folder):
+        found.append(drawn)
+        if drawn.path is None:
+            console.say(f"skipped {drawn.figure} of {drawn.subject}: {drawn.reason}")
+        elif not as_json:
+            typer.echo(drawn.path)
+    if as_json:
+        console.print_json([{**vars(d), "path": d.path and str(d.path)} for d in found])

@@ -1,0 +1,84 @@
+"""What figures over several runs are drawn from: the cells of a track, or of all its tracks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.figures.style import Arrays
+from bench.metrics import METRICS, Metric
+from bench.palette import Look, look
+from bench.spec import RunRecord
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of a table: a variant at one code size under one recipe, with a record a seed.
+
+    `shown` is the finished run with the median validation score, `arrays` what it left to be
+    looked at; of a cell without a finished run there is neither.
+    """
+
+    name: str
+    records: tuple[RunRecord, ...]
+    shown: RunRecord | None
+    arrays: Arrays
+
+    @property
+    def model(self) -> str:
+        """The id of the variant."""
+        return self.records[0].spec.model
+
+    @property
+    def look(self) -> Look:
+        """Colour, marker and line of the variant."""
+        return look(self.model)
+
+    @property
+    def hollow(self) -> bool:
+        """Whether its marks are not filled: it shares its look with the variant's usual row."""
+        return self.name != self.model
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether it was solved: then there are no epochs."""
+        return not any(record.history for record in self.records)
+
+    @property
+    def track(self) -> str:
+        """The track it competes in."""
+        return self.records[0].track
+
+    def scores(self, part: str, metric: str) -> tuple[float, ...]:
+        """The mean score of every finished seed in a part ("val" or "test")."""
+        found = (record.scores.get(part, {}).get(metric) for record in self.records)
+        return tuple(score for score in found if score is not None and np.isfinite(score))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that may be compared: of one data set, protocol and evaluation, and of one track
+    unless the figure is about tracks.
+
+    `about` says what they share, in words, for the line below the title.
+    """
+
+    about: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that selects and ranks."""
+        return METRICS[self.cells[0].records[0].spec.selection_metric]
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds the trained cells have."""
+        counts = {len(cell.records) for cell in self.cells if not cell.closed_form} or {1}
+        low, high = min(counts), max(counts)
+        return f"{low} to {high} seeds" if low < high else f"{high} seed{'s' * (high > 1)}"
+
+    def best_first(self) -> list[Cell]:
+        """The cells with a test score, by the mean over their seeds."""
+        name, sign = self.metric.id, -1 if self.metric.higher_is_better else 1
+        scored = [cell for cell in self.cells if cell.scores("test", name)]
+        return sorted(scored, key=lambda cell: sign * float(np.mean(cell.scores("test", name))))

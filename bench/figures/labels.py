@@ -1,0 +1,117 @@
+"""Names at the ends of lines: what twenty lines mean is read off where they end, in any colours."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from bench.figures.style import DPI, INK
+from bench.palette import Look
+
+_SIZE = 8.5
+_GAP = 13.0
+_FIRST, _SAMPLE, _TEXT = 9.0, 34.0, 40.0
+"""Pixels: between two labels; from the axes to the sample of a line, its end, and the text."""
+
+
+@dataclass(frozen=True)
+class End:
+    """Where a line ends, on the scales of the axes, what it is called and how it looks.
+
+    `hollow`: its marks are not filled.
+    """
+
+    x: float
+    y: float
+    text: str
+    look: Look
+    hollow: bool = False
+
+
+def room_beside(names: Iterable[str]) -> float:
+    """Inches right of the axes that the longest of the labels takes."""
+    return (_TEXT + 12 + 7.2 * max(map(len, names))) / DPI
+
+
+def height_for(names: int) -> float:
+    """Inches of axes in which so many labels find a place each."""
+    return (names + 1) * _GAP / DPI
+
+
+def label_ends(ax: Axes, ends: Sequence[End]) -> None:
+    """Write every line's name right of the axes, as near to its end as the others let it.
+
+    A thin leader ties the name to the end. Limits and scales of the axes must be final.
+    """
+    if not ends:
+        return
+    # Drawing a leader must not move the limits that it was placed by.
+    ax.set_xlim(ax.get_xlim())
+    ax.set_ylim(ax.get_ylim())
+    box = ax.bbox
+    wanted = ax.transData.transform([(end.x, end.y) for end in ends])[:, 1] - box.y0
+    places = spread(np.clip(wanted, 0, box.height), _GAP, box.height)
+    across = [1 + pixels / box.width for pixels in (_FIRST, _SAMPLE, _TEXT)]
+    for end, place in zip(ends, places / box.height, strict=True):
+        look = end.look
+        ax.annotate(
+            "",
+            xy=(end.x, end.y),
+            xytext=(across[0], place),
+            textcoords="axes fraction",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": look.colour,
+                "lw": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 2,
+            },
+        )
+        ax.plot(
+            [across[0], sum(across[:2]) / 2, across[1]],
+            [place] * 3,
+            look.line,
+            color=look.colour,
+            marker=look.marker,
+            markevery=[1],
+            ms=5,
+            lw=1.5,
+            mfc="white" if end.hollow else look.colour,
+            transform=ax.transAxes,
+            clip_on=False,
+        )
+        ax.text(
+            across[2],
+            place,
+            end.text,
+            transform=ax.transAxes,
+            fontsize=_SIZE,
+            va="center",
+            color=INK,
+        )
+
+
+def spread(wanted: NDArray[np.float64], gap: float, highest: float) -> NDArray[np.float64]:
+    """Places as near as can be (least squares) to the wanted ones, at least `gap` apart.
+
+    Between 0 and `highest` if there is room for all, else beyond it. Less the gaps, the places of
+    a rising order must not fall: that is isotonic regression, solved by pooling neighbours that
+    violate it (Barlow and others 1972).
+    """
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(wanted))
+    pools: list[tuple[float, int]] = []
+    for value in wanted[order] - steps:
+        mean, count = float(value), 1
+        while pools and pools[-1][0] > mean:
+            before, many = pools.pop()
+            mean, count = (before * many + mean * count) / (many + count), many + count
+        pools.append((mean, count))
+    rising = np.concatenate([np.full(count, mean) for mean, count in pools]) + steps
+    rising = np.maximum(np.minimum(rising, highest - steps[::-1]), steps)
+    places: NDArray[np.float64] = np.empty_like(rising)
+    places[order] = rising
+    return places

@@ -1,0 +1,209 @@
+"""TRACK_FIGURES: pictures over the runs of one track, or over all tracks of a protocol."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bench.figures.classes import scores_by_class
+from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
+from bench.figures.group import Cell, Group
+from bench.figures.sheet import Row, draw_sheet
+from bench.figures.style import INK, plot_canvas, put_title, room_for, short_name, styled
+from bench.figures.training import lacks_training, training_curves
+from bench.metrics import Metric
+
+_MANY_ROWS, _SMALL_CELL = 8, 56
+_MOST_CLASSES, _LONGEST_NAME = 16, 11
+
+
+@dataclass(frozen=True)
+class GroupFigureRow:
+    """One kind of picture of several runs. `lacks` says why a group has nothing to show, or
+    nothing; `all_tracks`: it is of all tracks of a protocol on a data set instead of one."""
+
+    id: str
+    title: str
+    draw: Callable[[Group], Figure]
+    lacks: Callable[[Group], str]
+    all_tracks: bool = False
+
+
+@styled
+def side_by_side(group: Group) -> Figure:
+    """The same test images (one of each class) through every variant, the best variant on top."""
+    metric, cells = group.metric, [cell for cell in group.best_first() if _shows(cell)]
+    first = cells[0]
+    names = first.records[0].class_names
+    labels = first.arrays["shown/test/label"]
+    above = [short_name(names[int(label)], _LONGEST_NAME) for label in labels] if names else []
+    rows = [Row(first.arrays["shown/test/x"], "test image", above)]
+    for cell in cells:
+        mean = np.mean(cell.scores("test", metric.id))
+        lines = [*cell.name.split(", "), f"{mean:.{metric.decimals}f}"]
+        rows.append(Row(cell.arrays["shown/test/x_hat"], "\n".join(lines), new_block=cell is first))
+    return draw_sheet(
+        f"The same test images through {len(cells)} variants",
+        f"{group.about} · {group.seeds}: pictures of the median one, mean test {metric.title}",
+        rows,
+        cell=_SMALL_CELL if len(cells) > _MANY_ROWS else None,
+    )
+
+
+def _shows(cell: Cell) -> bool:
+    return {"shown/test/x", "shown/test/x_hat", "shown/test/label"} <= cell.arrays.keys()
+
+
+def _lacks_reconstructions(group: Group) -> str:
+    return "" if any(map(_shows, group.best_first())) else "no run with reconstructions"
+
+
+def final_scores(group: Group) -> Figure:
+    """The final test score of every variant as a bar, with the range of its seeds."""
+    metric = group.metric
+    bars = []
+    for cell in group.best_first():
+        scores = cell.scores("test", metric.id)
+        mean = float(np.mean(scores))
+        bars.append(Bar(cell.name, mean, min(scores), max(scores), cell.closed_form))
+    below = f"{group.about} · test images · mean of {group.seeds}, whiskers: lowest to highest"
+    return ranking_bars(bars, metric.id, below)
+
+
+def _lacks_scores(group: Group) -> str:
+    return "" if group.best_first() else "no run that finished with a test score"
+
+
+@styled
+def class_map(group: Group) -> Figure:
+    """The mean test score of every variant on every class, the best variant on top.
+
+    Classes stand from the hardest to the easiest; of more than 16 the hardest are shown.
+    """
+    metric, cells = group.metric, _with_classes(group)
+    names = cells[0].records[0].class_names
+    means = np.array([_class_means(cell, metric, len(names)) for cell in cells])
+    hardest = np.argsort(np.mean(means, axis=0) * (1 if metric.higher_is_better else -1))
+    hardest = hardest[np.isfinite(means).all(axis=0)[hardest]][:_MOST_CLASSES]
+    rows = [cell.name for cell in cells]
+    beside = room_for(rows)
+    width, height = beside + max(5.0, 0.66 * len(hardest)) + 0.2, 1.75 + 0.27 * len(rows)
+    figure, (ax,) = plot_canvas(1, width, height, 0.2, beside)
+    figure.subplots_adjust(bottom=0.95 / height)
+    _tiles(ax, means[:, hardest], metric)
+    ax.set_yticks(range(len(rows)), rows)
+    columns = [short_name(names[int(label)], _LONGEST_NAME) for label in hardest]
+    ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor")
+    part = f"hardest {len(hardest)} of {len(names)} classes"
+    below = f"{group.about} · median of {group.seeds}, test images"
+    below += f" · {part}" if len(hardest) < len(names) else ""
+    put_title(figure, f"{metric.title} by class, darker is worse", below)
+    return figure
+
+
+def _with_classes(group: Group) -> list[Cell]:
+    needs = {f"test/{group.metric.id}", "label/test"}
+    return [cell for cell in group.best_first() if needs <= cell.arrays.keys()]
+
+
+def _lacks_classes(group: Group) -> str:
+    return "" if _with_classes(group) else f"no run with test/{group.metric.id} and label/test"
+
+
+def _class_means(cell: Cell, metric: Metric, classes: int) -> NDArray[np.float64]:
+    """Mean score of each class; NaN for a class without test images."""
+    scores = np.asarray(cell.arrays[f"test/{metric.id}"], np.float64)
+    found = scores_by_class(scores, np.asarray(cell.arrays["label/test"]))
+    return np.array([found[i].mean() if i in found else np.nan for i in range(classes)])
+
+
+def _tiles(ax: Axes, means: NDArray[np.float64], metric: Metric) -> None:
+    """A tile a mean with its number; errors are shaded by their logarithm."""
+    errors = not metric.higher_is_better and means.min() > 0
+    norm = (LogNorm if errors else Normalize)(means.min(), means.max())
+    ax.imshow(
+        means,
+        cmap="Blues" if not metric.higher_is_better else "Blues_r",
+        norm=norm,
+        aspect="auto",
+        alpha=0.85,
+    )
+    share = np.asarray(norm(means))
+    dark = 1 - share if metric.higher_is_better else share
+    for (row, column), value in np.ndenumerate(means):
+        ax.text(
+            column,
+            row,
+            f"{value:.{metric.decimals}f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if dark[row, column] > 0.6 else INK,
+        )
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+
+
+def error_by_size(group: Group) -> Figure:
+    """Test score against code size, a line a variant with a band over its seeds."""
+    return rate_distortion(_points(group), group.metric.id, f"{group.about} · {group.seeds}")
+
+
+def _points(group: Group) -> list[Point]:
+    """Cells with codes of real numbers that are smaller than an image."""
+    return [
+        Point(cell.name, int(cell.track[1:]), scores, cell.model)
+        for cell in group.cells
+        if cell.track.removeprefix("d").isdigit()
+        and (scores := cell.scores("test", group.metric.id))
+    ]
+
+
+def _lacks_sizes(group: Group) -> str:
+    sizes = {point.code_size for point in _points(group)}
+    return "" if len(sizes) > 1 else "fewer than two code sizes with test scores"
+
+
+TRACK_FIGURES: Mapping[str, GroupFigureRow] = MappingProxyType(
+    {
+        row.id: row
+        for row in (
+            GroupFigureRow(
+                "side_by_side",
+                "The same test images reconstructed by every variant",
+                side_by_side,
+                _lacks_reconstructions,
+            ),
+            GroupFigureRow(
+                "final_scores",
+                "Final test score of every variant as bars",
+                final_scores,
+                _lacks_scores,
+            ),
+            GroupFigureRow(
+                "training_curves",
+                "Training and validation curves of every variant",
+                training_curves,
+                lacks_training,
+            ),
+            GroupFigureRow(
+                "class_map",
+                "Test score of every variant on every class",
+                class_map,
+                _lacks_classes,
+            ),
+            GroupFigureRow(
+                "rate_distortion",
+                "Test score against code size, with bands over seeds and the line of PCA",
+                error_by_size,
+                _lacks_sizes,
+                all_tracks=True,
+            ),
+        )
+    }
+)

@@ -1,0 +1,118 @@
+"""The training curves of many variants in one figure."""
+
+import math
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench.figures.curves import LOG_FROM, on_both_scales
+from bench.figures.group import Cell, Group
+from bench.figures.labels import End, height_for, label_ends, room_beside
+from bench.figures.style import log_axis, plot_canvas, put_title, styled
+from bench.spec import RunRecord
+
+Curve = Mapping[int, float]
+"""Values by epoch."""
+Drawn = list[tuple[Cell, Mapping[str, Curve]]]
+"""Cells with the curve of each of their runs, by run key."""
+
+
+@styled
+def training_curves(group: Group) -> Figure:
+    """The selection metric of every variant by epoch, on training and on validation images.
+
+    The line is the run with the median validation score, the band reaches over all seeds; solved
+    variants are level lines on the validation side. Where training did not record the metric, its
+    objective stands on the left.
+    """
+    metric = group.metric
+    validation = _curves(group, f"val/{metric.id}")
+    training, what = _curves(group, f"train/{metric.id}"), metric.title.lower()
+    if not training:
+        training, what = _curves(group, "train/loss"), "each variant's own objective"
+    levels = {
+        cell.name: scores[0]
+        for cell in group.cells
+        if cell.closed_form and (scores := cell.scores("val", metric.id))
+    }
+    names = [*(cell.name for cell, _ in validation), *levels]
+    beside = room_beside(names)
+    figure, (left, right) = plot_canvas(
+        2, 8.6 + beside, max(3.9, 1.7 + height_for(len(names))), right=beside
+    )
+    _draw(left, training, {}, group)
+    ends = _draw(right, validation, levels, group)
+    better = "higher" if metric.higher_is_better else "lower"
+    left.set_title(f"Training: {what}")
+    right.set_title(f"Validation: {metric.title.lower()}, {better} is better")
+    label_ends(right, ends)
+    below = f"{group.about} · {group.seeds} (line: the median one, band: all)"
+    put_title(figure, f"Training curves of {len(validation)} variants", below)
+    return figure
+
+
+def lacks_training(group: Group) -> str:
+    """Why there are no training curves to draw; empty if there are."""
+    key = f"val/{group.metric.id}"
+    longest = max((len(c) for _, found in _curves(group, key) for c in found.values()), default=0)
+    return "" if longest > 1 else "no run with two epochs of validation scores"
+
+
+def _curves(group: Group, key: str) -> Drawn:
+    """The cells whose history holds finite values of `key`, with the curve of every seed."""
+    found: Drawn = []
+    for cell in group.cells:
+        curves = {record.run_key: _curve(record, key) for record in cell.records}
+        curves = {run_key: curve for run_key, curve in curves.items() if curve}
+        found += [(cell, curves)] if curves else []
+    return found
+
+
+def _curve(record: RunRecord, key: str) -> Curve:
+    values = {each.epoch: each.values.get(key, math.nan) for each in on_both_scales(record)}
+    return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
+
+
+def _draw(ax: Axes, drawn: Drawn, levels: Mapping[str, float], group: Group) -> list[End]:
+    """Draw every cell; where the lines end, for their labels."""
+    ends = [_line(ax, cell, curves) for cell, curves in drawn]
+    last = ax.get_xlim()[1]
+    for cell in group.cells:
+        if cell.name in levels:
+            level = levels[cell.name]
+            ax.axhline(level, ls=cell.look.line, color=cell.look.colour, lw=1.6, label=cell.name)
+            ends.append(End(last, level, cell.name, cell.look))
+    values = [v for _, curves in drawn for curve in curves.values() for v in curve.values()]
+    values += levels.values()
+    if values and min(values) > 0 and max(values) >= LOG_FROM * min(values):
+        log_axis(ax, "y")
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ends
+
+
+def _line(ax: Axes, cell: Cell, curves: Mapping[str, Curve]) -> End:
+    """The median run as a line, the range of all runs as a band; where the line ends."""
+    shown = cell.shown.run_key if cell.shown else ""
+    median = curves[shown if shown in curves else min(curves)]
+    look, epochs = cell.look, list(median)
+    ax.plot(
+        epochs,
+        list(median.values()),
+        look.line,
+        color=look.colour,
+        marker=look.marker,
+        markevery=max(1, len(epochs) // 6),
+        ms=4.5,
+        lw=1.4,
+        mfc="white" if cell.hollow else look.colour,
+        label=cell.name,
+    )
+    if len(curves) > 1:
+        every = sorted({epoch for curve in curves.values() for epoch in curve})
+        there = [[curve[epoch] for curve in curves.values() if epoch in curve] for epoch in every]
+        lows, highs = list(map(min, there)), list(map(max, there))
+        ax.fill_between(every, lows, highs, color=look.colour, alpha=0.15, lw=0)
+    return End(epochs[-1], median[epochs[-1]], cell.name, look, cell.hollow)
