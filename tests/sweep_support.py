@@ -1,6 +1,7 @@
 """A study of the tiny protocol, and executors that answer without training."""
 
 import math
+import socket
 import time
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from bench.protocol import load_protocol
 from bench.spec import EpochValues, RunSpec, TrialResult, TrialSpec
 from bench.store import Store
 from bench.sweep.book import StudyBook
+from bench.sweep.heads import Heads
 from bench.sweep.loop import Search
 from bench.sweep.opening import generation
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
@@ -33,10 +35,16 @@ def make_plan(tiny_protocol: str, store: Store, trials: int = 6, **options: obje
     return plan_studies(request, store)[0]
 
 
-def open_book(plan: StudyPlan, store: Store) -> StudyBook:
-    storage = open_storage(store)
-    book = StudyBook(plan, generation(plan, storage), store, storage)
-    book.recover(others=True)
+GONE = f"{socket.gethostname()}:1:1"
+"""The owner of a process of this machine that is no more: number 1 began at another time."""
+
+
+def open_book(plan: StudyPlan, store: Store, who: str = GONE) -> StudyBook:
+    """A head's book that others may take over at once."""
+    storage = open_storage(store, plan.request.storage)
+    name = generation(plan, storage)
+    book = StudyBook(plan, name, store, storage, Heads(storage, name, who))
+    book.recover()
     return book
 
 

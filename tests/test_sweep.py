@@ -13,12 +13,11 @@ from bench.models.zoo import MODELS
 from bench.protocol import TrainConfig, load_protocol
 from bench.spec import Choice, EpochValues, FloatRange, SearchRange
 from bench.store import Store
-from bench.sweep.book import StudyBook
-from bench.sweep.loop import TrialDone, TrialPutBack
+from bench.sweep.events import TrialDone, TrialPutBack
 from bench.sweep.plan import SweepRequest, plan_studies
 from bench.sweep.results import iter_trials, kept_value
 from bench.sweep.space import known_recipes, nearest, settings_of, with_settings
-from bench.sweep.storage import open_storage
+from bench.sweep.trials import Trials
 
 
 @pytest.mark.parametrize("name", [n for n, row in MODELS.items() if not row.closed_form])
@@ -29,7 +28,8 @@ def test_every_range_is_a_setting_of_its_variant(name: str, tiny_protocol: str) 
     assert set(row.origin_recipe) <= recipe
     for kind in row.search.values():
         if isinstance(kind, FloatRange):
-            assert 0 < kind.low < kind.high
+            assert kind.low < kind.high
+            assert kind.low > 0 or not kind.log
 
 
 def test_known_recipes_come_first_and_exactly(tiny_protocol: str, store: Store) -> None:
@@ -89,10 +89,10 @@ def test_a_search_ends_with_exactly_its_trials_and_prunes(tiny_protocol: str, st
     pruned = [event.record for event in done if event.record.outcome == "pruned"]
     assert all(2 <= len(record.history) < 12 for record in pruned)
     book = open_book(plan, store)
-    winner = book.winner()
+    winner = book.trials.winner()
     assert winner is not None
     best = min(e.record.value for e in done if e.record.outcome == "complete")
-    assert book.value_of(winner.number) == best
+    assert book.trials.value_of(winner.number) == best
     assert [record.number for record in iter_trials(store, plan.name)] == sorted(
         event.ticket.number for event in done
     )
@@ -139,7 +139,7 @@ def test_a_diverged_trial_counts_and_says_why(tiny_protocol: str, store: Store) 
     assert "diverged in epoch 1" in lost.message
     book = open_book(plan, store)
     assert (book.counts.diverged, book.counts.complete + book.counts.pruned) == (1, 3)
-    winner = book.winner()
+    winner = book.trials.winner()
     assert winner is not None
     assert winner.source != "default"
 
@@ -151,7 +151,7 @@ def test_time_out_ends_a_search_that_goes_on_later(tiny_protocol: str, store: St
     first = [e for e in search(plan, store, slow) if isinstance(e, TrialDone)]
     assert len(first) < 6
     book = open_book(plan, store)
-    assert not book.study.get_trials(states=[optuna.trial.TrialState.RUNNING])
+    assert not book.trials.study.get_trials(states=[optuna.trial.TrialState.RUNNING])
     on = dataclasses.replace(plan, request=dataclasses.replace(plan.request, timeout=None))
     second = [e for e in search(on, store, Scripted()) if isinstance(e, TrialDone)]
     assert len(first) + len(second) == 6
@@ -189,11 +189,9 @@ def test_what_a_killed_head_left_is_taken_over(tiny_protocol: str, store: Store)
     plan = make_plan(tiny_protocol, store, trials=6)
     book = open_book(plan, store)
     tickets = [book.ask() for _ in range(4)]
-    for trial in book.study.get_trials():
-        book._annotate(trial.number, "owner", "nohost-that-is:1:1")
-    again = StudyBook(plan, plan.name, store, open_storage(store))
-    lines = again.recover(others=True)
-    assert len(lines) == 4
+    again = open_book(plan, store)
+    states = [trial.state for trial in again.trials.all()]
+    assert states.count(optuna.trial.TrialState.RUNNING) == 0
     assert again.counts.put_back == 4
     first = again.ask()
     assert first is not None and tickets[0] is not None
@@ -213,11 +211,10 @@ def test_a_result_that_optuna_never_heard_of_is_told(
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(StudyBook, "_tell", killed)
+        patch.setattr(Trials, "tell", killed)
         with pytest.raises(SystemExit):
             search(plan, store, Scripted(slots=1))
     executor = Scripted(slots=1)
-    monkeypatch.setattr("bench.sweep.book.owner_state", lambda _: "gone")
     done = [e for e in search(plan, store, executor) if isinstance(e, TrialDone)]
     assert len(done) == 2, "the first trial was on disk"
     assert len({spec.run_key for spec in executor.trained}) == 2

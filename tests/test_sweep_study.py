@@ -19,13 +19,13 @@ from bench.runner import execute_trial, ignore_epochs, trial_checkpoint
 from bench.spec import Choice, FloatRange, SearchRange
 from bench.store import Store
 from bench.sweep.analysis import analyse
-from bench.sweep.book import Ticket
-from bench.sweep.loop import TrialDone
-from bench.sweep.opening import claim, generation
+from bench.sweep.events import TrialDone
+from bench.sweep.opening import alone, attend, generation
 from bench.sweep.plan import SweepRequest, plan_studies, tunable
 from bench.sweep.space import search_space
 from bench.sweep.storage import open_storage
 from bench.sweep.syncing import sync_trials
+from bench.sweep.trials import Ticket
 from bench.sweep.winner import plan_winner, winner_text, write_winner
 
 
@@ -84,14 +84,14 @@ def test_a_foreign_study_of_that_name_is_refused(tiny_protocol: str, store: Stor
         open_book(plan, store)
 
 
-def test_one_head_at_a_time(store: Store) -> None:
-    with (
-        claim(store, "s"),
-        pytest.raises(BadInput, match="being worked on by process"),
-        claim(store, "s"),
-    ):
-        pass
-    with claim(store, "s"):
+def test_heads_share_a_study_and_a_sync_is_alone(store: Store) -> None:
+    with attend(store, "s"), attend(store, "s"), alone(store, "s") as free:
+        assert not free
+    with alone(store, "s") as free:
+        assert free
+        with pytest.raises(BadInput, match="another command"), attend(store, "s"):
+            pass
+    with attend(store, "s"):
         pass
 
 
@@ -205,7 +205,7 @@ def test_mlflow_hears_of_every_trial_once_and_later_if_need_be(
 def test_a_study_in_work_is_left_to_its_head(tiny_protocol: str, store: Store) -> None:
     plan = make_plan(tiny_protocol, store, trials=2)
     search(plan, store, Scripted())
-    with claim(store, plan.name):
+    with attend(store, plan.name):
         report = sync_trials(store)
     assert report.told == 0
 
@@ -243,7 +243,7 @@ def test_study_figures_are_drawn_and_the_expected_best_is_exact(
 ) -> None:
     plan = make_plan(tiny_protocol, store, trials=9, sampler="random")
     search(plan, store, Scripted())
-    trials = analyse(open_book(plan, store)).trials
+    trials = analyse(open_book(plan, store).trials).trials
     assert len(trials.points) == 9
     assert set(trials.importance) == set(plan.space)
     for row in STUDY_FIGURES.values():

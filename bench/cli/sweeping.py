@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bench.benchmark import Plan
     from bench.store import Store
     from bench.sweep.plan import StudyPlan, SweepRequest
-    from bench.sweep.running import StudyOutcome, Workers
+    from bench.sweep.running import Desk, StudyOutcome, Workers
 
 
 SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes, qmc.")]
@@ -134,7 +134,7 @@ def _sweep(
 ) -> None:
     """Every study one after the other, then one report."""
     from bench.sweep.plan import plan_studies
-    from bench.sweep.running import Workers
+    from bench.sweep.running import Workers, at_study
 
     plans = plan_studies(request, store)
     count = slots or _slots(request, plans[0].defaults)
@@ -148,8 +148,9 @@ def _sweep(
     try:
         for plan, cost in zip(plans, costs, strict=True):
             _announce(plan, cost, count)
-            outcome = _search(plan, store, workers, cost["trial_seconds"])
-            failures += _confirm(outcome, store, workers)
+            with at_study(plan, store) as desk:
+                outcome = _search(desk, workers, cost["trial_seconds"])
+                failures += _confirm(outcome, store, workers)
             outcomes.append(outcome)
     finally:
         workers.close()
@@ -182,29 +183,22 @@ def _announce(plan: "StudyPlan", cost: dict[str, float], workers: int) -> None:
     )
 
 
-def _search(
-    plan: "StudyPlan", store: "Store", workers: "Workers", trial_seconds: float
-) -> "StudyOutcome":
+def _search(desk: "Desk", workers: "Workers", trial_seconds: float) -> "StudyOutcome":
     """Drive the search into the display; Ctrl-C becomes Stopped."""
     from bench.cli.trials import TrialsProgress
     from bench.sweep.running import search_study
-    from bench.sweep.storage import open_storage
 
-    storage = open_storage(store, plan.request.storage)
-    steps = search_study(plan, store, storage, workers)
-    with TrialsProgress(plan, workers.count, trial_seconds) as progress:
+    steps = search_study(desk, workers)
+    with TrialsProgress(desk.plan, workers.count, trial_seconds) as progress:
         try:
             while True:
                 progress.hear(next(steps))
         except StopIteration as end:
             outcome: StudyOutcome = end.value
         except KeyboardInterrupt:
-            again = (
-                "the same command without --new-study"
-                if plan.request.new_study
-                else ("the same command")
-            )
-            raise Stopped(f"study {plan.name} is stopped; {again} goes on from here") from None
+            again = "the same command"
+            again += " without --new-study" if desk.plan.request.new_study else ""
+            raise Stopped(f"study {desk.plan.name} is stopped; {again} goes on from here") from None
     return outcome
 
 
@@ -214,6 +208,9 @@ def _confirm(outcome: "StudyOutcome", store: "Store", workers: "Workers") -> lis
     from bench.tracking import open_tracker
 
     plan = outcome.confirmation
+    if outcome.closer:
+        console.say(f"study {outcome.study}: {outcome.closer} still works on it, or on its winner")
+        return []
     if plan is None:
         return [f"study {outcome.study}: no trial came to its end, there is no winner"]
     if outcome.is_default:

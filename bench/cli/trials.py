@@ -8,7 +8,7 @@ from bench.cli import console
 from bench.metrics import METRICS
 
 if TYPE_CHECKING:
-    from bench.sweep.loop import SweepEvent
+    from bench.sweep.events import SweepEvent
     from bench.sweep.plan import StudyPlan
     from bench.sweep.running import Recovered
 
@@ -45,13 +45,18 @@ class TrialsProgress:
 
     def hear(self, event: "SweepEvent | Recovered") -> None:
         """Show an event."""
-        from bench.sweep.loop import TrialBegun, TrialDone, TrialEpoch, TrialPutBack
+        from bench.sweep.events import Standing, TrialBegun, TrialDone, TrialEpoch, TrialPutBack
         from bench.sweep.running import Recovered
 
         match event:
             case Recovered(study, finished, best, lines):
                 self._best = best
                 self._recovered(study, finished, lines)
+            case Standing(finished, best, lines):
+                self._before += finished - self._finished
+                self._best = best
+                for line in lines:
+                    self._print(line)
             case TrialBegun(ticket):
                 note = f"{ticket.source} recipe" if ticket.source else ""
                 self._rows[ticket.number] = (_settings(ticket), "running", note, "")

@@ -6,7 +6,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from bench.figures import StudyTrials, TrialPoint
-from bench.sweep.book import StudyBook
+from bench.sweep.trials import Trials
 
 EVALUATOR = "fANOVA"
 """Hutter, Hoos, Leyton-Brown 2014; other evaluators give quite different numbers."""
@@ -21,7 +21,7 @@ class Analysis:
     evaluator: str = EVALUATOR
 
 
-def analyse(book: StudyBook) -> Analysis:
+def analyse(book: Trials) -> Analysis:
     """Plain values for figures and reports; importances once enough trials are complete."""
     spec, plan = book.plan.base, book.plan
     points = tuple(
@@ -34,7 +34,7 @@ def analyse(book: StudyBook) -> Analysis:
             values={step: float(v) for step, v in sorted(trial.intermediate_values.items())},
             epochs=int(trial.user_attrs.get("epochs", 0)),
         )
-        for trial in book.finished_trials()
+        for trial in book.finished()
     )
     size = "native" if spec.latent_dim is None else f"d={spec.latent_dim}"
     return Analysis(
@@ -51,9 +51,9 @@ def analyse(book: StudyBook) -> Analysis:
     )
 
 
-def _importance(book: StudyBook) -> dict[str, float]:
+def _importance(book: Trials) -> dict[str, float]:
     """Share of the spread of the complete trials' values that each setting explains."""
-    complete = [t for t in book.finished_trials() if t.state == TrialState.COMPLETE]
+    complete = [t for t in book.finished() if t.state == TrialState.COMPLETE]
     if len(complete) < _LEAST_TRIALS or len({trial.value for trial in complete}) == 1:
         return {}
     found = get_param_importances(book.study, evaluator=FanovaImportanceEvaluator(seed=0))

@@ -1,173 +1,174 @@
-"""One Optuna study as the head keeps it: opened or continued, asked, told, and mended.
+"""One study as one of its heads keeps it: asked, told, and mended beside other heads."""
 
-| state in Optuna | outcome  | counts | what it was                                           |
-|-----------------|----------|--------|-------------------------------------------------------|
-| COMPLETE        | complete | yes    | trained to its end                                    |
-| PRUNED          | pruned   | yes    | stopped because it would not win                      |
-| PRUNED          | diverged | yes    | loss or score no longer finite                        |
-| FAIL            | none     | no     | put back (its point is queued again), given up, or a  |
-|                 |          |        | point that had been run before and was drawn again    |
-"""
-
+import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from bench.protocol import Scalar
-from bench.spec import Choice, FloatRange, SearchRange, TrialSpec
 from bench.store import Store
-from bench.sweep.opening import open_study
+from bench.sweep.heads import Claim, ClaimLost, Heads, new_claim
 from bench.sweep.plan import StudyPlan
-from bench.sweep.results import TrialRecord, read_trial, write_trial
+from bench.sweep.results import TrialRecord, read_trial, withdraw_trial, write_trial
 from bench.sweep.samplers import make_pruner, make_sampler
-from bench.sweep.space import nearest, random_point
-from bench.tracking.mending import owner_state
-from bench.tracking.writing import owner
+from bench.sweep.space import random_point
+from bench.sweep.trials import FINISHED, Counts, Ticket, Trials
 
 _REDRAWS, _RANDOM_DRAWS = 5, 1000
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """A trial that was asked for. `failures`: how often its point broke a worker before."""
-
-    number: int
-    spec: TrialSpec
-    source: str
-    settings: Mapping[str, Scalar]
-    failures: int = 0
-
-    @property
-    def key(self) -> str:
-        """What makes two points the same: the fingerprint of the training."""
-        return self.spec.run_key
-
-
-@dataclass
-class Counts:
-    """How a study stands: trials that count by outcome, and those that did not count."""
-
-    complete: int = 0
-    pruned: int = 0
-    diverged: int = 0
-    put_back: int = 0
-    given_up: int = 0
-
-    @property
-    def finished(self) -> int:
-        """Trials that count."""
-        return self.complete + self.pruned + self.diverged
 
 
 @dataclass
 class _Live:
+    ticket: Ticket
     trial: Trial
+    claim: str
     reported: set[int] = field(default_factory=set)
 
 
 class StudyBook:
-    """A study in Optuna. Only one head at a time keeps one (see `opening.claim`)."""
+    """A study in Optuna as one of its heads keeps it; what it needs of the others is in `heads`."""
 
-    def __init__(self, plan: StudyPlan, name: str, store: Store, storage: RDBStorage) -> None:
-        request = plan.request
+    def __init__(
+        self, plan: StudyPlan, name: str, store: Store, storage: RDBStorage, heads: Heads
+    ) -> None:
         self.plan = plan
         self.name = name
+        self.heads = heads
+        self.counts = Counts()
+        self.exhausted = False
+        self.elsewhere = 0
         self._store = store
-        self._storage = storage
-        self._study = open_study(plan, name, storage)
-        self._study.pruner = make_pruner(request.pruner, plan.base.train.epochs)
-        self._ranges = {key: _distribution(kind) for key, kind in plan.space.items()}
         self._live: dict[str, _Live] = {}
         self._seen: dict[str, int] = {}
-        self.counts = Counts()
+        with heads.mutex():
+            self.trials = Trials(plan, name, storage)
+            existing = len(self.trials.all())
+        study, request = self.trials.study, plan.request
+        # Heads that start together must not draw the same points.
+        draws_before = existing + 100_003 * heads.others_at_start
+        study.sampler = make_sampler(request.sampler, request.seed, draws_before)
+        study.pruner = make_pruner(request.pruner, plan.base.train.epochs)
 
-    def recover(self, *, others: bool) -> list[str]:
-        """Take over what a dead head left: tell what had ended, put back what had not.
+    @property
+    def settled(self) -> bool:
+        """Whether the study holds its trials."""
+        return self.counts.finished >= self.plan.request.trials
 
-        `others`: also trials of another machine, whose head cannot be looked at from here.
+    def recover(self) -> list[str]:
+        """Take over what dead heads left: tell what had ended, put back what had not.
+
         Returns a line a trial. Then makes sure that the known recipes are queued.
         """
-        lines = []
-        for trial in self._study.get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING:
-                lines += self._recover(trial, others)
-        for trial in self._study.get_trials(deepcopy=False):
-            self._count(trial)
-        self._queue_known()
-        request = self.plan.request
-        existing = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = make_sampler(request.sampler, request.seed, existing)
+        lines = self.heads.patiently(self._recover)
+        if lines:
+            self.exhausted = False
         return lines
 
-    def _recover(self, trial: FrozenTrial, others: bool) -> list[str]:
-        whose = owner_state(str(trial.user_attrs.get("owner", "")))
-        if whose == "alive" or (whose == "elsewhere" and not others):
-            self._seen[self._key(trial)] = trial.number
+    def _recover(self) -> list[str]:
+        with self.heads.mutex():
+            self.heads.take_over()
+            live = {each.claim for each in self._live.values()}
+            claims = {c.trial: c for c in self.heads.claims() if c.trial is not None}
+            lines = []
+            for trial in self.trials.all():
+                claim = claims.get(trial.number)
+                if claim is None or (claim.head == self.heads.me and claim.id not in live):
+                    lines += self._settle(trial, claim)
+            for claim in self.heads.claims():
+                if claim.trial is None and claim.head == self.heads.me:
+                    self.heads.release(claim.id)
+            self.trials.queue_known()
+            self._refresh()
+        return lines
+
+    def _settle(self, trial: FrozenTrial, claim: Claim | None) -> list[str]:
+        """A trial whose head is gone, or one that never had a place."""
+        if trial.state in FINISHED:
+            self._keep_place(trial, claim)
+        if trial.state == TrialState.FAIL and claim is not None:
+            self.heads.release(claim.id)
+        if trial.state != TrialState.RUNNING:
             return []
-        key = self._key(trial)
+        key = self.trials.key(trial)
         record = read_trial(self._store, self.name, key) if key else None
         if record is not None and record.number == trial.number:
-            self._tell(trial.number, record)
+            self.trials.tell(trial.number, record)
+            self._keep_place(trial, claim)
             return [f"trial {trial.number} had ended: {record.outcome}"]
-        self._requeue(trial.number, _point(trial, self._ranges), trial.user_attrs, {})
+        with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
+            self.trials.put_back(trial)  # refused: its head ended it in this moment
+        if claim is not None:
+            self.heads.release(claim.id)
         return [f"trial {trial.number} was cut off and is put back"]
 
-    def _count(self, trial: FrozenTrial) -> None:
-        key = self._key(trial)
-        if trial.state in FINISHED:
-            outcome = str(trial.user_attrs["outcome"])
-            setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
-            self._seen[key] = trial.number
-        elif trial.state == TrialState.FAIL and trial.user_attrs.get("given_up"):
-            self.counts.given_up += 1
-            self._seen[key] = trial.number
-        elif trial.state == TrialState.FAIL and trial.user_attrs.get("put_back"):
-            self.counts.put_back += 1
+    def _keep_place(self, trial: FrozenTrial, claim: Claim | None) -> None:
+        if claim is None:
+            self.heads.adopt(self.trials.key(trial), trial.number)
+        elif not claim.done:
+            self.heads.done(claim.id)
 
-    def _key(self, trial: FrozenTrial) -> str:
-        """The fingerprint of a trial's training; "" for one that was cut off while it was drawn."""
-        source = str(trial.user_attrs.get("source", ""))
-        settings = self.plan.known.get(source) or _point(trial, self._ranges)
-        return self.plan.spec(settings).run_key if settings else ""
+    def mind_others(self) -> tuple[list[Ticket], list[str]]:
+        """What other heads did meanwhile: tickets that they took from us, and a line for each
+        trial of a dead head that was taken over or put back."""
+        lost, dead = self.heads.patiently(self._look_around)
+        for ticket in lost:
+            self.forget(ticket)
+        return lost, self.recover() if dead else []
 
-    def _queue_known(self) -> None:
-        trials = self._study.get_trials(deepcopy=False)
-        there = {trial.user_attrs.get("source") for trial in trials}
-        for source, settings in self.plan.known.items():
-            if source not in there:
-                point = nearest(settings, self.plan.space)
-                self._study.enqueue_trial(point, user_attrs={"source": source})
+    def _look_around(self) -> tuple[list[Ticket], bool]:
+        claims, living = self.heads.claims(), self.heads.living()
+        held = {claim.id for claim in claims if claim.head == self.heads.me}
+        lost = [each.ticket for each in self._live.values() if each.claim not in held]
+        cared = {claim.trial for claim in claims if not claim.done and claim.head in living}
+        self._refresh()
+        self.elsewhere = sum(
+            not claim.done and claim.head != self.heads.me and claim.head in living
+            for claim in claims
+        )
+        running = (t.number for t in self.trials.all() if t.state == TrialState.RUNNING)
+        dead = any(not claim.done and claim.head not in living for claim in claims)
+        return lost, dead or any(number not in cared for number in running)
+
+    def _refresh(self) -> None:
+        """Count anew, with what other heads have ended since."""
+        self.counts, self._seen = self.trials.count()
 
     def ask(self) -> Ticket | None:
         """The next trial: one that was put back, a known recipe, or the sampler's choice.
 
         A point that was run before is not run again: another one is drawn, at random after a few
-        tries. None when the space holds no other point.
+        tries. None when every place is taken, or (`exhausted`) the space holds no other point.
         """
-        for draw in range(_RANDOM_DRAWS):
-            if draw >= _REDRAWS and not self._queue_random():
-                return None
-            trial = self._study.ask(self._ranges)
-            ticket = self._ticket(trial)
-            if ticket.key not in self._seen:
-                trial.set_user_attr("owner", owner())
-                self._live[ticket.key] = _Live(trial)
-                self._seen[ticket.key] = ticket.number
-                return ticket
-            trial.set_user_attr("duplicate_of", self._seen[ticket.key])
-            self._study.tell(trial, state=TrialState.FAIL)
+        claim, places = new_claim(), self.plan.request.trials
+        if not self.heads.patiently(lambda: self.heads.reserve(claim, places)):
+            return None
+        try:
+            ticket = self.heads.patiently(lambda: self._draw(claim))
+        except ClaimLost:
+            return None
+        if ticket is None:
+            self.heads.patiently(lambda: self.heads.release(claim))
+            self.exhausted = True
+        return ticket
+
+    def _draw(self, claim: str) -> Ticket | None:
+        with self.heads.mutex():
+            self._refresh()
+            for draw in range(_RANDOM_DRAWS):
+                if draw >= _REDRAWS and not self._queue_random():
+                    return None
+                trial = self.trials.study.ask(self.trials.ranges)
+                ticket = self._ticket(trial)
+                known = self._seen.get(ticket.key)
+                if known is None and self.heads.bind(claim, ticket.key, ticket.number):
+                    self._live[ticket.key] = _Live(ticket, trial, claim)
+                    self._seen[ticket.key] = ticket.number
+                    return ticket
+                known = self._seen.setdefault(ticket.key, -1)  # -1: another head was quicker
+                self.trials.fail(ticket.number, "duplicate_of", known)
         return None
 
     def _ticket(self, trial: Trial) -> Ticket:
@@ -178,118 +179,92 @@ class StudyBook:
 
     def _queue_random(self) -> bool:
         """Queue a point that was not run, if a long search finds one."""
-        rng = random.Random(len(self._study.get_trials(deepcopy=False)))
+        rng = random.Random(len(self.trials.all()))
         for _ in range(_RANDOM_DRAWS):
             point = random_point(self.plan.space, rng)
             if self.plan.spec(point).run_key not in self._seen:
-                self._study.enqueue_trial(point)
+                self.trials.study.enqueue_trial(point)
                 return True
         return False
 
     def report(self, ticket: Ticket, epoch: int, value: float) -> None:
-        """The value so far after an epoch; an epoch that was reported already is passed over."""
+        """The value so far after an epoch; an epoch that was reported already is passed over.
+
+        Raises ClaimLost, as all that follow do, where another head took the trial over.
+        """
         live = self._live[ticket.key]
         if epoch not in live.reported:
+            with _refused():
+                self.heads.patiently(lambda: live.trial.report(value, epoch))
             live.reported.add(epoch)
-            live.trial.report(value, epoch)
 
     def should_prune(self, ticket: Ticket) -> bool:
         """What the pruner makes of the values so far."""
-        return self._live[ticket.key].trial.should_prune()
+        return self.heads.patiently(self._live[ticket.key].trial.should_prune)
 
-    def end(self, ticket: Ticket, record: TrialRecord) -> None:
-        """A trial that counts: on disk first, then in Optuna."""
+    def end(self, ticket: Ticket, record: TrialRecord) -> int:
+        """A trial that counts: on disk first, then in Optuna. How many of all heads have ended."""
+        live = self._live[ticket.key]
         write_trial(self._store, record)
-        self._tell(ticket.number, record)
+
+        def work() -> int:
+            with self.heads.mutex():
+                self.trials.tell(ticket.number, record)
+                ended = self.heads.done(live.claim)
+                self._refresh()
+            return ended
+
+        try:
+            with _refused():
+                ended = self.heads.patiently(work)
+        except ClaimLost:
+            withdraw_trial(self._store, record)
+            raise
         del self._live[ticket.key]
-        setattr(self.counts, record.outcome, getattr(self.counts, record.outcome) + 1)
-
-    def _tell(self, number: int, record: TrialRecord) -> None:
-        self._annotate(number, "outcome", record.outcome)
-        self._annotate(number, "epochs", len(record.history))
-        if record.message:
-            self._annotate(number, "message", record.message)
-        if record.outcome == "complete":
-            self._study.tell(number, record.value)
-        else:
-            self._study.tell(number, state=TrialState.PRUNED)
-
-    def _annotate(self, number: int, key: str, value: Any) -> None:
-        study_id = self._storage.get_study_id_from_name(self.name)
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        self._storage.set_trial_user_attr(trial_id, key, value)
+        return ended
 
     def put_back(self, ticket: Ticket, failures: int) -> None:
         """A trial that did not come to its end and does not count; its point is queued again."""
-        live = self._live.pop(ticket.key)
-        attributes = {"failures": failures} if failures else {}
-        self._requeue(ticket.number, live.trial.params, live.trial.user_attrs, attributes)
-        del self._seen[ticket.key]
-        self.counts.put_back += 1
+        live = self._live[ticket.key]
 
-    def _requeue(
-        self,
-        number: int,
-        point: Mapping[str, Scalar],
-        before: Mapping[str, Any],
-        after: Mapping[str, Any],
-    ) -> None:
-        """Queue first, fail then: a kill in between leaves the point there twice, never not at
-        all, and the second of two equal points is not run."""
-        kept = {key: before[key] for key in ("source", "failures") if key in before}
-        if point:
-            self._study.enqueue_trial(dict(point), user_attrs={**kept, **after})
-        self._annotate(number, "put_back", True)
-        self._study.tell(number, state=TrialState.FAIL)
+        def work() -> None:
+            with self.heads.mutex():
+                trial = self.trials.get(ticket.number)
+                if trial.state == TrialState.RUNNING:
+                    self.trials.put_back(trial, failures)
+                self.heads.release(live.claim)
+                self._refresh()
+
+        del self._live[ticket.key]
+        with _refused():
+            self.heads.patiently(work)
 
     def give_up(self, ticket: Ticket, reason: str) -> None:
         """A point that keeps breaking its workers: it is not tried again and does not count."""
-        self._annotate(ticket.number, "given_up", reason)
-        self._study.tell(ticket.number, state=TrialState.FAIL)
-        del self._live[ticket.key]
-        self.counts.given_up += 1
+        live = self._live.pop(ticket.key)
 
-    def finished_trials(self) -> list[FrozenTrial]:
-        """The trials that count, by number."""
-        trials = self._study.get_trials(deepcopy=False, states=FINISHED)
-        return sorted(trials, key=lambda trial: trial.number)
+        def work() -> None:
+            if self.trials.state(ticket.number) == TrialState.RUNNING:
+                self.trials.fail(ticket.number, "given_up", reason)
+            self.heads.release(live.claim)
+            self._refresh()
 
-    def winner(self) -> Ticket | None:
-        """The complete trial with the best value, the earlier of equals; None without one."""
-        complete = [t for t in self.finished_trials() if t.state == TrialState.COMPLETE]
-        if not complete:
-            return None
-        sign = -1 if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-        best = min(complete, key=lambda trial: (sign * float(trial.value or 0), trial.number))
-        source = str(best.user_attrs.get("source", ""))
-        settings = self.plan.known.get(source, best.params)
-        return Ticket(best.number, self.plan.spec(settings), source, settings)
+        with _refused():
+            self.heads.patiently(work)
 
-    def value_of(self, number: int) -> float:
-        """What a complete trial reached."""
-        return next(float(t.value or 0) for t in self.finished_trials() if t.number == number)
+    def standing(self) -> tuple[tuple[float, int] | None, int]:
+        """The best value with its trial, and the epochs that trials which count have trained."""
+        return self.heads.patiently(lambda: (self.trials.best(), self.trials.epochs()))
 
-    def epochs(self) -> int:
-        """Epochs that the trials that count have trained."""
-        return sum(int(trial.user_attrs.get("epochs", 0)) for trial in self.finished_trials())
-
-    @property
-    def study(self) -> optuna.Study:
-        """Optuna's own view of it, for reading."""
-        return self._study
+    def forget(self, ticket: Ticket) -> None:
+        """A trial that another head took over."""
+        self._live.pop(ticket.key, None)
 
 
-def _point(trial: FrozenTrial, ranges: Mapping[str, BaseDistribution]) -> dict[str, Scalar]:
-    """The point of a trial that may have been cut off while it was drawn; empty if unknown."""
-    fixed = trial.system_attrs.get("fixed_params")
-    if fixed:
-        return dict(fixed)
-    return dict(trial.params) if set(trial.params) == set(ranges) else {}
-
-
-def _distribution(kind: SearchRange) -> BaseDistribution:
-    if isinstance(kind, Choice):
-        return CategoricalDistribution(kind.values)
-    if isinstance(kind, FloatRange):
-        return FloatDistribution(kind.low, kind.high, log=kind.log)
-    return IntDistribution(kind.low, kind.high, log=kind.log)
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """Optuna ends a trial once; what it refuses belongs to a trial that another head ended."""
+    try:
+        yield
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        raise ClaimLost("another head took it over while this one was silent") from None

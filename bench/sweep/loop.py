@@ -1,11 +1,10 @@
 """The head's loop of one study: ask, hand out, listen, prune, tell. It yields what happened.
 
-Workers train and know nothing of the study. Whatever becomes of them, the loop ends with exactly
-as many finished trials as were asked for, unless time is up or no point can be run at all.
+Workers train and know nothing of the study. Whatever becomes of them and of other heads, the loop
+ends with exactly as many finished trials as were asked for, unless time is up or no point can be
+run at all.
 """
 
-import contextlib
-import signal
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -25,77 +24,27 @@ from bench.execution import (
 from bench.runner import trial_checkpoint
 from bench.spec import EpochValues, TrialSpec
 from bench.store import Store
-from bench.sweep.book import StudyBook, Ticket
+from bench.sweep.book import StudyBook
+from bench.sweep.events import (
+    Standing,
+    SweepEvent,
+    TrialBegun,
+    TrialDone,
+    TrialEpoch,
+    TrialPutBack,
+    gentle_interrupt,
+)
+from bench.sweep.heads import ClaimLost
 from bench.sweep.results import TRIAL_SCHEMA, TrialOutcome, TrialRecord, kept_value
+from bench.sweep.trials import Ticket
 from bench.tracking.studies import StudyTracker
 
 MOST_FAILURES = 3
 """How often a point may break its worker (each time after a second try) before it is given up."""
 MOST_GIVEN_UP = 3
 """Points given up one after the other before the whole study stops: then it is not the point."""
-
-
-@dataclass(frozen=True)
-class TrialBegun:
-    """A worker has a trial."""
-
-    ticket: Ticket
-
-
-@dataclass(frozen=True)
-class TrialEpoch:
-    """One more epoch of a trial; `value`: the selection metric that its weights would keep."""
-
-    ticket: Ticket
-    epoch: int
-    value: float | None
-
-
-@dataclass(frozen=True)
-class TrialDone:
-    """A trial that counts; its result is on disk and told to Optuna."""
-
-    ticket: Ticket
-    record: TrialRecord
-
-
-@dataclass(frozen=True)
-class TrialPutBack:
-    """A trial that does not count; its point is queued again (or given up, as `reason` says)."""
-
-    ticket: Ticket
-    reason: str
-
-
-@dataclass
-class Interrupt:
-    """Whether Ctrl-C was pressed."""
-
-    asked: bool = False
-
-
-@contextlib.contextmanager
-def gentle_interrupt() -> Iterator[Interrupt]:
-    """The first Ctrl-C is noted, so that it never falls into a write; a second one interrupts."""
-    interrupt = Interrupt()
-
-    def note(*_: object) -> None:
-        if interrupt.asked:
-            raise KeyboardInterrupt
-        interrupt.asked = True
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # only the main thread hears of signals
-        yield interrupt
-        return
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-SweepEvent = TrialBegun | TrialEpoch | TrialDone | TrialPutBack
+_MIND_SECONDS = 2.0
+"""How often a busy head looks at what the others do."""
 
 
 @dataclass
@@ -119,9 +68,10 @@ class Search:
         self._running: dict[str, _Running] = {}
         self._given_up = 0
         self._last_failure = ""
-        self._exhausted = False
+        self._full = False
+        self._minded = 0.0
+        self._known = book.counts.finished
         request = book.plan.request
-        self._trials = request.trials
         self._deadline = time.monotonic() + request.timeout if request.timeout else None
 
     @property
@@ -138,7 +88,8 @@ class Search:
         with gentle_interrupt() as interrupt:
             while not interrupt.asked:
                 yield from self._fill()
-                if not self._running:
+                yield from self._mind_others()
+                if not self._running and self._is_over():
                     return
                 for event in self._executor.events(timeout=0.5):
                     yield from self._hear(event)
@@ -154,17 +105,44 @@ class Search:
             f"times each, the last one with: {self._last_failure}; mend that and repeat the command"
         )
 
+    def _is_over(self) -> bool:
+        """With nothing running here: whether nothing will. Other heads' trials may come back."""
+        book = self._book
+        return book.settled or self.out_of_time or (book.exhausted and not book.elsewhere)
+
+    def _mind_others(self) -> Iterator[SweepEvent]:
+        """Take over what dead heads left, give up what was taken from here, and count anew."""
+        now = time.monotonic()
+        if self._running and now - self._minded < _MIND_SECONDS:
+            return
+        self._minded, self._full = now, False
+        lost, lines = self._book.mind_others()
+        for ticket in lost:
+            yield from self._abandon(self._running[ticket.key], "another head took it over")
+        finished = self._book.counts.finished
+        if lines or finished != self._known:
+            self._known = finished
+            yield Standing(finished, self._book.standing()[0], tuple(lines))
+
+    def _abandon(self, running: _Running, reason: str) -> Iterator[SweepEvent]:
+        """A trial that is another head's now."""
+        ticket = running.ticket
+        self._executor.stop(ticket.spec)
+        self._book.forget(ticket)
+        self._running.pop(ticket.key, None)
+        yield TrialPutBack(ticket, reason)
+
     def _fill(self) -> Iterator[SweepEvent]:
         """Ask for as many trials as there are free slots, and never for more than count."""
         while (
             len(self._running) < self._executor.slots
-            and self._book.counts.finished + len(self._running) < self._trials
+            and not self._full
+            and not self._book.exhausted
             and not self.out_of_time
-            and not self._exhausted
         ):
             ticket = self._book.ask()
             if ticket is None:
-                self._exhausted = True
+                self._full = True
                 return
             self._running[ticket.key] = _Running(ticket, _now())
             self._executor.submit(ticket.spec)
@@ -174,6 +152,12 @@ class Search:
         running = self._running.get(event.spec.run_key)
         if running is None:
             return
+        try:
+            yield from self._answer(running, event)
+        except ClaimLost as lost:
+            yield from self._abandon(running, str(lost))
+
+    def _answer(self, running: _Running, event: Event) -> Iterator[SweepEvent]:
         ticket = running.ticket
         match event:
             case Started():
@@ -239,10 +223,13 @@ class Search:
             finished_unix_ms=_now(),
             message=_message(outcome, last, ticket.spec),
         )
-        self._book.end(ticket, record)
+        ended = self._book.end(ticket, record)
+        self._known += 1
         self._forget(running)
         self._given_up = 0
         self._tracker.trial_ended(record)
+        best, epochs = self._book.standing()
+        self._tracker.progress(ended, best and best[0], epochs)
         return TrialDone(ticket, record)
 
     def _forget(self, running: _Running) -> None:
@@ -251,7 +238,7 @@ class Search:
 
     def _put_back(self, running: _Running, reason: str, failures: int) -> TrialPutBack:
         self._book.put_back(running.ticket, failures)
-        del self._running[running.ticket.key]  # its checkpoint stays: there it goes on
+        self._running.pop(running.ticket.key, None)  # its checkpoint stays: there it goes on
         self._tracker.trial_stopped(running.ticket.spec)
         return TrialPutBack(running.ticket, f"{reason}; it is put back and does not count")
 
@@ -279,10 +266,16 @@ class Search:
                 else:
                     self._executor.stop(event.spec)
         for running in list(self._running.values()):
+            yield from self._close(running)
+
+    def _close(self, running: _Running) -> Iterator[SweepEvent]:
+        try:
             if running.pruned:
                 yield self._end(running, "pruned")
             else:
                 yield self._put_back(running, "stopped", running.ticket.failures)
+        except ClaimLost as lost:
+            yield from self._abandon(running, str(lost))
 
 
 def _message(outcome: TrialOutcome, epochs: int, spec: TrialSpec) -> str:

@@ -12,36 +12,42 @@ from bench.store import Store
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import study_folder
 from bench.sweep.space import differences, direction, identity
-from bench.tracking.writing import owner
 
 IDENTITY = "identity"
 
 
 @contextlib.contextmanager
-def claim(store: Store, name: str) -> Iterator[None]:
-    """Be the only head of a study on this store; the system gives it back when we die.
+def attend(store: Store, name: str) -> Iterator[None]:
+    """Be one of the heads of a study on this store; the system forgets us when we die.
 
-    Raises BadInput naming the head that works on it now.
+    Raises BadInput where somebody else must be alone with it now.
     """
-    folder = study_folder(store, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "head.lock"
-    with path.open("a+") as stream:
-        if not _locked(stream.fileno()):
-            stream.seek(0)
-            host, _, rest = stream.read().strip().partition(":")
+    with _lock(store, name, shared=True) as locked:
+        if not locked:
             raise BadInput(
-                f"study {name} is being worked on by process {rest.partition(':')[0]} on {host}; "
-                "wait for it or stop it, then repeat the command"
+                f"study {name} is being told to MLflow by another command; wait for it, then "
+                "repeat the command"
             )
-        stream.seek(0)
-        stream.truncate()
-        stream.write(owner())
-        stream.flush()
         yield
 
 
-def _locked(handle: int) -> bool:
+@contextlib.contextmanager
+def alone(store: Store, name: str) -> Iterator[bool]:
+    """Whether no head works on a study on this store; none can begin meanwhile."""
+    with _lock(store, name, shared=False) as locked:
+        yield locked
+
+
+@contextlib.contextmanager
+def _lock(store: Store, name: str, *, shared: bool) -> Iterator[bool]:
+    folder = study_folder(store, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "head.lock").open("a+") as stream:
+        yield _locked(stream.fileno(), shared=shared)
+
+
+def _locked(handle: int, *, shared: bool) -> bool:
+    """Windows has no shared locks: there, one head works on a study of a store at a time."""
     if os.name == "nt":
         import msvcrt
 
@@ -53,7 +59,7 @@ def _locked(handle: int) -> bool:
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -58,6 +58,13 @@ def write_trial(store: Store, record: TrialRecord) -> None:
     write_atomically(path, TypeAdapter(TrialRecord).dump_json(record, indent=1))
 
 
+def withdraw_trial(store: Store, record: TrialRecord) -> None:
+    """Take a result back that came too late: its trial was given to another head."""
+    there = read_trial(store, record.study, record.spec.run_key)
+    if there is not None and there.number == record.number:
+        _path(store, record.study, record.spec.run_key).unlink(missing_ok=True)
+
+
 def read_trial(store: Store, study: str, run_key: str) -> TrialRecord | None:
     """The result of a trial, None where there is none; CheckFailed for a damaged file."""
     path = _path(store, study, run_key)

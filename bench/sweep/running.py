@@ -1,11 +1,10 @@
 """From a plan to an outcome: search a study, find its winner, confirm it with fresh seeds."""
 
+import contextlib
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
-
-from optuna.storages import RDBStorage
 
 from bench.benchmark import Plan
 from bench.errors import BenchError
@@ -15,14 +14,17 @@ from bench.selection import selection_score
 from bench.spec import RunRecord
 from bench.store import Store
 from bench.sweep.analysis import Analysis, analyse
-from bench.sweep.book import Counts, StudyBook, Ticket
-from bench.sweep.loop import Search, SweepEvent, TrialDone
-from bench.sweep.opening import claim, generation
+from bench.sweep.book import StudyBook
+from bench.sweep.events import SweepEvent
+from bench.sweep.heads import Heads, in_words
+from bench.sweep.loop import Search
+from bench.sweep.opening import attend, generation
 from bench.sweep.plan import StudyPlan, changed_settings
-from bench.sweep.results import iter_trials
+from bench.sweep.results import TrialRecord, iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
-from bench.sweep.storage import is_local
+from bench.sweep.storage import open_storage
+from bench.sweep.trials import Counts, Ticket
 from bench.sweep.winner import winner_text, write_winner
 from bench.tracking.experiment import plan_for_protocol
 from bench.tracking.studies import StudyCard, StudyTracker, open_study_tracker
@@ -62,7 +64,7 @@ class Recovered:
 @dataclass
 class StudyOutcome:
     """What a search found. `confirmation`: the runs that say what the winner is worth; none
-    where no trial came to its end."""
+    where no trial came to its end. `closer`: another head that trains them, in words."""
 
     plan: StudyPlan
     study: str
@@ -76,6 +78,7 @@ class StudyOutcome:
     records: Mapping[str, RunRecord] = field(default_factory=dict)
     link: str = ""
     missed: int = 0
+    closer: str = ""
 
     @property
     def is_default(self) -> bool:
@@ -110,42 +113,68 @@ class StudyOutcome:
         return fmean(finite) if finite else math.nan
 
 
+@dataclass(frozen=True)
+class Desk:
+    """A study that this head works on: from its first trial until its winner is confirmed."""
+
+    plan: StudyPlan
+    store: Store
+    book: StudyBook
+
+
+@contextlib.contextmanager
+def at_study(plan: StudyPlan, store: Store) -> Iterator[Desk]:
+    """Be one of the heads of a study.
+
+    Raises BadInput where the study was begun for something else or its store cannot be used.
+    """
+    storage = open_storage(store, plan.request.storage)
+    name = generation(plan, storage)
+    with attend(store, name), Heads(storage, name) as heads:
+        yield Desk(plan, store, StudyBook(plan, name, store, storage, heads))
+
+
 def search_study(
-    plan: StudyPlan, store: Store, storage: RDBStorage, workers: Workers
+    desk: Desk, workers: Workers
 ) -> Generator[SweepEvent | Recovered, None, StudyOutcome]:
     """Search until the study holds its trials; yields what happens, returns what was found.
 
-    Raises BadInput where the study was begun for something else or another head works on it,
-    KeyboardInterrupt after everything that ran was put back.
+    Raises KeyboardInterrupt after everything that ran here was put back.
     """
-    name = generation(plan, storage)
-    with claim(store, name):
-        book = StudyBook(plan, name, store, storage)
-        lines = book.recover(others=is_local(store, plan.request.storage))
-        yield Recovered(name, book.counts.finished, _best(book), tuple(lines))
-        tracker = _tracker(plan, name, store)
-        tracker.tell_missing(list(iter_trials(store, name)))
-        try:
-            if book.counts.finished < plan.request.trials:
-                for event in Search(book, store, workers.pool(), tracker).events():
-                    if isinstance(event, TrialDone):
-                        _tell_progress(book, tracker)
-                    yield event
-        except (KeyboardInterrupt, BenchError):
+    book, store = desk.book, desk.store
+    lines = book.recover()
+    yield Recovered(book.name, book.counts.finished, book.standing()[0], tuple(lines))
+    tracker = _tracker(book, store)
+    tracker.tell_missing(_told_trials(book, store))
+    try:
+        if not book.settled:
+            yield from Search(book, store, workers.pool(), tracker).events()
+    except (KeyboardInterrupt, BenchError):
+        if book.heads.living() == {book.heads.me}:
             _publish(book, _outcome(book, store), store, tracker, "stopped")
-            tracker.close()
-            raise
-        tracker.tell_missing(list(iter_trials(store, name)))
-        outcome = _outcome(book, store)
-        _publish(book, outcome, store, tracker, "finished")
         tracker.close()
-        return outcome
+        raise
+    tracker.tell_missing(_told_trials(book, store))
+    outcome = book.heads.patiently(lambda: _outcome(book, store))
+    if closer := book.heads.patiently(book.heads.close):
+        outcome.closer = in_words(closer)
+        outcome.link, outcome.missed = tracker.link(), tracker.missed
+    else:
+        _publish(book, outcome, store, tracker, "finished")
+    tracker.close()
+    return outcome
 
 
-def _tracker(plan: StudyPlan, name: str, store: Store) -> StudyTracker:
-    request = plan.request
+def _told_trials(book: StudyBook, store: Store) -> list[TrialRecord]:
+    """The results on this disk that count; one may have come too late and be another head's."""
+    finished = {trial.number for trial in book.heads.patiently(book.trials.finished)}
+    return [record for record in iter_trials(store, book.name) if record.number in finished]
+
+
+def _tracker(book: StudyBook, store: Store) -> StudyTracker:
+    plan, request = book.plan, book.plan.request
     card = StudyCard(
-        name,
+        book.name,
         plan.base,
         {key: describe_range(kind) for key, kind in plan.space.items()},
         {
@@ -156,17 +185,8 @@ def _tracker(plan: StudyPlan, name: str, store: Store) -> StudyTracker:
         },
     )
     label = plan.defaults.dataset_label
-    return open_study_tracker(store, plan_for_protocol(request.protocol, label), card)
-
-
-def _best(book: StudyBook) -> tuple[float, int] | None:
-    winner = book.winner()
-    return None if winner is None else (book.value_of(winner.number), winner.number)
-
-
-def _tell_progress(book: StudyBook, tracker: StudyTracker) -> None:
-    best = _best(book)
-    tracker.progress(book.counts.finished, best[0] if best else None, book.epochs())
+    beside = plan_for_protocol(request.protocol, label)
+    return open_study_tracker(store, beside, card, book.heads.mutex)
 
 
 def command(plan: StudyPlan) -> str:
@@ -190,10 +210,10 @@ def command(plan: StudyPlan) -> str:
 
 
 def _outcome(book: StudyBook, store: Store) -> StudyOutcome:
-    plan, winner = book.plan, book.winner()
-    outcome = StudyOutcome(plan, book.name, book.counts, book.epochs(), winner)
+    plan, winner = book.plan, book.trials.winner()
+    outcome = StudyOutcome(plan, book.name, book.counts, book.trials.epochs(), winner)
     if winner is not None:
-        outcome.value = book.value_of(winner.number)
+        outcome.value = book.trials.value_of(winner.number)
         outcome.recipe = f"tuned ({book.counts.finished} trials)"
         outcome.confirmation = plan.with_recipe(winner.settings, outcome.recipe, store)
         outcome.records = dict(outcome.confirmation.done)
@@ -204,7 +224,7 @@ def _publish(
     book: StudyBook, outcome: StudyOutcome, store: Store, tracker: StudyTracker, status: str
 ) -> None:
     """Figures of the trials so far, the winner, and how to repeat it; on the parent run."""
-    analysis = analyse(book)
+    analysis = book.heads.patiently(lambda: analyse(book.trials))
     outcome.importance = dict(analysis.trials.importance)
     texts = {"study.md": _summary(outcome, analysis)}
     if outcome.winner is not None:

@@ -1,23 +1,29 @@
-"""Where studies live: SQLite under `mlruns/` by default, or any address that Optuna takes.
+"""Where studies live: SQLite under `mlruns/` by default, or a PostgreSQL data base.
 
 Optuna makes its tables without a lock, as MLflow does: two heads that start together leave a
-broken file. So a file is made under a temporary name by one process at a time, and renamed.
+broken file, or die. So a file is made under a temporary name by one process at a time, and
+renamed; on a server a lock is held while tables are made.
 """
 
+import contextlib
 import importlib.util
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from bench.errors import BadInput
 from bench.store import Store, sync_folder
+from bench.sweep.heads import make_tables
 from bench.tracking.database import lock_file
 
 _BUSY_SECONDS = 60
+_TABLES_LOCK = 0x62656E6368  # "bench": while tables are made in a PostgreSQL data base
 
 
 def quiet_optuna() -> None:
@@ -33,23 +39,17 @@ def open_storage(store: Store, address: str = "") -> RDBStorage:
     """
     quiet_optuna()
     url = _parsed(address) if address else _sqlite(store.mlruns / "optuna.db")
+    if url.get_backend_name() == "postgresql":
+        return _on_server(url)
     if url.get_backend_name() != "sqlite":
-        return _connect(url, {})
+        raise BadInput(
+            f"--storage: a study cannot live in {url.get_backend_name()}; expected sqlite:///FILE "
+            "or postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
     if not url.database or url.database == ":memory:":
         raise BadInput("--storage: a study in memory is lost with the command; give sqlite:///FILE")
     path = Path(url.database).expanduser().resolve()
-    _make_once(path)
-    return _connect(_sqlite(path), {"connect_args": {"timeout": _BUSY_SECONDS}})
-
-
-def is_local(store: Store, address: str) -> bool:
-    """Whether the studies are this workspace's own file, which its own lock files guard."""
-    if not address:
-        return True
-    url = _parsed(address)
-    return url.get_backend_name() == "sqlite" and Path(str(url.database)).resolve() == (
-        store.mlruns / "optuna.db"
-    )
+    return _in_file(path)
 
 
 def _sqlite(path: Path) -> URL:
@@ -66,40 +66,68 @@ def _parsed(address: str) -> URL:
         ) from None
 
 
-def _make_once(path: Path) -> None:
-    """A file with Optuna's tables, whole or not there at all."""
+def _in_file(path: Path) -> RDBStorage:
+    """A file with Optuna's tables and ours, made whole or not at all."""
+    busy: dict[str, object] = {"connect_args": {"timeout": _BUSY_SECONDS}}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with lock_file(path.with_name(f".{path.name}.lock")):
-            if path.exists() and path.stat().st_size:
-                return
-            building = path.with_name(f".new-{path.name}")
-            for leftover in path.parent.glob(f"{building.name}*"):
-                leftover.unlink()
-            made = _connect(_sqlite(building), {})
-            made.engine.dispose()
-            building.replace(path)
-            sync_folder(path.parent)
+            if not path.exists() or not path.stat().st_size:
+                _make(path)
+            with _one_line(_sqlite(path)):
+                storage = _connect(_sqlite(path), busy)
+                make_tables(storage.engine)
     except OSError as error:
         raise BadInput(
             f"cannot write the studies at {path}: {error.strerror or error}; make its folder "
             "writable or give another --storage"
         ) from None
+    return storage
 
 
-def _connect(url: URL, extra: dict[str, object]) -> RDBStorage:
+def _make(path: Path) -> None:
+    building = path.with_name(f".new-{path.name}")
+    for leftover in path.parent.glob(f"{building.name}*"):
+        leftover.unlink()
+    with _one_line(_sqlite(building)):
+        made = _connect(_sqlite(building), {})
+        make_tables(made.engine)
+    made.engine.dispose()
+    building.replace(path)
+    sync_folder(path.parent)
+
+
+def _on_server(url: URL) -> RDBStorage:
+    """Heads that start together on an empty data base make its tables one after the other."""
+    if url.drivername == "postgresql" and importlib.util.find_spec("psycopg") is not None:
+        url = url.set(drivername="postgresql+psycopg")
+    with _one_line(url):
+        guard = create_engine(url)
+        with guard.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TABLES_LOCK})
+            storage = _connect(url, {"pool_pre_ping": True})
+            make_tables(storage.engine)
+            connection.rollback()
+        guard.dispose()
+    return storage
+
+
+def _connect(url: URL, options: dict[str, object]) -> RDBStorage:
     # Optuna fills a {SCHEMA_VERSION} into the address: braces of a path are doubled.
-    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    address = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    return RDBStorage(address, engine_kwargs=options)
+
+
+@contextlib.contextmanager
+def _one_line(url: URL) -> Iterator[None]:
+    """What can be wrong with a store, as BadInput without the password."""
     shown = url.render_as_string(hide_password=True)
     try:
-        return RDBStorage(text, engine_kwargs={"pool_pre_ping": True, **extra})
+        yield
     except (ImportError, NoSuchModuleError):
-        kind = url.get_backend_name()
-        hint = "pip install 'psycopg[binary]'" if kind == "postgresql" else "see its manual"
-        wanted = url.set(drivername="postgresql+psycopg") if kind == "postgresql" else url
-        where = "" if importlib.util.find_spec("psycopg") is None else f" and give {wanted}"
         raise BadInput(
-            f"--storage {shown}: there is no driver for {kind} here; install one ({hint}){where}"
+            f"--storage {shown}: there is no driver for {url.get_backend_name()} here; install one "
+            "(pip install 'psycopg[binary]', or this package with [postgres])"
         ) from None
     except (SQLAlchemyError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
         why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]

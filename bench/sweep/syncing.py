@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from bench.errors import BadInput
 from bench.protocol import Protocol, load_protocol, shipped_protocols
 from bench.spec import TrialSpec
 from bench.store import Store
-from bench.sweep.opening import claim
+from bench.sweep.opening import alone
 from bench.sweep.results import TrialRecord, iter_trials
 from bench.tracking import SyncReport
 from bench.tracking.experiment import plan_for_protocol
@@ -23,11 +22,8 @@ def sync_trials(store: Store, protocol: str = "") -> SyncReport:
         trials = list(iter_trials(store, study))
         if not trials or protocol not in ("", trials[0].spec.protocol):
             continue
-        try:
-            with claim(store, study):
-                found = _sync(store, study, trials)
-        except BadInput:
-            found = SyncReport(len(trials), 0, 0)
+        with alone(store, study) as free:
+            found = _sync(store, study, trials) if free else SyncReport(len(trials), 0, 0)
         total = SyncReport(
             total.known + found.known, total.told + found.told, total.missed + found.missed
         )

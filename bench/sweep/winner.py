@@ -13,10 +13,10 @@ from bench.benchmark import Plan
 from bench.errors import BadInput
 from bench.protocol import STRICT, LatentDim, Scalar, load_protocol, parse_strict
 from bench.store import Store, write_atomically
-from bench.sweep.book import Ticket
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
 from bench.sweep.results import study_folder
 from bench.sweep.space import RECIPE_KEYS
+from bench.sweep.trials import Ticket
 
 
 @dataclass(frozen=True)

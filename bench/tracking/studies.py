@@ -13,11 +13,13 @@ no model files; the parent has the study's figures, the winner and how to repeat
 The parent has `search/best` and `search/epochs` by number of finished trials.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -88,8 +90,17 @@ class Trial(Protocol):
         """Why it did not come to its end."""
 
 
-def open_study_tracker(store: Store, plan: ExperimentPlan, card: StudyCard) -> "StudyTracker":
-    """A tracker for one study beside the experiment of `plan`; raises as `open_tracker` does."""
+Mutex = Callable[[], AbstractContextManager[None]]
+"""Holds back the other heads of a study."""
+
+
+def open_study_tracker(
+    store: Store, plan: ExperimentPlan, card: StudyCard, mutex: Mutex = contextlib.nullcontext
+) -> "StudyTracker":
+    """A tracker for one study beside the experiment of `plan`; raises as `open_tracker` does.
+
+    Under `mutex` the parent run, which all heads of the study share, is found or made.
+    """
     beside = dataclasses.replace(
         plan,
         name=f"{plan.name} sweeps",
@@ -98,21 +109,26 @@ def open_study_tracker(store: Store, plan: ExperimentPlan, card: StudyCard) -> "
         "validation images only.\n\nA parent run is a study, its children are trials. What a "
         "winner is worth stands in the protocol's own experiment, with fresh seeds.",
     )
-    return StudyTracker(store, beside, card)
+    return StudyTracker(store, beside, card, mutex)
 
 
 class StudyTracker(Tracker):
     """Tells MLflow of one study. As with every Tracker, no method raises because it is away."""
 
-    def __init__(self, store: Store, plan: ExperimentPlan, card: StudyCard) -> None:
+    def __init__(self, store: Store, plan: ExperimentPlan, card: StudyCard, mutex: Mutex) -> None:
         super().__init__(store, plan, prepared_address(store))
         self._card = card
+        self._mutex = mutex
         self._parent_id = ""
 
     def _parent(self, book: RunBook) -> str:
         """The study's own run: the one that is there, or a new one; its state is RUNNING."""
-        if self._parent_id:
-            return self._parent_id
+        if not self._parent_id:
+            with self._mutex():
+                self._find_parent(book)
+        return self._parent_id
+
+    def _find_parent(self, book: RunBook) -> None:
         card = self._card
         spec = card.base
         key = f"study:{card.name}:{spec.protocol_fingerprint}"
@@ -125,12 +141,12 @@ class StudyTracker(Tracker):
             "dataset": spec.dataset_label,
             **card.options,
         }
-        known = book.known(key)
+        known = book.find(key)
         if known is not None:
             book.client.update_run(known.run_id, status="RUNNING")
             book.say(known, tags)
             self._parent_id = known.run_id
-            return self._parent_id
+            return
         run = book.client.create_run(
             book.experiment_id, start_time=_now(), tags=tags, run_name=card.name
         )
@@ -141,7 +157,6 @@ class StudyTracker(Tracker):
         }.items():
             book.client.log_param(self._parent_id, name, text)
         _ensure_view(book, self._plan.view, spec, tuple(card.space))
-        return self._parent_id
 
     def trial_started(self, spec: TrialSpec, number: int, source: str) -> None:
         """A trial begins, or goes on after it was put back."""

@@ -82,13 +82,17 @@ class RunBook:
         found = self._search(f"tags.`{content.KEY}` = '{run_key}'")
         return _entry(found[0]) if found else None
 
+    def find(self, run_key: str) -> Entry | None:
+        """What is known, or was made by another head since."""
+        return self._entries.get(run_key) or self._look_up(run_key)
+
     def medians(self) -> Mapping[str, Entry]:
         """Entries by run key of the runs that stand for their cells."""
         return {key: entry for key, entry in self._entries.items() if entry.median}
 
     def start(self, spec: RunSpec, started_unix_ms: int) -> Entry:
         """A run to write into: the one that was cut off, or a new one. Its state is RUNNING."""
-        entry = self._entries.get(spec.run_key) or self._look_up(spec.run_key)
+        entry = self.find(spec.run_key)
         if entry is None or entry.complete:
             run = self.client.create_run(
                 self.experiment_id,

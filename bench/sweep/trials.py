@@ -1,0 +1,207 @@
+"""The trials of one study in Optuna: read, told, put back. Knows nothing of heads.
+
+| state in Optuna | outcome  | counts | what it was                                           |
+|-----------------|----------|--------|-------------------------------------------------------|
+| COMPLETE        | complete | yes    | trained to its end                                    |
+| PRUNED          | pruned   | yes    | stopped because it would not win                      |
+| PRUNED          | diverged | yes    | loss or score no longer finite                        |
+| FAIL            | none     | no     | put back (its point is queued again), given up, or a  |
+|                 |          |        | point that had been run before and was drawn again    |
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from bench.protocol import Scalar
+from bench.spec import Choice, FloatRange, SearchRange, TrialSpec
+from bench.sweep.opening import open_study
+from bench.sweep.plan import StudyPlan
+from bench.sweep.results import TrialRecord
+from bench.sweep.space import nearest
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A trial that was asked for. `failures`: how often its point broke a worker before."""
+
+    number: int
+    spec: TrialSpec
+    source: str
+    settings: Mapping[str, Scalar]
+    failures: int = 0
+
+    @property
+    def key(self) -> str:
+        """What makes two points the same: the fingerprint of the training."""
+        return self.spec.run_key
+
+
+@dataclass
+class Counts:
+    """How a study stands: trials that count by outcome, and those that did not count."""
+
+    complete: int = 0
+    pruned: int = 0
+    diverged: int = 0
+    put_back: int = 0
+    given_up: int = 0
+
+    @property
+    def finished(self) -> int:
+        """Trials that count."""
+        return self.complete + self.pruned + self.diverged
+
+
+class Trials:
+    """The trials of a study that is opened, or made if it is not there."""
+
+    def __init__(self, plan: StudyPlan, name: str, storage: RDBStorage) -> None:
+        self.plan = plan
+        self.name = name
+        self.study = open_study(plan, name, storage)
+        self.ranges = {key: _distribution(kind) for key, kind in plan.space.items()}
+        self._storage = storage
+        self._keys: dict[int, str] = {}
+
+    def all(self) -> list[FrozenTrial]:
+        """Every trial, by number."""
+        return self.study.get_trials(deepcopy=False)
+
+    def count(self) -> tuple[Counts, dict[str, int]]:
+        """How the study stands, and by fingerprint the trials whose points are not run again."""
+        counts = Counts()
+        seen: dict[str, int] = {}
+        for trial in self.all():
+            given_up = trial.state == TrialState.FAIL and trial.user_attrs.get("given_up")
+            if trial.state in FINISHED or trial.state == TrialState.RUNNING or given_up:
+                seen.setdefault(self.key(trial), trial.number)
+            if trial.state in FINISHED:
+                outcome = str(trial.user_attrs["outcome"])
+                setattr(counts, outcome, getattr(counts, outcome) + 1)
+            elif given_up:
+                counts.given_up += 1
+            elif trial.state == TrialState.FAIL and trial.user_attrs.get("put_back"):
+                counts.put_back += 1
+        return counts, seen
+
+    def key(self, trial: FrozenTrial) -> str:
+        """The fingerprint of a trial's training; "" for one that was cut off while it was drawn."""
+        if trial.number not in self._keys:
+            source = str(trial.user_attrs.get("source", ""))
+            settings = self.plan.known.get(source) or self.point(trial)
+            if not settings:
+                return ""
+            self._keys[trial.number] = self.plan.spec(settings).run_key
+        return self._keys[trial.number]
+
+    def point(self, trial: FrozenTrial) -> dict[str, Scalar]:
+        """The point of a trial that may have been cut off while it was drawn; empty if unknown."""
+        fixed = trial.system_attrs.get("fixed_params")
+        if fixed:
+            return dict(fixed)
+        return dict(trial.params) if set(trial.params) == set(self.ranges) else {}
+
+    def queue_known(self) -> None:
+        """Queue the known recipes that were never tried."""
+        there = {trial.user_attrs.get("source") for trial in self.all()}
+        for source, settings in self.plan.known.items():
+            if source not in there:
+                point = nearest(settings, self.plan.space)
+                self.study.enqueue_trial(point, user_attrs={"source": source})
+
+    def tell(self, number: int, record: TrialRecord) -> None:
+        """Everything about a trial that counts, then its state; twice is as good as once."""
+        state = TrialState.COMPLETE if record.outcome == "complete" else TrialState.PRUNED
+        if self.state(number) == state:
+            return  # the answer of an earlier try was lost
+        self._annotate(number, "outcome", record.outcome)
+        self._annotate(number, "epochs", len(record.history))
+        if record.message:
+            self._annotate(number, "message", record.message)
+        value = record.value if state == TrialState.COMPLETE else None
+        self.study.tell(number, value, state=state)
+
+    def state(self, number: int) -> TrialState:
+        """How far a trial is."""
+        return self.get(number).state
+
+    def _annotate(self, number: int, key: str, value: Any) -> None:
+        self._storage.set_trial_user_attr(self._trial_id(number), key, value)
+
+    def _trial_id(self, number: int) -> int:
+        study_id = self._storage.get_study_id_from_name(self.name)
+        return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def put_back(self, trial: FrozenTrial, failures: int = 0) -> None:
+        """Queue its point again, then fail the trial: a kill in between leaves the point there
+        twice, never not at all, and the second of two equal points is not run.
+
+        The caller holds the mutex, or another head could ask for the point while it still looks
+        as if it were trained.
+        """
+        point, before = self.point(trial), trial.user_attrs
+        kept: dict[str, Any] = {key: before[key] for key in ("source", "failures") if key in before}
+        if failures:
+            kept["failures"] = failures
+        if point:
+            self.study.enqueue_trial(point, user_attrs=kept)
+        self.fail(trial.number, "put_back", True)
+
+    def fail(self, number: int, why: str, note: object) -> None:
+        """End a trial that does not count."""
+        self._annotate(number, why, note)
+        self.study.tell(number, state=TrialState.FAIL)
+
+    def get(self, number: int) -> FrozenTrial:
+        """One trial as it is now."""
+        return self._storage.get_trial(self._trial_id(number))
+
+    def finished(self) -> list[FrozenTrial]:
+        """The trials that count, by number."""
+        trials = self.study.get_trials(deepcopy=False, states=FINISHED)
+        return sorted(trials, key=lambda trial: trial.number)
+
+    def winner(self) -> Ticket | None:
+        """The complete trial with the best value, the earlier of equals; None without one."""
+        complete = [t for t in self.finished() if t.state == TrialState.COMPLETE]
+        if not complete:
+            return None
+        sign = -1 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+        best = min(complete, key=lambda trial: (sign * float(trial.value or 0), trial.number))
+        source = str(best.user_attrs.get("source", ""))
+        settings = self.plan.known.get(source, best.params)
+        return Ticket(best.number, self.plan.spec(settings), source, settings)
+
+    def best(self) -> tuple[float, int] | None:
+        """The best value of a complete trial, with its number."""
+        winner = self.winner()
+        return None if winner is None else (self.value_of(winner.number), winner.number)
+
+    def value_of(self, number: int) -> float:
+        """What a complete trial reached."""
+        return next(float(t.value or 0) for t in self.finished() if t.number == number)
+
+    def epochs(self) -> int:
+        """Epochs that the trials that count have trained."""
+        return sum(int(trial.user_attrs.get("epochs", 0)) for trial in self.finished())
+
+
+def _distribution(kind: SearchRange) -> BaseDistribution:
+    if isinstance(kind, Choice):
+        return CategoricalDistribution(kind.values)
+    if isinstance(kind, FloatRange):
+        return FloatDistribution(kind.low, kind.high, log=kind.log)
+    return IntDistribution(kind.low, kind.high, log=kind.log)
