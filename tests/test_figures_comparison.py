@@ -6,6 +6,7 @@ from looks import assert_texts_inside, texts
 
 from bench.figures import Bar, Point, ranking_bars, rate_distortion
 from bench.metrics import METRICS
+from bench.models.zoo import MODELS
 
 POINTS = tuple(
     Point(model, size, scores)
@@ -36,14 +37,25 @@ def test_rate_distortion_draws_means_bands_and_pca() -> None:
     assert_texts_inside(figure)
 
 
-def test_twenty_variants_stay_apart() -> None:
-    many = [Point(f"variant_{i}", size, (1 / size + i,)) for i in range(20) for size in (4, 8)]
+def test_all_variants_stay_apart_and_are_named_beside_their_lines() -> None:
+    many = [Point(name, size, (1 / size + i,)) for i, name in enumerate(MODELS) for size in (4, 8)]
     figure = rate_distortion(many, "mse", "photographs")
     looks = [(str(x.get_color()), x.get_linestyle(), x.get_marker()) for x in figure.axes[0].lines]
-    assert len(set(looks)) == 20
+    assert len(set(looks)) == len(MODELS)
     without_colour = {(line, marker) for _, line, marker in looks}
-    assert len(without_colour) == 20, "told apart by colour alone"
+    assert len(without_colour) == len(MODELS), "told apart by colour alone"
+    heights = {text.get_text(): text.get_position()[1] for text in figure.axes[0].texts}
+    del heights[""]
+    assert sorted(heights, key=lambda name: heights[name]) == list(MODELS)
     assert_texts_inside(figure)
+
+
+def test_a_tuned_row_shares_the_colour_of_its_variant() -> None:
+    points = [Point("vae", 4, (0.1,)), Point("vae, tuned (30 trials)", 4, (0.2,), variant="vae")]
+    plain, tuned = rate_distortion(points, "mse", "photographs").axes[0].lines
+    assert plain.get_color() == tuned.get_color() and plain.get_marker() == tuned.get_marker()
+    assert plain.get_markerfacecolor() == plain.get_color()
+    assert tuned.get_markerfacecolor() == "white"
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def _scales(ax: Axes, points: Sequence[Point], metric: Metric) -> None:
 
 
 @styled
-def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str) -> Figure:
+def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str, title: str = "") -> Figure:
     """The score of every variant with its interval, best on top; closed-form rows are hatched.
 
     The dotted line continues PCA's score through all rows. `below` says what they share: data
@@ -142,5 +142,5 @@ def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str) -> Figure:
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
     score_axis(ax, metric)
-    put_title(figure, f"Ranking by {metric.title.lower()}", below)
+    put_title(figure, title or f"Ranking by {metric.title.lower()}", below)
     return figure

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from bench.figures.style import DPI, INK
+from bench.figures.style import DPI, INK, MUTED
 from bench.palette import Look
 
 _SIZE = 8.5
 _GAP = 13.0
-_FIRST, _SAMPLE, _TEXT = 9.0, 34.0, 40.0
+_FIRST, _SAMPLE, _TEXT = 22.0, 48.0, 54.0
 """Pixels: between two labels; from the axes to the sample of a line, its end, and the text."""
 
 
@@ -55,34 +56,8 @@ def label_ends(ax: Axes, ends: Sequence[End]) -> None:
     places = spread(np.clip(wanted, 0, box.height), _GAP, box.height)
     across = [1 + pixels / box.width for pixels in (_FIRST, _SAMPLE, _TEXT)]
     for end, place in zip(ends, places / box.height, strict=True):
-        look = end.look
-        ax.annotate(
-            "",
-            xy=(end.x, end.y),
-            xytext=(across[0], place),
-            textcoords="axes fraction",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": look.colour,
-                "lw": 0.6,
-                "shrinkA": 0,
-                "shrinkB": 2,
-            },
-        )
-        ax.plot(
-            [across[0], sum(across[:2]) / 2, across[1]],
-            [place] * 3,
-            look.line,
-            color=look.colour,
-            marker=look.marker,
-            markevery=[1],
-            ms=5,
-            lw=1.5,
-            mfc="white" if end.hollow else look.colour,
-            transform=ax.transAxes,
-            clip_on=False,
-        )
+        _leader(ax, end, (across[0], float(place)))
+        _sample(ax, end.look, end.hollow, across[:2], float(place))
         ax.text(
             across[2],
             place,
@@ -92,6 +67,45 @@ def label_ends(ax: Axes, ends: Sequence[End]) -> None:
             va="center",
             color=INK,
         )
+
+
+def _leader(ax: Axes, end: End, target: tuple[float, float]) -> None:
+    """A thin line from the end of a line to its label; dotted where it crosses the axes, so that
+    nobody takes it for data."""
+    crosses = ax.transData.transform((end.x, end.y))[0] < ax.bbox.x0 + 0.9 * ax.bbox.width
+    ax.annotate(
+        "",
+        xy=(end.x, end.y),
+        xytext=target,
+        textcoords="axes fraction",
+        annotation_clip=False,
+        arrowprops={
+            "arrowstyle": "-",
+            "color": MUTED if crosses else end.look.colour,
+            "ls": ":" if crosses else "-",
+            "lw": 0.7,
+            "shrinkA": 0,
+            "shrinkB": 2,
+        },
+    )
+
+
+def _sample(ax: Axes, look: Look, hollow: bool, across: Sequence[float], place: float) -> None:
+    """A piece of the line with its mark, as in a legend. It belongs to the figure: the lines of
+    the axes are data."""
+    sample = Line2D(
+        [across[0], sum(across) / 2, across[1]],
+        [place] * 3,
+        ls=look.line,
+        color=look.colour,
+        marker=look.marker,
+        markevery=[1],
+        ms=5,
+        lw=1.5,
+        mfc="white" if hollow else look.colour,
+        transform=ax.transAxes,
+    )
+    ax.figure.add_artist(sample)
 
 
 def spread(wanted: NDArray[np.float64], gap: float, highest: float) -> NDArray[np.float64]:

@@ -17,8 +17,8 @@ Images = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 # Pixels on the figure: an image, the widest sheet, the gap between images and between blocks, a
-# line of text, and the margins.
-_CELL, _WIDEST, _GAP, _BLOCK, _LINE = 84, 900, 3, 14, 16
+# line of text, a letter of the line below the title, and the margins.
+_CELL, _WIDEST, _GAP, _BLOCK, _LINE, _LETTER = 84, 900, 3, 14, 16, 6.8
 _MARGIN, _HEAD, _LABELS = 12, 58, 124
 
 
@@ -86,7 +86,7 @@ def draw_sheet(
     # What stands above the first row is drawn outside the axes.
     tops = np.cumsum([0, *(height * upscale + space for space in spaces[1:])])
     canvas = _paste([row.images for row in rows], tops, lefts, upscale)
-    figure, ax = _figure_around(canvas, scale, rows)
+    figure, ax = _figure_around(canvas, scale, rows, below)
     for row, top in zip(rows, tops, strict=True):
         middle = top + height * upscale / 2
         ax.text(-10 / scale, middle, row.label, ha="right", va="center", fontsize=9)
@@ -97,13 +97,16 @@ def draw_sheet(
     return figure
 
 
-def _figure_around(canvas: Pixels, scale: float, rows: Sequence[Row]) -> tuple[Figure, Axes]:
-    """A figure in which the canvas fills its axes pixel by pixel (times `scale`)."""
+def _figure_around(
+    canvas: Pixels, scale: float, rows: Sequence[Row], below: str
+) -> tuple[Figure, Axes]:
+    """A figure in which the canvas fills its axes pixel by pixel (times `scale`), wide enough for
+    the line `below` its title."""
     high, wide = (side * scale for side in canvas.shape[:2])
     longest = max(len(line) for row in rows for line in row.label.splitlines() or [""])
     left = max(_LABELS, 22 + 7 * longest) if longest else _MARGIN
     head = _HEAD + (_LINE if rows[0].above else 0)
-    total_wide = max(left + wide + _MARGIN, 480)
+    total_wide = max(left + wide + _MARGIN, 2 * _MARGIN + _LETTER * len(below), 480)
     total_high = head + high + _MARGIN
     figure = Figure(figsize=(total_wide / DPI, total_high / DPI))
     place = (left / total_wide, _MARGIN / total_high, wide / total_wide, high / total_high)

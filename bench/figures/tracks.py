@@ -49,7 +49,7 @@ def side_by_side(group: Group) -> Figure:
         rows.append(Row(cell.arrays["shown/test/x_hat"], "\n".join(lines), new_block=cell is first))
     return draw_sheet(
         f"The same test images through {len(cells)} variants",
-        f"{group.about} · {group.seeds}: pictures of the median one, mean test {metric.title}",
+        f"{group.about} · {group.seeds}: the median one's pictures, {metric.title.lower()} of all",
         rows,
         cell=_SMALL_CELL if len(cells) > _MANY_ROWS else None,
     )
@@ -71,8 +71,9 @@ def final_scores(group: Group) -> Figure:
         scores = cell.scores("test", metric.id)
         mean = float(np.mean(scores))
         bars.append(Bar(cell.name, mean, min(scores), max(scores), cell.closed_form))
-    below = f"{group.about} · test images · mean of {group.seeds}, whiskers: lowest to highest"
-    return ranking_bars(bars, metric.id, below)
+    title = f"Final {metric.title.lower()} of {len(bars)} variants on test images"
+    below = f"{group.about} · mean of {group.seeds}, whiskers: lowest to highest"
+    return ranking_bars(bars, metric.id, below, title)
 
 
 def _lacks_scores(group: Group) -> str:

@@ -40,7 +40,7 @@ def training_curves(group: Group) -> Figure:
     names = [*(cell.name for cell, _ in validation), *levels]
     beside = room_beside(names)
     figure, (left, right) = plot_canvas(
-        2, 8.6 + beside, max(3.9, 1.7 + height_for(len(names))), right=beside
+        2, 8.6 + beside, max(3.9, 1.7 + 1.4 * height_for(len(names))), right=beside
     )
     _draw(left, training, {}, group)
     ends = _draw(right, validation, levels, group)
@@ -86,7 +86,9 @@ def _draw(ax: Axes, drawn: Drawn, levels: Mapping[str, float], group: Group) -> 
             ends.append(End(last, level, cell.name, cell.look))
     values = [v for _, curves in drawn for curve in curves.values() for v in curve.values()]
     values += levels.values()
-    if values and min(values) > 0 and max(values) >= LOG_FROM * min(values):
+    # Errors of many variants crowd at the lower end of a linear axis.
+    factor = LOG_FROM if group.metric.higher_is_better else 1.5
+    if values and min(values) > 0 and max(values) >= factor * min(values):
         log_axis(ax, "y")
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -114,5 +116,5 @@ def _line(ax: Axes, cell: Cell, curves: Mapping[str, Curve]) -> End:
         every = sorted({epoch for curve in curves.values() for epoch in curve})
         there = [[curve[epoch] for curve in curves.values() if epoch in curve] for epoch in every]
         lows, highs = list(map(min, there)), list(map(max, there))
-        ax.fill_between(every, lows, highs, color=look.colour, alpha=0.15, lw=0)
+        ax.fill_between(every, lows, highs, color=look.colour, alpha=0.12, lw=0)
     return End(epochs[-1], median[epochs[-1]], cell.name, look, cell.hollow)
