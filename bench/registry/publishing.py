@@ -229,7 +229,7 @@ def _points(rows: pd.DataFrame) -> list[Point]:
             cell = track.rows[track.rows["configuration"] == group[0]["configuration"]]
             scores = tuple(float(x) for x in numbers(cell, f"test_{metric}").dropna())
             if scores and size:
-                points.append(Point(cell_name(group[0]), size, scores))
+                points.append(Point(cell_name(group[0]), size, scores, group[0]["model"]))
     return points if len({point.code_size for point in points}) > 1 else []
 
 
