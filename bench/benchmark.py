@@ -4,15 +4,15 @@ A plan is complete before anything starts: which runs there are, which have a re
 the rest will cost. Only the head process comes here; it alone speaks to the tracker.
 """
 
-import contextlib
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.checks import check_images, check_names, check_tasks, said_of
 from bench.data import dataset_label, load_splits
-from bench.errors import BadInput, unknown_name
+from bench.errors import BadInput
 from bench.execution import (
     STOP_SECONDS,
     EpochEnded,
@@ -28,7 +28,7 @@ from bench.figures import draw_figures
 from bench.forecast import Counts, Forecast, forecast
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
-from bench.protocol import WHOLE_LOSS, Protocol
+from bench.protocol import Protocol
 from bench.records import read_arrays, sound_record
 from bench.runner import checked_device
 from bench.spec import RunRecord, RunSpec
@@ -99,15 +99,15 @@ def dataset_reference(name: str) -> str:
 def plan(request: Request, store: Store) -> Plan:
     """Lay out every run; nothing is trained. Raises BadInput for anything that cannot be run."""
     protocol = request.protocol
-    _check_names(protocol)
+    check_names(protocol)
     dataset = dataset_reference(request.dataset or protocol.dataset)
     models = request.models or protocol.models or _models_of_task(protocol)
-    _check_tasks(models, protocol)
+    check_tasks(models, protocol)
     device = resolved_device(request.device)
-    with _said_of(protocol, "" if request.dataset else "dataset"):
+    with said_of(protocol, "" if request.dataset else "dataset"):
         splits = load_splits(dataset, protocol.split)
         label = dataset_label(dataset)
-    _check_windows(protocol, splits.image_shape)
+    check_images(protocol, dataset, splits.image_shape, len(splits.class_names))
 
     def spec(model: str, latent_dim: int | None, seed: int) -> RunSpec:
         row = variant(model)
@@ -144,6 +144,7 @@ def plan(request: Request, store: Store) -> Plan:
         len(splits.validation.images),
         len(splits.test.images),
         splits.image_shape,
+        len(splits.class_names),
     )
     return Plan(protocol, label, counts, specs, recorded(specs, store))
 
@@ -152,61 +153,15 @@ def _models_of_task(protocol: Protocol) -> tuple[str, ...]:
     return tuple(name for name, row in MODELS.items() if row.task == protocol.task)
 
 
-@contextlib.contextmanager
-def _said_of(protocol: Protocol, key: str) -> Iterator[None]:
-    """Name the protocol's file and `key` in front of what was wrong with its value."""
-    try:
-        yield
-    except BadInput as error:
-        raise BadInput(f"{protocol.source}: {key}: {error}" if key else str(error)) from None
-
-
-def _check_names(protocol: Protocol) -> None:
-    """Every name in a protocol is known, wherever it stands; BadInput with its file and key."""
-    for name in protocol.models:
-        with _said_of(protocol, "models"):
-            variant(name)
-    for name in protocol.evaluation.metrics:
-        with _said_of(protocol, "evaluation.metrics"):
-            _check_metric(name)
-    for name, given in protocol.hyperparameters.items():
-        with _said_of(protocol, f"hyperparameters.{name}"):
-            checked_hyperparameters(name, given)
-    for index, expected in enumerate(protocol.expected):
-        with _said_of(protocol, f"expected.{index}"):
-            variant(expected.model)
-            if expected.metric != WHOLE_LOSS:
-                _check_metric(expected.metric)
-
-
-def _check_metric(name: str) -> None:
-    if name not in METRICS:
-        raise unknown_name("metric", name, METRICS)
-
-
-def _check_tasks(models: Iterable[str], protocol: Protocol) -> None:
-    for name in models:
-        if variant(name).task != protocol.task:
-            raise BadInput(
-                f"model {name} is for {variant(name).task}, protocol {protocol.source} for "
-                f"{protocol.task}; choose another model or protocol"
-            )
-
-
-def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> None:
-    """SSIM needs images at least as large as its window: say so before anything is trained."""
-    smallest = min(image_shape[1:])
-    for key in ("ssim", "ssim_gaussian"):
-        window = getattr(protocol.evaluation, key).window
-        if key in protocol.evaluation.metrics and window > smallest:
-            raise BadInput(
-                f"{protocol.source}: evaluation.{key}.window: {window} is larger than the images "
-                f"({image_shape[1]}x{image_shape[2]}); make it smaller or leave {key} out"
-            )
-
-
 def _sizes(request: Request) -> list[int | None]:
-    """The latent sizes asked for; none stands for the native code."""
+    """The latent sizes asked for; none stands for the native code, or for no code at all."""
+    if request.protocol.task == "classification":
+        if request.latent_dims or request.native:
+            raise BadInput(
+                f"protocol {request.protocol.source} is for classifiers, which have no code; "
+                "leave --latent-dim and --native out"
+            )
+        return [None]
     if request.latent_dims or request.native:
         return [*request.latent_dims, *([None] if request.native else [])]
     protocol = request.protocol

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from bench.execution import EpochEnded, Event, Failed, Finished
-from bench.models.base import Autoencoder, ClosedFormAutoencoder
-from bench.models.zoo import build_model, variant
-from bench.runner import checked_device, prepare_torch
+from bench.models.base import ClosedFormAutoencoder, ImageModel
+from bench.models.zoo import variant
+from bench.runner import build_for, checked_device, prepare_torch
 from bench.spec import RunSpec
 from bench.store import Store, write_atomically
 from bench.train import make_optimizer
@@ -33,12 +33,13 @@ _ROUND_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Counts:
-    """How many images a split has, and their shape (C, H, W)."""
+    """How many images a split has, their shape (C, H, W) and their classes."""
 
     train: int
     validation: int
     test: int
     image_shape: tuple[int, int, int]
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _read(store: Store) -> dict[str, Speeds]:
 
 def _signature(spec: RunSpec, counts: Counts) -> str:
     """What a speed depends on: machine, network, image shape, batch, device, threads."""
-    size = "native" if spec.latent_dim is None else spec.latent_dim
+    size = spec.size_name
     shape = "x".join(map(str, counts.image_shape))
     machine = f"{platform.node()} {os.cpu_count()} cores torch {torch.__version__}"
     closed = f" {counts.train} images" if variant(spec.model).closed_form else ""
@@ -122,14 +123,11 @@ def _measure(spec: RunSpec, counts: Counts) -> Speeds:
     prepare_torch(spec.threads)
     try:
         device = checked_device(spec.device)
-        model = build_model(
-            spec.model, counts.image_shape, spec.latent_dim, spec.hyperparameters
-        ).to(device)
+        model = build_for(spec, counts.image_shape, counts.classes).to(device)
         if isinstance(model, ClosedFormAutoencoder):
             return _time_fit(model, counts), 0.0
         batch = torch.rand(spec.train.batch_size, *counts.image_shape, device=device)
         if model.channels_last:
-            model = model.to(memory_format=torch.channels_last)
             batch = batch.contiguous(memory_format=torch.channels_last)
         return step_seconds(model, batch, spec), _time_scoring(model, batch)
     finally:
@@ -146,14 +144,15 @@ def _time_fit(model: ClosedFormAutoencoder, counts: Counts) -> float:
 
 
 def step_seconds(
-    model: Autoencoder, batch: torch.Tensor, spec: RunSpec, measure: float = _MEASURE_SECONDS
+    model: ImageModel, batch: torch.Tensor, spec: RunSpec, measure: float = _MEASURE_SECONDS
 ) -> float:
     """Seconds an image of bare training steps on one resident batch: the floor of any loop."""
     optimizer = make_optimizer(model, spec.train)
+    labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
     model.train()
 
     def step() -> None:
-        loss = model.loss(batch)
+        loss = model.loss(batch, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         optimizer.step()
@@ -169,12 +168,13 @@ def step_seconds(
     return (time.perf_counter() - begun) / (steps * len(batch))
 
 
-def _time_scoring(model: Autoencoder, batch: torch.Tensor) -> float:
-    """Seconds an image of a reconstruction, the larger part of scoring."""
+def _time_scoring(model: ImageModel, batch: torch.Tensor) -> float:
+    """Seconds an image of the model's answer, the larger part of scoring."""
+    labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
     model.eval()
-    model.reconstruct(batch)
+    model.answers(batch, labels)
     begun = time.perf_counter()
-    model.reconstruct(batch)
+    model.answers(batch, labels)
     _wait(batch.device)
     return max((time.perf_counter() - begun) / len(batch), 1e-9)
 

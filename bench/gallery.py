@@ -4,17 +4,21 @@ Everything is chosen by fixed rules (the first image of each class, the best and
 that the pictures of two runs show the same images and nothing was picked by hand.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data import LabelledImages, Splits
-from bench.evaluate import Evaluation
+from bench.evaluate import Classification, Evaluation
 from bench.metrics import METRICS
+from bench.metrics.classification import confusion, per_class
 from bench.models.base import Autoencoder
 
 SHOWN, SAMPLES, STANDARD, CODES, STEPS = 8, 64, 32, 2000, 5
+MISTAKES = 24
 _FULL_COVARIANCE = 512
 """Largest code whose full covariance is fitted for sampling; beyond it, variances alone."""
 
@@ -47,6 +51,48 @@ def build_gallery(model: Autoencoder, splits: Splits, scored: Evaluation, metric
         gallery |= _samples(model, splits.train.images)
         gallery |= _interpolation(model, gallery["shown/test/x"])
     return gallery
+
+
+def classification_gallery(splits: Splits, scored: Mapping[str, Classification]) -> Gallery:
+    """The arrays under `label`, `predicted`, `confidence`, `confusion`, `per_class`, `shown` and
+    `misclassified` of a classifier.
+
+    `scored` by part, "validation" and "test"; the mistakes shown are the most confident ones on
+    validation, or on test where a protocol has no validation.
+    """
+    gallery = class_labels(splits)
+    for part, found in scored.items():
+        labels, predicted = (
+            torch.from_numpy(array) for array in (gallery[f"label/{part}"], found.predicted)
+        )
+        counts = confusion(labels, predicted, len(splits.class_names))
+        shares = torch.stack(per_class(counts)[:3], dim=1)
+        gallery |= {
+            f"predicted/{part}": found.predicted,
+            f"confidence/{part}": found.confidence,
+            f"confusion/{part}": counts.numpy(),
+            f"per_class/{part}": shares.float().numpy(),
+        }
+    for part, images in (("train", splits.train), ("test", splits.test)):
+        chosen = first_of_each_class(images.labels)
+        gallery |= {
+            f"shown/{part}/x": _unit(images.images[chosen]),
+            f"shown/{part}/label": images.labels[chosen],
+        }
+    ranked = splits.validation if len(splits.validation.images) else splits.test
+    return gallery | _mistakes(ranked, next(iter(scored.values())))
+
+
+def _mistakes(images: LabelledImages, found: Classification) -> Gallery:
+    """The images that were called something else, those with the most confidence first."""
+    wrong = np.flatnonzero(found.predicted != images.labels)
+    chosen = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:MISTAKES]
+    return {
+        "misclassified/x": _unit(images.images[chosen]),
+        "misclassified/label": images.labels[chosen],
+        "misclassified/predicted": found.predicted[chosen],
+        "misclassified/confidence": found.confidence[chosen],
+    }
 
 
 def class_labels(splits: Splits) -> Gallery:

@@ -288,8 +288,7 @@ def load_protocol(name: str) -> Protocol:
             f"{where}: name: '{protocol.name}' is the name of a shipped protocol with other "
             "settings, and tables go by name; choose another name"
         )
-    if not protocol.latent_dims and not protocol.native and protocol.task == "reconstruction":
-        raise BadInput(f"{where}: latent_dims: list at least one size, or set native = true")
+    _check_sizes(protocol, where)
     if protocol.selection_metric not in protocol.evaluation.metrics:
         listed = ", ".join(protocol.evaluation.metrics)
         raise BadInput(f"{where}: selection_metric: must be one of evaluation.metrics ({listed})")
@@ -313,6 +312,16 @@ def _takes_a_shipped_name(protocol: Protocol) -> bool:
     names = {Path(name).name: name for name in shipped_protocols()}
     shipped = names.get(protocol.name)
     return shipped is not None and load_protocol(shipped).fingerprint != protocol.fingerprint
+
+
+def _check_sizes(protocol: Protocol, where: str) -> None:
+    """Autoencoders need a latent size; classifiers have none."""
+    if protocol.task == "classification":
+        for key in ("latent_dims", "native"):
+            if getattr(protocol, key):
+                raise BadInput(f"{where}: {key}: classifiers have no code; remove the key")
+    elif not protocol.latent_dims and not protocol.native:
+        raise BadInput(f"{where}: latent_dims: list at least one size, or set native = true")
 
 
 def _check_without_validation(protocol: Protocol, where: str) -> None:

@@ -16,6 +16,10 @@ from bench.protocol import STRICT, EvaluationConfig, Scalar, SplitConfig, Task, 
 SCHEMA_VERSION = 1
 OVERCOMPLETE = "overcomplete"
 """Track of the codes with at least as many numbers as pixels: not a bottleneck."""
+CLASSES = "classes"
+"""Tracks of classifiers start with it."""
+NO_CODE = "-"
+"""What stands for the latent size of a classifier."""
 
 Part = Literal["train", "validation", "test"]
 Status = Literal["finished", "diverged", "stopped"]
@@ -122,10 +126,22 @@ class RunSpec:
         )
 
     @property
+    def has_code(self) -> bool:
+        """Whether there is a code, and with it a latent size."""
+        return self.task == "reconstruction"
+
+    @property
+    def size_name(self) -> str:
+        """The latent size in tables and names: a number, `native`, or `-` of a classifier."""
+        if not self.has_code:
+            return NO_CODE
+        return "native" if self.latent_dim is None else str(self.latent_dim)
+
+    @property
     def title(self) -> str:
         """Short name for progress lines and figures, such as `cnn_ae d=16 seed 0`."""
         size = "native" if self.latent_dim is None else f"d={self.latent_dim}"
-        return f"{self.model} {size} seed {self.seed}"
+        return " ".join([self.model, *([size] if self.has_code else []), f"seed {self.seed}"])
 
 
 @dataclass(frozen=True)
@@ -163,11 +179,11 @@ class RunRecord:
     """The durable result of one RunSpec, as `record.json` holds it.
 
     `scores[part][metric]` are means over images in float64 (parts "val" and "test"), `facts` the
-    other numbers of the run: parameters, multiply_adds, code_size, compression_ratio,
-    train_seconds, images_per_second, best_epoch, active_units, active_fraction, output_std (spread
-    of the outputs over the images: near 0 means a constant output), and of discrete codes
-    code_bits and dead_codes. `weights_sha256` and `arrays_sha256` are the digests of the two
-    files beside it.
+    other numbers of the run: parameters, multiply_adds, code_size, compression_ratio (of
+    classifiers classes, feature_size and predicted_classes instead), train_seconds,
+    images_per_second, best_epoch, active_units, active_fraction, output_std (spread of the outputs
+    over the images: near 0 means a constant output), and of discrete codes code_bits and
+    dead_codes. `weights_sha256` and `arrays_sha256` are the digests of the two files beside it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -196,8 +212,11 @@ class RunRecord:
 
         Discrete codes are a track of their own by their bits: an index of 9 bits is no match for
         a real number. One of at least the 8 bits a pixel that the image has is over-complete.
-        `mean_image` has no code; it stands in the track that it was run for.
+        `mean_image` has no code; it stands in the track that it was run for. Classifiers compete
+        by the number of classes: `classes10`.
         """
+        if not self.spec.has_code:
+            return f"{CLASSES}{len(self.class_names)}"
         pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
         bits = int(self.facts.get("code_bits", 0))
         if bits:

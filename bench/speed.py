@@ -17,11 +17,12 @@ from torch import Tensor
 
 from bench.benchmark import Request, plan
 from bench.data import load_splits
+from bench.evaluate import Labelled
 from bench.forecast import step_seconds
 from bench.metrics import per_image
-from bench.models.base import Autoencoder
+from bench.models.base import ImageModel
 from bench.protocol import DEFAULT_PROTOCOL, EvaluationConfig, TrainConfig, load_protocol
-from bench.runner import build, prepare_torch
+from bench.runner import build_for, prepare_torch
 from bench.spec import RunSpec
 from bench.store import open_store
 from bench.train import FitConfig, FitData, fit
@@ -88,8 +89,8 @@ def _training(spec: RunSpec, images: Tensor, seconds: float, wanted: float) -> l
     ]
 
 
-def _model(spec: RunSpec, images: Tensor) -> Autoencoder:
-    return build(spec, (images.shape[1], images.shape[2], images.shape[3]))
+def _model(spec: RunSpec, images: Tensor) -> ImageModel:
+    return build_for(spec, (images.shape[1], images.shape[2], images.shape[3]), classes=0)
 
 
 def _floor(spec: RunSpec, images: Tensor, seconds: float) -> float:
@@ -107,11 +108,16 @@ def _loop(spec: RunSpec, images: Tensor, seconds: float) -> float:
     config = TrainConfig(epochs=epochs, batch_size=_BATCH, lr=1e-3, schedule="one_cycle")
     result = fit(
         _model(spec, images),
-        FitData(images[:count], images[:0]),
+        FitData(_labelled(images[:count]), _labelled(images[:0])),
         FitConfig(config, spec.evaluation, "mse", seed=0),
         lambda _: False,
     )
     return result.images / result.seconds
+
+
+def _labelled(images: Tensor) -> Labelled:
+    """Autoencoders do not look at classes."""
+    return Labelled(images, torch.zeros(len(images), dtype=torch.int64))
 
 
 def _data_loader(spec: RunSpec, images: Tensor, seconds: float) -> float:
@@ -128,10 +134,11 @@ def _data_loader(spec: RunSpec, images: Tensor, seconds: float) -> float:
             return tensor
 
     model = _model(spec, images)
+    labels = torch.zeros(_BATCH, dtype=torch.int64)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     begun, seen = time.perf_counter(), 0
     for batch in DataLoader(_Images(), batch_size=_BATCH, shuffle=True):
-        loss = model.loss(batch).total
+        loss = model.loss(batch, labels[: len(batch)]).total
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,8 +1,9 @@
 """fit(): the one training loop, for every variant.
 
-Images stay in memory as one uint8 tensor on the device and are gathered by a permutation; nothing
-is read from the device inside an epoch. The loop knows neither MLflow nor Optuna: each epoch's
-values go to `on_epoch`, whose answer may stop it. The clock runs over training steps only.
+Images stay in memory as one uint8 tensor on the device and are gathered, with their classes, by a
+permutation; nothing is read from the device inside an epoch. The loop knows neither MLflow nor
+Optuna: each epoch's values go to `on_epoch`, whose answer may stop it. The clock runs over
+training steps only.
 """
 
 import math
@@ -15,9 +16,9 @@ import torch
 from torch import Tensor
 
 from bench.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from bench.evaluate import mean_scores
+from bench.evaluate import Labelled, mean_scores
 from bench.metrics import METRICS
-from bench.models.base import Autoencoder
+from bench.models.base import ImageModel
 from bench.protocol import EvaluationConfig, TrainConfig
 from bench.spec import EpochValues, Status
 
@@ -31,10 +32,10 @@ EpochHook = Callable[[EpochValues], bool]
 
 @dataclass(frozen=True)
 class FitData:
-    """Training and validation images (N, C, H, W), uint8, on the device of the model."""
+    """Training and validation images with their classes, on the device of the model."""
 
-    train: Tensor
-    validation: Tensor
+    train: Labelled
+    validation: Labelled
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class FitResult:
     """The trained model is the one passed in, with the weights that the recipe keeps.
 
     `seconds` of training steps, `images` passed through them; `snapshots`: reconstructions of the
-    first 8 validation images by epoch. `status` is "stopped" when `on_epoch` asked for it.
+    first 8 validation images by epoch (classifiers have none). `status` is "stopped" when
+    `on_epoch` asked for it.
     """
 
     status: Status
@@ -79,7 +81,7 @@ class FitResult:
     snapshots: dict[int, Tensor]
 
 
-def fit(model: Autoencoder, data: FitData, config: FitConfig, on_epoch: EpochHook) -> FitResult:
+def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook) -> FitResult:
     """Train `model` in place by the recipe; deterministic in `config.seed` on one thread.
 
     A training whose loss or validation score is no longer finite ends as "diverged". Stopped
@@ -105,7 +107,7 @@ def fit(model: Autoencoder, data: FitData, config: FitConfig, on_epoch: EpochHoo
             status = "diverged"
             break
         _keep_best(model, state, values, config)
-        _take_snapshot(model, data.validation, state, recipe.epochs)
+        _take_snapshot(model, data.validation.images, state, recipe.epochs)
         stop = on_epoch(now)
         if config.checkpoint and (stop or time.monotonic() - saved_at > CHECKPOINT_SECONDS):
             _save(model, optimizer, state, config.checkpoint)
@@ -121,7 +123,7 @@ def fit(model: Autoencoder, data: FitData, config: FitConfig, on_epoch: EpochHoo
     )
 
 
-def make_optimizer(model: Autoencoder, recipe: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: ImageModel, recipe: TrainConfig) -> torch.optim.Optimizer:
     """Fused Adam or AdamW over every parameter."""
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     return kind(
@@ -160,64 +162,62 @@ def _last_batch(images: int, recipe: TrainConfig) -> int:
     return 0 if rest == 1 and images > 1 else rest
 
 
-def batches(images: Tensor, recipe: TrainConfig, seed: int, epoch: int) -> Iterator[Tensor]:
-    """An epoch's batches in [0, 1], in an order that depends on seed and epoch alone.
+def batches(
+    data: Labelled, recipe: TrainConfig, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """An epoch's batches: images in [0, 1] and classes, in an order by seed and epoch alone.
 
     The order is drawn on the CPU, so that it is the same on every device.
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-    order = torch.randperm(len(images), generator=generator).to(images.device)
-    usable = len(images) - len(images) % recipe.batch_size + _last_batch(len(images), recipe)
+    order = torch.randperm(len(data), generator=generator).to(data.images.device)
+    usable = len(data) - len(data) % recipe.batch_size + _last_batch(len(data), recipe)
     for chosen in order[:usable].split(recipe.batch_size):
-        yield images[chosen].to(torch.float32).div_(255.0)
+        yield data.images[chosen].to(torch.float32).div_(255.0), data.labels[chosen]
 
 
 def _train_epoch(
-    model: Autoencoder,
+    model: ImageModel,
     optimizer: torch.optim.Optimizer,
-    images: Tensor,
+    data: Labelled,
     config: FitConfig,
     state: FitState,
 ) -> dict[str, float]:
     """One pass over the training images; mean loss terms over images, and the last rate."""
     recipe = config.train
-    steps_per_epoch = len(images) // recipe.batch_size + bool(_last_batch(len(images), recipe))
+    steps_per_epoch = len(data) // recipe.batch_size + bool(_last_batch(len(data), recipe))
     step, seen = state.epoch * steps_per_epoch, 0
-    sums = torch.zeros(3, device=images.device)
+    sums: dict[str, Tensor] = {}
     layout = torch.channels_last if model.channels_last else torch.contiguous_format
     model.train()
     started = time.perf_counter()
-    for batch in batches(images, recipe, config.seed, state.epoch):
+    for images, labels in batches(data, recipe, config.seed, state.epoch):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, steps_per_epoch)
-        loss = model.loss(batch.contiguous(memory_format=layout))
+        loss = model.loss(images.contiguous(memory_format=layout), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         optimizer.step()
-        penalty = sums.new_zeros(()) if loss.penalty is None else loss.penalty.detach()
-        terms = torch.stack((loss.total.detach(), loss.reconstruction.detach(), penalty))
-        sums.add_(terms, alpha=len(batch))
-        seen, step = seen + len(batch), step + 1
-    total, reconstruction, penalty_mean = (sums / seen).tolist()  # waits for the device
-    state.seconds += time.perf_counter() - started
+        for name, term in {"loss": loss.total, **loss.parts()}.items():
+            sums.setdefault(name, torch.zeros_like(term)).add_(term.detach(), alpha=len(images))
+        seen, step = seen + len(images), step + 1
+    values = {f"train/{name}": (total / seen).item() for name, total in sums.items()}
+    state.seconds += time.perf_counter() - started  # reading the sums waited for the device
     state.images += seen
-    values = {"train/loss": total, "train/reconstruction": reconstruction}
-    if loss.penalty is not None:
-        values["train/penalty"] = penalty_mean
     return values | {"train/lr": learning_rate(recipe, step - 1, steps_per_epoch)}
 
 
-def _validate(model: Autoencoder, images: Tensor, config: FitConfig) -> dict[str, float]:
-    """The metric that selects, with mse and psnr beside it, on the validation images."""
-    if not len(images):
+def _validate(model: ImageModel, data: Labelled, config: FitConfig) -> dict[str, float]:
+    """The metric that selects, with those that the task watches, on the validation images."""
+    if not len(data):
         return {}
-    metrics = tuple(dict.fromkeys((config.selection_metric, "mse", "psnr")))
-    scores = mean_scores(model, images, metrics, config.evaluation)
+    metrics = tuple(dict.fromkeys((config.selection_metric, *model.watched)))
+    scores = mean_scores(model, data, metrics, config.evaluation)
     return {f"val/{name}": value for name, value in scores.items()}
 
 
 def _keep_best(
-    model: Autoencoder, state: FitState, values: dict[str, float], config: FitConfig
+    model: ImageModel, state: FitState, values: dict[str, float], config: FitConfig
 ) -> None:
     """Copy the weights when the validation score is the best so far."""
     score = values.get(f"val/{config.selection_metric}")
@@ -234,17 +234,17 @@ def _out_of_patience(state: FitState, recipe: TrainConfig) -> bool:
     return recipe.patience is not None and state.epoch - state.best_epoch >= recipe.patience
 
 
-def _take_snapshot(model: Autoencoder, validation: Tensor, state: FitState, epochs: int) -> None:
-    """Reconstruct the first 8 validation images at epochs spread evenly on a log scale."""
+def _take_snapshot(model: ImageModel, validation: Tensor, state: FitState, epochs: int) -> None:
+    """Show the model 8 validation images at epochs spread evenly on a log scale."""
     chosen = {round(epochs ** (k / (SNAPSHOTS - 1))) for k in range(SNAPSHOTS)} | {epochs}
-    if len(validation) and state.epoch in chosen:
-        shown = validation[:8].to(torch.float32) / 255.0
-        state.snapshots[state.epoch] = model.reconstruct(shown).contiguous().cpu()
+    if not len(validation) or state.epoch not in chosen:
+        return
+    taken = model.snapshot(validation[:8].to(torch.float32) / 255.0)
+    if taken is not None:
+        state.snapshots[state.epoch] = taken.contiguous().cpu()
 
 
-def _save(
-    model: Autoencoder, optimizer: torch.optim.Optimizer, state: FitState, path: Path
-) -> None:
+def _save(model: ImageModel, optimizer: torch.optim.Optimizer, state: FitState, path: Path) -> None:
     scalars = {
         name: getattr(state, name)
         for name in ("epoch", "seconds", "images", "best_epoch", "best_score")
@@ -263,7 +263,7 @@ def _save(
 
 
 def _resume(
-    model: Autoencoder, optimizer: torch.optim.Optimizer, config: FitConfig
+    model: ImageModel, optimizer: torch.optim.Optimizer, config: FitConfig
 ) -> FitState | None:
     """Put model, optimiser and random state where the checkpoint left them, if there is one."""
     if config.checkpoint is None:

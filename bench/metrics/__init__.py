@@ -1,17 +1,23 @@
-"""METRICS: the scores of the benchmark, one value per image, averaged elsewhere and only once."""
+"""METRICS: the scores of the benchmark.
 
+Most have one value per image, averaged elsewhere and only once; a few are of a whole set of
+images (`per_image` is False): these are shown, but cannot select a model or rank it.
+"""
+
+import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from torch import Tensor
 
 from bench.errors import unknown_name
-from bench.metrics import reconstruction, ssim
-from bench.metrics.base import Metric
-from bench.protocol import EvaluationConfig
+from bench.metrics import classification, reconstruction, ssim
+from bench.metrics.base import ClassMetric, ClassSetMetric, Metric
+from bench.protocol import EvaluationConfig, Task
 
-__all__ = ["METRICS", "Metric", "per_image"]
+__all__ = ["METRICS", "Metric", "metrics_of", "per_image", "whole_set"]
 
+_MACRO = "the usual definition; as scikit-learn's {} with average='macro' and zero_division=0"
 _WANG = "Wang, Bovik, Sheikh, Simoncelli 2004; as scikit-image's structural_similarity"
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
@@ -82,20 +88,118 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             source=_WANG,
             score=ssim.ssim_gaussian,
         ),
+        "accuracy": ClassMetric(
+            id="accuracy",
+            title="Accuracy",
+            task="classification",
+            higher_is_better=True,
+            revision=1,
+            unit="",
+            decimals=4,
+            bounds=(0.0, 1.0),
+            formula="1 where the largest logit is that of the label, else 0",
+            source="the usual definition; as scikit-learn's accuracy_score",
+            score=classification.accuracy,
+        ),
+        "cross_entropy": ClassMetric(
+            id="cross_entropy",
+            title="Cross-entropy",
+            task="classification",
+            higher_is_better=False,
+            revision=1,
+            unit="nats",
+            decimals=4,
+            bounds=(0.0, math.inf),
+            formula="-log softmax(logits)[label]",
+            source="the usual definition; as scikit-learn's log_loss",
+            score=classification.cross_entropy,
+        ),
+        "macro_precision": ClassSetMetric(
+            id="macro_precision",
+            title="Macro precision",
+            task="classification",
+            higher_is_better=True,
+            revision=1,
+            unit="",
+            decimals=4,
+            bounds=(0.0, 1.0),
+            formula="mean over classes of hits / predictions, 0/0 = 0",
+            source=_MACRO.format("precision_score"),
+            score=classification.macro_precision,
+        ),
+        "macro_recall": ClassSetMetric(
+            id="macro_recall",
+            title="Macro recall",
+            task="classification",
+            higher_is_better=True,
+            revision=1,
+            unit="",
+            decimals=4,
+            bounds=(0.0, 1.0),
+            formula="mean over classes of hits / images, 0/0 = 0",
+            source=_MACRO.format("recall_score"),
+            score=classification.macro_recall,
+        ),
+        "macro_f1": ClassSetMetric(
+            id="macro_f1",
+            title="Macro F1",
+            task="classification",
+            higher_is_better=True,
+            revision=1,
+            unit="",
+            decimals=4,
+            bounds=(0.0, 1.0),
+            formula="mean over classes of 2 hits / (images + predictions)",
+            source=_MACRO.format("f1_score"),
+            score=classification.macro_f1,
+        ),
+        "calibration_error": ClassSetMetric(
+            id="calibration_error",
+            title="Expected calibration error",
+            task="classification",
+            higher_is_better=False,
+            revision=1,
+            unit="",
+            decimals=4,
+            bounds=(0.0, 1.0),
+            formula="sum over 15 equal bins of share x |accuracy - mean confidence|",
+            source="Guo, Pleiss, Sun, Weinberger 2017, equation 3",
+            score=classification.calibration_error,
+        ),
     }
 )
+
+
+def metrics_of(task: Task) -> dict[str, Metric]:
+    """The rows of METRICS that score this task."""
+    return {name: metric for name, metric in METRICS.items() if metric.task == task}
 
 
 def per_image(
     metric_ids: Iterable[str], x: Tensor, x_hat: Tensor, config: EvaluationConfig
 ) -> dict[str, Tensor]:
-    """Score reconstructions x_hat of images x, both N x C x H x W float32 in [0, 1].
+    """Score what a model gave (`x_hat`) against what was wanted (`x`), image by image.
 
-    Gives one float32 tensor [N] a metric, in the order asked for. Raises BadInput for a metric
-    that is not in METRICS, ValueError for shapes that differ.
+    Reconstructions: images x and x_hat, both N x C x H x W float32 in [0, 1]. Classifications:
+    labels x [N] int64 and logits x_hat N x K. Gives one float32 tensor [N] a metric, in the order
+    asked for; metrics of a whole set are left out. Raises BadInput for a metric that is not in
+    METRICS, ValueError for shapes that do not fit.
     """
+    chosen = [metric for metric in _rows(metric_ids) if metric.per_image]
+    return {metric.id: metric.compute(x, x_hat, config) for metric in chosen}
+
+
+def whole_set(
+    metric_ids: Iterable[str], x: Tensor, x_hat: Tensor, config: EvaluationConfig
+) -> dict[str, float]:
+    """The metrics among `metric_ids` that score all images at once; else as `per_image`."""
+    chosen = [metric for metric in _rows(metric_ids) if not metric.per_image]
+    return {metric.id: metric.compute(x, x_hat, config).item() for metric in chosen}
+
+
+def _rows(metric_ids: Iterable[str]) -> list[Metric]:
     ids = tuple(metric_ids)
     for name in ids:
         if name not in METRICS:
             raise unknown_name("metric", name, METRICS)
-    return {name: METRICS[name].compute(x, x_hat, config) for name in ids}
+    return [METRICS[name] for name in ids]

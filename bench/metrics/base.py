@@ -1,4 +1,4 @@
-"""What a metric is: one row of METRICS, one value per image."""
+"""What a metric is: one row of METRICS; one value per image, or one for a whole set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ class Metric:
     """One row of METRICS. `revision` is raised by hand when a change alters numbers.
 
     `bounds` are the lowest and highest value that images in [0, 1] can give, `decimals` how many
-    a table shows, `score` the formula for images that fit into memory at once.
+    a table shows, `score` the formula for images that fit into memory at once. This class is
+    that of reconstructions; its children score other things.
     """
 
     id: str
@@ -34,8 +35,13 @@ class Metric:
     score: Callable[[Tensor, Tensor, EvaluationConfig], Tensor]
 
     @property
+    def per_image(self) -> bool:
+        """Whether there is a value for every image; only such a metric can select and rank."""
+        return True
+
+    @property
     def best(self) -> float:
-        """What a perfect reconstruction scores."""
+        """What a perfect reconstruction or classification scores."""
         return self.bounds[1] if self.higher_is_better else self.bounds[0]
 
     def compute(self, x: Tensor, x_hat: Tensor, config: EvaluationConfig) -> Tensor:
@@ -52,3 +58,44 @@ class Metric:
         pairs = zip(torch.split(x, at_once), torch.split(x_hat, at_once), strict=True)
         with torch.no_grad():
             return torch.cat([self.score(a, b, config) for a, b in pairs]).float()
+
+
+@dataclass(frozen=True)
+class ClassMetric(Metric):
+    """A metric of classifiers with one value an image."""
+
+    def compute(self, x: Tensor, x_hat: Tensor, config: EvaluationConfig) -> Tensor:
+        """One value per image, [N] float32, of labels `x` [N] int64 and logits `x_hat` N x K.
+
+        Raises ValueError for shapes that do not fit each other.
+        """
+        _check_classes(self.id, x, x_hat)
+        with torch.no_grad():
+            return self.score(x, x_hat, config).float()
+
+
+@dataclass(frozen=True)
+class ClassSetMetric(ClassMetric):
+    """A metric of classifiers that is no mean over images: one value for a whole set."""
+
+    @property
+    def per_image(self) -> bool:
+        """It has no value for a single image."""
+        return False
+
+    def compute(self, x: Tensor, x_hat: Tensor, config: EvaluationConfig) -> Tensor:
+        """One value, float64, of labels `x` [N] int64 and logits `x_hat` N x K.
+
+        Raises ValueError for shapes that do not fit each other.
+        """
+        _check_classes(self.id, x, x_hat)
+        with torch.no_grad():
+            return self.score(x, x_hat, config).double()
+
+
+def _check_classes(metric: str, labels: Tensor, logits: Tensor) -> None:
+    if labels.ndim != 1 or logits.ndim != 2 or not len(labels) or len(labels) != len(logits):
+        raise ValueError(
+            f"{metric} compares N labels with N x K logits, "
+            f"got {tuple(labels.shape)} and {tuple(logits.shape)}"
+        )

@@ -1,13 +1,15 @@
-"""What every variant is: an encoder, a decoder and, if it has one, a penalty.
+"""What every variant is: `ImageModel`, and its two tasks `Autoencoder` and `Classifier`.
 
-The base class owns `forward` and `loss`, so that all variants are trained and scored alike.
-Images enter in [0, 1]; a variant whose decoder ends in Tanh works on [-1, 1] by declaring its
-`value_range`, and everything that leaves through `reconstruct` is back on [0, 1].
+An autoencoder has an encoder, a decoder and, if it has one, a penalty; a classifier features and
+a head. The base classes own `forward` and `loss`, so that all variants are trained and scored
+alike. Images enter in [0, 1]; a variant whose decoder ends in Tanh works on [-1, 1] by declaring
+its `value_range`, and everything that leaves through `reconstruct` is back on [0, 1].
 
-The scale of every loss: `reconstruction` is the mean over batch and pixels of the squared error
-on the variant's own value range; `penalty` is added to it as it stands. A variational model
-states its KL weight as beta on the scale (sum over pixels of squared errors) + beta * KL, which
-is the penalty beta * KL / pixels here.
+The scale of an autoencoder's loss: `reconstruction` is the mean over batch and pixels of the
+squared error on the variant's own value range; `penalty` is added to it as it stands. A
+variational model states its KL weight as beta on the scale (sum over pixels of squared errors) +
+beta * KL, which is the penalty beta * KL / pixels here. A classifier's loss is the mean over the
+batch of the cross-entropy in nats.
 """
 
 from abc import ABC, abstractmethod
@@ -47,21 +49,40 @@ class LossTerms(NamedTuple):
     reconstruction: Tensor
     penalty: Tensor | None
 
+    def parts(self) -> dict[str, Tensor]:
+        """What is shown of a loss beside its total."""
+        penalty = {} if self.penalty is None else {"penalty": self.penalty}
+        return {"reconstruction": self.reconstruction, **penalty}
 
-class Autoencoder(nn.Module, ABC):
-    """An image autoencoder with a code of `code_size` numbers for images of `image_shape`."""
 
-    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+class ClassificationLoss(NamedTuple):
+    """Scalars: `total`, the mean cross-entropy, and `accuracy`, the share of hits in the batch."""
+
+    total: Tensor
+    accuracy: Tensor
+
+    def parts(self) -> dict[str, Tensor]:
+        """What is shown of a loss beside its total."""
+        return {"accuracy": self.accuracy}
+
+
+class Answers(NamedTuple):
+    """What metrics compare: images and reconstructions, or labels (N,) and logits (N, K)."""
+
+    wanted: Tensor
+    given: Tensor
+
+
+class ImageModel(nn.Module, ABC):
+    """A network over images of `image_shape`: what training and scoring need of either task."""
+
     channels_last: ClassVar[bool] = False
-    gaussian_prior: ClassVar[bool] = False
-    """Whether codes are trained towards N(0, I), so that samples are drawn from it."""
-    levels: ClassVar[int | None] = None
-    """How many values 0, 1, ... each number of a discrete code takes; none: real numbers."""
+    watched: ClassVar[tuple[str, ...]] = ()
+    """Metrics that are followed on validation while training, beside the one that selects."""
 
-    def __init__(self, image_shape: ImageShape, code_size: int) -> None:
+    def __init__(self, image_shape: ImageShape) -> None:
         super().__init__()
         self.image_shape = image_shape
-        self.code_size = code_size
 
     @property
     def pixels(self) -> int:
@@ -70,14 +91,62 @@ class Autoencoder(nn.Module, ABC):
         return channels * height * width
 
     @property
+    def learned_numbers(self) -> int:
+        """How many numbers training learns."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    @abstractmethod
+    def sizes(self) -> dict[str, float]:
+        """The sizes that a record keeps as facts."""
+
+    @abstractmethod
+    def loss(self, x: Tensor, labels: Tensor) -> LossTerms | ClassificationLoss:
+        """Loss of a batch of images (N, C, H, W) in [0, 1] of classes `labels` (N,), int64."""
+
+    @abstractmethod
+    def answers(self, x: Tensor, labels: Tensor) -> Answers:
+        """What metrics score of images (N, C, H, W) in [0, 1]; no gradients."""
+
+    def snapshot(self, x: Tensor) -> Tensor | None:
+        """What is kept of images (N, C, H, W) in [0, 1] to show how training goes on."""
+        return None
+
+
+class Autoencoder(ImageModel):
+    """An image autoencoder with a code of `code_size` numbers for images of `image_shape`."""
+
+    watched: ClassVar[tuple[str, ...]] = ("mse", "psnr")
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    gaussian_prior: ClassVar[bool] = False
+    """Whether codes are trained towards N(0, I), so that samples are drawn from it."""
+    levels: ClassVar[int | None] = None
+    """How many values 0, 1, ... each number of a discrete code takes; none: real numbers."""
+
+    def __init__(self, image_shape: ImageShape, code_size: int) -> None:
+        super().__init__(image_shape)
+        self.code_size = code_size
+
+    @property
     def code_bits(self) -> int | None:
         """Bits of a whole discrete code, each number in whole bits; none for real numbers."""
         return None if self.levels is None else self.code_size * (self.levels - 1).bit_length()
 
     @property
-    def learned_numbers(self) -> int:
-        """How many numbers training learns."""
-        return sum(parameter.numel() for parameter in self.parameters())
+    def sizes(self) -> dict[str, float]:
+        """Numbers of the code, and numbers in an image by numbers in its code.
+
+        For a discrete code bits by bits. A code of none compresses without end and has no ratio.
+        """
+        sizes = {"code_size": float(self.code_size)}
+        if self.code_bits:
+            sizes |= {
+                "code_bits": float(self.code_bits),
+                "compression_ratio": 8 * self.pixels / self.code_bits,
+            }
+        elif self.code_size:
+            sizes["compression_ratio"] = self.pixels / self.code_size
+        return sizes
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -106,8 +175,8 @@ class Autoencoder(nn.Module, ABC):
         return AEOutput(self.decode_embedded(z), z, penalty)
 
     @final
-    def loss(self, x: Tensor) -> LossTerms:
-        """Loss of a batch of images (N, C, H, W) in [0, 1]."""
+    def loss(self, x: Tensor, labels: Tensor | None = None) -> LossTerms:
+        """Loss of a batch of images (N, C, H, W) in [0, 1]; classes do not matter to it."""
         x = self.to_range(x)
         output = self(x)
         reconstruction = functional.mse_loss(output.x_hat, x)
@@ -143,6 +212,77 @@ class Autoencoder(nn.Module, ABC):
     def reconstruct(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] -> reconstructions in [0, 1] by the deterministic code."""
         return self.decode_images(self.encode_images(x))
+
+    @final
+    def answers(self, x: Tensor, labels: Tensor) -> Answers:
+        """The images and their reconstructions by the deterministic code."""
+        return Answers(x, self.reconstruct(x))
+
+    @final
+    def snapshot(self, x: Tensor) -> Tensor:
+        """Reconstructions, so that one sees them become sharper."""
+        return self.reconstruct(x)
+
+
+class Classifier(ImageModel):
+    """An image classifier: features (the layer before the last), and a head that gives logits.
+
+    Images are normalised by the mean and standard deviation of the Fashion-MNIST pixels, the
+    constants of the origin, whatever the data set: they only set the scale of the first layer.
+    """
+
+    watched: ClassVar[tuple[str, ...]] = ("accuracy", "cross_entropy")
+    mean: ClassVar[float] = 0.2860
+    std: ClassVar[float] = 0.3530
+
+    def __init__(self, image_shape: ImageShape, classes: int) -> None:
+        super().__init__(image_shape)
+        self.classes = classes
+
+    @property
+    @abstractmethod
+    def feature_size(self) -> int:
+        """Numbers that `features` gives for an image."""
+
+    @property
+    def sizes(self) -> dict[str, float]:
+        """Classes to tell apart, and numbers of the features."""
+        return {"classes": float(self.classes), "feature_size": float(self.feature_size)}
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """Normalised images (N, C, H, W) -> features (N, feature_size)."""
+
+    @abstractmethod
+    def classify(self, features: Tensor) -> Tensor:
+        """Features (N, feature_size) -> logits (N, classes)."""
+
+    def augment(self, x: Tensor) -> Tensor:
+        """What the network sees in training instead of `x`, both in [0, 1]."""
+        return x
+
+    @final
+    def features(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] -> features (N, feature_size)."""
+        return self.embed((x - self.mean) / self.std)
+
+    @final  # type: ignore[misc]  # torch declares forward as an attribute
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] -> logits (N, classes)."""
+        return self.classify(self.features(self.augment(x) if self.training else x))
+
+    @final
+    def loss(self, x: Tensor, labels: Tensor) -> ClassificationLoss:
+        """Mean cross-entropy in nats of a batch of images in [0, 1] of classes (N,), int64."""
+        logits: Tensor = self(x)
+        hits = (logits.detach().argmax(dim=1) == labels).float().mean()
+        return ClassificationLoss(functional.cross_entropy(logits, labels), hits)
+
+    @final
+    @torch.no_grad()
+    def answers(self, x: Tensor, labels: Tensor) -> Answers:
+        """The labels and the logits (N, classes)."""
+        return Answers(labels, self(x))
 
 
 class ClosedFormAutoencoder(Autoencoder):

@@ -5,12 +5,17 @@ belongs to it alone (beta, lambda, noise) and what a sweep may change. `revision
 hand, with a changelog entry, when a change to the class alters its numbers.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from bench.errors import BadInput, unknown_name
-from bench.models.base import Autoencoder, ClosedFormAutoencoder, ImageShape
+from bench.models.base import (
+    Autoencoder,
+    Classifier,
+    ImageModel,
+    ImageShape,
+)
+from bench.models.classifier import CnnClassifier, MlpClassifier
 from bench.models.conv_dense import ConvBaselineAutoencoder, ConvModifiedAutoencoder
 from bench.models.convolutional import CnnAutoencoder, ConvBatchNormAutoencoder
 from bench.models.dense import (
@@ -30,56 +35,19 @@ from bench.models.regularised import (
     WassersteinAutoencoder,
 )
 from bench.models.residual import ResidualAutoencoder
+from bench.models.rows import (
+    RECIPE_SEARCH,
+    S0_CLASSIFIER_RECIPE,
+    S0_RECIPE,
+    S1_RECIPE,
+    S2_RECIPE,
+    S3_RECIPE,
+    S4_RECIPE,
+    Variant,
+)
 from bench.models.variational import BetaVae, ConvVae, VariationalAutoencoder
-from bench.protocol import Scalar, Task
-from bench.spec import Choice, FloatRange, SearchRange
-
-ORIGINS: Mapping[str, str] = {
-    "reference": "what every table needs",
-    "S0": "deep autoencoder and classifier study on Fashion-MNIST",
-    "S1": "five small autoencoders compared on Fashion-MNIST",
-    "S2": "two convolutional autoencoders compared by SSIM on Fashion-MNIST",
-    "S3": "a tapered and a convolutional autoencoder on MNIST digits",
-    "S4": "fully connected autoencoder at two code sizes on Fashion-MNIST",
-    "literature": "from the papers that their classes name, sized for this suite",
-}
-
-RECIPE_SEARCH: Mapping[str, SearchRange] = {
-    "lr": FloatRange(1e-4, 2e-2, log=True),
-    "batch_size": Choice((32, 64, 128, 256)),
-    "weight_decay": FloatRange(1e-8, 1e-3, log=True),
-}
-"""What a sweep may change of the recipe of any trained variant."""
-
-S0_RECIPE: Mapping[str, Scalar] = {"lr": 1e-3, "batch_size": 128, "schedule": "constant"}
-S1_RECIPE: Mapping[str, Scalar] = {"lr": 1e-3, "batch_size": 64, "schedule": "constant"}
-S2_RECIPE = S4_RECIPE = S0_RECIPE
-S3_RECIPE: Mapping[str, Scalar] = {**S1_RECIPE, "weight_decay": 1e-5}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row. `build(image_shape, latent_dim, **hyperparameters)` makes the untrained network.
-
-    `origin_recipe`: what the origin trained with, by keys of TrainConfig; a sweep tries it early.
-    """
-
-    line: str
-    origin: str
-    build: Callable[..., Autoencoder]
-    native_latent_dim: int | None
-    task: Task = "reconstruction"
-    revision: int = 1
-    hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
-    search: Mapping[str, SearchRange] = field(default_factory=lambda: dict(RECIPE_SEARCH))
-    origin_recipe: Mapping[str, Scalar] = field(default_factory=dict)
-    may_be_champion: bool = True
-
-    @property
-    def closed_form(self) -> bool:
-        """Whether the variant is solved rather than trained."""
-        return isinstance(self.build, type) and issubclass(self.build, ClosedFormAutoencoder)
-
+from bench.protocol import Scalar
+from bench.spec import Choice, FloatRange
 
 MODELS: Mapping[str, Variant] = {
     "mean_image": Variant(
@@ -251,6 +219,27 @@ MODELS: Mapping[str, Variant] = {
         hyperparameters={"commitment": 0.25},
         search={**RECIPE_SEARCH, "commitment": FloatRange(0.05, 2.0, log=True)},
     ),
+    "mlp_classifier": Variant(
+        line="hidden layers of 512, 256 and 128 with batch norm and dropout",
+        origin="S0",
+        build=MlpClassifier,
+        task="classification",
+        hyperparameters={"dropout": 0.3},
+        search={**RECIPE_SEARCH, "dropout": FloatRange(0.05, 0.6)},
+        origin_recipe=S0_CLASSIFIER_RECIPE,
+    ),
+    "cnn_classifier": Variant(
+        line="five small convolutions with batch norm; sees shifted, on wish mirrored images",
+        origin="literature",
+        build=CnnClassifier,
+        task="classification",
+        hyperparameters={"shift": 1, "mirror": False},
+        search={
+            **RECIPE_SEARCH,
+            "shift": Choice((0, 1, 2, 3)),
+            "mirror": Choice((False, True)),
+        },
+    ),
 }
 
 
@@ -278,16 +267,18 @@ def checked_hyperparameters(name: str, given: Mapping[str, Scalar]) -> dict[str,
     return checked
 
 
-def build_model(
+def build_network(
     name: str,
     image_shape: ImageShape,
     latent_dim: int | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
-) -> Autoencoder:
+    classes: int = 0,
+) -> ImageModel:
     """An untrained variant for images of `image_shape`; `latent_dim` none is its native code.
 
-    Weights are drawn from torch's global generator: seed it first. Raises BadInput for an unknown
-    name or hyperparameter, a latent size below 1, or an image shape that no variant takes.
+    Classifiers have no code: they need `classes` instead. Weights are drawn from torch's global
+    generator: seed it first. Raises BadInput for an unknown name or hyperparameter, a latent size
+    below 1 or one for a classifier, fewer than 2 classes, or an image shape that no variant takes.
     """
     row = variant(name)
     channels, height, width = image_shape
@@ -296,8 +287,49 @@ def build_model(
             f"images of {channels}x{height}x{width} do not fit: expected 1 or 3 channels and sides "
             "divisible by 4 and at least 12; crop or resize them"
         )
+    extra = checked_hyperparameters(name, hyperparameters or {})
+    if row.task == "classification":
+        return row.build(image_shape, _checked_classes(name, latent_dim, classes), **extra)
     if latent_dim is not None and latent_dim < 1:
         raise BadInput(f"latent size {latent_dim} is impossible; expected a whole number from 1")
-    extra = checked_hyperparameters(name, hyperparameters or {})
     size = row.native_latent_dim if latent_dim is None else latent_dim
     return row.build(image_shape, size, **extra)
+
+
+def _checked_classes(name: str, latent_dim: int | None, classes: int) -> int:
+    if latent_dim is not None:
+        raise BadInput(f"model {name} is a classifier and has no code: leave the latent size out")
+    if classes < 2:
+        raise BadInput(
+            f"model {name} needs images of at least two classes, these have {classes or 'none'}; "
+            "choose a data set with labels"
+        )
+    return classes
+
+
+def build_model(
+    name: str,
+    image_shape: ImageShape,
+    latent_dim: int | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> Autoencoder:
+    """An untrained autoencoder; raises as `build_network`, and BadInput for a classifier."""
+    if variant(name).task != "reconstruction":
+        raise BadInput(f"model {name} is a classifier; expected an autoencoder")
+    model = build_network(name, image_shape, latent_dim, hyperparameters)
+    assert isinstance(model, Autoencoder)
+    return model
+
+
+def build_classifier(
+    name: str,
+    image_shape: ImageShape,
+    classes: int,
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> Classifier:
+    """An untrained classifier; raises as `build_network`, and BadInput for an autoencoder."""
+    if variant(name).task != "classification":
+        raise BadInput(f"model {name} is an autoencoder; expected a classifier")
+    model = build_network(name, image_shape, None, hyperparameters, classes)
+    assert isinstance(model, Classifier)
+    return model

@@ -11,6 +11,6 @@
 | verification.py | rows recomputed from weights                                          |
 """
 
-from bench.registry.champions import load_champion
+from bench.registry.champions import load_champion, load_classifier
 
-__all__ = ["load_champion"]
+__all__ = ["load_champion", "load_classifier"]

@@ -17,7 +17,7 @@ from bench.errors import BadInput, CheckFailed, unknown_name
 from bench.figures import draw_figures, to_png
 from bench.identity import sha256_of_file
 from bench.leaderboard.render import Cell, Champion
-from bench.models.base import Autoencoder
+from bench.models.base import Autoencoder, Classifier, ImageModel
 from bench.records import (
     WEIGHTS,
     Arrays,
@@ -28,7 +28,7 @@ from bench.records import (
 )
 from bench.registry.card_text import card_text
 from bench.registry.cards import CARD, CARD_TEXT, Card, Weights, card_of, read_card, with_standing
-from bench.runner import build, load_weights
+from bench.runner import build_for, load_weights
 from bench.spec import RunRecord
 from bench.store import Store, sync_folder, write_atomically
 
@@ -100,18 +100,35 @@ def champion_weights(folder: Path, card: Card) -> Arrays:
 
 
 def load_champion(folder: Path | str) -> Autoencoder:
-    """The network of a champion with its weights, ready to encode and decode, on the CPU.
+    """The autoencoder of a champion with its weights, ready to encode and decode, on the CPU.
 
     `folder` is one of registry/, such as `registry/fashion_mnist_mini/quick.d8`. Raises BadInput
-    when no champion with weights lies there, CheckFailed when card or weights were changed.
+    when no autoencoder with weights lies there, CheckFailed when card or weights were changed.
     """
-    place = Path(folder)
+    model = _load(Path(folder))
+    if not isinstance(model, Autoencoder):
+        raise BadInput(f"the champion in {folder} is a classifier; load it with: load_classifier")
+    return model
+
+
+def load_classifier(folder: Path | str) -> Classifier:
+    """The classifier of a champion with its weights, ready to classify, on the CPU.
+
+    Its features are those of the layer before the last. Raises as `load_champion`.
+    """
+    model = _load(Path(folder))
+    if not isinstance(model, Classifier):
+        raise BadInput(f"the champion in {folder} is an autoencoder; load it with: load_champion")
+    return model
+
+
+def _load(place: Path) -> ImageModel:
     if not (place / CARD).is_file():
         raise BadInput(f"no champion lies in {place}; see: bench registry list")
     card = read_card(place / CARD, str(place / CARD))
     if not card.weights.committed:
         raise BadInput(f"the weights of {card.track} are too large to lie in {place}")
-    model = build(card.spec, card.image_shape)
+    model = build_for(card.spec, card.image_shape, len(card.class_names))
     load_weights(model, champion_weights(place, card))
     return model.eval()
 

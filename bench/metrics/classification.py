@@ -1,0 +1,109 @@
+"""Scores of classifiers: one value an image, or one for a whole set of images.
+
+Logits are (N, K), labels (N,) int64 from 0 to K - 1. Precision of a class that was never
+predicted, recall of a class that has no image, and F1 where both are 0 count as 0, as
+scikit-learn has it with `zero_division=0`. Macro averages run over the classes that occur among
+labels or predictions, again as there.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bench.protocol import EvaluationConfig
+
+BINS = 15
+"""Equal-width bins of the calibration error, as in the paper."""
+
+
+class PerClass(NamedTuple):
+    """Float64 tensors (K,): `support` counts a class's images, `predicted` its predictions."""
+
+    precision: Tensor
+    recall: Tensor
+    f1: Tensor
+    support: Tensor
+    predicted: Tensor
+
+
+class CalibrationBins(NamedTuple):
+    """Float64 tensors (BINS,): images, and their mean confidence and accuracy (0 if none)."""
+
+    images: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+
+
+def accuracy(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+    """1 where the largest logit is that of the label, else 0; ties go to the lower class."""
+    return (logits.argmax(dim=1) == labels).float()
+
+
+def cross_entropy(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+    """-log of the probability of the label, in nats."""
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """Counts (K, K), int64: of the images of a class (row) those that were called another."""
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
+
+
+def per_class(counts: Tensor) -> PerClass:
+    """Precision, recall and F1 of each class of a confusion matrix (K, K)."""
+    hits, support, predicted = (
+        part.double() for part in (counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0))
+    )
+    # 2 hits / (support + predicted) is the harmonic mean of precision and recall, without 0/0.
+    return PerClass(
+        hits / predicted.clamp_min(1),
+        hits / support.clamp_min(1),
+        2 * hits / (support + predicted).clamp_min(1),
+        support,
+        predicted,
+    )
+
+
+def macro_precision(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+    """Mean over classes of hits / predictions."""
+    return _macro(labels, logits).precision.mean()
+
+
+def macro_recall(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+    """Mean over classes of hits / images."""
+    return _macro(labels, logits).recall.mean()
+
+
+def macro_f1(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+    """Mean over classes of the harmonic mean of precision and recall."""
+    return _macro(labels, logits).f1.mean()
+
+
+def _macro(labels: Tensor, logits: Tensor) -> PerClass:
+    """The classes that occur, as labels or as predictions."""
+    found = per_class(confusion(labels, logits.argmax(dim=1), logits.shape[1]))
+    occurs = (found.support + found.predicted) > 0
+    return PerClass(*(part[occurs] for part in found))
+
+
+def calibration_bins(confidence: Tensor, hit: Tensor) -> CalibrationBins:
+    """Bins ((b - 1)/BINS, b/BINS] of the confidences (N,) in (0, 1]; `hit` (N,) is 0 or 1."""
+    confidence = confidence.double()
+    bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
+    count = torch.bincount(bins, minlength=BINS).double()
+    at_least_one = count.clamp_min(1)
+    return CalibrationBins(
+        count,
+        torch.bincount(bins, weights=confidence, minlength=BINS) / at_least_one,
+        torch.bincount(bins, weights=hit.double(), minlength=BINS) / at_least_one,
+    )
+
+
+def calibration_error(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+    """Sum over bins of (share of the images) x |accuracy - mean confidence|."""
+    confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
+    bins = calibration_bins(confidence, predicted == labels)
+    gaps = (bins.accuracy - bins.confidence).abs()
+    return (bins.images * gaps).sum() / len(labels)

@@ -1,0 +1,59 @@
+"""What a row of MODELS is, and what many rows share: origins, their recipes, search ranges."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from bench.models.base import ClosedFormAutoencoder, ImageModel
+from bench.protocol import Scalar, Task
+from bench.spec import Choice, FloatRange, SearchRange
+
+ORIGINS: Mapping[str, str] = {
+    "reference": "what every table needs",
+    "S0": "deep autoencoder and classifier study on Fashion-MNIST",
+    "S1": "five small autoencoders compared on Fashion-MNIST",
+    "S2": "two convolutional autoencoders compared by SSIM on Fashion-MNIST",
+    "S3": "a tapered and a convolutional autoencoder on MNIST digits",
+    "S4": "fully connected autoencoder at two code sizes on Fashion-MNIST",
+    "literature": "from the papers that their classes name, sized for this suite",
+}
+
+RECIPE_SEARCH: Mapping[str, SearchRange] = {
+    "lr": FloatRange(1e-4, 2e-2, log=True),
+    "batch_size": Choice((32, 64, 128, 256)),
+    "weight_decay": FloatRange(1e-8, 1e-3, log=True),
+}
+"""What a sweep may change of the recipe of any trained variant."""
+
+S0_RECIPE: Mapping[str, Scalar] = {"lr": 1e-3, "batch_size": 128, "schedule": "constant"}
+S0_CLASSIFIER_RECIPE: Mapping[str, Scalar] = {
+    **{"lr": 1e-3, "batch_size": 128, "weight_decay": 1e-4},
+    **{"schedule": "step", "step_epochs": 20, "step_gamma": 0.5},
+}
+S1_RECIPE: Mapping[str, Scalar] = {"lr": 1e-3, "batch_size": 64, "schedule": "constant"}
+S2_RECIPE = S4_RECIPE = S0_RECIPE
+S3_RECIPE: Mapping[str, Scalar] = {**S1_RECIPE, "weight_decay": 1e-5}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row. `build(image_shape, size, **hyperparameters)` makes the untrained network.
+
+    `size` is the latent size of an autoencoder, the number of classes of a classifier.
+    `origin_recipe`: what the origin trained with, by keys of TrainConfig; a sweep tries it early.
+    """
+
+    line: str
+    origin: str
+    build: Callable[..., ImageModel]
+    native_latent_dim: int | None = None
+    task: Task = "reconstruction"
+    revision: int = 1
+    hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
+    search: Mapping[str, SearchRange] = field(default_factory=lambda: dict(RECIPE_SEARCH))
+    origin_recipe: Mapping[str, Scalar] = field(default_factory=dict)
+    may_be_champion: bool = True
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the variant is solved rather than trained."""
+        return isinstance(self.build, type) and issubclass(self.build, ClosedFormAutoencoder)
