@@ -1,0 +1,183 @@
+"""`bench figures`: pictures from records, end to end, and every mistake in one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+from PIL import Image
+
+from bench.benchmark import Request, plan
+from bench.cli import main
+from bench.figures import FIGURES, TRACK_FIGURES
+from bench.protocol import load_protocol
+from bench.records import iter_records, read_arrays, read_record, read_weights, write_record
+from bench.runner import execute, ignore_epochs
+from bench.store import Store
+
+BOARD = "fashion_mnist_mini/tiny"
+OF_TRACK = [name for name, row in TRACK_FIGURES.items() if not row.all_tracks]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Two code sizes of three variants, trained for three epochs on bundled images."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "tiny.toml").write_text(TINY.replace("[4]", "[4, 8]"))
+    store = Store(home).prepare()
+    for spec in plan(Request(load_protocol(str(home / "tiny.toml"))), store).specs:
+        execute(spec, store, ignore_epochs)
+    return store
+
+
+@pytest.fixture
+def home(trained: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("BENCH_HOME", str(trained.root))
+    return trained
+
+
+def figures(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The command in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["bench", "figures", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def test_a_protocol_gives_every_track_and_the_picture_of_all(
+    home: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert figures("tiny", "--out", str(tmp_path), monkeypatch=monkeypatch) == 0
+    written = [Path(line).relative_to(tmp_path) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(map(str, written)) == sorted(
+        [f"{BOARD}.d{size}/{name}.png" for size in (4, 8) for name in OF_TRACK]
+        + [f"{BOARD}/rate_distortion.png"]
+    )
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")) == sorted(written)
+    for path in written:
+        picture = np.asarray(Image.open(tmp_path / path))
+        assert picture.shape[1] > 400 and picture.std() > 10
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist_mini.tiny.d4", f"{BOARD}.d4"])
+def test_a_track_by_either_name_goes_below_mlruns(
+    home: Store, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert figures(name, "--only", "final_scores", "--json", monkeypatch=monkeypatch) == 0
+    (drawn,) = json.loads(capsys.readouterr().out)
+    path = home.mlruns / "figures" / f"{BOARD}.d4" / "final_scores.png"
+    assert drawn == {
+        "subject": "fashion_mnist_mini.tiny.d4",
+        "figure": "final_scores",
+        "path": str(path),
+        "reason": "",
+    }
+    assert path.is_file()
+
+
+def test_a_run_by_the_beginning_of_its_key(
+    home: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = next(r for r in iter_records(home.records) if r.spec.model == "fc_ae")
+    assert figures(record.run_key[:8], "--out", str(tmp_path / "new"), monkeypatch=monkeypatch) == 0
+    wanted = {f"{name}.png" for name, row in FIGURES.items() if row.suits(record)}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == wanted
+    assert "class_scores.png" in wanted and "standard_samples.png" in wanted
+    assert "skipped" not in capsys.readouterr().err
+
+
+def test_records_of_before_keep_the_pictures_that_they_can(
+    home: Store,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`home` is listed first: `store` then points the command at its own workspace."""
+    for record in iter_records(home.records):
+        arrays = read_arrays(home.records, record)
+        older = {
+            k: v for k, v in arrays.items() if not k.startswith(("label/", "samples/standard"))
+        }
+        write_record(store.records, record, read_weights(home.records, record), older)
+    assert figures("tiny", monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr()
+    assert said.err.count("skipped class_map") == 2 and "label/test" in said.err
+    assert "side_by_side.png" in said.out
+    assert figures(record.run_key, "--json", monkeypatch=monkeypatch) == 0
+    found = {item["figure"]: item for item in json.loads(capsys.readouterr().out)}
+    assert found["class_scores"]["path"] is None
+    assert found["class_scores"]["reason"] == "no label/test in the record"
+    assert Path(found["extremes"]["path"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["tini"], "unknown run, track or protocol 'tini'; did you mean"),
+        ([f"{BOARD}.d5"], "did you mean"),
+        (["tiny", "--only", "latent"], "unknown figure 'latent'; did you mean latent_map"),
+        (["tiny", "--only", "extremes"], "figure extremes is not one of tiny; those are"),
+        (["tiny", "--only", ""], "--only: is empty"),
+        (["tiny", "--out", ""], "--out: is empty"),
+        (["tiny", "--out", __file__], "is a file; --out takes a folder"),
+        (["tiny", "--out", f"{__file__}/below"], "cannot write the figures"),
+        (["tiny", "--out", "/proc/figures"], "cannot write the figures"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    home: Store,
+    arguments: list[str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert figures(*arguments, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr()
+    assert says in said.err and len(said.err.splitlines()) == 1, said.err
+    assert not said.out
+
+
+def test_an_ambiguous_key_and_an_empty_store(
+    store: Store,
+    trained: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert figures("abcd", monkeypatch=monkeypatch) == 2
+    assert "there are no records" in capsys.readouterr().err
+    for end in ("0", "1"):
+        folder = store.records / f"abcd{end * 12}"
+        folder.mkdir()
+        (folder / "record.json").touch()
+    monkeypatch.setattr("bench.redraw.iter_records", lambda _: iter(()))
+    assert figures("abcd", monkeypatch=monkeypatch) == 2
+    assert "is ambiguous: abcd000000000000, abcd111111111111" in capsys.readouterr().err
+
+
+def test_a_run_that_left_nothing_says_so(
+    store: Store,
+    trained: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    key = next(r.run_key for r in iter_records(trained.records) if r.spec.model == "mean_image")
+    record = read_record(trained.records, key)
+    assert record is not None
+    write_record(store.records, record, read_weights(trained.records, record), {})
+    assert figures(key, monkeypatch=monkeypatch) == 2
+    assert f"there is nothing to draw of {key}" in capsys.readouterr().err
+
+
+def test_nothing_is_loaded_that_pictures_do_not_need(trained: Store) -> None:
+    code = (
+        "import sys; from bench.redraw import redraw; from bench.store import Store; "
+        "from pathlib import Path; "
+        "found = list(redraw(Store(Path(sys.argv[1])), 'tiny', ['final_scores'])); "
+        "print(len(found), sorted({'mlflow', 'optuna', 'torchvision'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(trained.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2 []"
