@@ -33,8 +33,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQL
 
 from bench.errors import BadInput
 from bench.tracking.database import lock_file
-from bench.tracking.mending import owner_state
-from bench.tracking.writing import owner
+from bench.tracking.owners import owner, owner_state
 
 LEASE_SECONDS = 60.0
 """How long a head of another machine may be silent before its trials are taken over."""

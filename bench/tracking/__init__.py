@@ -10,6 +10,7 @@ failure is said once, and `bench sync` tells MLflow later what it missed from th
 | database.py  | the local SQLite file: made once, probed, moved with its folder   | yes    |
 | content.py   | what a run says: parameters, tags, metrics, description           | no     |
 | views.py     | the saved views and deep links into the web interface             | no     |
+| owners.py    | which process a run belongs to, and whether it lives              | no     |
 | server.py    | MLflow's web interface on this machine, ended with its children   | yes    |
 | pictures.py  | figures and image grids as files of a run                         | yes    |
 | writing.py   | one run: created or found again, written, ended                   | yes    |

@@ -1,11 +1,9 @@
 """What kills and moved folders leave behind in MLflow, and how it is mended."""
 
-import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
@@ -15,6 +13,7 @@ from bench.tracking import content
 from bench.tracking.address import find_address
 from bench.tracking.database import follow_move, prepare_database, prepared_address
 from bench.tracking.experiment import ExperimentPlan, plan_for
+from bench.tracking.owners import owner_state
 from bench.tracking.tracker import SyncReport, Tracker
 
 
@@ -53,22 +52,6 @@ def mend(store: Store, *, other_hosts: bool = False) -> Mended:
             _close(client, run)
             closed += 1
     return Mended(closed, alive, elsewhere, paths)
-
-
-def owner_state(owner: str) -> str:
-    """`alive`, `gone` or `elsewhere` (another machine) for HOST:PID:START of a run's process."""
-    host, _, rest = owner.rpartition(":")[0].rpartition(":")
-    started = owner.rpartition(":")[2]
-    if not (host and rest.isdigit() and started.isdigit()):
-        return "gone"
-    if host != socket.gethostname():
-        return "elsewhere"
-    try:
-        # A number may have been given to another process since.
-        same = abs(psutil.Process(int(rest)).create_time() - int(started)) < 2
-    except psutil.NoSuchProcess:
-        return "gone"
-    return "alive" if same else "gone"
 
 
 def _running(client: MlflowClient) -> Iterable[Run]:

@@ -31,8 +31,9 @@ from bench.store import Store
 from bench.tracking import content, views
 from bench.tracking.database import prepared_address
 from bench.tracking.experiment import ExperimentPlan
+from bench.tracking.owners import owner
 from bench.tracking.tracker import LOCAL_SERVER, Tracker
-from bench.tracking.writing import Entry, RunBook, owner
+from bench.tracking.writing import Entry, RunBook
 
 TRIALS_VIEW = "trials"
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "diverged": "FAILED"}

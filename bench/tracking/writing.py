@@ -2,12 +2,9 @@
 
 import hashlib
 import json
-import os
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import psutil
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -24,6 +21,7 @@ from mlflow.entities import (
 from bench.records import Arrays
 from bench.spec import EpochValues, RunRecord, RunSpec
 from bench.tracking import content, pictures
+from bench.tracking.owners import owner
 
 _BATCH = 1000
 _STATUS = {"finished": "FINISHED", "diverged": "FAILED", "stopped": "KILLED"}
@@ -43,11 +41,6 @@ class Entry:
     parameters: frozenset[str] = frozenset()
     epochs: set[int] = field(default_factory=set)
     ours: bool = False
-
-
-def owner() -> str:
-    """This process, so that `bench doctor` can tell a live run from a dead one."""
-    return f"{socket.gethostname()}:{os.getpid()}:{int(psutil.Process().create_time())}"
 
 
 class RunBook:
@@ -149,7 +142,8 @@ class RunBook:
             metrics=[Metric(k, v, record.finished_unix_ms, 0) for k, v in finals.items()],
         )
         self.client.log_inputs(entry.run_id, dataset_inputs(record, arrays))
-        pictures.log_files(self.client, entry.run_id, record, figures)
+        pictures.log_files(self.client, entry.run_id, record, arrays, figures)
+        self.say(entry, content.table_tags(pictures.class_tables(record, arrays)))
         pictures.log_progress(self.client, entry.run_id, record, arrays)
         if record.status != "finished":
             name = f"{content.run_name(record.spec)} ({record.status})"

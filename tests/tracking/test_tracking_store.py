@@ -21,8 +21,8 @@ from bench.store import Store
 from bench.tracking import content, open_tracker
 from bench.tracking.address import find_address
 from bench.tracking.database import prepare_database
-from bench.tracking.mending import mend, owner_state
-from bench.tracking.writing import owner
+from bench.tracking.mending import mend
+from bench.tracking.owners import owner, owner_state
 
 OPEN = """
 import sys
