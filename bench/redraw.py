@@ -182,7 +182,7 @@ class _Board:
         together = self._subject(
             f"{self.dataset}.{self.protocol}",
             Path(self.dataset, self.protocol),
-            Group(f"{self.dataset} · {self.protocol}", self._cells(self.tracks)),
+            Group(f"{self.dataset} · {self.protocol}", self._cells(self.tracks, arrays=False)),
             all_tracks=True,
         )
         return [*map(self.of_track, self.tracks), together]
@@ -191,29 +191,28 @@ class _Board:
         """The figures of one track."""
         words = track_title(track.name)
         about = f"{self.dataset} · {self.protocol} · {words[:1].lower()}{words[1:]}"
-        group = Group(about, self._cells([track]))
+        group = Group(about, self._cells([track], arrays=True))
         return self._subject(track.title, self.folder(track), group, all_tracks=False)
 
     def _subject(self, name: str, folder: Path, group: Group, all_tracks: bool) -> Subject:
         pictures = {
             row.id: Picture(row.lacks(group), partial(_png, row.draw, group))
             for row in TRACK_FIGURES.values()
-            if row.all_tracks == all_tracks
+            if row.all_tracks == all_tracks and row.suits(group)
         }
         return Subject(name, folder, pictures)
 
-    def _cells(self, chosen: Sequence[Track]) -> tuple[Cell, ...]:
-        return tuple(
-            self._cell(cell_name(rows[0]), [self.records[row["run_key"]] for row in rows])
-            for track in chosen
-            for rows in track.cells.values()
-        )
-
-    def _cell(self, name: str, records: Sequence[RunRecord]) -> Cell:
-        shown = median_record(records)
-        arrays = {} if shown is None else read_arrays(self.store.records, shown)
-        kept = {key: value for key, value in arrays.items() if key.startswith(_NEEDED)}
-        return Cell(name, tuple(records), shown, kept)
+    def _cells(self, chosen: Sequence[Track], arrays: bool) -> tuple[Cell, ...]:
+        """The cells of tracks; pictures of all tracks need no `arrays`, only scores."""
+        cells = []
+        for track in chosen:
+            for rows in track.cells.values():
+                records = tuple(self.records[row["run_key"]] for row in rows)
+                shown = median_record(records)
+                found = read_arrays(self.store.records, shown) if shown and arrays else {}
+                kept = {key: found[key] for key in found if key.startswith(_NEEDED)}
+                cells.append(Cell(cell_name(rows[0]), records, shown, kept))
+        return tuple(cells)
 
 
 def _boards(store: Store) -> list[_Board]:

@@ -86,6 +86,8 @@ def _completed(values: Mapping[str, float], area: float) -> dict[str, float]:
 
 
 _PARTS = {"train": "training", "val": "validation"}
+_WHOLE = ("val/loss", "val/cross_entropy")
+"""The objective itself on validation images; a classifier's is the cross-entropy."""
 _TERMS = {
     "train/reconstruction": "training reconstruction term",
     "train/penalty": "training penalty term",
@@ -95,8 +97,9 @@ _TERMS = {
 def _objective(history: Sequence[EpochValues]) -> dict[str, str]:
     """The keys of the objective with their names; the terms only if there is a penalty."""
     penalised = any(values.values.get("train/penalty") for values in history)
-    whole = any("val/loss" in values.values for values in history)
-    validation = "val/loss" if whole else "val/reconstruction"
+    there = {key for values in history for key in values.values}
+    whole = next((key for key in _WHOLE if key in there), "")
+    validation = whole or "val/reconstruction"
     term = "loss" if whole or not penalised else "reconstruction term"
     # In this order training and validation look the same in both panels.
     names = {"train/loss": "training loss", validation: f"validation {term}"}

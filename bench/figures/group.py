@@ -7,6 +7,7 @@ import numpy as np
 from bench.figures.style import Arrays
 from bench.metrics import METRICS, Metric
 from bench.palette import Look, look
+from bench.protocol import Task
 from bench.spec import RunRecord
 
 
@@ -69,6 +70,11 @@ class Group:
     def metric(self) -> Metric:
         """The metric that selects and ranks."""
         return METRICS[self.cells[0].records[0].spec.selection_metric]
+
+    @property
+    def task(self) -> Task:
+        """What its variants are for: a track has one task."""
+        return self.cells[0].records[0].spec.task
 
     @property
     def seeds(self) -> str:

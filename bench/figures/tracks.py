@@ -17,6 +17,7 @@ from bench.figures.sheet import Row, draw_sheet
 from bench.figures.style import INK, plot_canvas, put_title, room_for, short_name, styled
 from bench.figures.training import lacks_training, training_curves
 from bench.metrics import Metric
+from bench.protocol import Task
 
 _MANY_ROWS, _SMALL_CELL = 8, 56
 _MOST_CLASSES, _LONGEST_NAME = 16, 11
@@ -24,14 +25,22 @@ _MOST_CLASSES, _LONGEST_NAME = 16, 11
 
 @dataclass(frozen=True)
 class GroupFigureRow:
-    """One kind of picture of several runs. `lacks` says why a group has nothing to show, or
-    nothing; `all_tracks`: it is of all tracks of a protocol on a data set instead of one."""
+    """One kind of picture of several runs.
+
+    `lacks` says why a group has nothing to show, or nothing. `all_tracks`: it is of all tracks of
+    a protocol on a data set instead of one. `task`: whose runs it is for; none: all.
+    """
 
     id: str
     title: str
     draw: Callable[[Group], Figure]
     lacks: Callable[[Group], str]
     all_tracks: bool = False
+    task: Task | None = None
+
+    def suits(self, group: Group) -> bool:
+        """Whether the picture is one of this kind of runs at all."""
+        return self.task in (None, group.task)
 
 
 @styled
@@ -179,6 +188,7 @@ TRACK_FIGURES: Mapping[str, GroupFigureRow] = MappingProxyType(
                 "The same test images reconstructed by every variant",
                 side_by_side,
                 _lacks_reconstructions,
+                task="reconstruction",
             ),
             GroupFigureRow(
                 "final_scores",
@@ -204,6 +214,7 @@ TRACK_FIGURES: Mapping[str, GroupFigureRow] = MappingProxyType(
                 error_by_size,
                 _lacks_sizes,
                 all_tracks=True,
+                task="reconstruction",
             ),
         )
     }
