@@ -7,24 +7,26 @@ from bench.benchmark import Request, default_workers, plan
 from bench.data import find_dataset
 from bench.errors import BadInput, BenchError
 from bench.forecast import forecast, known_forecast
-from bench.models.zoo import MODELS, build_model
+from bench.models.zoo import MODELS, build_network
 from bench.protocol import load_protocol
 from bench.store import Store
 
-ORIGIN_SHAPE = (1, 28, 28)
+ORIGIN_SHAPE, ORIGIN_CLASSES = (1, 28, 28), 10
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """A row a variant, at the image shape (1 x 28 x 28) and native code size of its origin."""
+    """A row a variant, at the image shape (1 x 28 x 28), 10 classes and native code size of its
+    origin; a classifier has no code size."""
     rows = []
     for name, row in MODELS.items():
-        model = build_model(name, ORIGIN_SHAPE)
+        model = build_network(name, ORIGIN_SHAPE, classes=ORIGIN_CLASSES)
+        code_size = model.sizes.get("code_size")
         rows.append(
             {
                 "id": name,
                 "origin": row.origin,
                 "task": row.task,
-                "native_code_size": model.code_size,
+                "native_code_size": None if code_size is None else int(code_size),
                 "parameters": model.learned_numbers,
                 "closed_form": row.closed_form,
                 "hyperparameters": dict(row.hyperparameters),

@@ -84,8 +84,13 @@ def classification_gallery(splits: Splits, scored: Mapping[str, Classification])
 
 
 def _mistakes(images: LabelledImages, found: Classification) -> Gallery:
-    """The images that were called something else, those with the most confidence first."""
+    """The images that were called something else, those with the most confidence first.
+
+    Nothing where there is no mistake.
+    """
     wrong = np.flatnonzero(found.predicted != images.labels)
+    if not len(wrong):
+        return {}
     chosen = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:MISTAKES]
     return {
         "misclassified/x": _unit(images.images[chosen]),

@@ -93,8 +93,8 @@ class SsimSettings:
 class EvaluationConfig:
     """Which metrics are computed, with their settings. Its digest names the scores.
 
-    `whole_loss` adds the score `loss`, the variant's own training loss on held-out images, which some
-    origins published as their test error.
+    `whole_loss` adds the score `loss`, the variant's own training loss on held-out images, which
+    some origins published as their test error.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT

@@ -8,12 +8,18 @@ chooses what comes back for images of shape (N, C, H, W), float32 in [0, 1]:
 | reconstruction | (N, C, H, W) in [0, 1]                                             |
 | code           | (N, code_size): the deterministic code                             |
 | anomaly_score  | (N,): the image's mean squared error, higher is less like training |
+| probabilities  | (N, classes): of a classifier, in the order of its classes         |
+| features       | (N, feature_size): of a classifier, the layer before the last      |
+| logits         | (N, classes): of a classifier, what the probabilities come from    |
+
+The first three are an autoencoder's, the last three a classifier's.
 """
 
 import hashlib
 import importlib.util
 import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +31,14 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from bench.models.base import Autoencoder
+    from torch import Tensor
 
-OUTPUTS = ("reconstruction", "code", "anomaly_score")
+    from bench.models.base import ImageModel
+
 _AT_ONCE = 256
 
 
-class ServedAutoencoder(PythonModel):
+class ServedModel(PythonModel):
     """Rebuilds the variant from its row of MODELS and its weights."""
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -42,6 +49,7 @@ class ServedAutoencoder(PythonModel):
             sys.path.append(str(Path(context.artifacts["code"])))
         self._shape: tuple[int, int, int] = tuple(card["image_shape"])
         self._model = _rebuild(card, Path(context.artifacts["weights"]).read_bytes())
+        self._outputs = _outputs(self._model)
 
     # A bare array type: MLflow takes any other annotation for the model's schema.
     def predict(
@@ -54,9 +62,10 @@ class ServedAutoencoder(PythonModel):
 
         Raises MlflowException for images of another shape or range and for an unknown output.
         """
-        output = str((params or {}).get("output", OUTPUTS[0]))
-        if output not in OUTPUTS:
-            raise _refused(f"output {output!r} is unknown; expected one of {', '.join(OUTPUTS)}")
+        output = str((params or {}).get("output", next(iter(self._outputs))))
+        if output not in self._outputs:
+            known = ", ".join(self._outputs)
+            raise _refused(f"output {output!r} is unknown; expected one of {known}")
         images = self._checked(np.asarray(model_input))
         parts = [
             self._answer(images[start : start + _AT_ONCE], output)
@@ -78,14 +87,8 @@ class ServedAutoencoder(PythonModel):
     def _answer(self, images: NDArray[np.float32], output: str) -> NDArray[np.float32]:
         import torch
 
-        x = torch.from_numpy(images)
         with torch.no_grad():
-            if output == "code":
-                answer = self._model.encode_images(x)
-            elif output == "reconstruction":
-                answer = self._model.reconstruct(x)
-            else:
-                answer = (self._model.reconstruct(x) - x).square().mean(dim=(1, 2, 3))
+            answer = self._outputs[output](torch.from_numpy(images))
         result: NDArray[np.float32] = answer.numpy().astype(np.float32)
         return result
 
@@ -95,11 +98,29 @@ def _refused(message: str) -> MlflowException:
     return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
 
 
-def _rebuild(card: dict[str, Any], weights: bytes) -> "Autoencoder":
+def _outputs(model: "ImageModel") -> Mapping[str, Callable[["Tensor"], "Tensor"]]:
+    """What can be asked for, by name; the first is what comes unasked."""
+    from bench.models.base import Autoencoder, Classifier
+
+    if isinstance(model, Autoencoder):
+        return {
+            "reconstruction": model.reconstruct,
+            "code": model.encode_images,
+            "anomaly_score": lambda x: (model.reconstruct(x) - x).square().mean(dim=(1, 2, 3)),
+        }
+    assert isinstance(model, Classifier)
+    return {
+        "probabilities": lambda x: model(x).softmax(dim=1),
+        "features": model.features,
+        "logits": model,
+    }
+
+
+def _rebuild(card: dict[str, Any], weights: bytes) -> "ImageModel":
     """The variant with its weights, in evaluation mode."""
     from safetensors.torch import load
 
-    from bench.models.zoo import build_model, variant
+    from bench.models.zoo import build_network, variant
 
     if hashlib.sha256(weights).hexdigest() != card["weights_sha256"]:
         raise RuntimeError("the model's weights are not those that were logged (SHA-256 differs)")
@@ -110,9 +131,16 @@ def _rebuild(card: dict[str, Any], weights: bytes) -> "Autoencoder":
             f"autoencoder-bench has revision {revision}; install version {card['bench_version']}"
         )
     shape = (card["image_shape"][0], card["image_shape"][1], card["image_shape"][2])
-    model = build_model(card["model"], shape, card["latent_dim"], card["hyperparameters"])
+    model = build_network(
+        card["model"],
+        shape,
+        card["latent_dim"],
+        card["hyperparameters"],
+        # Models that were logged before there were classifiers do not say how many classes.
+        card.get("classes", 0),
+    )
     model.load_state_dict(load(weights))
     return model.eval()
 
 
-mlflow.models.set_model(ServedAutoencoder())
+mlflow.models.set_model(ServedModel())

@@ -82,6 +82,11 @@ def given(text: str, option: str) -> str:
     return text
 
 
+def or_dash(value: object) -> str:
+    """A value as text, or a dash where there is none."""
+    return "-" if value is None else str(value)
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit that a person would use."""
     if seconds < 90:

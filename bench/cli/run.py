@@ -98,7 +98,7 @@ def _show_plan(plan: "Plan", cost: "Forecast", in_full: bool) -> None:
     )
     if in_full:
         rows = [
-            (spec.model, str(spec.latent_dim or "native"), str(spec.seed), state, key)
+            (spec.model, spec.size_name, str(spec.seed), state, key)
             for spec in plan.specs
             for key in [spec.run_key]
             for state in ["recorded" if key in plan.done else console.duration(cost.by_run[key])]
@@ -242,7 +242,13 @@ def models(as_json: JsonOption = False) -> None:
         "",
         ("model", "origin", ">native code", ">parameters", "what it is"),
         [
-            (r["id"], r["origin"], f"{r['native_code_size']}", f"{r['parameters']:,}", r["line"])
+            (
+                r["id"],
+                r["origin"],
+                console.or_dash(r["native_code_size"]),
+                f"{r['parameters']:,}",
+                r["line"],
+            )
             for r in rows
         ],
     )

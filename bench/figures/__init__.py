@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from bench.figures import classes, curves, latent, reconstruction
+from bench.figures import classes, classification, curves, latent, reconstruction
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
 from bench.figures.group import Cell, Group
 from bench.figures.sheet import image_grid
@@ -113,6 +113,34 @@ FIGURES: Mapping[str, FigureRow] = table(
             curves.score_histogram,
             ("test/",),
             task="reconstruction",
+        ),
+        FigureRow(
+            "confusion_matrix",
+            "Test images by class and by what they were called",
+            classification.confusion_matrix,
+            ("confusion/test",),
+            task="classification",
+        ),
+        FigureRow(
+            "misclassified",
+            "The most confident mistakes",
+            classification.misclassified,
+            tuple(f"misclassified/{key}" for key in ("x", "label", "predicted", "confidence")),
+            task="classification",
+        ),
+        FigureRow(
+            "class_report",
+            "Precision, recall and F1 by class",
+            classification.class_report,
+            ("per_class/test",),
+            task="classification",
+        ),
+        FigureRow(
+            "reliability",
+            "How often a classifier is right by how sure it is",
+            classification.reliability,
+            tuple(f"{key}/test" for key in ("predicted", "label", "confidence")),
+            task="classification",
         ),
     )
 )

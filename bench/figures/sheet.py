@@ -78,7 +78,8 @@ def draw_sheet(
     upscale = max(1, round((cell or _CELL) / max(height, width)))
     # Small images fill whole pixels of the figure; what is too wide is scaled down by matplotlib.
     scale = min(1.0, _WIDEST / (columns * width * upscale))
-    gap, block, line = (round(size / scale) for size in (_GAP, _BLOCK, _LINE))
+    lines = max((text.count("\n") + 1 for row in rows for text in row.above), default=1)
+    gap, block, line = (round(size / scale) for size in (_GAP, _BLOCK, lines * _LINE))
     lefts = np.arange(columns) * (width * upscale + gap)
     for start in breaks:
         lefts[start:] += block
@@ -105,7 +106,7 @@ def _figure_around(
     high, wide = (side * scale for side in canvas.shape[:2])
     longest = max(len(line) for row in rows for line in row.label.splitlines() or [""])
     left = max(_LABELS, 22 + 7 * longest) if longest else _MARGIN
-    head = _HEAD + (_LINE if rows[0].above else 0)
+    head = _HEAD + _LINE * max((text.count("\n") + 1 for text in rows[0].above), default=0)
     total_wide = max(left + wide + _MARGIN, 2 * _MARGIN + _LETTER * len(below), 480)
     total_high = head + high + _MARGIN
     figure = Figure(figsize=(total_wide / DPI, total_high / DPI))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.errors import CheckFailed
 from bench.identity import digest
-from bench.spec import OVERCOMPLETE, RunRecord
+from bench.spec import CLASSES, NO_CODE, OVERCOMPLETE, RunRecord
 
 IDENTITY = (
     "dataset",
@@ -49,8 +49,10 @@ FACTS = (
     "active_units",
     "output_std",
 )
-LATER_FACTS = ("train_loss",)
-"""Facts that older rows lack. `train_loss`: the whole loss, mean over the last epoch's steps."""
+LATER_FACTS = ("train_loss", "predicted_classes")
+"""Facts that older rows lack. `train_loss`: the whole loss, mean over the last epoch's steps;
+`predicted_classes`: how many classes a classifier ever calls."""
+_FACTS = (*FACTS, "predicted_classes")
 PROVENANCE = ("finished", "device", "threads", "bench", "torch", "git_commit")
 DIGEST = "row_digest"
 KEY = ["run_key", "evaluation_digest"]
@@ -92,8 +94,8 @@ def row_of(record: RunRecord, standing: Standing) -> dict[str, str]:
         "model_revision": str(spec.model_revision),
         "closed_form": "yes" if standing.closed_form else "no",
         "recipe": spec.recipe,
-        "latent_dim": "native" if spec.latent_dim is None else str(spec.latent_dim),
-        "code_size": str(int(record.facts["code_size"])),
+        "latent_dim": spec.size_name,
+        "code_size": str(int(record.facts["code_size"])) if spec.has_code else "",
         "seed": str(spec.seed),
         "configuration": configuration(record),
         "run_key": record.run_key,
@@ -101,7 +103,7 @@ def row_of(record: RunRecord, standing: Standing) -> dict[str, str]:
         "status": record.status,
         "finished": finished.strftime("%Y-%m-%dT%H:%M:%SZ"),
         **{key: record.environment.get(key, "") for key in PROVENANCE if key != "finished"},
-        **{key: number(record.facts[key]) for key in FACTS if key in record.facts},
+        **{key: number(record.facts[key]) for key in _FACTS if key in record.facts},
     }
     if record.history and "train/loss" in record.history[-1].values:
         row["train_loss"] = number(record.history[-1].values["train/loss"])
@@ -164,9 +166,14 @@ def _order(row: Row) -> tuple[str | int, ...]:
 
 
 def track_order(track: str) -> int:
-    """Tracks by code size, then those of discrete codes by bits, the over-complete one last."""
+    """Tracks by code size, then those of discrete codes by bits, the over-complete one last.
+
+    Those of classifiers stand in tables of their own, by the number of classes.
+    """
     if track == OVERCOMPLETE:
         return 2**62
+    if track.startswith(CLASSES):
+        return int(track.removeprefix(CLASSES))
     return int(track[1:]) + (2**61 if track.startswith("b") else 0)
 
 
@@ -216,8 +223,8 @@ def describe(row: Row) -> str:
     """A row of any of the files in a few words for a message."""
     if "seed" in row:
         size = row.get("latent_dim", "")
-        size = size if size == "native" else f"d={size}"
-        return f"{row.get('model')} {size} seed {row['seed']}"
+        shown = {"native": "native ", NO_CODE: ""}.get(size, f"d={size} ")
+        return f"{row.get('model')} {shown}seed {row['seed']}"
     if "row_b" in row:
         return f"{row.get('track')}: {row.get('row_a')} against {row['row_b']}"
     return f"{row.get('track')}: {row.get('row')}"

@@ -29,7 +29,7 @@ from bench.leaderboard.significance import (
     tracks,
     why_unranked,
 )
-from bench.spec import OVERCOMPLETE
+from bench.spec import CLASSES, OVERCOMPLETE
 from bench.statistics import ALPHA
 
 COLLAPSED_SHARE = 0.1
@@ -83,7 +83,7 @@ def _aggregate(track: Track, rows: list[dict[str, str]]) -> Cell:
         "diverged": sum(row["status"] == "diverged" for row in rows),
         "seeds": ",".join(row["seed"] for row in rows),
     }
-    for key in FACTS:
+    for key in (*FACTS, "predicted_classes"):
         middle = np.median if key in ("train_seconds", "images_per_second") else np.mean
         values = _values(finished, key)
         cell[key] = float(middle(values)) if len(values) else math.nan
@@ -123,15 +123,24 @@ def _badges(cell: Cell, widest: float) -> Iterable[str]:
     """What is wrong with a cell; comparisons with NaN are false, so the unknown wears no badge."""
     if _float(cell["margin"]) < 0:
         yield "worse than PCA"
-    code_size = int(str(cell["code_size"]))
+    code_size = int(str(cell["code_size"]) or 0)
     if code_size and _float(cell["active_units"]) < COLLAPSED_SHARE * code_size:
         yield "collapsed latent"
     if _float(cell["output_std"]) < max(CONSTANT_FLOOR, CONSTANT_SHARE * widest):
         yield "constant output"
+    if (missing := _never_called(cell)) > 0:
+        yield f"{missing:.2g} classes never predicted"
     if cell["track"] == OVERCOMPLETE:
         yield "over-complete"
     if cell["diverged"]:
         yield f"{cell['diverged']} of {cell['started']} diverged"
+
+
+def _never_called(cell: Cell) -> float:
+    """Classes of the data that a classifier calls nothing, the mean over seeds; NaN for others."""
+    track = str(cell["track"])
+    classes = int(track.removeprefix(CLASSES)) if track.startswith(CLASSES) else 0
+    return classes - _float(cell["predicted_classes"])
 
 
 def _add_ranks(cells: list[Cell], track: Track, known: Significance, higher: bool) -> None:

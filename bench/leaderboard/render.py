@@ -13,7 +13,7 @@ from bench.data.table import DATASETS
 from bench.leaderboard.rules import RULES
 from bench.metrics import METRICS
 from bench.protocol import DEFAULT_PROTOCOL
-from bench.spec import OVERCOMPLETE
+from bench.spec import CLASSES, OVERCOMPLETE
 
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 DASH = "–"
@@ -144,13 +144,20 @@ def track_title(track: str) -> str:
     """What a table is headed with."""
     if track == OVERCOMPLETE:
         return "Codes as large as the images (not a bottleneck)"
+    if track.startswith(CLASSES):
+        return f"Classifiers of {_size(track)} classes"
     if track.startswith("b"):
         return f"Discrete codes of {_size(track)}"
     return f"Code size {_size(track)}"
 
 
 def _size(track: str) -> str:
-    """The code size as a cell of a table: numbers as they are, bits with their unit."""
+    """The code size as a cell of a table: numbers as they are, bits with their unit.
+
+    Of a track of classifiers the number of classes.
+    """
+    if track.startswith(CLASSES):
+        return track.removeprefix(CLASSES)
     return f"{track[1:]} bits" if track.startswith("b") else track.removeprefix("d")
 
 
@@ -171,13 +178,14 @@ def full_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a track's table; names of columns of numbers start with ">"."""
     metric = str(cells[0]["selection_metric"])
     shown = _metrics(cells)
+    margins = not _are_classifiers(cells)
     header = [
         ">rank",
         "variant",
         f">validation {short_title(metric)}",
         ">95 % interval",
         *(f">test {short_title(name)}" for name in shown),
-        ">over PCA",
+        *([">over PCA"] if margins else []),
         ">started / finished / diverged",
         ">parameters",
         ">multiply-adds",
@@ -191,7 +199,7 @@ def full_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
             score(cell, f"val_{metric}", metric),
             interval(cell, metric),
             *(score(cell, f"test_{name}", name) for name in shown),
-            margin(cell),
+            *([margin(cell)] if margins else []),
             f"{cell['started']} / {cell['finished']} / {cell['diverged']}",
             whole(cell["parameters"]),
             millions(cell["multiply_adds"]),
@@ -205,17 +213,19 @@ def full_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
 
 def short_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     """The columns that a newcomer needs, all tracks in one table."""
-    shown = [name for name in _metrics(cells) if name in ("mse", "psnr", "ssim")]
+    shown = [name for name in _metrics(cells) if name in _HEADLINES]
     shown = shown or _metrics(cells)[:2]
-    header = [">code size", ">rank", "variant", *(f">test {short_title(name)}" for name in shown)]
-    header += [">over PCA", ">seeds", ">parameters", ">training", "notes"]
+    margins = not _are_classifiers(cells)
+    header = [">code size" if margins else ">classes", ">rank", "variant"]
+    header += [f">test {short_title(name)}" for name in shown]
+    header += [*([">over PCA"] if margins else []), ">seeds", ">parameters", ">training", "notes"]
     rows = [
         [
             _size(str(cell["track"])),
             rank(cell),
             str(cell["row"]),
             *(score(cell, f"test_{name}", name) for name in shown),
-            margin(cell),
+            *([margin(cell)] if margins else []),
             "solved" if cell["closed_form"] == "yes" else str(cell["finished"]),
             whole(cell["parameters"]),
             seconds(cell["train_seconds"]),
@@ -224,6 +234,14 @@ def short_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
         for cell in cells
     ]
     return header, rows
+
+
+_HEADLINES = {"mse", "psnr", "ssim", "accuracy", "macro_f1", "calibration_error"}
+
+
+def _are_classifiers(cells: Sequence[Cell]) -> bool:
+    """There is no PCA to compare a classifier with."""
+    return str(cells[0]["track"]).startswith(CLASSES)
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

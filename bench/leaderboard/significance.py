@@ -26,7 +26,7 @@ from bench.leaderboard.ledger import (
     signed,
     track_order,
 )
-from bench.spec import OVERCOMPLETE
+from bench.spec import NO_CODE, OVERCOMPLETE
 from bench.statistics import Comparison, Interval, Sample, compare
 
 LEAST_SEEDS = 3
@@ -179,7 +179,7 @@ def _samples(
 def _not_here(track: Track, missing: list[dict[str, str]]) -> BadInput:
     models = " ".join(f"--model {name}" for name in sorted({row["model"] for row in missing}))
     sizes = sorted({row["latent_dim"] for row in missing})
-    numbered = ",".join(size for size in sizes if size != "native")
+    numbered = ",".join(size for size in sizes if size not in ("native", NO_CODE))
     size = f"--latent-dim {numbered} " * bool(numbered) + "--native " * ("native" in sizes)
     seeds = ",".join(map(str, sorted({int(row["seed"]) for row in missing})))
     return BadInput(

@@ -86,9 +86,11 @@ class ClassSetMetric(ClassMetric):
     def compute(self, x: Tensor, x_hat: Tensor, config: EvaluationConfig) -> Tensor:
         """One value, float64, of labels `x` [N] int64 and logits `x_hat` N x K.
 
-        Raises ValueError for shapes that do not fit each other.
+        NaN where any logit is not finite. Raises ValueError for shapes that do not fit each other.
         """
         _check_classes(self.id, x, x_hat)
+        if not x_hat.isfinite().all():
+            return torch.tensor(torch.nan, dtype=torch.float64)
         with torch.no_grad():
             return self.score(x, x_hat, config).double()
 

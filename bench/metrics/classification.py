@@ -37,8 +37,12 @@ class CalibrationBins(NamedTuple):
 
 
 def accuracy(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
-    """1 where the largest logit is that of the label, else 0; ties go to the lower class."""
-    return (logits.argmax(dim=1) == labels).float()
+    """1 where the largest logit is that of the label, else 0; ties go to the lower class.
+
+    NaN where a logit is none: the largest of such logits would look like an answer.
+    """
+    hits = (logits.argmax(dim=1) == labels).float()
+    return hits.where(logits.isfinite().all(dim=1), torch.nan)
 
 
 def cross_entropy(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:

@@ -1,10 +1,12 @@
 """The card of a champion for people: Markdown, rendered from card.json alone."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.data.table import DATASETS
 from bench.leaderboard.render import plain, short_title, whole
 from bench.models.zoo import MODELS
+from bench.protocol import Task
 from bench.registry.cards import Card, Summary
 from bench.spec import plain as plain_values
 
@@ -18,6 +20,7 @@ def card_text(card: Card) -> str:
             "## Scores",
             _scores(card),
             _standing(card),
+            *_classes(card),
             *_shown(card),
             "## Use it",
             _use(card),
@@ -37,6 +40,14 @@ def _what(card: Card) -> str:
     spec, shape = card.spec, " x ".join(map(str, card.image_shape))
     row = MODELS.get(spec.model)
     line = f" ({row.line})" if row else ""
+    if not spec.has_code:
+        return (
+            f"An image classifier: `{spec.model}`{line}. It tells images of {shape} (channels x "
+            f"height x width) into {len(card.class_names)} classes, with "
+            f"{whole(card.facts['parameters'])} parameters and "
+            f"{card.facts['multiply_adds'] / 1e6:.2f} million multiply-adds an image. Its features "
+            f"are the {whole(card.facts['feature_size'])} numbers of the layer before the last."
+        )
     return (
         f"An image autoencoder: `{spec.model}`{line}. It turns images of {shape} (channels x "
         f"height x width) into codes of {whole(card.facts['code_size'])} numbers and back, with "
@@ -89,7 +100,9 @@ def _mean(summary: Summary, column: str, metric: str) -> str:
 def _standing(card: Card) -> str:
     over = card.summary.over_pca
     against = (
-        f"Test MSE against PCA with the same code size: {over} (positive is better)."
+        "No other kind of row stands in its table for comparison."
+        if not card.spec.has_code
+        else f"Test MSE against PCA with the same code size: {over} (positive is better)."
         if over != "–"
         else "It is PCA itself, the reference of its table."
         if card.spec.model == "pca"
@@ -112,12 +125,12 @@ def _shown(card: Card) -> list[str]:
 
 def _use(card: Card) -> str:
     folder = f"registry/{card.folder}"
+    load, example, output = _CALLS[card.spec.task]
     here = (
-        "```python\nfrom bench.registry import load_champion\n\n"
-        f'model = load_champion("{folder}")\n'
-        "codes = model.encode_images(x)      # x: float32 tensor N x "
-        f"{' x '.join(map(str, card.image_shape))} in [0, 1]\n"
-        "x_hat = model.decode_images(codes)  # the same shape, in [0, 1]\n```"
+        f"```python\nfrom bench.registry import {load}\n\n"
+        f'model = {load}("{folder}")\n'
+        + example.format(shape=" x ".join(map(str, card.image_shape)))
+        + "\n```"
     )
     if not card.weights.committed:
         here = f"The weights ({card.weights.bytes / 2**20:.0f} MiB) are too large to lie here."
@@ -126,7 +139,7 @@ def _use(card: Card) -> str:
         "```python\nimport mlflow\n\n"
         'mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")  # the workspace as current folder\n'
         f'model = mlflow.pyfunc.load_model("models:/{card.track}@champion")\n'
-        'x_hat = model.predict(images)  # float32 array; params={"output": "code"} gives codes\n'
+        f"{output}\n"
         "```"
     )
 
@@ -156,7 +169,50 @@ def _recipe(card: Card) -> str:
     )
 
 
+_CALLS: Mapping[Task, tuple[str, str, str]] = {
+    "reconstruction": (
+        "load_champion",
+        "codes = model.encode_images(x)      # x: float32 tensor N x {shape} in [0, 1]\n"
+        "x_hat = model.decode_images(codes)  # the same shape, in [0, 1]",
+        'x_hat = model.predict(images)  # float32 array; params={"output": "code"} gives codes',
+    ),
+    "classification": (
+        "load_classifier",
+        "probabilities = model(x).softmax(dim=1)  # x: float32 tensor N x {shape} in [0, 1]\n"
+        "features = model.features(x)             # the layer before the last",
+        'p = model.predict(images)  # float32 array; params={"output": "features"} gives features',
+    ),
+}
+"""Which function loads a champion, what one does with it, and the same through MLflow."""
+
+
+def _classes(card: Card) -> list[str]:
+    """Of a classifier: every class, and which are mistaken for which."""
+    if not card.classes:
+        return []
+    lines = ["| class | images | precision | recall | F1 |", "|---|--:|--:|--:|--:|"]
+    lines += [
+        f"| {row.name} | {row.images:,} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} |"
+        for row in card.classes
+    ]
+    mistaken = "; ".join(
+        f"{row.label} called {row.predicted} ({row.images})" for row in card.confusions
+    )
+    return [
+        "By class on the test images (0/0 counts as 0), these weights:",
+        "\n".join(lines),
+        f"Most frequent confusions: {mistaken or 'none'}.",
+    ]
+
+
 def _limits(card: Card) -> str:
+    if not card.spec.has_code:
+        return (
+            f"It was trained on `{card.spec.dataset_label}` alone and calls every image one of its "
+            "classes, also one that is none of them, often with confidence. The scores hold for "
+            "this protocol's budget: a longer or tuned training can change the order. Nothing here "
+            "was tested for decisions about people."
+        )
     return (
         f"It was trained on `{card.spec.dataset_label}` alone and reconstructs other images "
         "worse, often silently. The scores compare pixels; they say nothing about whether codes "

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from bench.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
 from bench.errors import CheckFailed
 from bench.identity import digest
 from bench.leaderboard.render import Cell, margin
@@ -52,7 +53,8 @@ class Summary:
 @dataclass(frozen=True)
 class Card:
     """Everything about a champion. `rows` are the digests of its cell's ledger rows; `scores`
-    and `facts` are those of the run whose weights were kept; `digest` proves the rest."""
+    and `facts` are those of the run whose weights were kept, `classes` and `confusions` those of a
+    classifier on the test images; `digest` proves the rest."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int
@@ -73,6 +75,8 @@ class Card:
     summary: Summary
     challenger: Summary | None
     digest: str = ""
+    classes: tuple[ClassScores, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -154,8 +158,9 @@ def _ends(cell: Cell, low: str, high: str) -> tuple[float, float]:
     return float(str(cell[low])), float(str(cell[high]))
 
 
-def card_of(record: RunRecord, track: str, weights: Weights, pictures: Mapping[str, str]) -> Card:
-    """The part of a card that comes from a record; its standing is filled in by `with_standing`."""
+def card_of(record: RunRecord, track: str, weights: Weights, arrays: Arrays) -> Card:
+    """The part of a card that comes from a record; its standing is filled in by `with_standing`,
+    its pictures by who draws them."""
     nothing = Summary("", "", 0, "", "", {}, {}, (0.0, 0.0), (0.0, 0.0), "–", "")
     return Card(
         schema_version=CARD_SCHEMA,
@@ -171,10 +176,12 @@ def card_of(record: RunRecord, track: str, weights: Weights, pictures: Mapping[s
         class_names=record.class_names,
         split_digest=record.split_digest,
         environment=record.environment,
-        pictures=pictures,
+        pictures={},
         rows=(),
         summary=nothing,
         challenger=None,
+        classes=class_scores(record, arrays),
+        confusions=top_confusions(record, arrays),
     )
 
 

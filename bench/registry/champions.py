@@ -34,7 +34,11 @@ from bench.store import Store, sync_folder, write_atomically
 
 PREVIOUS = "previous"
 MOST_BYTES = 16 * 2**20
-PICTURES = ("reconstructions", "loss_curves", "latent_map", "samples")
+PICTURES = (
+    *("reconstructions", "loss_curves", "latent_map", "samples"),
+    *("confusion_matrix", "misclassified", "class_report", "reliability"),
+)
+"""Those of them that a record has are drawn: a classifier has the last four and its curves."""
 _ASIDE, _NEW = ".aside-", ".new-"
 
 
@@ -144,13 +148,14 @@ def install(
     size = (record_folder(store.records, record.run_key) / WEIGHTS).stat().st_size
     read_weights(store.records, record)  # proves the digest
     weights = Weights(record.weights_sha256, size, size <= MOST_BYTES)
-    bare = card_of(record, track, weights, {})
+    arrays = read_arrays(store.records, record)
+    bare = card_of(record, track, weights, arrays)
     final = store.registry / bare.folder
     with _building(final) as building:
         if weights.committed:
             source = record_folder(store.records, record.run_key) / WEIGHTS
             write_atomically(building / WEIGHTS, source.read_bytes())
-        pictures = _draw(store, record, building)
+        pictures = _draw(record, arrays, building)
         card = with_standing(
             dataclasses.replace(bare, pictures=pictures),
             standing.cell,
@@ -164,9 +169,9 @@ def install(
     return card
 
 
-def _draw(store: Store, record: RunRecord, folder: Path) -> dict[str, str]:
+def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
     """Draw the record's pictures into `folder`; their SHA-256 by file name."""
-    figures = draw_figures(record, read_arrays(store.records, record))
+    figures = draw_figures(record, arrays)
     drawn = {}
     for name in PICTURES:
         if name in figures:

@@ -37,7 +37,7 @@ from bench.registry.mirror import tell_mlflow, tell_rollback
 from bench.registry.publishing import higher_is_better, ranked, write_pages
 from bench.registry.results import Results, Scope, read_results
 from bench.selection import median_record
-from bench.spec import OVERCOMPLETE, RunRecord
+from bench.spec import NO_CODE, OVERCOMPLETE, RunRecord
 from bench.store import Store, writing_to
 
 Action = Literal["first", "replace", "refresh", "keep", "none"]
@@ -237,12 +237,14 @@ def _record_of(store: Store, track: Track, decision: Decision) -> RunRecord:
 
 def _records_missing(decision: Decision, missing: Sequence[Row]) -> BadInput:
     first = missing[0]
-    size = "--native" if first["latent_dim"] == "native" else f"-d {first['latent_dim']}"
+    size = {"native": "--native ", NO_CODE: ""}.get(
+        first["latent_dim"], f"-d {first['latent_dim']} "
+    )
     seeds = ",".join(row["seed"] for row in missing)
     return BadInput(
         f"{decision.track}: the new champion's weights are not on this machine "
         f"({describe(first)}); run: bench run --protocol {first['protocol']} "
-        f"--model {first['model']} {size} --seed {seeds}"
+        f"--model {first['model']} {size}--seed {seeds}"
     )
 
 

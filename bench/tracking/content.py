@@ -10,16 +10,19 @@ runs: `latent_dim`, `model`, `seed`. So names that differ for dull reasons start
 | train/loss, train/...         | yes      | training, as `fit` reports it                        |
 | val/METRIC                    | yes      | validation images, weights of that epoch             |
 | kept/val_METRIC               | no       | validation images, weights that were kept: selection |
-| test/METRIC, test/mse_x1000   | no       | test images, weights that were kept                  |
+| test/METRIC, test/mse_x1000,  | no       | test images, weights that were kept                  |
+| test/accuracy_percent         |          |                                                      |
 | cost/...                      | no       | parameters, multiply_adds, train_seconds, ...        |
 | facts/...                     | no       | code_size, best_epoch, active_units, ...             |
 
-`test/mse_x1000` is there because MLflow's bars are labelled with two decimals.
+`test/mse_x1000` and `test/accuracy_percent` are there because MLflow's bars are labelled with two
+decimals.
 """
 
 import dataclasses
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS
@@ -54,7 +57,7 @@ def parameters(spec: RunSpec) -> dict[str, str]:
         recipe = dict.fromkeys(recipe, NOT_APPLICABLE)
     return {
         "model": spec.model,
-        "latent_dim": "native" if spec.latent_dim is None else str(spec.latent_dim),
+        "latent_dim": spec.size_name,
         "dataset": spec.dataset_label,
         "protocol": spec.protocol,
         "recipe": spec.recipe,
@@ -107,6 +110,12 @@ def record_tags(record: RunRecord) -> dict[str, str]:
     }
 
 
+def table_tags(files: Iterable[str]) -> dict[str, str]:
+    """What makes MLflow show these files of a run as tables."""
+    listed = [{"path": path, "type": "table"} for path in files]
+    return {"mlflow.loggedArtifacts": json.dumps(listed)} if listed else {}
+
+
 def version(record: RunRecord) -> str:
     """Changes when a record is written again: by new metrics, or by a new training."""
     return f"{record.evaluation_digest}-{record.finished_unix_ms}"
@@ -133,6 +142,8 @@ def final_metrics(record: RunRecord) -> dict[str, float]:
             found[f"{prefix}{metric}"] = value
     if "test/mse" in found:
         found["test/mse_x1000"] = 1000 * found["test/mse"]
+    if "test/accuracy" in found:
+        found["test/accuracy_percent"] = 100 * found["test/accuracy"]
     for name, value in record.facts.items():
         found[f"{'cost' if name in _COSTS else 'facts'}/{name}"] = value
     return _shown(found)
@@ -208,8 +219,9 @@ def _fact_lines(record: RunRecord) -> list[str]:
 
 def repeat_command(spec: RunSpec) -> str:
     """The command that trains this run again."""
-    size = "--native" if spec.latent_dim is None else f"--latent-dim {spec.latent_dim}"
-    return f"bench run --protocol {spec.protocol} --model {spec.model} {size} --seed {spec.seed}"
+    size = "--native " if spec.latent_dim is None else f"--latent-dim {spec.latent_dim} "
+    size = size if spec.has_code else ""
+    return f"bench run --protocol {spec.protocol} --model {spec.model} {size}--seed {spec.seed}"
 
 
 def model_tags(record: RunRecord, extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -85,8 +85,10 @@ def _shipped() -> dict[tuple[str, str], Protocol]:
 def _view_plan(
     metrics: tuple[str, ...], selection: str, epochs: int, ranked: bool = True
 ) -> ViewPlan:
-    higher = selection in METRICS and METRICS[selection].higher_is_better
-    return ViewPlan(metrics, selection, higher, epochs, ranked)
+    row = METRICS.get(selection)
+    higher = row is not None and row.higher_is_better
+    has_code = row is None or row.task == "reconstruction"
+    return ViewPlan(metrics, selection, higher, epochs, ranked, has_code)
 
 
 def _description(protocol: Protocol, dataset_label: str) -> str:
@@ -104,7 +106,8 @@ def _description(protocol: Protocol, dataset_label: str) -> str:
         f"{train.batch_size}, rate {train.lr} ({train.schedule}); seeds "
         f"{', '.join(map(str, protocol.seeds))}. Rows are sorted by `kept/val_"
         f"{protocol.selection_metric}` (validation); `test/...` was scored once, at the end. "
-        "Rows compare only within a track (equal code size), see the saved views under Views. "
+        "Rows compare only within a track (equal code size, or as many classes), see the saved "
+        "views under Views. "
         f"Fingerprint `{protocol.fingerprint}`. The ranked table with error bars is "
         "`bench leaderboard`."
     )

@@ -19,6 +19,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 import bench
+from bench.models.outputs import OUTPUTS
 from bench.records import WEIGHTS, read_arrays, read_weights, record_folder
 from bench.spec import RunRecord
 from bench.store import Store
@@ -63,7 +64,7 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
                 "code": str(_code(Path(folder))),
             },
             signature=_signature(record),
-            input_example=(example, {"output": "reconstruction"}),
+            input_example=(example, {"output": OUTPUTS[record.spec.task][0]}),
             pip_requirements=_requirements(),
         )
     _link_scores(client, run_id, info.model_id, record)
@@ -91,6 +92,7 @@ def _card(folder: Path, record: RunRecord) -> Path:
         "latent_dim": spec.latent_dim,
         "hyperparameters": dict(spec.hyperparameters),
         "image_shape": list(record.image_shape),
+        "classes": len(record.class_names),
         "weights_sha256": record.weights_sha256,
         "run_key": record.run_key,
         "bench_version": bench.__version__,
@@ -113,9 +115,15 @@ def _code(folder: Path) -> Path:
 
 
 def _signature(record: RunRecord) -> ModelSignature:
-    images = Schema([TensorSpec(np.dtype(np.float32), (-1, *record.image_shape))])
-    output = ParamSpec("output", DataType.string, "reconstruction")
-    return ModelSignature(inputs=images, outputs=images, params=ParamSchema([output]))
+    """Images in; the output that comes unasked, which the parameter can change."""
+    task = record.spec.task
+    answer = record.image_shape if task == "reconstruction" else (len(record.class_names),)
+    kind = np.dtype(np.float32)
+    return ModelSignature(
+        inputs=Schema([TensorSpec(kind, (-1, *record.image_shape))]),
+        outputs=Schema([TensorSpec(kind, (-1, *answer))]),
+        params=ParamSchema([ParamSpec("output", DataType.string, OUTPUTS[task][0])]),
+    )
 
 
 def _requirements() -> list[str]:

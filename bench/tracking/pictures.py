@@ -1,5 +1,6 @@
 """Figures and image grids as files of a run; written again, they replace themselves."""
 
+import dataclasses
 import json
 import re
 import tempfile
@@ -12,19 +13,25 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
+from bench.classes import class_scores, top_confusions
 from bench.figures import image_grid, to_png
 from bench.records import Arrays
 from bench.spec import RunRecord
 
 Images = NDArray[Any]
 PROGRESS = "progress/x_hat"
+PER_CLASS, CONFUSIONS = "per_class.json", "confusions.json"
 _STEP = re.compile(r"progress[~#]x_hat[+%]step[+%](\d+)")
 
 
 def log_files(
-    client: MlflowClient, run_id: str, record: RunRecord, figures: Mapping[str, Figure]
+    client: MlflowClient,
+    run_id: str,
+    record: RunRecord,
+    arrays: Arrays,
+    figures: Mapping[str, Figure],
 ) -> None:
-    """`record.json` and every figure as a PNG under `figures/`."""
+    """`record.json`, every figure as a PNG under `figures/`, a classifier's tables of classes."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "record.json").write_bytes(record.to_json())
@@ -32,7 +39,27 @@ def log_files(
             (root / "figures").mkdir()
         for name, figure in figures.items():
             (root / "figures" / f"{name}.png").write_bytes(to_png(figure))
+        for name, content in class_tables(record, arrays).items():
+            (root / name).write_bytes(content)
         client.log_artifacts(run_id, str(root))
+
+
+def class_tables(record: RunRecord, arrays: Arrays) -> dict[str, bytes]:
+    """Scores by class and the most frequent confusions on the test images, by file name.
+
+    As MLflow's `log_table` writes them; that call itself appends to what is there already.
+    """
+    tables = {
+        PER_CLASS: [dataclasses.asdict(row) for row in class_scores(record, arrays)],
+        CONFUSIONS: [dataclasses.asdict(row) for row in top_confusions(record, arrays)],
+    }
+    return {
+        name: json.dumps(
+            {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+        ).encode()
+        for name, rows in tables.items()
+        if rows
+    }
 
 
 def log_progress(client: MlflowClient, run_id: str, record: RunRecord, arrays: Arrays) -> None:

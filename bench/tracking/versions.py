@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from bench.figures import draw_figures
+from bench.models.outputs import OUTPUTS
 from bench.records import read_arrays
 from bench.spec import RunRecord
 from bench.store import Store
@@ -66,11 +67,12 @@ def register_version(
 
 def _version(book: RunBook, name: str, record: RunRecord, entry: Entry) -> ModelVersion:
     """The version that holds this record's model, made if there is none."""
+    kind = "autoencoders" if record.spec.has_code else "classifiers"
     about = (
-        f"Best autoencoders of track {record.track} on {record.spec.dataset_label} under protocol "
+        f"Best {kind} of track {record.track} on {record.spec.dataset_label} under protocol "
         f"{record.spec.protocol}. Aliases: champion, challenger. Input: images N x "
         f"{' x '.join(map(str, record.image_shape))}, float32 in [0, 1]; parameter `output`: "
-        "reconstruction, code or anomaly_score."
+        f"{', '.join(OUTPUTS[record.spec.task])}."
     )
     client = book.client
     try:

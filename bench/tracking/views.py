@@ -27,18 +27,26 @@ _NAMESPACE = uuid.UUID("5f0c1d3e-8d5b-4a53-9c39-6f7a5f2b7f10")
 class ViewPlan:
     """What the views of an experiment show: its metrics, the one that selects, how many epochs
     (the picture that the image chart opens with is that of the last one). `ranked` false: some
-    of its runs have no validation images."""
+    of its runs have no validation images; `has_code` false: they are classifiers."""
 
     metrics: tuple[str, ...]
     selection_metric: str
     higher_is_better: bool
     epochs: int = 0
     ranked: bool = True
+    has_code: bool = True
 
     @property
     def headline(self) -> str:
         """The test score on a scale that MLflow's two decimals can show."""
-        return "test/mse_x1000" if self.selection_metric == "mse" else self.test
+        scaled = {"mse": "test/mse_x1000", "accuracy": "test/accuracy_percent"}
+        return scaled.get(self.selection_metric, self.test)
+
+    @property
+    def costs(self) -> list[str]:
+        """What a score is held against; classifiers have no code."""
+        size = ["facts/code_size"] if self.has_code else []
+        return [*size, "cost/parameters", "cost/train_seconds"]
 
     @property
     def test(self) -> str:
@@ -128,6 +136,7 @@ def view_state(plan: ViewPlan, search: str) -> dict[str, object]:
 def _columns(plan: ViewPlan) -> dict[str, int]:
     """Columns from left to right with their widths in pixels: scores first, then what they cost."""
     tests = [f"test/{metric}" for metric in plan.metrics if metric != plan.selection_metric]
+    size = ["latent_dim"] if plan.has_code else []
     metrics = [
         plan.order,
         plan.headline,
@@ -138,7 +147,7 @@ def _columns(plan: ViewPlan) -> dict[str, int]:
     ]
     return {
         **{f"metrics.`{name}`": 110 for name in metrics},
-        **{f"params.`{name}`": 90 for name in ("model", "latent_dim", "seed", "recipe")},
+        **{f"params.`{name}`": 90 for name in ("model", *size, "seed", "recipe")},
         "tags.`status`": 80,
         "tags.`registry`": 150,
     }
@@ -147,20 +156,17 @@ def _columns(plan: ViewPlan) -> dict[str, int]:
 def _charts(plan: ViewPlan) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Sections in reading order, and the charts in them."""
     shown = [m for m in plan.metrics if m != plan.selection_metric][:5]
-    layout = {
+    layout: dict[str, tuple[dict[str, object], ...]] = {
         "Result on the test images": (
             _bar(plan.headline),
             *(_bar(f"test/{metric}") for metric in shown if metric != "mae"),
         ),
-        "What it costs": (
-            _scatter("facts/code_size", plan.headline),
-            _scatter("cost/parameters", plan.headline),
-            _scatter("cost/train_seconds", plan.headline),
-        ),
+        "What it costs": tuple(_scatter(cost, plan.headline) for cost in plan.costs),
         "All of it at once": (_parallel(plan),),
         "Learning": (_line(f"val/{plan.selection_metric}"), _line("train/loss")),
-        "Validation images, original above reconstruction": (_images(plan),),
     }
+    if plan.has_code:
+        layout["Validation images, original above reconstruction"] = (_images(plan),)
     sections = [_section(name, len(members)) for name, members in layout.items()]
     charts = [
         {
@@ -214,11 +220,10 @@ def _scatter(x: str, y: str) -> dict[str, object]:
 
 
 def _parallel(plan: ViewPlan) -> dict[str, object]:
-    costs = ["facts/code_size", "cost/parameters", "cost/train_seconds"]
     return {
         "type": "PARALLEL",
         "selectedParams": ["model"],
-        "selectedMetrics": [*costs, plan.headline],
+        "selectedMetrics": [*plan.costs, plan.headline],
         "showAllRuns": False,
         "runsCountToCompare": 100,
     }
