@@ -12,6 +12,8 @@ import pytest
 from bench.benchmark import Request, plan
 from bench.data import load_splits
 from bench.errors import BadInput
+from bench.leaderboard.ledger import Standing, ledger_of, row_of
+from bench.leaderboard.origins import REPRODUCED, claims_of, findings_of
 from bench.protocol import load_protocol
 from bench.runner import execute, ignore_epochs
 from bench.store import Store
@@ -55,10 +57,16 @@ def test_ssim_of_pca_is_the_measured_one(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_fc_ae_reaches_the_figure_of_its_origin(store: Store) -> None:
-    """0.0079 within 5 % by S1's own recipe: 60,000 images, 50 epochs, the last one kept."""
-    expected = next(item for item in S1.expected if item.model == "fc_ae")
-    spec = plan(Request(S1, ("fc_ae",)), store).specs[0]
+@pytest.mark.parametrize(("origin", "model"), [("s1", "fc_ae"), ("s0", "deep_ae"), ("s1", "vae")])
+def test_a_variant_reaches_the_figures_of_its_origin(origin: str, model: str, store: Store) -> None:
+    """Every published figure of the full budget, by the origin's own recipe."""
+    protocol = load_protocol(f"origins/{origin}")
+    spec = plan(Request(protocol, (model,), device="cpu"), store).specs[0]
     record = execute(spec, store, ignore_epochs)
-    assert record.scores["test"]["mse"] == pytest.approx(expected.value, rel=expected.tolerance)
     assert "val" not in record.scores
+    ledger = ledger_of([row_of(record, Standing(closed_form=False, ranked=False))])
+    claims = [c for c in claims_of([protocol]) if c.expected.model == model]
+    found = [f for f in findings_of(claims, ledger) if not f.claim.expected.epoch]
+    assert found
+    for finding in found:
+        assert finding.verdict == REPRODUCED, (finding.claim.figure, finding.ours)
