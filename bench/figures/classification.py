@@ -73,7 +73,7 @@ def misclassified(record: RunRecord, arrays: Arrays) -> Figure:
     """The most confident mistakes: above each image what it is, what it was called, how surely."""
     images = np.asarray(arrays["misclassified/x"], np.float32)
     above = [
-        f"{_name(record, label)}\nnot {_name(record, predicted)}, {confidence:.0%}"
+        f"is {_name(record, label)}\ncalled {_name(record, predicted)}, {confidence:.0%}"
         for label, predicted, confidence in zip(
             *(arrays[f"misclassified/{key}"] for key in ("label", "predicted", "confidence")),
             strict=True,
@@ -100,7 +100,8 @@ def class_report(record: RunRecord, arrays: Arrays) -> Figure:
     shares = np.asarray(arrays["per_class/test"], np.float64)
     order = np.argsort(shares[:, 2], kind="stable")[:MOST_CLASSES]
     names = [f"{short_name(record.class_names[i], 20)}  {shares[i, 2]:.3f}" for i in order]
-    figure, (ax,) = plot_canvas(1, 7.8, 1.6 + 0.32 * len(order), 0.3, room_for(names))
+    figure, (ax,) = plot_canvas(1, 7.8, 1.7 + 0.32 * len(order), 0.3, room_for(names))
+    figure.subplots_adjust(top=1 - 0.9 / figure.get_figheight())
     places = np.arange(len(order))
     ax.barh(places, shares[order, 2], height=0.62, color="#c9d7e6", label="F1 (number)")
     ax.plot(shares[order, 0], places - 0.12, "v", color=COLOURS[0], ms=6, label="precision")
@@ -110,7 +111,7 @@ def class_report(record: RunRecord, arrays: Arrays) -> Figure:
     ax.set_xlim(0, 1.02)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("share on the test images (higher is better)")
-    ax.legend(loc="upper left", ncols=3, fontsize=8.5)
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=8.5)
     shown = "" if len(order) == len(shares) else f" · worst {len(order)} of {len(shares)} classes"
     put_title(figure, "Precision, recall and F1 by class", f"{describe(record)}{shown}")
     return figure
@@ -121,7 +122,7 @@ def reliability(record: RunRecord, arrays: Arrays) -> Figure:
     """How often the classifier is right by how sure it is, and how sure it is how often.
 
     Guo et al. 2017: 15 equal bins of the confidence on test; on the dashed line confidence is
-    earned, below it the classifier is too sure.
+    earned, below it the classifier is too sure. The larger a point, the more images are in its bin.
     """
     bins = _bins(arrays)
     images = bins.images.numpy()
@@ -131,9 +132,10 @@ def reliability(record: RunRecord, arrays: Arrays) -> Figure:
     figure, (left, right) = plot_canvas(2, 9.0, 4.4)
     left.plot([0, 1], [0, 1], ls="--", color=MUTED, lw=1.2, label="as often as it claims")
     left.vlines(confidence, confidence, accuracy, color=COLOURS[3], lw=3, alpha=0.5, label="gap")
-    left.plot(confidence, accuracy, "o-", color=COLOURS[0], ms=5, label="this classifier")
+    areas = 14 + 240 * images[held] / images.sum()
+    left.scatter(confidence, accuracy, areas, color=COLOURS[0], zorder=3, label="this classifier")
     left.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean confidence", ylabel="share that is right")
-    left.legend(loc="upper left", fontsize=8.5)
+    left.legend(loc="lower right", fontsize=8.5)
     left.set_title(f"Expected calibration error {error:.4f}")
     middles = (np.arange(BINS) + 0.5) / BINS
     right.bar(middles, images / images.sum(), width=0.9 / BINS, color=COLOURS[0])

@@ -23,12 +23,14 @@ RULES = f"""## How to read a row
   size of its origin, "tuned (n trials)" a recipe that was searched for, which is a row of its own.
 - **validation** and **test** scores: one value an image on [0, 1] images, averaged over images and then over seeds;
   ± is the standard deviation over seeds. Lower is better for MSE and MAE, higher for PSNR and SSIM.
+  Of classifiers: higher is better for accuracy, precision, recall and F1, lower for cross-entropy and calibration error.
+  Macro scores and the calibration error are of all images at once, averaged over seeds; 0/0 counts as 0.
   Ranking and promotion never look at test.
 - **{_percent(LEVEL)} interval** of the validation score: where it would lie with other seeds and other images.
 - **over PCA**: (PCA's test MSE − the row's) / PCA's. Positive is better than the best linear autoencoder of that code size.
 - **started / finished / diverged**: runs. Solved variants (`mean_image`, `pca`) need one: no seed changes them.
 - **parameters**: the numbers that training learns, or that solved variants solve for; **multiply-adds**: of encoding and decoding
-  one image; **training**: the median time of a seed on the machine that ran it (device, threads and versions stand in
+  one image, or of classifying it; **training**: the median time of a seed on the machine that ran it (device, threads and versions stand in
   results.csv).
 
 Notes that a row may wear:
@@ -38,6 +40,7 @@ Notes that a row may wear:
 | worse than PCA | its test MSE is above that of PCA at the same code size |
 | collapsed latent | fewer than {_percent(COLLAPSED_SHARE)} of the code's numbers vary over images (variance above 0.01) |
 | constant output | its reconstructions vary less than {_percent(CONSTANT_SHARE)} as much over images as the most varied of its table |
+| n classes never predicted | a classifier calls no validation image one of these, averaged over seeds |
 | over-complete | the code holds at least as many numbers as the image has |
 | n of m diverged | so many runs ended in numbers that are not finite |
 
@@ -45,7 +48,8 @@ Notes that a row may wear:
 
 1. The test images are looked at once, after training. Training, choice of the best epoch, tuning, ranking and promotion
    see train and validation only.
-2. Rows are compared within a table only: same data, same protocol fingerprint, same metrics, same code size.
+2. Rows are compared within a table only: same data, same protocol fingerprint, same metrics, same code size
+   (of classifiers: as many classes).
 3. A trained row needs at least {LEAST_SEEDS} seeds. If more than {_percent(MOST_FAILURES)} of its runs failed, it has no rank.
 4. Two rows differ when a paired two-level bootstrap says so: images are drawn with replacement, {REPLICATES:,} times or more;
    the seeds' mean is moved by Student weights, because a plain bootstrap of three seeds finds a difference in one of four

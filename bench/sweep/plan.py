@@ -10,7 +10,7 @@ from bench.errors import BadInput
 from bench.identity import checked_name
 from bench.models.zoo import MODELS, variant
 from bench.protocol import DEFAULT_PROTOCOL, Protocol, Scalar
-from bench.spec import RunSpec, SearchRange, TrialSpec
+from bench.spec import NO_CODE, RunSpec, SearchRange, TrialSpec
 from bench.store import Store
 from bench.sweep.samplers import DEFAULT_PRUNER, check_names
 from bench.sweep.space import Settings, known_recipes, search_space, with_settings
@@ -108,7 +108,7 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
             request.protocol,
             models=(model,),
             latent_dims=() if size is None else (size,),
-            native=size is None,
+            native=size is None and request.protocol.task == "reconstruction",
             dataset=request.dataset,
             device=request.device,
             threads=request.threads,
@@ -127,10 +127,11 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
 
 
 def study_name(protocol: Protocol, spec: RunSpec) -> str:
-    """`quick.fc_ae.d8`; with the data set in it where that is not the protocol's own."""
-    size = "native" if spec.latent_dim is None else f"d{spec.latent_dim}"
+    """`quick.fc_ae.d8`, `classifier.cnn_classifier`; with the data set in it where that is not the
+    protocol's own."""
+    size = {NO_CODE: (), "native": ("native",)}.get(spec.size_name, (f"d{spec.size_name}",))
     other = [] if spec.dataset_label == protocol.dataset else [spec.dataset_label]
-    name = ".".join([protocol.name, *other, spec.model, size])
+    name = ".".join([protocol.name, *other, spec.model, *size])
     return name if len(name) > 64 else checked_name("study", name)
 
 
