@@ -256,6 +256,11 @@ class StudyBook:
         """The best value with its trial, and the epochs that trials which count have trained."""
         return self.heads.patiently(lambda: (self.trials.best(), self.trials.epochs()))
 
+    def told_by_others(self) -> set[int | None]:
+        """Numbers of the trials of other heads that are at work."""
+        others = self.heads.living() - {self.heads.me}
+        return {claim.trial for claim in self.heads.claims() if claim.head in others}
+
     def forget(self, ticket: Ticket) -> None:
         """A trial that another head took over."""
         self._live.pop(ticket.key, None)

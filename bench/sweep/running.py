@@ -166,9 +166,14 @@ def search_study(
 
 
 def _told_trials(book: StudyBook, store: Store) -> list[TrialRecord]:
-    """The results on this disk that count; one may have come too late and be another head's."""
+    """The results on this disk that count, without those that a head at work tells itself."""
     finished = {trial.number for trial in book.heads.patiently(book.trials.finished)}
-    return [record for record in iter_trials(store, book.name) if record.number in finished]
+    others = book.heads.patiently(book.told_by_others)
+    return [
+        record
+        for record in iter_trials(store, book.name)
+        if record.number in finished and record.number not in others
+    ]
 
 
 def _tracker(book: StudyBook, store: Store) -> StudyTracker:

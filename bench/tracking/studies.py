@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from matplotlib.figure import Figure
@@ -117,7 +118,7 @@ class StudyTracker(Tracker):
     """Tells MLflow of one study. As with every Tracker, no method raises because it is away."""
 
     def __init__(self, store: Store, plan: ExperimentPlan, card: StudyCard, mutex: Mutex) -> None:
-        super().__init__(store, plan, prepared_address(store))
+        super().__init__(store, plan, prepared_address(store), card.name)
         self._card = card
         self._mutex = mutex
         self._parent_id = ""
@@ -224,7 +225,7 @@ class StudyTracker(Tracker):
         """Tell of the trials on disk that MLflow does not know whole; how many were told."""
         told = 0
         for trial in trials:
-            entry = self._book.known(trial.spec.run_key) if self._book else None
+            entry = self._attempt(partial(_current, trial=trial), trial.spec.run_key)
             if entry is None or entry.complete != _version(trial):
                 before = self.missed
                 self.trial_ended(trial)
@@ -271,6 +272,14 @@ class StudyTracker(Tracker):
             return ""
         base = self._address.uri if self._address.is_server else LOCAL_SERVER
         return views.deep_link(base, self._book.experiment_id, TRIALS_VIEW, compare=compare)
+
+
+def _current(book: RunBook, trial: Trial) -> Entry | None:
+    """What MLflow knows of a trial, looked at again before it is told: another head may have."""
+    entry = book.known(trial.spec.run_key)
+    if entry is not None and entry.complete == _version(trial):
+        return entry
+    return book.find(trial.spec.run_key, fresh=True)
 
 
 def _version(trial: Trial) -> str:

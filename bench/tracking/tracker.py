@@ -64,7 +64,10 @@ def open_tracker(store: Store, protocol: Protocol, dataset_label: str) -> "Track
 class Tracker:
     """Tells MLflow of runs while they happen. No method raises because MLflow is away."""
 
-    def __init__(self, store: Store, plan: ExperimentPlan, address: Address) -> None:
+    def __init__(
+        self, store: Store, plan: ExperimentPlan, address: Address, study: str = ""
+    ) -> None:
+        self._study = study
         self._store = store
         self._plan = plan
         self._address = address
@@ -235,7 +238,7 @@ class Tracker:
             if reason:
                 raise ConnectionError(reason)
         if self._book is None:
-            self._book = open_book(self._store, self._plan, self._address)
+            self._book = open_book(self._store, self._plan, self._address, self._study)
         return self._book
 
     def _failed(self, error: Exception, seconds: float) -> None:
@@ -260,11 +263,11 @@ class Tracker:
         self.offline, self._failures = "", 0
 
 
-def open_book(store: Store, plan: ExperimentPlan, address: Address) -> RunBook:
-    """The runs of an experiment, which is made if it is not there."""
+def open_book(store: Store, plan: ExperimentPlan, address: Address, study: str = "") -> RunBook:
+    """The runs of an experiment (of one study, if named), which is made if it is not there."""
     client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
     location = None if address.is_server else store.artifacts.as_uri()
-    return RunBook(client, ensure_experiment(client, plan, location))
+    return RunBook(client, ensure_experiment(client, plan, location), study)
 
 
 def _now() -> int:

@@ -46,15 +46,18 @@ class Entry:
 class RunBook:
     """The runs of one experiment by run key, as far as this process knows."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
+    def __init__(self, client: MlflowClient, experiment_id: str, study: str = "") -> None:
         self.client = client
         self.experiment_id = experiment_id
+        # Two studies may train the same point; each has a run of its own for it.
+        self._tags = {"study": study} if study else {}
         self._entries: dict[str, Entry] = {}
         for run in self._search(f"tags.`{content.KEY}` != ''"):
             # Newest first: an older run of the same key was left by a kill.
             self._entries.setdefault(run.data.tags[content.KEY], _entry(run))
 
     def _search(self, query: str) -> list[Run]:
+        query = " and ".join([query, *(f"tags.`{k}` = '{v}'" for k, v in self._tags.items())])
         runs: list[Run] = []
         token: str | None = None
         while True:
@@ -75,9 +78,13 @@ class RunBook:
         found = self._search(f"tags.`{content.KEY}` = '{run_key}'")
         return _entry(found[0]) if found else None
 
-    def find(self, run_key: str) -> Entry | None:
-        """What is known, or was made by another head since."""
-        return self._entries.get(run_key) or self._look_up(run_key)
+    def find(self, run_key: str, *, fresh: bool = False) -> Entry | None:
+        """What is known, or was made by another head since; `fresh`: as it is there now."""
+        known = None if fresh else self._entries.get(run_key)
+        found = known or self._look_up(run_key)
+        if found is not None:
+            self._entries[run_key] = found
+        return found
 
     def medians(self) -> Mapping[str, Entry]:
         """Entries by run key of the runs that stand for their cells."""
@@ -90,7 +97,7 @@ class RunBook:
             run = self.client.create_run(
                 self.experiment_id,
                 start_time=started_unix_ms,
-                tags={**content.tags(spec, "running"), content.OWNER: owner()},
+                tags={**content.tags(spec, "running"), **self._tags, content.OWNER: owner()},
                 run_name=content.run_name(spec),
             )
             entry = Entry(run.info.run_id)
