@@ -31,6 +31,7 @@ from bench.models.zoo import MODELS, checked_hyperparameters, variant
 from bench.protocol import Protocol
 from bench.records import read_arrays, sound_record
 from bench.runner import checked_device
+from bench.sharing import SharedQueue, one_at_a_time
 from bench.spec import RunRecord, RunSpec
 from bench.store import Store
 from bench.tracking import Tracker
@@ -205,7 +206,8 @@ def run(
 
     Records are on disk before the tracker hears of them. On KeyboardInterrupt, or when the caller
     closes the generator, the workers save and stop and their runs are closed in the tracker.
-    `executor` may be None where nothing is missing.
+    `executor` may be None where nothing is missing. What another command on this store trains
+    meanwhile is not trained again: its record is taken.
     """
     outcome = Outcome(records=dict(plan.done))
     tracker.sync(plan.done.values())
@@ -214,22 +216,29 @@ def run(
     waiting = {spec.run_key for spec in plan.missing}
     if executor is None:
         return outcome
-    for spec in plan.missing:
-        executor.submit(spec)
-    try:
-        while waiting:
-            for event in executor.events(timeout=1.0):
-                _publish(event, store, tracker)
-                _account(event, outcome, waiting)
-                if isinstance(event, Finished):
-                    _publish_cell(event.spec, plan, outcome, tracker)
-                yield event
-    except (KeyboardInterrupt, GeneratorExit):
-        for spec in plan.missing:
-            if spec.run_key in waiting:
-                executor.stop(spec)
-        _drain(executor, store, tracker)
-        raise
+    with SharedQueue(plan.missing, store, executor) as queue:
+        try:
+            while waiting:
+                for spec, record in queue.hand_out():
+                    tracker.sync([record])
+                    outcome.records[spec.run_key] = record
+                    waiting.discard(spec.run_key)
+                    _publish_cell(spec, plan, outcome, store, tracker)
+                    yield Finished(spec, record)
+                for event in executor.events(timeout=1.0):
+                    _publish(event, store, tracker)
+                    _account(event, outcome, waiting)
+                    if isinstance(event, Finished):
+                        _publish_cell(event.spec, plan, outcome, store, tracker)
+                    if isinstance(event, Finished | Failed | Halted):
+                        queue.release(event.spec.run_key)
+                    yield event
+        except (KeyboardInterrupt, GeneratorExit):
+            for spec in plan.missing:
+                if spec.run_key in waiting:
+                    executor.stop(spec)
+            _drain(executor, store, tracker)
+            raise
     return outcome
 
 
@@ -267,11 +276,14 @@ def _account(event: Event, outcome: Outcome, waiting: set[str]) -> None:
             waiting.discard(spec.run_key)
 
 
-def _publish_cell(spec: RunSpec, plan: Plan, outcome: Outcome, tracker: Tracker) -> None:
-    """Log a cell's model once all of its seeds are there."""
+def _publish_cell(
+    spec: RunSpec, plan: Plan, outcome: Outcome, store: Store, tracker: Tracker
+) -> None:
+    """Log a cell's model once all of its seeds are there, whoever trained them."""
     keys = [other.run_key for other in plan.specs if other.cell == spec.cell]
     if all(key in outcome.records for key in keys):
-        tracker.cell_finished([outcome.records[key] for key in keys])
+        with one_at_a_time(store, "cells"):
+            tracker.cell_finished([outcome.records[key] for key in keys])
 
 
 def _complete_cells(plan: Plan, records: Mapping[str, RunRecord]) -> list[list[RunRecord]]:

@@ -39,6 +39,7 @@ FLOORS: dict[str, int] = {
     "figures": 9,
     "forecast": 10,
     "tracking": 10,
+    "sharing": 10,
     "benchmark": 11,
     "leaderboard": 11,
     "registry": 12,

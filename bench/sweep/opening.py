@@ -1,13 +1,13 @@
 """Opening a study: who may work on it, which one of several generations, is it the same one."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 
 import optuna
 from optuna.storages import RDBStorage
 
 from bench.errors import BadInput
+from bench.sharing import locked
 from bench.store import Store
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import study_folder
@@ -43,26 +43,7 @@ def _lock(store: Store, name: str, *, shared: bool) -> Iterator[bool]:
     folder = study_folder(store, name)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "head.lock").open("a+") as stream:
-        yield _locked(stream.fileno(), shared=shared)
-
-
-def _locked(handle: int, *, shared: bool) -> bool:
-    """Windows has no shared locks: there, one head works on a study of a store at a time."""
-    if os.name == "nt":
-        import msvcrt
-
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield locked(stream.fileno(), shared=shared)
 
 
 def generation(plan: StudyPlan, storage: RDBStorage) -> str:

@@ -171,7 +171,7 @@ class Tracker:
         keys = {record.run_key for record in records}
 
         def write(book: RunBook) -> None:
-            entry = book.known(median.run_key)
+            entry = book.find(median.run_key, fresh=True)
             if entry is None or not entry.complete or (entry.median and entry.model_id):
                 return
             for key, other in book.medians().items():
@@ -187,9 +187,9 @@ class Tracker:
         """Tell MLflow of the records that it does not know whole; nothing is told twice."""
         known = told = missed = 0
         for record in records:
-            entry = self._book.known(record.run_key) if self._book else None
-            if entry and entry.complete == content.version(record):
+            if self._attempt(partial(_has, record=record), record.run_key):
                 known += 1
+                self._missed.discard(record.run_key)
             elif self._tell(
                 record,
                 partial(read_arrays, self._store.records, record),
@@ -268,6 +268,16 @@ def open_book(store: Store, plan: ExperimentPlan, address: Address, study: str =
     client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
     location = None if address.is_server else store.artifacts.as_uri()
     return RunBook(client, ensure_experiment(client, plan, location), study)
+
+
+def _has(book: RunBook, record: RunRecord) -> bool:
+    """Whether MLflow knows the record whole; looked up again, as another command may have told."""
+    version = content.version(record)
+    for fresh in (False, True):
+        entry = book.find(record.run_key, fresh=fresh)
+        if entry is not None and entry.complete == version:
+            return True
+    return False
 
 
 def _now() -> int:
