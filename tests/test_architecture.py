@@ -64,6 +64,7 @@ HOMES: dict[str, set[str]] = {
     "seaborn": {"figures"},
     "pandas": {"leaderboard", "registry"},
     "optuna": {"sweep"},
+    "ray": {"execution"},
     "psutil": {"data", "doctor", "tracking"},
 }
 FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}

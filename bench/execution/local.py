@@ -1,112 +1,27 @@
-"""Where specs run. One interface: specs go in, events come back, a stop goes out.
-
-Workers are stateless: they get a spec, train, send every epoch's values, look whether to stop,
-and return a record that is on disk already (of a TrialSpec, the result alone). A worker that dies
-is an event, not a hang: its spec is tried once more by a fresh worker and fails by name after that.
-"""
+"""A pool of worker processes on this machine."""
 
 import contextlib
 import multiprocessing
-import os
 import signal
 import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Protocol
 
-from bench.errors import BenchError
-from bench.spec import EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
+from bench.execution.events import (
+    STOP_SECONDS,
+    EpochEnded,
+    Event,
+    Failed,
+    Lost,
+    Started,
+)
+from bench.execution.worker import attempt
+from bench.spec import EpochValues, RunSpec
 from bench.store import Store
-
-STOP_SECONDS = 20.0
-"""How long a worker may take to reach the end of its epoch and save before it is ended."""
-
-
-@dataclass(frozen=True)
-class Started:
-    """A worker began with a spec."""
-
-    spec: RunSpec
-
-
-@dataclass(frozen=True)
-class EpochEnded:
-    """One more epoch of a run."""
-
-    spec: RunSpec
-    values: EpochValues
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The run's record is on disk."""
-
-    spec: RunSpec
-    record: RunRecord
-
-
-@dataclass(frozen=True)
-class TrialEnded:
-    """A trial of a search came to its end; no record is on disk, `result` is all there is."""
-
-    spec: RunSpec
-    result: TrialResult
-
-
-@dataclass(frozen=True)
-class Failed:
-    """No record came of it; `reason` is one line, `detail` the traceback of a fault of ours."""
-
-    spec: RunSpec
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Halted:
-    """The run was asked to stop; its checkpoint is on disk."""
-
-    spec: RunSpec
-
-
-@dataclass(frozen=True)
-class Lost:
-    """The run's worker died; the run is queued again for a fresh worker."""
-
-    spec: RunSpec
-    reason: str
-
-
-Event = Started | EpochEnded | Finished | TrialEnded | Failed | Halted | Lost
-
-
-class Executor(Protocol):
-    """What the head needs of a place where specs run."""
-
-    @property
-    def slots(self) -> int:
-        """How many specs run at the same time."""
-
-    @property
-    def running(self) -> list[RunSpec]:
-        """The specs that are running now."""
-
-    def submit(self, spec: RunSpec) -> None:
-        """Queue a spec."""
-
-    def events(self, timeout: float) -> list[Event]:
-        """What happened; waits up to `timeout` seconds for something to happen."""
-
-    def stop(self, spec: RunSpec) -> None:
-        """Ask a run to stop after its epoch; answered by Halted (or Finished, if it was done)."""
-
-    def close(self) -> None:
-        """Stop everything and free the workers."""
 
 
 @dataclass
@@ -252,29 +167,12 @@ def _work(pipe: Connection, store: Store) -> None:
         while True:
             message = pipe.recv()
             if isinstance(message, RunSpec):  # a late "stop" for a finished run is dropped
-                pipe.send(_attempt(message, pipe, store))
+                pipe.send(attempt(message, store, _reporter(message, pipe)))
 
 
-def _attempt(spec: RunSpec, pipe: Connection, store: Store) -> Event:
-    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
-    from bench.runner import StoppedEarly, execute, execute_trial
-
+def _reporter(spec: RunSpec, pipe: Connection) -> Callable[[EpochValues], bool]:
     def on_epoch(values: EpochValues) -> bool:
         pipe.send(EpochEnded(spec, values))
         return pipe.poll() and pipe.recv() == "stop"
 
-    try:
-        if isinstance(spec, TrialSpec):
-            return TrialEnded(spec, execute_trial(spec, store, on_epoch))
-        return Finished(spec, execute(spec, store, on_epoch))
-    except StoppedEarly:
-        return Halted(spec)
-    except BenchError as error:
-        return Failed(spec, str(error))
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise  # the head is gone; nobody is left to hear
-        return Failed(spec, f"{error.strerror or error} ({error.filename or 'while writing'})")
-    except Exception as error:
-        summary = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Failed(spec, summary, traceback.format_exc())
+    return on_epoch

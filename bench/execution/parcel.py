@@ -1,0 +1,50 @@
+"""Results and checkpoints on their way between machines that share no folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.records import Arrays, read_arrays, read_weights, sound_record, write_record
+from bench.spec import RunRecord, RunSpec, TrialSpec
+from bench.store import Store, write_atomically
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a store holds of one run: its record with both files, or where it was stopped."""
+
+    record: RunRecord | None = None
+    weights: Arrays | None = None
+    arrays: Arrays | None = None
+    checkpoint: bytes | None = None
+
+
+def pack(store: Store, spec: RunSpec) -> Parcel:
+    """Everything that a store holds of a run."""
+    record = None if isinstance(spec, TrialSpec) else sound_record(store.records, spec.run_key)
+    path = checkpoint_path(store, spec)
+    checkpoint = path.read_bytes() if path.is_file() else None
+    if record is None:
+        return Parcel(checkpoint=checkpoint)
+    weights, arrays = read_weights(store.records, record), read_arrays(store.records, record)
+    return Parcel(record, weights, arrays, checkpoint)
+
+
+def unpack(parcel: Parcel, spec: RunSpec, store: Store) -> RunRecord | None:
+    """Put it into another store; returns the record as it lies there. OSError if it cannot."""
+    path = checkpoint_path(store, spec)
+    if parcel.checkpoint is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_atomically(path, parcel.checkpoint)
+    if parcel.record is None or parcel.weights is None or parcel.arrays is None:
+        return None
+    return write_record(store.records, parcel.record, parcel.weights, parcel.arrays)
+
+
+def checkpoint_path(store: Store, spec: RunSpec) -> Path:
+    """Where a run or a trial that was stopped goes on."""
+    from bench.runner import trial_checkpoint
+
+    if isinstance(spec, TrialSpec):
+        return trial_checkpoint(store, spec)
+    return store.checkpoints / f"{spec.run_key}.safetensors"

@@ -1,0 +1,48 @@
+"""The choice of where specs run, by the names that a person gives."""
+
+import functools
+from dataclasses import dataclass
+
+from bench.errors import unknown_name
+from bench.execution.cluster import RayPool, Resources, connect
+from bench.execution.events import Executor
+from bench.execution.local import LocalPool
+from bench.store import Store
+
+EXECUTORS = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Place:
+    """This machine, or the Ray cluster at `address`; a cluster is joined when it is first asked."""
+
+    executor: str = "local"
+    address: str = "auto"
+    threads: int = 1
+
+    @property
+    def is_local(self) -> bool:
+        """Whether specs run on this machine."""
+        return self.executor == "local"
+
+    @functools.cached_property
+    def cluster(self) -> Resources:
+        """What the cluster offers; raises as `connect` does."""
+        return connect(self.address)
+
+    def device(self, asked: str) -> str:
+        """The device of the cluster's workers: GPUs where it has some, unless told otherwise."""
+        return ("cuda" if self.cluster.gpus else "cpu") if asked == "auto" else asked
+
+    def open(self, workers: int, store: Store) -> Executor:
+        """Start so many workers."""
+        if self.is_local:
+            return LocalPool(workers, store)
+        return RayPool(workers, store, self.threads, self.cluster.gpu_share(workers))
+
+
+def choose_place(executor: str, address: str, threads: int) -> Place:
+    """A place by name; BadInput for one that is none."""
+    if executor not in EXECUTORS:
+        raise unknown_name("executor", executor, EXECUTORS)
+    return Place(executor, address, threads)

@@ -1,0 +1,32 @@
+"""One spec in a worker, wherever that is: trained, scored, and its end put into an event."""
+
+import os
+import traceback
+from collections.abc import Callable
+
+from bench.errors import BenchError
+from bench.execution.events import Event, Failed, Finished, Halted, TrialEnded
+from bench.spec import EpochValues, RunSpec, TrialSpec
+from bench.store import Store
+
+
+def attempt(spec: RunSpec, store: Store, on_epoch: Callable[[EpochValues], bool]) -> Event:
+    """Execute a spec; whatever becomes of it is an event. `on_epoch` says whether to stop."""
+    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
+    from bench.runner import StoppedEarly, execute, execute_trial
+
+    try:
+        if isinstance(spec, TrialSpec):
+            return TrialEnded(spec, execute_trial(spec, store, on_epoch))
+        return Finished(spec, execute(spec, store, on_epoch))
+    except StoppedEarly:
+        return Halted(spec)
+    except BenchError as error:
+        return Failed(spec, str(error))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # the head is gone; nobody is left to hear
+        return Failed(spec, f"{error.strerror or error} ({error.filename or 'while writing'})")
+    except Exception as error:
+        summary = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Failed(spec, summary, traceback.format_exc())
