@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.leaderboard.ledger import Row, current, rows_in
-from bench.leaderboard.render import DASH, markdown_table, short_title
+from bench.leaderboard.wording import DASH, markdown_table, short_title
 from bench.metrics import METRICS
 from bench.protocol import WHOLE_LOSS, Expected, Protocol, after_epochs
+from bench.spec import NO_CODE
 
+_UNSIZED = ("native", NO_CODE)
 REPRODUCED, MISSED, NOT_RUN, OTHER = "reproduced", "not reproduced", "not run", "other reading"
 
 _HEAD = """# Published figures, reproduced
@@ -49,8 +51,11 @@ class Claim:
 
     @property
     def variant(self) -> str:
-        """`cnn_ae d=64` or `cnn_ae native`."""
-        return f"{self.expected.model} {_size(self.expected.latent_dim)}"
+        """`cnn_ae d=64`, `cnn_ae native` or `mlp_classifier`, which has no code."""
+        if self.protocol.task != "reconstruction":
+            return self.expected.model
+        size = self.expected.latent_dim
+        return f"{self.expected.model} {f'd={size}' if size else 'native'}"
 
     @property
     def figure(self) -> str:
@@ -63,7 +68,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Beside:
-    """The same variant under our protocol: its mean test score over seeds."""
+    """The same variant under our protocol: its mean test score over seeds. A classifier's code
+    size is 0: it has none."""
 
     protocol: str
     metric: str
@@ -73,10 +79,8 @@ class Beside:
 
     def __str__(self) -> str:
         seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
-        return (
-            f"{short_title(self.metric)} {self.score:.4g} "
-            f"({self.protocol} d={self.code_size}, {seeds})"
-        )
+        size = f" d={self.code_size}" if self.code_size else ""
+        return f"{short_title(self.metric)} {self.score:.4g} ({self.protocol}{size}, {seeds})"
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def _judge(claim: Claim, rows: Sequence[Row], ours: Sequence[Row]) -> Finding:
         for row in rows
         if (row["protocol"], row["protocol_fingerprint"]) == (protocol.name, protocol.fingerprint)
         and row["model"] == wanted.model
-        and row["latent_dim"] == (str(wanted.latent_dim) if wanted.latent_dim else "native")
+        and row["latent_dim"] in ([str(wanted.latent_dim)] if wanted.latent_dim else _UNSIZED)
         and row["dataset"] == protocol.dataset
         and row["recipe"] == "default"
         and row.get(f"{wanted.part}_{wanted.metric}")
@@ -138,7 +142,11 @@ def _judge(claim: Claim, rows: Sequence[Row], ours: Sequence[Row]) -> Finding:
         return Finding(claim, None, beside=_beside(claim, ours, None))
     row = max(same, key=lambda row: (int(row["model_revision"]), row["finished"]))
     score = float(row[f"{wanted.part}_{wanted.metric}"])
-    return Finding(claim, score, row["run_key"], _beside(claim, ours, int(row["code_size"])))
+    return Finding(claim, score, row["run_key"], _beside(claim, ours, _code_size(row)))
+
+
+def _code_size(row: Row) -> int:
+    return int(row["code_size"] or 0)
 
 
 def _beside(claim: Claim, rows: Sequence[Row], code_size: int | None) -> Beside | None:
@@ -153,9 +161,9 @@ def _beside(claim: Claim, rows: Sequence[Row], code_size: int | None) -> Beside 
             and row["model"] == claim.expected.model
             and row["recipe"] == "default"
             and row.get(column)
-            and int(row["code_size"]) <= limit
+            and _code_size(row) <= limit
         ):
-            cells.setdefault(int(row["code_size"]), []).append(float(row[column]))
+            cells.setdefault(_code_size(row), []).append(float(row[column]))
     if not cells:
         return None
     size = max(cells)
@@ -203,10 +211,6 @@ def tolerance(wanted: Expected) -> str:
     if not wanted.binding:
         return DASH
     return f"{100 * wanted.tolerance:g} %" if wanted.relative else f"{wanted.tolerance:g}"
-
-
-def _size(latent_dim: int | None) -> str:
-    return f"d={latent_dim}" if latent_dim else "native"
 
 
 def origins_page(findings: Sequence[Finding]) -> str:
