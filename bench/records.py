@@ -25,6 +25,19 @@ Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 | interpolation/x_hat            | 4 x 5 x C x H x W   | 5 evenly spaced codes, decoded       |
 | extremes/{x,x_hat}             | 16 x C x H x W      | 8 best, then 8 worst by validation   |
 | extremes/score                 | 16                  | their selection metric               |
+
+Of classifiers (K classes) there are no reconstructions and codes, but:
+
+| key                            | shape               | meaning                              |
+|--------------------------------|---------------------|--------------------------------------|
+| predicted/{validation,test}    | N, M                | int64: the class that was called     |
+| confidence/{validation,test}   | N, M                | float32: its probability             |
+| confusion/{validation,test}    | K x K               | int64: images by class and call      |
+| per_class/{validation,test}    | K x 3               | float32: precision, recall, F1       |
+| misclassified/x                | up to 24 x C x H x W| the most confident mistakes on       |
+|                                |                     | validation (test, if there is none)  |
+| misclassified/{label,          | up to 24            | what they are, what they were        |
+| predicted,confidence}          |                     | called, and how surely               |
 """
 
 import dataclasses

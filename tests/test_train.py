@@ -95,7 +95,7 @@ def test_the_best_weights_are_kept(data: FitData) -> None:
     model, result = _fit(data, _config(wild))
     scores = [values["val/mse"] for values in _curve(result)]
     assert result.best_epoch == scores.index(min(scores)) + 1
-    images = data.validation.float() / 255
+    images = data.validation.images.float() / 255
     kept = (model.reconstruct(images) - images).square().mean().item()  # type: ignore[operator]
     assert math.isclose(kept, min(scores), rel_tol=1e-4)
 

@@ -90,7 +90,8 @@ def _show(found: "Outcome", as_json: bool, written: bool) -> None:
 
 
 def _print_board(board: "Board") -> None:
-    from bench.leaderboard.render import short_rows, short_title
+    from bench.leaderboard.render import short_rows
+    from bench.leaderboard.wording import short_title
 
     header, rows = short_rows(board.cells)
     metric = short_title(str(board.cells[0]["selection_metric"]))

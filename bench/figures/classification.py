@@ -28,6 +28,8 @@ MOST_CLASSES = 30
 _NUMBERED = 15
 _LONGEST_NAME = 14
 _A_ROW = 6
+_LETTER = 0.068
+"""Inches that a letter of the line below the title takes."""
 
 Floats = NDArray[np.float64]
 
@@ -41,9 +43,12 @@ def confusion_matrix(record: RunRecord, arrays: Arrays) -> Figure:
     """
     counts = np.asarray(arrays["confusion/test"])
     names = [short_name(name, _LONGEST_NAME) for name in record.class_names]
+    right = int(np.trace(counts))
+    below = f"{describe(record)} · {right:,} of {counts.sum():,} test images right"
     side = max(3.0, 0.44 * min(len(names), MOST_CLASSES))
     room = room_for(names) + 0.25
-    figure, (ax,) = plot_canvas(1, side + room + 0.3, side + 1.75, 0.3, room)
+    width = max(side + room + 0.3, 0.3 + _LETTER * len(below))
+    figure, (ax,) = plot_canvas(1, width, side + 1.75, width - side - room, room)
     figure.subplots_adjust(bottom=1.05 / (side + 1.75))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
@@ -55,8 +60,6 @@ def confusion_matrix(record: RunRecord, arrays: Arrays) -> Figure:
     ax.set_xlabel("called")
     ax.set_ylabel("is")
     ax.grid(visible=False)
-    right = int(np.trace(counts))
-    below = f"{describe(record)} · {right:,} of {counts.sum():,} test images right"
     put_title(figure, "Confusion matrix", below)
     return figure
 
@@ -88,7 +91,8 @@ def misclassified(record: RunRecord, arrays: Arrays) -> Figure:
 
 
 def _name(record: RunRecord, label: int) -> str:
-    return short_name(record.class_names[int(label)], _LONGEST_NAME)
+    """As long as fits above an image."""
+    return short_name(record.class_names[int(label)], 12)
 
 
 @styled

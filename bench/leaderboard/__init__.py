@@ -7,4 +7,5 @@
 | significance.py | cells.csv and comparisons.csv: intervals and tests, computed from records |
 | ranking.py      | average over seeds, rank, margins, badges                                 |
 | render.py       | the tables as text                                                        |
+| wording.py      | their cells as words and numbers                                          |
 """

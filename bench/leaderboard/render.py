@@ -11,12 +11,26 @@ import pandas as pd
 
 from bench.data.table import DATASETS
 from bench.leaderboard.rules import RULES
+from bench.leaderboard.wording import (
+    Cell,
+    as_float,
+    interval,
+    margin,
+    markdown_table,
+    millions,
+    notes,
+    rank,
+    score,
+    seconds,
+    short_title,
+    title,
+    whole,
+)
 from bench.metrics import METRICS
 from bench.protocol import DEFAULT_PROTOCOL
 from bench.spec import CLASSES, OVERCOMPLETE
 
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
-DASH = "–"
 _HEAD = """# Leaderboard
 
 <!-- Written by `bench leaderboard --write` and `bench promote`; do not edit:
@@ -26,8 +40,6 @@ Which autoencoder reconstructs best the images that it has never seen, at the sa
 under the same protocol? A row averages several seeds; rows that share a rank cannot be told apart.
 How to read a row, and by which rules it came about, stands [below the tables](#how-to-read-a-row).
 """
-
-Cell = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -120,10 +132,10 @@ def _section(board: Board) -> Iterator[str]:
 
 def _facts(board: Board) -> str:
     first = board.cells[0]
-    images = max(_float(cell["train_images"]) for cell in board.cells)
+    images = max(as_float(cell["train_images"]) for cell in board.cells)
     metric = str(first["selection_metric"])
     text = (
-        f"{images:,.0f} training images; ranked by {_title(metric)} on validation. "
+        f"{images:,.0f} training images; ranked by {title(metric)} on validation. "
         f"Fingerprint of the protocol `{first['protocol_fingerprint']}`, of the data "
         f"`{str(first['data_digest'])[:16]}`, of the scores `{first['evaluation_digest']}`."
     )
@@ -244,110 +256,16 @@ def _are_classifiers(cells: Sequence[Cell]) -> bool:
     return str(cells[0]["track"]).startswith(CLASSES)
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; columns whose name starts with ">" are set to the right."""
-    lines = [
-        "| " + " | ".join(name.lstrip(">") for name in header) + " |",
-        "|" + "|".join("--:" if name.startswith(">") else "---" for name in header) + "|",
-    ]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
 def _metrics(cells: Sequence[Cell]) -> list[str]:
     """The metrics that the cells were scored with, in the order of METRICS."""
     scored = {
         key.removeprefix("test_")
         for cell in cells
         for key, value in cell.items()
-        if key.startswith("test_") and not key.endswith("_std") and not math.isnan(_float(value))
+        if key.startswith("test_") and not key.endswith("_std") and not math.isnan(as_float(value))
     } - {"low", "high"}
     known = [name for name in METRICS if name in scored]
     return known + sorted(scored - set(known))
-
-
-def _float(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
-def _title(metric: str) -> str:
-    return METRICS[metric].title.lower() if metric in METRICS else metric
-
-
-def short_title(metric: str) -> str:
-    """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name for a column."""
-    words = [word.upper() if word in _INITIALS else word.title() for word in metric.split("_")]
-    unit = METRICS[metric].unit if metric in METRICS else ""
-    return " ".join(words) + (f" ({unit})" if unit else "")
-
-
-_INITIALS = {"mse", "mae", "psnr", "ssim", "auc", "fcd", "lpips"}
-
-
-def plain(value: object, metric: str) -> str:
-    """A score with the decimals of its metric."""
-    number = _float(value)
-    decimals = METRICS[metric].decimals if metric in METRICS else 4
-    return DASH if math.isnan(number) else f"{number:.{decimals}f}"
-
-
-def score(cell: Cell, column: str, metric: str) -> str:
-    """Mean ± standard deviation over seeds."""
-    spread = _float(cell.get(f"{column}_std"))
-    # The spread of a closed form is not small, there is none.
-    if math.isnan(spread) or cell["closed_form"] == "yes":
-        return plain(cell.get(column), metric)
-    return f"{plain(cell.get(column), metric)} ± {plain(spread, metric)}"
-
-
-def interval(cell: Cell, metric: str) -> str:
-    """The 95 % interval on validation."""
-    if math.isnan(_float(cell["low"])):
-        return DASH
-    return f"{plain(cell['low'], metric)} to {plain(cell['high'], metric)}"
-
-
-def rank(cell: Cell) -> str:
-    """The rank, or a dash."""
-    return str(cell["rank"]) if cell["rank"] else DASH
-
-
-def margin(cell: Cell) -> str:
-    """Over PCA, in %, with its sign."""
-    value = _float(cell["margin"])
-    if math.isnan(value) or (cell["model"] == "pca" and cell["recipe"] == "default"):
-        return DASH
-    return f"{value:+.1f} %".replace("-", "−")
-
-
-def notes(cell: Cell) -> str:
-    """Badges and, where there is no rank, why."""
-    parts = [str(cell["badges"])] if cell["badges"] else []
-    if cell["why_unranked"]:
-        parts.append(f"not ranked: {cell['why_unranked']}")
-    return "; ".join(parts)
-
-
-def whole(value: object) -> str:
-    """Thousands apart."""
-    number = _float(value)
-    return DASH if math.isnan(number) else f"{number:,.0f}"
-
-
-def millions(value: object) -> str:
-    """Multiply-adds in millions."""
-    number = _float(value)
-    return DASH if math.isnan(number) else f"{number / 1e6:.2f} M"
-
-
-def seconds(value: object) -> str:
-    """A time of training."""
-    number = _float(value)
-    if math.isnan(number):
-        return DASH
-    if number < 0.1:
-        return "< 0.1 s"
-    return f"{number:.1f} s" if number < 60 else f"{number / 60:.1f} min"
 
 
 def cells_of(table: pd.DataFrame) -> list[dict[str, object]]:

@@ -25,6 +25,12 @@ RECIPE_SEARCH: Mapping[str, SearchRange] = {
 """What a sweep may change of the recipe of any trained variant."""
 
 S0_RECIPE: Mapping[str, Scalar] = {"lr": 1e-3, "batch_size": 128, "schedule": "constant"}
+CLASSIFIER_SEARCH: Mapping[str, SearchRange] = {
+    **RECIPE_SEARCH,
+    "weight_decay": FloatRange(1e-6, 1e-1, log=True),
+}
+"""The same for classifiers, which overfit sooner and take more weight decay."""
+
 S0_CLASSIFIER_RECIPE: Mapping[str, Scalar] = {
     **{"lr": 1e-3, "batch_size": 128, "weight_decay": 1e-4},
     **{"schedule": "step", "step_epochs": 20, "step_gamma": 0.5},

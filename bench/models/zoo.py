@@ -36,6 +36,7 @@ from bench.models.regularised import (
 )
 from bench.models.residual import ResidualAutoencoder
 from bench.models.rows import (
+    CLASSIFIER_SEARCH,
     RECIPE_SEARCH,
     S0_CLASSIFIER_RECIPE,
     S0_RECIPE,
@@ -225,7 +226,7 @@ MODELS: Mapping[str, Variant] = {
         build=MlpClassifier,
         task="classification",
         hyperparameters={"dropout": 0.3},
-        search={**RECIPE_SEARCH, "dropout": FloatRange(0.05, 0.6)},
+        search={**CLASSIFIER_SEARCH, "dropout": FloatRange(0.05, 0.6)},
         origin_recipe=S0_CLASSIFIER_RECIPE,
     ),
     "cnn_classifier": Variant(
@@ -235,7 +236,7 @@ MODELS: Mapping[str, Variant] = {
         task="classification",
         hyperparameters={"shift": 1, "mirror": False},
         search={
-            **RECIPE_SEARCH,
+            **CLASSIFIER_SEARCH,
             "shift": Choice((0, 1, 2, 3)),
             "mirror": Choice((False, True)),
         },

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.data.table import DATASETS
-from bench.leaderboard.render import plain, short_title, whole
+from bench.leaderboard.wording import plain, short_title, whole
 from bench.models.zoo import MODELS
 from bench.protocol import Task
 from bench.registry.cards import Card, Summary

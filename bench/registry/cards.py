@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from bench.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
 from bench.errors import CheckFailed
 from bench.identity import digest
-from bench.leaderboard.render import Cell, margin
+from bench.leaderboard.wording import Cell, margin
 from bench.protocol import STRICT
 from bench.spec import RunRecord, RunSpec
 

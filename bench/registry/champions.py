@@ -16,7 +16,8 @@ from pathlib import Path
 from bench.errors import BadInput, CheckFailed, unknown_name
 from bench.figures import draw_figures, to_png
 from bench.identity import sha256_of_file
-from bench.leaderboard.render import Cell, Champion
+from bench.leaderboard.render import Champion
+from bench.leaderboard.wording import Cell
 from bench.models.base import Autoencoder, Classifier, ImageModel
 from bench.records import (
     WEIGHTS,

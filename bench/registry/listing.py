@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bench.leaderboard.render import plain, short_title
+from bench.leaderboard.wording import plain, short_title
 from bench.registry.champions import champions, previous
 from bench.store import Store
 

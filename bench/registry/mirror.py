@@ -4,8 +4,8 @@
 said.
 """
 
-from bench.leaderboard.render import Cell
 from bench.leaderboard.significance import Track
+from bench.leaderboard.wording import Cell
 from bench.records import read_record
 from bench.registry.card_text import card_text
 from bench.registry.cards import Card

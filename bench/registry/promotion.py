@@ -20,8 +20,9 @@ from typing import Literal
 from bench.errors import BadInput
 from bench.leaderboard.ledger import Row, current, describe
 from bench.leaderboard.ranking import is_better
-from bench.leaderboard.render import Cell, cells_of
+from bench.leaderboard.render import cells_of
 from bench.leaderboard.significance import Significance, Track, tracks
+from bench.leaderboard.wording import Cell
 from bench.models.zoo import MODELS
 from bench.records import read_record
 from bench.registry.cards import Card

@@ -1,0 +1,250 @@
+"""Classifiers end to end through the command, on real images: run, rank, promote, verify, tune."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from typer.testing import CliRunner, Result
+
+from bench.classes import class_scores, top_confusions
+from bench.cli import app
+from bench.errors import BadInput, CheckFailed
+from bench.feature_network import load_feature_network
+from bench.records import iter_records, read_arrays, read_weights
+from bench.registry import load_champion, load_classifier
+from bench.runner import rescore
+from bench.spec import RunRecord
+from bench.store import Store
+from bench.tracking.models import surroundings
+
+PROTOCOL = """
+name = "tiny_classifier"
+description = "two epochs on a few of the bundled images, for tests"
+dataset = "fashion_mnist_mini"
+task = "classification"
+seeds = [0, 1, 2]
+selection_metric = "accuracy"
+[split]
+kind = "pooled"
+validation = 200
+test = 6900
+[train]
+epochs = 2
+batch_size = 64
+lr = 0.005
+schedule = "one_cycle"
+[evaluation]
+metrics = ["accuracy", "cross_entropy", "macro_precision", "macro_recall", "macro_f1",
+  "calibration_error"]
+"""
+TRACK = "fashion_mnist_mini.tiny_classifier.classes10"
+
+
+def _bench(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A workspace in which both classifiers were trained with three seeds and promoted."""
+    folder = tmp_path_factory.mktemp("classifiers")
+    (folder / "protocol.toml").write_text(PROTOCOL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_HOME", str(folder))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for command in (
+            ("run", "-p", str(folder / "protocol.toml"), "--workers", "1"),
+            ("leaderboard", "--write"),
+            ("promote",),
+        ):
+            done = _bench(*command)
+            assert done.exit_code == 0, done.output
+        yield Store(folder)
+
+
+@pytest.fixture(scope="module")
+def record(home: Store) -> RunRecord:
+    """One of the convolutional classifier's."""
+    return next(r for r in iter_records(home.records) if r.spec.model == "cnn_classifier")
+
+
+def test_records_hold_what_pictures_and_tables_need(home: Store, record: RunRecord) -> None:
+    assert record.track == "classes10"
+    assert record.spec.title == f"cnn_classifier seed {record.spec.seed}"
+    assert {"parameters", "classes", "feature_size", "predicted_classes"} <= record.facts.keys()
+    assert not {"code_size", "output_std"} & record.facts.keys()
+    arrays = read_arrays(home.records, record)
+    for part, short in (("validation", "val"), ("test", "test")):
+        labels, called = arrays[f"label/{part}"], arrays[f"predicted/{part}"]
+        counts = np.zeros((10, 10), np.int64)
+        np.add.at(counts, (labels, called), 1)
+        np.testing.assert_array_equal(arrays[f"confusion/{part}"], counts)
+        assert (labels == called).mean() == pytest.approx(record.scores[short]["accuracy"])
+        assert arrays[f"per_class/{part}"][:, 2].mean() == pytest.approx(
+            record.scores[short]["macro_f1"], rel=1e-5
+        )
+        assert arrays[f"confidence/{part}"].dtype == np.float32
+    sure = arrays["misclassified/confidence"]
+    assert (sure[:-1] >= sure[1:]).all()
+    assert (arrays["misclassified/label"] != arrays["misclassified/predicted"]).all()
+
+
+def test_scores_are_found_again_from_the_weights(home: Store, record: RunRecord) -> None:
+    again = rescore(record.spec, read_weights(home.records, record))
+    for part, scores in record.scores.items():
+        assert again[part] == pytest.approx(scores, rel=1e-6)
+
+
+def test_the_leaderboard_has_columns_of_its_own(home: Store) -> None:
+    rows = json.loads(_bench("leaderboard", "--json").stdout)
+    assert {row["model"] for row in rows} == {"mlp_classifier", "cnn_classifier"}
+    assert all(row["rank"] >= 1 and row["track"] == "classes10" for row in rows)
+    first, last = (row["val_accuracy"] for row in rows)
+    assert first >= last, "higher is better"
+    page = (home.root / "registry/README.md").read_text()
+    assert "### Classifiers of 10 classes" in page
+    header = next(line for line in page.splitlines() if line.startswith("| rank"))
+    assert "test Macro F1" in header
+    assert "PCA" not in header
+
+
+def test_check_and_verify_prove_the_champion(home: Store) -> None:
+    assert _bench("leaderboard", "--check").exit_code == 0
+    verified = _bench("verify", TRACK)
+    assert verified.exit_code == 0, verified.output
+    card = (home.registry / "fashion_mnist_mini/tiny_classifier.classes10/card.md").read_text()
+    assert "An image classifier" in card
+    assert "| Trouser |" in card
+    assert "Most frequent confusions: " in card
+    assert "reliability.png" in card
+    assert "autoencoder" not in card
+
+
+def test_the_champion_is_a_feature_network(home: Store) -> None:
+    folder = home.registry / "fashion_mnist_mini/tiny_classifier.classes10"
+    card = json.loads((folder / "card.json").read_text())
+    sha256 = card["weights"]["sha256"]
+    network = load_feature_network(folder, sha256)
+    images = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
+    champion = load_classifier(folder)
+    with torch.no_grad():
+        expected = champion.features(images.float() / 255)
+    torch.testing.assert_close(network.features(images), expected)
+    assert expected.shape == (5, champion.feature_size)
+    with pytest.raises(CheckFailed, match="SHA-256"):
+        load_feature_network(folder, "0" * 64)
+    with pytest.raises(BadInput, match="1x28x28"):
+        network.features(torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
+    with pytest.raises(BadInput, match="no classifier lies in"):
+        load_feature_network(home.registry / "nowhere", sha256)
+    with pytest.raises(BadInput, match="load_classifier"):
+        load_champion(folder)
+
+
+def test_mlflow_shows_curves_tables_and_pictures(home: Store, record: RunRecord) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{home.root}/mlruns/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'tiny_classifier'")
+    (run,) = client.search_runs(
+        [experiment.experiment_id], f"tags.`bench.run_key` = '{record.run_key}'"
+    )
+    assert run.data.params["latent_dim"] == "-"
+    accuracy = record.scores["test"]["accuracy"]
+    assert run.data.metrics["test/accuracy_percent"] == pytest.approx(100 * accuracy, rel=1e-5)
+    assert len(client.get_metric_history(run.info.run_id, "val/accuracy")) == 2
+    pictures = {Path(f.path).stem for f in client.list_artifacts(run.info.run_id, "figures")}
+    assert {"confusion_matrix", "misclassified", "class_report", "reliability"} <= pictures
+    assert not {"reconstructions", "latent_map", "score_histogram"} & pictures
+    # MLflow looks tables up in the process's own store.
+    with surroundings(f"sqlite:///{home.root}/mlruns/mlflow.db", experiment.experiment_id):
+        table = client.load_table(experiment.experiment_id, "per_class.json", [run.info.run_id])
+    arrays = read_arrays(home.records, record)
+    assert table["f1"].tolist() == pytest.approx([row.f1 for row in class_scores(record, arrays)])
+    view = experiment.tags["mlflow.sharedViewState.leaderboard"]
+    assert "test/accuracy_percent" in view
+    assert "code_size" not in view
+    assert "latent_dim" not in view
+
+
+def test_the_served_model_gives_probabilities_and_features(home: Store) -> None:
+    with surroundings(f"sqlite:///{home.root}/mlruns/mlflow.db", "0"):
+        served = mlflow.pyfunc.load_model(f"models:/{TRACK}@champion")
+    champion = load_classifier(home.registry / "fashion_mnist_mini/tiny_classifier.classes10")
+    images = np.random.default_rng(0).random((3, 1, 28, 28), np.float32)
+    with torch.no_grad():
+        x = torch.from_numpy(images)
+        expected = champion(x).softmax(1).numpy(), champion.features(x).numpy()
+    np.testing.assert_allclose(served.predict(images), expected[0], atol=1e-6)
+    features = served.predict(images, params={"output": "features"})
+    np.testing.assert_allclose(features, expected[1], atol=1e-5)
+    with pytest.raises(MlflowException, match="expected one of probabilities"):
+        served.predict(images, params={"output": "code"})
+
+
+def test_classes_are_told_in_words(home: Store, record: RunRecord) -> None:
+    arrays = read_arrays(home.records, record)
+    counts = arrays["confusion/test"]
+    rows = class_scores(record, arrays)
+    assert [row.name for row in rows] == list(record.class_names)
+    assert [row.images for row in rows] == counts.sum(axis=1).tolist()
+    worst = top_confusions(record, arrays)
+    assert [row.images for row in worst] == sorted((row.images for row in worst), reverse=True)
+    names = record.class_names
+    for row in worst:
+        assert counts[names.index(row.label), names.index(row.predicted)] == row.images
+        assert row.label != row.predicted
+
+
+def test_a_sweep_maximises_accuracy(home: Store) -> None:
+    done = _bench(
+        *("sweep", "--model", "mlp_classifier", "--trials", "2", "--workers", "1"),
+        *("--protocol", str(home.root / "protocol.toml"), "--json"),
+    )
+    assert done.exit_code == 0, done.output
+    tuned = [r for r in iter_records(home.records) if r.spec.recipe.startswith("tuned")]
+    (study,) = (home.root / "mlruns/studies").iterdir()
+    assert study.name == "tiny_classifier.mlp_classifier"
+    assert len(tuned) in (0, 3), "the default recipe may win"
+    import optuna
+
+    storage = f"sqlite:///{home.root}/mlruns/optuna.db"
+    found = optuna.load_study(study_name=study.name, storage=storage)
+    assert found.direction.name == "MAXIMIZE"
+    assert len(found.trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (('selection_metric = "accuracy"', 'selection_metric = "macro_f1"'), "whole set of images"),
+        (('"macro_f1",', '"mse",'), "mse does not score classification"),
+        (("seeds = [0, 1, 2]", "seeds = [0]\nlatent_dims = [8]"), "classifiers have no code"),
+        (("seeds = [0, 1, 2]", 'seeds = [0]\nmodels = ["fc_ae"]'), "fc_ae is for reconstruction"),
+    ],
+)
+def test_mistaken_protocols_are_named(
+    store: Store, tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(PROTOCOL.replace(*change))
+    done = _bench("run", "-p", str(path), "--dry-run")
+    assert done.exit_code == 2
+    assert says in " ".join(done.output.split())
+
+
+def test_mistaken_requests_are_named(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "right.toml"
+    path.write_text(PROTOCOL)
+    sized = _bench("run", "-p", str(path), "-d", "8")
+    assert sized.exit_code == 2
+    assert "leave --latent-dim and --native out" in " ".join(sized.output.split())
+    path.write_text(PROTOCOL.replace("= 200", "= 10").replace("= 6900", "= 10"))
+    np.savez(tmp_path / "plain.npz", images=np.zeros((40, 28, 28), np.uint8))
+    unlabelled = _bench("run", "-p", str(path), "--dataset", f"npz:{tmp_path / 'plain.npz'}")
+    assert unlabelled.exit_code == 2
+    assert "no classes to tell apart" in " ".join(unlabelled.output.split())
