@@ -16,6 +16,8 @@ from bench.classes import class_scores, top_confusions
 from bench.cli import app
 from bench.errors import BadInput, CheckFailed
 from bench.feature_network import load_feature_network
+from bench.metrics import metrics_of
+from bench.models.zoo import MODELS
 from bench.records import iter_records, read_arrays, read_weights
 from bench.registry import load_champion, load_classifier
 from bench.runner import rescore
@@ -99,6 +101,30 @@ def test_scores_are_found_again_from_the_weights(home: Store, record: RunRecord)
     again = rescore(record.spec, read_weights(home.records, record))
     for part, scores in record.scores.items():
         assert again[part] == pytest.approx(scores, rel=1e-6)
+
+
+GOLDEN = {
+    # variant: (revision, test accuracy and cross-entropy under PROTOCOL, seed 0)
+    "mlp_classifier": (1, 0.72014, 0.76388),
+    "cnn_classifier": (1, 0.70319, 0.87689),
+}
+
+
+def test_numbers_do_not_move_unnoticed(home: Store) -> None:
+    """As in test_golden.py: raise a revision when a change alters numbers on purpose."""
+    rows = {name: row for name, row in MODELS.items() if row.task == "classification"}
+    assert {name: row.revision for name, row in rows.items()} == {
+        name: revision for name, (revision, _, _) in GOLDEN.items()
+    }
+    assert all(row.revision == 1 for row in metrics_of("classification").values())
+    first = [
+        r for r in iter_records(home.records) if (r.spec.seed, r.spec.recipe) == (0, "default")
+    ]
+    assert len(first) == len(GOLDEN)
+    for record in first:
+        _, accuracy, cross_entropy = GOLDEN[record.spec.model]
+        assert record.scores["test"]["accuracy"] == pytest.approx(accuracy, abs=0.01)
+        assert record.scores["test"]["cross_entropy"] == pytest.approx(cross_entropy, rel=0.02)
 
 
 def test_the_leaderboard_has_columns_of_its_own(home: Store) -> None:
