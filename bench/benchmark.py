@@ -4,6 +4,7 @@ A plan is complete before anything starts: which runs there are, which have a re
 the rest will cost. Only the head process comes here; it alone speaks to the tracker.
 """
 
+import dataclasses
 import os
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -65,6 +66,13 @@ class Plan:
     def missing(self) -> list[RunSpec]:
         """The specs without a record of the same training and the same evaluation."""
         return [spec for spec in self.specs if spec.run_key not in self.done]
+
+    def on_device(self, device: str) -> "Plan":
+        """The same runs on a device of other machines; as they are for ""."""
+        if not device:
+            return self
+        specs = tuple(dataclasses.replace(spec, device=device) for spec in self.specs)
+        return dataclasses.replace(self, specs=specs)
 
 
 def resolved_device(name: str) -> str:

@@ -13,11 +13,20 @@ from bench.store import open_store
 if TYPE_CHECKING:
     from bench.benchmark import Outcome, Plan
     from bench.execution import Event, Executor
+    from bench.execution.places import Place
     from bench.forecast import Forecast
     from bench.store import Store
 
 ProtocolOption = Annotated[
     str, typer.Option("--protocol", "-p", help="Name of a shipped protocol, or a .toml file.")
+]
+
+
+ExecutorOption = Annotated[
+    str, typer.Option(help="local (processes on this machine) or ray (a Ray cluster).")
+]
+AddressOption = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="The Ray cluster: auto, or HOST:PORT.")
 ]
 
 
@@ -47,6 +56,8 @@ def run(
         str | None, typer.Option(metavar="N", help="Runs at once (default: one a core or GPU).")
     ] = None,
     threads: Annotated[str, typer.Option(metavar="N", help="Threads of each run.")] = "1",
+    executor: ExecutorOption = "local",
+    address: AddressOption = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and its cost, train nothing.")
     ] = False,
@@ -57,7 +68,10 @@ def run(
     Stop with Ctrl-C at any time: the same command goes on where it was.
     """
     from bench.benchmark import Request, default_workers, forecast_plan, plan
+    from bench.execution.places import choose_place
 
+    cores = console.whole_number(threads, "--threads", 1, 256) or 1
+    place = choose_place(executor, address, cores)
     request = Request(
         load_protocol(protocol),
         models=console.names(model or [], "--model"),
@@ -66,32 +80,32 @@ def run(
         seeds=console.whole_numbers(seed or [], "--seed", 0, 2**31 - 1)
         or tuple(range(console.whole_number(seeds, "--seeds", 1, 1000) or 0)),
         dataset="" if dataset is None else console.given(dataset, "--dataset"),
-        device=device,
-        threads=console.whole_number(threads, "--threads", 1, 256) or 1,
+        device=place.planned_device(device),
+        threads=cores,
     )
     slots = console.whole_number(workers, "--workers", 1, 256)
     store = open_store().prepare()
     made = plan(request, store)
-    slots = slots or default_workers(request, made.specs[0].device)
+    slots = slots or place.slots or default_workers(request, made.specs[0].device)
     cost = forecast_plan(made, store, slots)
-    _show_plan(made, cost, dry_run and not as_json)
+    _show_plan(made, cost, dry_run and not as_json, place.in_words)
     if not dry_run:
         look = "bench leaderboard"
         look += f" --protocol {protocol}" if protocol != DEFAULT_PROTOCOL else ""
         look += f" --dataset {dataset}" if dataset else ""
-        execute_plan(made, cost, store, as_json, look)
+        execute_plan(made.on_device(place.device(device)), cost, store, as_json, look, place)
     elif as_json:
         console.print_json(_plan_as_json(made, cost))
 
 
-def _show_plan(plan: "Plan", cost: "Forecast", in_full: bool) -> None:
+def _show_plan(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
     """What will happen and what it costs, before it happens."""
     missing = plan.missing
     console.say(
         f"{plan.protocol.name} on {plan.dataset_label}: {len(plan.specs)} runs, "
         f"{len(plan.done)} recorded, {len(missing)} to do"
         + (
-            f", about {console.duration(cost.total_seconds)} on {cost.workers} worker(s)"
+            f", about {console.duration(cost.total_seconds)} on {cost.workers} worker(s){where}"
             if missing
             else ""
         )
@@ -132,13 +146,14 @@ def execute_plan(
     store: "Store",
     as_json: bool,
     look: str = "bench leaderboard",
+    place: "Place | None" = None,
 ) -> None:
     """Run the plan under a progress display, then say what came of it and where to `look`."""
-    from bench.execution import LocalPool
+    from bench.execution.places import Place
     from bench.tracking import open_tracker
 
     tracker = open_tracker(store, plan.protocol, plan.dataset_label)
-    executor = LocalPool(cost.workers, store) if plan.missing else None
+    executor = (place or Place()).open(cost.workers, store) if plan.missing else None
     try:
         outcome = _with_progress(plan, cost, store, executor, tracker)
     finally:

@@ -1,5 +1,6 @@
 """`bench sweep`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,13 +9,14 @@ import typer
 from bench.cli import console
 from bench.cli import run as runs
 from bench.cli.console import JsonOption
-from bench.cli.run import ProtocolOption
+from bench.cli.run import AddressOption, ExecutorOption, ProtocolOption
 from bench.errors import BadInput, CellsFailed, Stopped
 from bench.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.store import open_store
 
 if TYPE_CHECKING:
     from bench.benchmark import Plan
+    from bench.execution.places import Place
     from bench.store import Store
     from bench.sweep.plan import StudyPlan, SweepRequest
     from bench.sweep.running import Desk, StudyOutcome, Workers
@@ -63,6 +65,8 @@ def sweep(
         str | None, typer.Option(metavar="N", help="Trials at once (default: one a core or GPU).")
     ] = None,
     threads: Annotated[str, typer.Option(metavar="N", help="Threads of each trial.")] = "1",
+    executor: ExecutorOption = "local",
+    address: AddressOption = "auto",
     storage: StorageOption = "",
     seed: Annotated[str, typer.Option(metavar="N", help="Seed of the search.")] = "0",
     dataset: DatasetOption = None,
@@ -80,8 +84,11 @@ def sweep(
 
     Stop with Ctrl-C at any time: the same command goes on where it was.
     """
+    from bench.execution.places import choose_place
     from bench.sweep.plan import SweepRequest, tunable
 
+    cores = console.whole_number(threads, "--threads", 1, 256) or 1
+    place = choose_place(executor, address, cores)
     found = load_protocol(protocol)
     if bool(model) + all_models + bool(winner) != 1:
         raise BadInput("say what to tune: --model NAME (repeatable), --all, or --winner FILE")
@@ -101,26 +108,41 @@ def sweep(
         storage=storage,
         new_study=new_study,
         dataset="" if dataset is None else console.given(dataset, "--dataset"),
-        device=device,
-        threads=console.whole_number(threads, "--threads", 1, 256) or 1,
+        device=place.planned_device(device),
+        threads=cores,
     )
-    slots = console.whole_number(workers, "--workers", 1, 256)
+    slots = console.whole_number(workers, "--workers", 1, 256) or place.slots or None
+    where = Where(place, device, slots)
     store = open_store().prepare()
     if winner:
-        _train_winner(Path(winner), request, slots, store, as_json)
+        _train_winner(Path(winner), request, where, store, as_json)
     else:
-        _sweep(request, slots, store, dry_run=dry_run, as_json=as_json)
+        _sweep(request, where, store, dry_run=dry_run, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class Where:
+    """A place, the device that was asked for there, and how many workers (none: as it carries)."""
+
+    place: "Place"
+    device: str
+    slots: int | None
+
+    def moved(self, plans: list["StudyPlan"]) -> list["StudyPlan"]:
+        """The studies on the device of the place."""
+        return [plan.on_device(self.place.device(self.device)) for plan in plans]
 
 
 def _train_winner(
-    path: Path, request: "SweepRequest", slots: int | None, store: "Store", as_json: bool
+    path: Path, request: "SweepRequest", where: Where, store: "Store", as_json: bool
 ) -> None:
     from bench.benchmark import forecast_plan
     from bench.sweep.winner import plan_winner
 
     made = plan_winner(path, store, request.device, request.threads)
-    cost = forecast_plan(made, store, slots or _slots(request, made))
-    runs.execute_plan(made, cost, store, as_json)
+    cost = forecast_plan(made, store, where.slots or _slots(request, made))
+    made = made.on_device(where.place.device(where.device))
+    runs.execute_plan(made, cost, store, as_json, place=where.place)
 
 
 def _slots(request: "SweepRequest", runs: "Plan") -> int:
@@ -130,19 +152,20 @@ def _slots(request: "SweepRequest", runs: "Plan") -> int:
 
 
 def _sweep(
-    request: "SweepRequest", slots: int | None, store: "Store", *, dry_run: bool, as_json: bool
+    request: "SweepRequest", where: Where, store: "Store", *, dry_run: bool, as_json: bool
 ) -> None:
     """Every study one after the other, then one report."""
     from bench.sweep.plan import plan_studies
     from bench.sweep.running import Workers, at_study
 
     plans = plan_studies(request, store)
-    count = slots or _slots(request, plans[0].defaults)
+    count = where.slots or _slots(request, plans[0].defaults)
     costs = [_cost(plan, store, count) for plan in plans]
     if dry_run:
         _show_plans(plans, costs, count, as_json)
         return
-    workers = Workers(count, store)
+    plans = where.moved(plans)
+    workers = Workers(count, store, where.place)
     outcomes: list[StudyOutcome] = []
     failures: list[str] = []
     try:
@@ -216,7 +239,7 @@ def _confirm(outcome: "StudyOutcome", store: "Store", workers: "Workers") -> lis
     if outcome.is_default:
         console.say("the default recipe won: its runs stand for the winner's")
     tracker = open_tracker(store, plan.protocol, plan.dataset_label)
-    cost = forecast_plan(plan, store, workers.count)
+    cost = forecast_plan(plan.on_device(workers.measured_on), store, workers.count)
     try:
         pool = workers.pool() if plan.missing else None
         found = runs._with_progress(plan, cost, store, pool, tracker)

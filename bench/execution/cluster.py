@@ -37,6 +37,7 @@ from bench.spec import EpochValues, RunSpec
 from bench.store import Store
 
 _LISTEN_SECONDS = 2.0
+_KNOCK_SECONDS = 5.0
 _Said = tuple[Event, Parcel | None]
 
 
@@ -72,8 +73,9 @@ def connect(address: str) -> Resources:
         ) from None
     try:
         if not ray.is_initialized():
+            _knock(address)
             ray.init(address=address, namespace="bench", log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0]
         raise BadInput(
             f"--address {address}: no Ray cluster answers ({why}); start one (`ray start --head`) "
@@ -81,6 +83,17 @@ def connect(address: str) -> Resources:
         ) from None
     found = ray.cluster_resources()
     return Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+
+
+def _knock(address: str) -> None:
+    """Ray itself waits for ever for a machine that does not answer."""
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not (host and port.isdigit()) or "/" in host:
+        raise ValueError("expected auto or HOST:PORT of the head node, such as 10.0.0.1:6379")
+    with socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS):
+        pass
 
 
 class Trainer:

@@ -30,8 +30,26 @@ class Place:
         """What the cluster offers; raises as `connect` does."""
         return connect(self.address)
 
+    @property
+    def slots(self) -> int:
+        """How many workers a cluster carries; 0 for this machine, which is not asked here."""
+        return 0 if self.is_local else self.cluster.slots(self.threads)
+
+    @property
+    def in_words(self) -> str:
+        """What a forecast should say of the place."""
+        here = "" if self.is_local else f" of the Ray cluster at {self.address}, if they are as "
+        return here and f"{here}fast as this machine's"
+
+    def planned_device(self, asked: str) -> str:
+        """The device to plan and measure with: this machine need not have the cluster's."""
+        return asked if self.is_local else "cpu"
+
     def device(self, asked: str) -> str:
-        """The device of the cluster's workers: GPUs where it has some, unless told otherwise."""
+        """The device of the workers; on a cluster its GPUs where it has some, unless told
+        otherwise, and "" (as planned) on this machine."""
+        if self.is_local:
+            return ""
         return ("cuda" if self.cluster.gpus else "cpu") if asked == "auto" else asked
 
     def open(self, workers: int, store: Store) -> Executor:

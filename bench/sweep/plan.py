@@ -57,6 +57,13 @@ class StudyPlan:
         """The trial of some settings."""
         return with_settings(self.base, settings)
 
+    def on_device(self, device: str) -> "StudyPlan":
+        """The same study on a device of other machines; as it is for ""."""
+        if not device:
+            return self
+        base = dataclasses.replace(self.base, device=device)
+        return dataclasses.replace(self, base=base, defaults=self.defaults.on_device(device))
+
     def with_recipe(self, settings: Settings, recipe: str, store: Store) -> Plan:
         """Runs of other settings under the name `recipe`, beside the default's, with every seed.
 

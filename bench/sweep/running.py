@@ -8,7 +8,8 @@ from statistics import fmean
 
 from bench.benchmark import Plan
 from bench.errors import BenchError
-from bench.execution import Executor, LocalPool
+from bench.execution import Executor
+from bench.execution.places import Place
 from bench.figures import STUDY_FIGURES
 from bench.selection import selection_score
 from bench.spec import RunRecord
@@ -31,17 +32,19 @@ from bench.tracking.studies import StudyCard, StudyTracker, open_study_tracker
 
 
 class Workers:
-    """A pool of local workers that is started when it is first needed."""
+    """Workers that are started when they are first needed."""
 
-    def __init__(self, count: int, store: Store) -> None:
+    def __init__(self, count: int, store: Store, place: Place) -> None:
         self.count = count
+        self.measured_on = "" if place.is_local else place.planned_device("")
         self._store = store
-        self._pool: LocalPool | None = None
+        self._place = place
+        self._pool: Executor | None = None
 
     def pool(self) -> Executor:
         """The workers."""
         if self._pool is None:
-            self._pool = LocalPool(self.count, self._store)
+            self._pool = self._place.open(self.count, self._store)
         return self._pool
 
     def close(self) -> None:
