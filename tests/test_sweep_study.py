@@ -15,11 +15,13 @@ from bench.errors import BadInput
 from bench.figures import STUDY_FIGURES, to_png
 from bench.figures.study import expected_best
 from bench.protocol import load_protocol
-from bench.runner import execute_trial, ignore_epochs, trial_checkpoint
+from bench.records import read_record
+from bench.runner import execute, execute_trial, ignore_epochs, trial_checkpoint
 from bench.spec import Choice, FloatRange, SearchRange
 from bench.store import Store
 from bench.sweep.analysis import analyse
 from bench.sweep.events import TrialDone
+from bench.sweep.labels import tuned, with_larger_budget
 from bench.sweep.opening import alone, attend, generation
 from bench.sweep.plan import SweepRequest, plan_studies, tunable
 from bench.sweep.space import search_space
@@ -254,3 +256,20 @@ def test_study_figures_are_drawn_and_the_expected_best_is_exact(
         subsets = list(itertools.combinations(values, k))
         assert expected == pytest.approx(sum(map(min, subsets)) / len(subsets))
     assert expected_best(values, higher_is_better=True)[-1] == 0.5
+
+
+def test_a_winner_that_wins_again_wears_the_larger_budget(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store, trials=3)
+    settings = {**plan.known["default"], "lr": 0.004}
+    first = plan.with_recipe(settings, tuned(3), store)
+    (spec, *_) = (spec for spec in first.specs if spec.recipe == tuned(3))
+    before = execute(spec, store, ignore_epochs)
+    for trials, said in ((7, 7), (5, 7), (30, 30)):
+        again = with_larger_budget(plan.with_recipe(settings, tuned(trials), store), store)
+        (record,) = again.done.values()
+        assert record == read_record(store.records, spec.run_key)
+        assert record.spec.recipe == tuned(said)
+        assert dataclasses.replace(record, spec=before.spec) == before
+    default = execute(plan.defaults.specs[0], store, ignore_epochs)
+    again = with_larger_budget(plan.with_recipe(settings, tuned(40), store), store)
+    assert again.done[default.run_key].spec.recipe == "default"

@@ -18,6 +18,7 @@ from bench.sweep.analysis import Analysis, analyse
 from bench.sweep.book import StudyBook
 from bench.sweep.events import SweepEvent
 from bench.sweep.heads import Heads, in_words
+from bench.sweep.labels import tuned, with_larger_budget
 from bench.sweep.loop import Search
 from bench.sweep.opening import attend, generation
 from bench.sweep.plan import StudyPlan, changed_settings
@@ -163,6 +164,9 @@ def search_study(
         outcome.closer = in_words(closer)
         outcome.link, outcome.missed = tracker.link(), tracker.missed
     else:
+        if outcome.confirmation is not None:
+            outcome.confirmation = with_larger_budget(outcome.confirmation, store)
+            outcome.records = dict(outcome.confirmation.done)
         _publish(book, outcome, store, tracker, "finished")
     tracker.close()
     return outcome
@@ -222,7 +226,7 @@ def _outcome(book: StudyBook, store: Store) -> StudyOutcome:
     outcome = StudyOutcome(plan, book.name, book.counts, book.trials.epochs(), winner)
     if winner is not None:
         outcome.value = book.trials.value_of(winner.number)
-        outcome.recipe = f"tuned ({book.counts.finished} trials)"
+        outcome.recipe = tuned(book.counts.finished)
         outcome.confirmation = plan.with_recipe(winner.settings, outcome.recipe, store)
         outcome.records = dict(outcome.confirmation.done)
     return outcome

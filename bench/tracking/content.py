@@ -117,8 +117,11 @@ def table_tags(files: Iterable[str]) -> dict[str, str]:
 
 
 def version(record: RunRecord) -> str:
-    """Changes when a record is written again: by new metrics, or by a new training."""
-    return f"{record.evaluation_digest}-{record.finished_unix_ms}"
+    """Changes when a record is written again: by new metrics, a new training, or as the winner of
+    a larger study."""
+    recipe = record.spec.recipe
+    name = "" if recipe == "default" else f"-{recipe}"
+    return f"{record.evaluation_digest}-{record.finished_unix_ms}{name}"
 
 
 def epoch_metrics(values: EpochValues) -> dict[str, float]:
