@@ -231,7 +231,9 @@ class RayPool:
         """What a worker said, or its death."""
         try:
             said = self._ray.get(slot.answer)
-        except self._ray.exceptions.RayActorError as error:
+        except self._ray.exceptions.RayTaskError:
+            raise  # a fault of ours
+        except self._ray.exceptions.RayError as error:  # the actor, its answer or its node is gone
             return self._replace(slot, error)
         if not slot.is_ready:
             self._welcome(slot, *said)
