@@ -49,6 +49,7 @@ FLOORS: dict[str, int] = {
     "catalogue": 12,
     "doctor": 12,
     "speed": 12,
+    "scaling": 13,
     "cli": 14,
     "__main__": 15,
     "__init__": 0,

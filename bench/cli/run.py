@@ -302,12 +302,19 @@ def protocols(
 
 def speed(
     quick: Annotated[bool, typer.Option("--quick", help="Shorter, noisier measurements.")] = False,
+    workers: Annotated[
+        bool, typer.Option("--workers", help="What a second worker brings to a search, instead.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure speed as ratios within one run: the loop against its floor, SSIM and loaders."""
+    from bench.scaling import measure_workers
     from bench.speed import measure_all
 
-    rows = measure_all(seconds=0.5 if quick else 3.0)
+    if workers:
+        rows = measure_workers(trials=8 if quick else 24)
+    else:
+        rows = measure_all(seconds=0.5 if quick else 3.0)
     if as_json:
         console.print_json(rows)
         return

@@ -35,6 +35,10 @@ DatasetOption = Annotated[
     str | None, typer.Option(help="Another data set: an id, csv:PATH, npz:PATH or folder:PATH.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Every trained variant of the protocol.")]
+NewStudyOption = Annotated[
+    bool, typer.Option("--new-study", help="Begin another study; the old one is kept.")
+]
 WinnerOption = Annotated[
     str, typer.Option(metavar="FILE", help="Do not search: train the recipe of a winner.toml.")
 ]
@@ -44,9 +48,7 @@ def sweep(
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="Variant to tune (repeatable).")
     ] = None,
-    all_models: Annotated[
-        bool, typer.Option("--all", help="Every trained variant of the protocol.")
-    ] = False,
+    all_models: AllOption = False,
     trials: Annotated[
         str, typer.Option(metavar="N", help="Trials of each study, those finished before included.")
     ] = "30",
@@ -71,9 +73,7 @@ def sweep(
     seed: Annotated[str, typer.Option(metavar="N", help="Seed of the search.")] = "0",
     dataset: DatasetOption = None,
     device: DeviceOption = "auto",
-    new_study: Annotated[
-        bool, typer.Option("--new-study", help="Begin another study; the old one is kept.")
-    ] = False,
+    new_study: NewStudyOption = False,
     winner: WinnerOption = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and its cost, train nothing.")
