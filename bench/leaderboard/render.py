@@ -37,7 +37,8 @@ _HEAD = """# Leaderboard
      `bench leaderboard --check` finds every change. -->
 
 Which autoencoder reconstructs best the images that it has never seen, at the same code size and
-under the same protocol? A row averages several seeds; rows that share a rank cannot be told apart.
+under the same protocol? Tables of classifiers ask which names the classes of such images best. A
+row averages several seeds; rows that share a rank cannot be told apart.
 How to read a row, and by which rules it came about, stands [below the tables](#how-to-read-a-row).
 """
 

@@ -115,7 +115,8 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
             request.protocol,
             models=(model,),
             latent_dims=() if size is None else (size,),
-            native=size is None and request.protocol.task == "reconstruction",
+            # A classifier has no size; a person who asks for one is told so by the plan.
+            native=size is None and (request.native or request.protocol.task == "reconstruction"),
             dataset=request.dataset,
             device=request.device,
             threads=request.threads,

@@ -49,7 +49,8 @@ def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
         view=_view_plan(
             protocol.evaluation.metrics,
             protocol.selection_metric,
-            protocol.train.epochs,
+            # Views of a shared experiment must not depend on who came last.
+            0 if protocol.experiment else protocol.train.epochs,
             protocol.ranked,
         ),
     )
