@@ -167,7 +167,7 @@ def _sizes(request: Request) -> list[int | None]:
     if request.protocol.task == "classification":
         if request.latent_dims or request.native:
             raise BadInput(
-                f"protocol {request.protocol.source} is for classifiers, which have no code; "
+                f"{request.protocol.source} is for classifiers, which have no code; "
                 "leave --latent-dim and --native out"
             )
         return [None]

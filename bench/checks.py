@@ -66,7 +66,7 @@ def check_tasks(models: Iterable[str], protocol: Protocol) -> None:
     for name in models:
         if variant(name).task != protocol.task:
             raise BadInput(
-                f"model {name} is for {variant(name).task}, protocol {protocol.source} for "
+                f"model {name} is for {variant(name).task}, {protocol.source} for "
                 f"{protocol.task}; choose another model or protocol"
             )
 
@@ -95,6 +95,6 @@ def _check_classes(protocol: Protocol, dataset: str, classes: int) -> None:
     """There is nothing to tell apart among images of one class."""
     if protocol.task == "classification" and classes < 2:
         raise BadInput(
-            f"{dataset} has no classes to tell apart, which protocol {protocol.source} needs; "
+            f"{dataset} has no classes to tell apart, which {protocol.source} needs; "
             "choose a data set with labels"
         )
