@@ -58,7 +58,8 @@ class HeadThread(threading.Thread):
         try:
             self.book = open_book(self.plan, self.store, owner())
             search = Search(self.book, self.store, self.executor, Silent())  # type: ignore[arg-type]
-            self.events.extend(search.events())
+            for event in search.events():
+                self.events.append(event)
         except BaseException as error:
             self.error = error
 
@@ -68,13 +69,15 @@ class HeadThread(threading.Thread):
 
 
 def search_together(
-    plan: StudyPlan, stores: list[Store], meanwhile: Callable[[], None] = lambda: None
+    plan: StudyPlan,
+    stores: list[Store],
+    meanwhile: Callable[[list[HeadThread]], None] = lambda _: None,
 ) -> list[HeadThread]:
     """A head a store, all at once; fails where one of them does not come to its end."""
     threads = [HeadThread(plan, store) for store in stores]
     for thread in threads:
         thread.start()
-    meanwhile()
+    meanwhile(threads)
     for thread in threads:
         thread.join(timeout=120)
         assert not thread.is_alive()
@@ -110,6 +113,7 @@ def test_two_heads_on_one_file(tiny_protocol: str, store: Store) -> None:
     assert len(list(iter_trials(store, plan.name))) == 14
 
 
+@pytest.mark.slow
 def test_three_heads_on_a_server_that_restarts(
     tiny_protocol: str, store: Store, tmp_path: Path, database: str, server: Server
 ) -> None:
@@ -117,9 +121,14 @@ def test_three_heads_on_a_server_that_restarts(
     plan = make_plan(tiny_protocol, store, trials=30, storage=database)
     stores = [Store(tmp_path / name).prepare() for name in "abc"]
 
-    def restart_twice() -> None:
-        for _ in range(2):
-            time.sleep(1.5)
+    def restart_twice(heads: list[HeadThread]) -> None:
+        for trials in (1, 9):
+            deadline = time.monotonic() + 60
+            while sum(len(head.done) for head in heads) < trials or not all(
+                head.events or head.error for head in heads
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
             server.restart()
 
     heads = search_together(plan, stores, restart_twice)

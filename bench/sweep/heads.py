@@ -98,10 +98,10 @@ class Heads:
         self._postgres = self._engine.dialect.name == "postgresql"
         self._over = threading.Event()
         self._renewing: threading.Thread | None = None
-        self._renew()
+        self.patiently(self._renew)
 
     def __enter__(self) -> "Heads":
-        self.others_at_start = len(self.living()) - 1
+        self.others_at_start = len(self.patiently(self.living)) - 1
         self._renewing = threading.Thread(target=self._keep_renewing, daemon=True)
         self._renewing.start()
         return self

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from bench.benchmark import Plan
-from bench.errors import BenchError
+from bench.errors import BadInput, BenchError
 from bench.execution import Executor
 from bench.execution.places import Place
 from bench.figures import STUDY_FIGURES
@@ -135,7 +135,8 @@ def at_study(plan: StudyPlan, store: Store) -> Iterator[Desk]:
     storage = open_storage(store, plan.request.storage)
     name = generation(plan, storage)
     with attend(store, name), Heads(storage, name) as heads:
-        yield Desk(plan, store, StudyBook(plan, name, store, storage, heads))
+        book = heads.patiently(lambda: StudyBook(plan, name, store, storage, heads))
+        yield Desk(plan, store, book)
 
 
 def search_study(
@@ -153,8 +154,11 @@ def search_study(
     try:
         if not book.settled:
             yield from Search(book, store, workers.pool(), tracker).events()
+    except BadInput:  # the study's own store is away: there is nothing to draw
+        tracker.close()
+        raise
     except (KeyboardInterrupt, BenchError):
-        if book.heads.living() == {book.heads.me}:
+        if book.heads.patiently(book.heads.living) == {book.heads.me}:
             _publish(book, _outcome(book, store), store, tracker, "stopped")
         tracker.close()
         raise
