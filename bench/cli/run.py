@@ -312,7 +312,7 @@ def speed(
     from bench.speed import measure_all
 
     if workers:
-        rows = measure_workers(trials=8 if quick else 24)
+        rows = measure_workers(trials=6 if quick else 12)
     else:
         rows = measure_all(seconds=0.5 if quick else 3.0)
     if as_json:
