@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.execution import Executor, LocalPool, TrialEnded
+from bench.errors import BenchError
+from bench.execution import Executor, Failed, LocalPool, TrialEnded
 from bench.execution.places import Place
 from bench.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.spec import RunSpec
@@ -64,8 +65,10 @@ def _own_workspace() -> Iterator[Store]:
 
 
 def _plan(store: Store, trials: int) -> StudyPlan:
-    """Trials of equal cost: nothing is pruned."""
+    """Trials of equal cost, some seconds each: nothing is pruned."""
     protocol = load_protocol(DEFAULT_PROTOCOL)
+    train = dataclasses.replace(protocol.train, epochs=max(2, protocol.train.epochs // 4))
+    protocol = dataclasses.replace(protocol, train=train)
     request = SweepRequest(
         protocol,
         (_MODEL,),
@@ -114,6 +117,8 @@ def _ends(pools: Sequence[Executor], wanted: int) -> list[float]:
             for event in pool.events(timeout=0.02):
                 if isinstance(event, TrialEnded):
                     ends.append(time.monotonic())
+                if isinstance(event, Failed):
+                    raise BenchError(f"a trial of the measurement failed: {event.reason}")
     return ends
 
 
