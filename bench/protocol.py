@@ -60,7 +60,8 @@ class TrainConfig:
     (linear warm-up, cosine to 0); `step` multiplies by `step_gamma` every `step_epochs`. `keep`:
     the weights that are kept, those with the best selection metric on validation or the last.
     `patience`: stop after so many epochs without a better validation score (none: never).
-    `adam` adds `weight_decay` to the gradient (coupled L2), `adamw` decouples it.
+    `adam` adds `weight_decay` to the gradient (coupled L2), `adamw` decouples it. `adam_eps_hat`:
+    epsilon as in the efficient form of Adam's section 2, which Keras has, not as in its algorithm.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -70,6 +71,7 @@ class TrainConfig:
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     adam_eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    adam_eps_hat: bool = False
     schedule: Literal["constant", "one_cycle", "cosine", "step"] = "constant"
     warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.25
     step_epochs: Annotated[int, Field(ge=1)] = 20

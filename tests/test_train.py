@@ -13,7 +13,16 @@ from bench.evaluate import Labelled
 from bench.models.zoo import MODELS, build_model
 from bench.protocol import EvaluationConfig, SplitConfig, TrainConfig
 from bench.spec import EpochValues
-from bench.train import FitConfig, FitData, FitResult, batches, fit, learning_rate
+from bench.train import (
+    FitConfig,
+    FitData,
+    FitResult,
+    adam_epsilon,
+    batches,
+    fit,
+    learning_rate,
+    make_optimizer,
+)
 
 RECIPE = TrainConfig(epochs=4, batch_size=64, lr=3e-3, schedule="one_cycle")
 TRAINED = [
@@ -184,3 +193,27 @@ def test_values_have_the_keys_that_the_tracker_expects(data: FitData) -> None:
         "val/mse",
         "val/psnr",
     }
+
+
+def test_epsilon_hat_is_the_efficient_form_of_adam() -> None:
+    """theta -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps): Kingma and Ba, section 2."""
+    recipe = dataclasses.replace(RECIPE, schedule="constant", lr=1e-3, adam_eps_hat=True)
+    recipe = dataclasses.replace(recipe, adam_eps=1e-3)
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2, bias=False)
+    optimizer = make_optimizer(layer, recipe)  # type: ignore[arg-type]
+    ours = layer.weight
+    by_hand = ours.detach().double().clone()
+    mean, square = torch.zeros_like(by_hand), torch.zeros_like(by_hand)
+    for step in range(5):
+        gradient = torch.randn(2, 3) * 1e-3
+        ours.grad = gradient.clone()
+        for group in optimizer.param_groups:
+            group["eps"] = adam_epsilon(recipe, step, group["betas"][1])
+        optimizer.step()
+        mean = 0.9 * mean + 0.1 * gradient.double()
+        square = 0.999 * square + 0.001 * gradient.double() ** 2
+        rate = 1e-3 * (1 - 0.999 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1))
+        by_hand -= rate * mean / (square.sqrt() + 1e-3)
+        torch.testing.assert_close(ours.double(), by_hand, rtol=1e-5, atol=1e-8)
+    assert adam_epsilon(RECIPE, 0, 0.999) == RECIPE.adam_eps
