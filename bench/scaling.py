@@ -2,7 +2,7 @@
 
 Trials per minute of a whole search (asked, trained, told to Optuna and MLflow) with one worker and
 with two, and beside them what the machine allows: two training processes that know nothing of each
-other against one. Counted from the first trial that ends, so that starting up is left out.
+other against one. Counted from where every worker has ended a trial: starting up is left out.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ def _search_rate(plan: StudyPlan, store: Store, count: int) -> float:
                     ends.append(time.monotonic())
     finally:
         workers.close()
-    return _per_minute(ends)
+    return _per_minute(ends[count - 1 :])
 
 
 def _process_rate(plan: StudyPlan, store: Store, count: int) -> float:
@@ -111,14 +111,19 @@ def _process_rate(plan: StudyPlan, store: Store, count: int) -> float:
 
 
 def _ends(pools: Sequence[Executor], wanted: int) -> list[float]:
+    """When trials ended, from the moment on when each pool had ended one."""
     ends: list[float] = []
-    while len(ends) < wanted:
-        for pool in pools:
+    begun: set[int] = set()
+    count = 0
+    while count < wanted:
+        for number, pool in enumerate(pools):
             for event in pool.events(timeout=0.02):
-                if isinstance(event, TrialEnded):
-                    ends.append(time.monotonic())
                 if isinstance(event, Failed):
                     raise BenchError(f"a trial of the measurement failed: {event.reason}")
+                if isinstance(event, TrialEnded):
+                    count += 1
+                    begun.add(number)
+                    ends += [time.monotonic()] if len(begun) == len(pools) else []
     return ends
 
 
