@@ -16,6 +16,7 @@ from registry_store import (
 from bench.data import load_splits
 from bench.errors import BadInput, CheckFailed
 from bench.leaderboard.ledger import rows_in, signed
+from bench.leaderboard.ranking import beaten_by
 from bench.protocol import SplitConfig
 from bench.records import iter_records, record_folder
 from bench.registry import publishing
@@ -82,6 +83,24 @@ def test_ranks_margins_and_badges(promoted):
     assert mean["badges"] == "worse than PCA; constant output"
     assert pca["badges"] == ""
     assert fc["low"] < fc["val_mse"] < fc["high"]
+
+
+def test_a_rank_is_corrected_over_the_comparisons_of_its_row_alone():
+    def pair(a, b, difference, p):
+        return {"configuration_a": a, "configuration_b": b, "difference": difference, "p": p}
+
+    pairs = [
+        pair("a", "b", "-1", "0.02"),
+        pair("a", "c", "-2", "0.02"),
+        pair("a", "d", "-3", "0.001"),
+        pair("b", "c", "-1", "0.9"),
+        pair("b", "d", "-2", "0.03"),
+        pair("c", "d", "-1", "0.04"),
+    ]
+    # b: .02 * 3 is too much; c: likewise; d: .001 * 3, .03 * 2 is too much, .04 likewise.
+    assert beaten_by(pairs, higher_is_better=False) == {"a": 0, "b": 0, "c": 0, "d": 1}
+    # Turned round: of a's three p-values .001 * 3, .02 * 2 and .02 hold.
+    assert beaten_by(pairs, higher_is_better=True)["a"] == 3
 
 
 @pytest.mark.parametrize("name", ["results.csv", "cells.csv", "comparisons.csv"])

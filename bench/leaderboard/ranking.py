@@ -30,7 +30,7 @@ from bench.leaderboard.significance import (
     why_unranked,
 )
 from bench.spec import CLASSES, OVERCOMPLETE
-from bench.statistics import ALPHA
+from bench.statistics import ALPHA, holm
 
 COLLAPSED_SHARE = 0.1
 CONSTANT_SHARE = 0.01
@@ -151,7 +151,7 @@ def _add_ranks(cells: list[Cell], track: Track, known: Significance, higher: boo
         (row["configuration"], row["part"]): (float(row["low"]), float(row["high"]))
         for row in rows_in(found.cells)
     }
-    beaten = Counter(loser for row in rows_in(found.pairs) if (loser := losing(row, higher)))
+    beaten = beaten_by(rows_in(found.pairs), higher)
     for cell in cells:
         key = str(cell["configuration"])
         cell["low"], cell["high"] = ends.get((key, "val"), (math.nan, math.nan))
@@ -161,8 +161,30 @@ def _add_ranks(cells: list[Cell], track: Track, known: Significance, higher: boo
         cell["rank"] = 0 if cell["why_unranked"] else 1 + beaten[key]
 
 
+def beaten_by(pairs: Iterable[Row], higher_is_better: bool) -> Counter[str]:
+    """How many rows are significantly better than each configuration.
+
+    A rank is a claim about one row, so Holm's correction goes over the comparisons of that row
+    alone: over all pairs of a long table three seeds could not tell anything from anything.
+    """
+    of_row: dict[str, list[tuple[float, bool]]] = {}
+    for pair in pairs:
+        first_is_better = (float(pair["difference"]) > 0) == higher_is_better
+        p = float(pair["p"])
+        of_row.setdefault(pair["configuration_a"], []).append((p, not first_is_better))
+        of_row.setdefault(pair["configuration_b"], []).append((p, first_is_better))
+    beaten: Counter[str] = Counter()
+    for configuration, found in of_row.items():
+        corrected = holm(np.array([p for p, _ in found]))
+        beaten[configuration] = sum(
+            worse for p, (_, worse) in zip(corrected.tolist(), found, strict=True) if p < ALPHA
+        )
+    return beaten
+
+
 def losing(pair: Row, higher_is_better: bool) -> str:
-    """The configuration that a row of `comparisons.csv` shows to be worse; empty for a tie."""
+    """The configuration that a row of `comparisons.csv` shows to be worse, corrected over all
+    pairs of the table; empty for a tie."""
     if float(pair["p_holm"]) >= ALPHA:
         return ""
     first_is_better = (float(pair["difference"]) > 0) == higher_is_better

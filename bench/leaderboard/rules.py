@@ -53,8 +53,9 @@ Notes that a row may wear:
 3. A trained row needs at least {LEAST_SEEDS} seeds. If more than {_percent(MOST_FAILURES)} of its runs failed, it has no rank.
 4. Two rows differ when a paired two-level bootstrap says so: images are drawn with replacement, {REPLICATES:,} times or more;
    the seeds' mean is moved by Student weights, because a plain bootstrap of three seeds finds a difference in one of four
-   pairs that have none. Both rows see the same draws. p-values are corrected by Holm's method over all pairs of the
-   table and held against {ALPHA}. Solved rows enter as constants.
+   pairs that have none. Both rows see the same draws. p-values are held against {ALPHA}, corrected by Holm's method: for the
+   rank of a row over its own comparisons with all others, for a change of champion over all pairs of the table.
+   Solved rows enter as constants.
 5. The champion of a table is its best row on validation; it is replaced only by a row that is significantly better.
    `mean_image`, over-complete codes and protocols that are not ranked cannot be champion; `pca` can. The weights kept
    are those of the seed with the median validation score.
