@@ -267,7 +267,7 @@ def _redraw(store: Store, results: Results) -> list[str]:
         figure = rate_distortion(
             points,
             str(rows["selection_metric"].iloc[0]),
-            f"{dataset} · {protocol} · test images · {seeds} seeds",
+            f"{dataset} · {protocol} · test images · {seeds} seed{'s' * (seeds > 1)}",
         )
         write_atomically(store.registry / _picture_file(rows), to_png(figure))
         changed.append(f"registry/{_picture_file(rows)}")
