@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from bench.errors import BadInput
 from bench.evaluate import Labelled, mean_scores
 from bench.metrics import METRICS
 from bench.models.base import ImageModel
@@ -86,8 +87,10 @@ def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook
 
     A training whose loss or validation score is no longer finite ends as "diverged". Stopped
     trainings leave a checkpoint and go on from it; the result is the same as without the stop.
+    Raises BadInput where a network that normalises over batches would see batches of one image.
     """
     recipe = config.train
+    _refuse_lone_images(model, min(recipe.batch_size, len(data.train)))
     torch.manual_seed(config.seed)
     optimizer = make_optimizer(model, recipe)
     state = _resume(model, optimizer, config) or FitState()
@@ -166,6 +169,16 @@ def learning_rate(recipe: TrainConfig, step: int, steps_per_epoch: int) -> float
     if step < warm:
         return lowest + (highest - lowest) * (1 - math.cos(math.pi * step / warm)) / 2
     return last + (highest - last) * fall
+
+
+def _refuse_lone_images(model: ImageModel, batch: int) -> None:
+    if batch == 1 and any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()
+    ):
+        raise BadInput(
+            "train.batch_size: this network normalises over the images of a batch and cannot learn "
+            "from batches of one; expected at least 2 images"
+        )
 
 
 def _last_batch(images: int, recipe: TrainConfig) -> int:

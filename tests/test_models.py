@@ -8,9 +8,9 @@ import torch
 from bench.errors import BadInput
 from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.rows import ORIGINS
-from bench.models.zoo import MODELS, build_model, checked_hyperparameters
-from bench.protocol import TrainConfig
-from bench.spec import Choice, FloatRange, IntRange
+from bench.models.zoo import MODELS, build_model, build_network, checked_hyperparameters
+from bench.protocol import Scalar, TrainConfig
+from bench.spec import Choice, FloatRange, IntRange, SearchRange
 
 SHAPES = [(1, 28, 28), (3, 32, 32)]
 RECTANGLE = (1, 12, 20)
@@ -141,6 +141,65 @@ def test_a_row_is_complete(name: str) -> None:
     assert bool(row.search) != row.closed_form
 
 
+@every_row
+def test_every_hyperparameter_has_its_allowed_values(name: str) -> None:
+    row = MODELS[name]
+    assert set(row.allowed) == set(row.hyperparameters)
+    assert checked_hyperparameters(name, row.hyperparameters) == row.hyperparameters
+    for key, allowed in row.allowed.items():
+        if key in row.search:
+            for value in _ends(row.search[key]):
+                assert checked_hyperparameters(name, {key: value})[key] == value
+        for value in _ends(allowed):
+            checked_hyperparameters(name, {key: value})
+        for value in _impossible(allowed):
+            with pytest.raises(BadInput, match=f"^model {name}: {key} must be .*, got ") as caught:
+                checked_hyperparameters(name, {key: value})
+            assert "\n" not in str(caught.value)
+
+
+def _ends(space: SearchRange) -> tuple[Scalar, ...]:
+    return space.values if isinstance(space, Choice) else (space.low, space.high)
+
+
+def _impossible(allowed: SearchRange) -> list[Scalar]:
+    impossible: list[Scalar] = [math.nan, math.inf, -math.inf, -1, -1e-9, 10**400, "", "salt"]
+    if isinstance(allowed, Choice):
+        # 1 == 1.0 == True in Python, but each is another text in an identity.
+        swapped = {int: float, bool: int}
+        kinds = {type(value) for value in allowed.values}
+        values = [swapped[type(v)](v) for v in allowed.values if type(v) in swapped]
+        return [*impossible, *values, *([] if bool in kinds else [True])]
+    return [*impossible, True, False, allowed.low - 1, allowed.high + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("mlp_classifier", "dropout", 1.5),
+        ("cnn_classifier", "shift", -1),
+        ("cnn_classifier", "shift", 50),
+        ("sparse_ae", "l1", -1.0),
+        ("denoising_ae", "level", math.nan),
+        ("denoising_ae", "corruption", "salt"),
+        ("conv_baseline_ae", "encoder_convs", 3),
+        ("vq_vae", "commitment", -0.25),
+    ],
+)
+def test_impossible_values_build_nothing(name: str, key: str, value: Scalar) -> None:
+    with pytest.raises(BadInput, match=f"model {name}: {key} must be "):
+        build_network(name, (1, 28, 28), classes=10, hyperparameters={key: value})
+
+
+def test_the_search_of_rae_can_find_each_of_its_two_regularisers_alone() -> None:
+    search = MODELS["rae"].search
+    for key in ("l2", "gradient_penalty"):
+        space = search[key]
+        assert isinstance(space, Choice)
+        assert 0.0 in space.values
+        assert MODELS["rae"].hyperparameters[key] in space.values
+
+
 def test_pca_is_the_best_linear_code() -> None:
     sklearn = pytest.importorskip("sklearn.decomposition")
     images = _images((1, 12, 12), 300)
@@ -198,7 +257,7 @@ def test_mistakes_in_names_and_numbers_are_refused() -> None:
         build_model("fc_ae", (1, 28, 28), 0)
     with pytest.raises(BadInput, match="did you mean beta"):
         checked_hyperparameters("vae", {"bta": 1.0})
-    with pytest.raises(BadInput, match="beta must be float"):
+    with pytest.raises(BadInput, match="beta must be a number from 0 to 1000000, got 'x'"):
         checked_hyperparameters("vae", {"beta": "x"})
     assert checked_hyperparameters("vae", {"beta": 2}) == {"beta": 2.0}
 
@@ -207,3 +266,6 @@ def test_learned_numbers_count_what_is_trained_or_solved() -> None:
     assert build_model("fc_ae", (1, 28, 28)).learned_numbers == PRINTED_PARAMETERS["fc_ae"]
     assert build_model("pca", (1, 28, 28), 16).learned_numbers == 784 * 17
     assert build_model("mean_image", (1, 28, 28), 16).learned_numbers == 784
+    discrete = build_model("vq_vae", (1, 28, 28), 49)
+    trained = sum(parameter.numel() for parameter in discrete.parameters())
+    assert discrete.learned_numbers == trained + 512 * 16, "the codebook follows running means"

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench.data import load_splits
+from bench.errors import BadInput
 from bench.evaluate import Labelled
 from bench.models.zoo import MODELS, build_model
 from bench.protocol import EvaluationConfig, SplitConfig, TrainConfig
@@ -153,6 +154,16 @@ def test_a_lone_last_image_is_left_out(data: FitData) -> None:
     some = Labelled(data.train.images[:129], data.train.labels[:129])
     sizes = [len(x) for x, _ in batches(some, RECIPE, seed=0, epoch=0)]
     assert sizes == [64, 64]
+
+
+@pytest.mark.parametrize("images", [1, 60])
+def test_batches_of_one_and_a_norm_over_batches_are_refused(data: FitData, images: int) -> None:
+    one = dataclasses.replace(RECIPE, batch_size=1 if images > 1 else 64, epochs=1)
+    few = Labelled(data.train.images[:images], data.train.labels[:images])
+    with pytest.raises(BadInput, match="expected at least 2 images"):
+        _fit(FitData(few, few), _config(one), "conv_bn_ae")
+    _, learned = _fit(FitData(few, few), _config(one), "fc_ae")
+    assert learned.status == "finished"
 
 
 def test_one_cycle_is_that_of_torch() -> None:

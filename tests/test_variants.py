@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from bench.errors import BadInput
 from bench.models.conv_dense import same_doubling, same_halving
+from bench.models.residual import PARAMETER_BUDGET
 from bench.models.zoo import build_model
 
 
@@ -20,7 +21,7 @@ def test_the_baseline_has_one_or_two_convolutions() -> None:
     one = _parameters("conv_baseline_ae", (1, 28, 28), encoder_convs=1)
     two = _parameters("conv_baseline_ae", (1, 28, 28), encoder_convs=2)
     assert two - one == 32 * 32 * 9 + 32
-    with pytest.raises(BadInput, match="encoder_convs must be 1 or 2"):
+    with pytest.raises(BadInput, match="encoder_convs must be 1 or 2, got 3"):
         build_model("conv_baseline_ae", (1, 28, 28), 8, {"encoder_convs": 3})
 
 
@@ -107,8 +108,54 @@ def test_the_recurrent_network_reads_rows_from_the_top() -> None:
     assert (by_row[7:] > 0).all()
 
 
-def test_the_residual_network_stays_small() -> None:
-    assert 1_000_000 < _parameters("res_ae", (1, 28, 28), latent_dim=128) < 4_000_000
+@pytest.mark.parametrize("latent_dim", [1, 32, 64, 128, 256, 1024])
+@pytest.mark.parametrize(
+    "shape", [(1, 12, 12), (1, 28, 28), (3, 32, 32), (1, 64, 64), (3, 96, 96), (1, 20, 128)]
+)
+def test_the_residual_network_stays_within_its_budget(
+    shape: tuple[int, int, int], latent_dim: int
+) -> None:
+    model = build_model("res_ae", shape, latent_dim)
+    assert model.learned_numbers < PARAMETER_BUDGET == 4_000_000
+    # It is used as far as halves of the channels allow: twice as many would not fit, or are all.
+    linear = 2 * latent_dim * _map_size(model)
+    full = 128 * (shape[1] // 4) * (shape[2] // 4)
+    assert _map_size(model) == full or model.learned_numbers + linear >= PARAMETER_BUDGET
+    x = torch.rand(2, *shape)
+    assert model.encode_images(x).shape == (2, latent_dim)
+    assert model.reconstruct(x).shape == x.shape
+
+
+def _map_size(model: nn.Module) -> int:
+    (size,) = {max(m.weight.shape) for m in model.modules() if isinstance(m, nn.Linear)}
+    return int(size)
+
+
+@pytest.mark.parametrize(("latent_dim", "parameters"), [(64, 1_619_716), (128, 2_422_596)])
+def test_the_residual_network_of_committed_results_is_the_plain_one(
+    latent_dim: int, parameters: int
+) -> None:
+    """Those under the budget have no narrow place, and finding out draws no random number."""
+    torch.manual_seed(0)
+    model = build_model("res_ae", (1, 28, 28), latent_dim)
+    assert model.learned_numbers == parameters
+    torch.manual_seed(0)
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    assert torch.equal(nn.Conv2d(4, 64, 3, padding=1).weight, first.weight)
+
+
+def test_every_parameter_of_a_narrowed_residual_network_learns() -> None:
+    torch.manual_seed(0)
+    model = build_model("res_ae", (3, 32, 32), 256).train()
+    model.loss(torch.rand(2, 3, 32, 32)).total.backward()
+    assert [key for key in model.state_dict() if key.endswith("8.weight")] == ["encoder.8.weight"]
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), key
+
+
+def test_images_too_large_for_the_residual_network_are_refused() -> None:
+    with pytest.raises(BadInput, match="res_ae: images of 3x224x224 at latent size 1024 need more"):
+        build_model("res_ae", (3, 224, 224), 1024)
 
 
 def test_group_norm_keeps_the_images_of_a_training_batch_apart() -> None:

@@ -11,7 +11,6 @@ import math
 
 from torch import Tensor, nn
 
-from bench.errors import BadInput
 from bench.models.base import Autoencoder, ImageShape
 from bench.models.layers import draw_glorot_uniform
 
@@ -65,14 +64,9 @@ class ConvBaselineAutoencoder(_ConvDenseAutoencoder):
     """Conv32, MaxPool2, Dense 128; Dense, nearest up-sampling 2, Conv32, Conv1 with Sigmoid.
 
     `encoder_convs`: the origin's code has one Conv32 before the pooling, its text tells of two.
-    Raises BadInput for another number.
     """
 
     def __init__(self, image_shape: ImageShape, latent_dim: int, *, encoder_convs: int = 1) -> None:
-        if encoder_convs not in (1, 2):
-            raise BadInput(
-                f"model conv_baseline_ae: encoder_convs must be 1 or 2, got {encoder_convs}"
-            )
         channels, height, width = image_shape
         to_map: list[nn.Module] = [nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU()]
         if encoder_convs == 2:

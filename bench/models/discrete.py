@@ -126,6 +126,11 @@ class VectorQuantised(Autoencoder):
             nn.Sigmoid(),
         )
 
+    @property
+    def learned_numbers(self) -> int:
+        """What gradients train, and the vectors of the codebook, which running means do."""
+        return super().learned_numbers + self.codebook.vectors.numel()
+
     def encode(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> indices (N, positions) as whole floating-point numbers."""
         vectors: Tensor = self.encoder(x)

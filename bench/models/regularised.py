@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.errors import BadInput
 from bench.models.base import Embedding, ImageShape
 from bench.models.dense import DenseAutoencoder
 
@@ -42,7 +41,6 @@ class DenoisingAutoencoder(DenseAutoencoder):
     is `gaussian` (noise of standard deviation `level` is added, Vincent et al., JMLR 11, 2010) or
     `masking` (each pixel is set to 0 with probability `level`). Masked images are darker than
     the clean ones that the network is scored on, which costs it squared error there.
-    Raises BadInput for another corruption or a masking level that is not below 1.
     """
 
     def __init__(
@@ -53,12 +51,6 @@ class DenoisingAutoencoder(DenseAutoencoder):
         corruption: str = "gaussian",
         level: float = 0.1,
     ) -> None:
-        if corruption not in ("masking", "gaussian"):
-            raise BadInput(
-                f"model denoising_ae: corruption must be masking or gaussian, got {corruption!r}"
-            )
-        if level < 0 or (corruption == "masking" and level >= 1):
-            raise BadInput(f"model denoising_ae: level must be from 0 to below 1, got {level}")
         super().__init__(image_shape, latent_dim, hidden=_BACKBONE, relu_code=False)
         self.corruption = corruption
         self.level = level

@@ -1,11 +1,13 @@
 """A small modern residual network: the strongest reconstruction per number of its code."""
 
-import math
-
+import torch
 from torch import Tensor, nn
 
+from bench.errors import BadInput
 from bench.models.base import Autoencoder, ImageShape
 
+PARAMETER_BUDGET = 4_000_000
+"""The network has fewer parameters at every image shape and latent size."""
 _FINE, _COARSE = 64, 128
 """Channels at half and at a quarter of the image's sides."""
 _GROUP = 16
@@ -17,11 +19,8 @@ def _normalised(channels: int) -> list[nn.Module]:
 
 
 class _ResidualBlock(nn.Module):
-    """x + Conv(SiLU(GroupNorm(Conv(SiLU(GroupNorm(x)))))), 3 x 3, pre-activated.
-
-    He et al., "Identity mappings in deep residual networks", ECCV 2016, with the group norm of
-    Wu and He (ECCV 2018), which treats the images of a batch apart, in training too.
-    """
+    """The block of "Identity mappings in deep residual networks", 3 x 3, with a group norm: it
+    treats the images of a batch apart, in training too."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -38,6 +37,60 @@ class _ResidualBlock(nn.Module):
         return changed
 
 
+def _networks(
+    image_shape: ImageShape, latent_dim: int, kept: int
+) -> tuple[nn.Sequential, nn.Sequential]:
+    """Encoder and decoder whose linear layers see `kept` channels of the last feature map."""
+    channels, height, width = image_shape
+    feature_map = (kept, height // 4, width // 4)
+    map_size = kept * (height // 4) * (width // 4)
+    narrow = kept < _COARSE
+    encoder = nn.Sequential(
+        nn.PixelUnshuffle(2),
+        nn.Conv2d(4 * channels, _FINE, 3, padding=1),
+        _ResidualBlock(_FINE),
+        nn.PixelUnshuffle(2),
+        nn.Conv2d(4 * _FINE, _COARSE, 1),
+        _ResidualBlock(_COARSE),
+        *_normalised(_COARSE),
+        *([nn.Conv2d(_COARSE, kept, 1)] if narrow else []),
+        nn.Flatten(),
+        nn.Linear(map_size, latent_dim),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(latent_dim, map_size),
+        nn.Unflatten(1, feature_map),
+        *([nn.Conv2d(kept, _COARSE, 1)] if narrow else []),
+        _ResidualBlock(_COARSE),
+        nn.Conv2d(_COARSE, 4 * _FINE, 1),
+        nn.PixelShuffle(2),
+        _ResidualBlock(_FINE),
+        *_normalised(_FINE),
+        nn.Conv2d(_FINE, 4 * channels, 3, padding=1),
+        nn.PixelShuffle(2),
+        nn.Sigmoid(),
+    )
+    return encoder, decoder
+
+
+def _kept_channels(image_shape: ImageShape, latent_dim: int) -> int:
+    """128, halved until the network fits the budget; BadInput if not even one channel fits."""
+    kept = _COARSE
+    while kept:
+        # The meta device counts: it takes no memory and draws nothing from the generator.
+        with torch.device("meta"):
+            networks = _networks(image_shape, latent_dim, kept)
+        parameters = (p.numel() for network in networks for p in network.parameters())
+        if sum(parameters) < PARAMETER_BUDGET:
+            return kept
+        kept //= 2
+    size = "x".join(map(str, image_shape))
+    raise BadInput(
+        f"model res_ae: images of {size} at latent size {latent_dim} need more than its "
+        f"{PARAMETER_BUDGET:,} parameters; choose a smaller latent size or smaller images"
+    )
+
+
 class ResidualAutoencoder(Autoencoder):
     """Residual blocks at half and at a quarter of the sides, around a linear code.
 
@@ -45,39 +98,23 @@ class ResidualAutoencoder(Autoencoder):
     group norm, SiLU, flatten, Linear d. The decoder is its mirror, up-sampled by sub-pixel
     convolutions (Shi et al., CVPR 2016: a convolution to 4 times the channels, rearranged to 2 x
     2 places), Sigmoid. Nothing is computed at full resolution, where convolutions are dearest.
-    See `_ResidualBlock` for the blocks' sources. 2.4 million parameters on 1 x 28 x 28 at 128.
+
+    A block is x + Conv(SiLU(GroupNorm(Conv(SiLU(GroupNorm(x)))))): pre-activated as in He et al.
+    (ECCV 2016), group norm of Wu and He (ECCV 2018). The loss is the mean squared error. 2.4
+    million parameters on 1 x 28 x 28 at 128.
+
+    The two linear layers grow with the image and with d. Where they would bring the network to
+    `PARAMETER_BUDGET` or beyond, and only there, a 1 x 1 convolution before the flattening halves
+    the 128 channels as often as needed, and one after the unflattening brings them back.
+    Raises BadInput where not even one channel fits.
     """
 
     channels_last = True
 
     def __init__(self, image_shape: ImageShape, latent_dim: int) -> None:
         super().__init__(image_shape, code_size=latent_dim)
-        channels, height, width = image_shape
-        feature_map = (_COARSE, height // 4, width // 4)
-        map_size = math.prod(feature_map)
-        self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(2),
-            nn.Conv2d(4 * channels, _FINE, 3, padding=1),
-            _ResidualBlock(_FINE),
-            nn.PixelUnshuffle(2),
-            nn.Conv2d(4 * _FINE, _COARSE, 1),
-            _ResidualBlock(_COARSE),
-            *_normalised(_COARSE),
-            nn.Flatten(),
-            nn.Linear(map_size, latent_dim),
-        )
-        self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, map_size),
-            nn.Unflatten(1, feature_map),
-            _ResidualBlock(_COARSE),
-            nn.Conv2d(_COARSE, 4 * _FINE, 1),
-            nn.PixelShuffle(2),
-            _ResidualBlock(_FINE),
-            *_normalised(_FINE),
-            nn.Conv2d(_FINE, 4 * channels, 3, padding=1),
-            nn.PixelShuffle(2),
-            nn.Sigmoid(),
-        )
+        kept = _kept_channels(image_shape, latent_dim)
+        self.encoder, self.decoder = _networks(image_shape, latent_dim, kept)
 
     def encode(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, latent_dim)."""

@@ -1,11 +1,13 @@
 """What a row of MODELS is, and what many rows share: origins, their recipes, search ranges."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from bench.errors import BadInput
 from bench.models.base import ClosedFormAutoencoder, ImageModel
 from bench.protocol import Scalar, Task
-from bench.spec import Choice, FloatRange, SearchRange
+from bench.spec import Choice, FloatRange, IntRange, SearchRange
 
 ORIGINS: Mapping[str, str] = {
     "reference": "what every table needs",
@@ -24,13 +26,19 @@ RECIPE_SEARCH: Mapping[str, SearchRange] = {
 }
 """What a sweep may change of the recipe of any trained variant."""
 
-S0_RECIPE: Mapping[str, Scalar] = {"lr": 1e-3, "batch_size": 128, "schedule": "constant"}
 CLASSIFIER_SEARCH: Mapping[str, SearchRange] = {
     **RECIPE_SEARCH,
     "weight_decay": FloatRange(1e-6, 1e-1, log=True),
 }
 """The same for classifiers, which overfit sooner and take more weight decay."""
 
+PENALTY_WEIGHT = FloatRange(0.0, 1e6)
+"""Allowed of a penalty's weight: 0 turns it off, from the upper end on nothing else counts."""
+NOISE_LEVEL = FloatRange(0.0, 0.99)
+"""Allowed of a share that is dropped or masked at random, of which some must be left, and of the
+standard deviation of noise on pixels in [0, 1]."""
+
+S0_RECIPE: Mapping[str, Scalar] = {"lr": 1e-3, "batch_size": 128, "schedule": "constant"}
 S0_CLASSIFIER_RECIPE: Mapping[str, Scalar] = {
     **{"lr": 1e-3, "batch_size": 128, "weight_decay": 1e-4},
     **{"schedule": "step", "step_epochs": 20, "step_gamma": 0.5},
@@ -45,6 +53,8 @@ class Variant:
     """One row. `build(image_shape, size, **hyperparameters)` makes the untrained network.
 
     `size` is the latent size of an autoencoder, the number of classes of a classifier.
+    `allowed` says of each of the `hyperparameters` which values it may take (both ends in), if
+    searched or not; the `search` lies within.
     `origin_recipe`: what the origin trained with, by keys of TrainConfig; a sweep tries it early.
     """
 
@@ -55,6 +65,7 @@ class Variant:
     task: Task = "reconstruction"
     revision: int = 1
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
+    allowed: Mapping[str, SearchRange] = field(default_factory=dict)
     search: Mapping[str, SearchRange] = field(default_factory=lambda: dict(RECIPE_SEARCH))
     origin_recipe: Mapping[str, Scalar] = field(default_factory=dict)
     may_be_champion: bool = True
@@ -63,3 +74,26 @@ class Variant:
     def closed_form(self) -> bool:
         """Whether the variant is solved rather than trained."""
         return isinstance(self.build, type) and issubclass(self.build, ClosedFormAutoencoder)
+
+
+def checked_value(where: str, value: Scalar, allowed: SearchRange) -> Scalar:
+    """`value` as identities have it; BadInput that names `where` if it is none of the allowed.
+
+    Infinity and NaN are in no range.
+    """
+    number = math.nan if isinstance(value, bool | str) else value
+    match allowed:
+        case Choice(values):
+            wanted = " or ".join(map(repr, values))
+            # By type too: to Python True is 1, to identities it is not.
+            fits = any(value == one and type(value) is type(one) for one in values)
+        case IntRange(low, high):
+            wanted = f"a whole number from {low} to {high}"
+            fits = isinstance(number, int) and low <= number <= high
+        case FloatRange(low, high):
+            wanted = f"a number from {low:.12g} to {high:.12g}"
+            fits = low <= number <= high
+    if not fits:
+        raise BadInput(f"{where} must be {wanted}, got {value!r}")
+    # 12 and 12.0 are one value and must have one identity.
+    return float(value) if isinstance(allowed, FloatRange) else value

@@ -58,7 +58,8 @@ class VariationalAutoencoder(_GaussianAutoencoder):
     """784 -> 400 ReLU -> (mu, log variance of 32); 32 -> 400 ReLU -> 784 Sigmoid.
 
     The origin's own loss (mean squared error + 0.5 * mean KL per dimension at 784 pixels and 32
-    dimensions) is beta = 12.25.
+    dimensions) is beta = 0.5 * 784 / 32 = 12.25. It stays so at every code size and image shape:
+    beta then weighs the same bound, where the origin's mean would weigh each size otherwise.
     """
 
     def __init__(self, image_shape: ImageShape, latent_dim: int, *, beta: float = 12.25) -> None:
@@ -80,8 +81,8 @@ class BetaVae(VariationalAutoencoder):
 
     Higgins, Matthey, Pal, Burgess, Glorot, Botvinick, Mohamed and Lerchner, "beta-VAE: learning
     basic visual concepts with a constrained variational framework", ICLR 2017: loss =
-    -E[log p(x|z)] + beta * KL, with this module's Gaussian p(x|z). 4 is the paper's weight for
-    images of chairs and sprites; the origin of `vae` ran 12.25 on this scale.
+    -E[log p(x|z)] + beta * KL, with this module's Gaussian p(x|z). 4 is the paper's weight for its
+    two-dimensional shapes; the origin of `vae` ran 12.25 on this scale.
     """
 
     def __init__(self, image_shape: ImageShape, latent_dim: int, *, beta: float = 4.0) -> None:
@@ -91,8 +92,9 @@ class BetaVae(VariationalAutoencoder):
 class ConvVae(_GaussianAutoencoder):
     """Convolutional encoder and decoder around a Gaussian code.
 
-    The objective is this module's; the network that of Higgins et al. (2017, table 1) brought to
-    small images: Conv(C,32,4,s2), Conv(32,64,4,s2), Linear 256, ReLU after each -> mu, log
+    sum of squared errors + beta * KL(q(z|x) || N(0, I)), mean over images; Kingma and Welling,
+    ICLR 2014, at beta 1. The network is that of Higgins et al. (2017, table 1) brought to small
+    images: Conv(C,32,4,s2), Conv(32,64,4,s2), Linear 256, ReLU after each -> mu, log
     variance; Linear 256, Linear, ReLU after each, and the mirrored transposed convolutions,
     Sigmoid.
     """

@@ -1,20 +1,15 @@
 """MODELS: the whole cast on one screen. Adding a variant is one row here and, if needed, a class.
 
 A row says where the network comes from, which class builds it, the code size of its origin, what
-belongs to it alone (beta, lambda, noise) and what a sweep may change. `revision` is raised by
-hand, with a changelog entry, when a change to the class alters its numbers.
+belongs to it alone (beta, lambda, noise) with the values allowed, and what a sweep may change.
+`revision` is raised by hand, with a changelog entry, when a change to the class alters its numbers.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from bench.errors import BadInput, unknown_name
-from bench.models.base import (
-    Autoencoder,
-    Classifier,
-    ImageModel,
-    ImageShape,
-)
+from bench.models.base import Autoencoder, Classifier, ImageModel, ImageShape
 from bench.models.classifier import CnnClassifier, MlpClassifier
 from bench.models.conv_dense import ConvBaselineAutoencoder, ConvModifiedAutoencoder
 from bench.models.convolutional import CnnAutoencoder, ConvBatchNormAutoencoder
@@ -37,6 +32,8 @@ from bench.models.regularised import (
 from bench.models.residual import ResidualAutoencoder
 from bench.models.rows import (
     CLASSIFIER_SEARCH,
+    NOISE_LEVEL,
+    PENALTY_WEIGHT,
     RECIPE_SEARCH,
     S0_CLASSIFIER_RECIPE,
     S0_RECIPE,
@@ -45,10 +42,11 @@ from bench.models.rows import (
     S3_RECIPE,
     S4_RECIPE,
     Variant,
+    checked_value,
 )
 from bench.models.variational import BetaVae, ConvVae, VariationalAutoencoder
 from bench.protocol import Scalar
-from bench.spec import Choice, FloatRange
+from bench.spec import Choice, FloatRange, IntRange
 
 MODELS: Mapping[str, Variant] = {
     "mean_image": Variant(
@@ -93,6 +91,7 @@ MODELS: Mapping[str, Variant] = {
         build=VariationalAutoencoder,
         native_latent_dim=32,
         hyperparameters={"beta": 12.25},
+        allowed={"beta": PENALTY_WEIGHT},
         search={**RECIPE_SEARCH, "beta": FloatRange(1e-2, 2e1, log=True)},
         origin_recipe=S1_RECIPE,
     ),
@@ -109,6 +108,7 @@ MODELS: Mapping[str, Variant] = {
         build=ConvBaselineAutoencoder,
         native_latent_dim=128,
         hyperparameters={"encoder_convs": 1},
+        allowed={"encoder_convs": Choice((1, 2))},
         search={**RECIPE_SEARCH, "encoder_convs": Choice((1, 2))},
         origin_recipe=S2_RECIPE,
     ),
@@ -146,6 +146,7 @@ MODELS: Mapping[str, Variant] = {
         build=SparseAutoencoder,
         native_latent_dim=64,
         hyperparameters={"l1": 1e-3},
+        allowed={"l1": PENALTY_WEIGHT},
         search={**RECIPE_SEARCH, "l1": FloatRange(1e-5, 1e-2, log=True)},
         origin_recipe=S1_RECIPE,
     ),
@@ -155,6 +156,7 @@ MODELS: Mapping[str, Variant] = {
         build=DenoisingAutoencoder,
         native_latent_dim=64,
         hyperparameters={"corruption": "gaussian", "level": 0.1},
+        allowed={"corruption": Choice(("gaussian", "masking")), "level": NOISE_LEVEL},
         search={
             **RECIPE_SEARCH,
             "corruption": Choice(("gaussian", "masking")),
@@ -167,6 +169,7 @@ MODELS: Mapping[str, Variant] = {
         build=ContractiveAutoencoder,
         native_latent_dim=64,
         hyperparameters={"contraction": 0.1},
+        allowed={"contraction": PENALTY_WEIGHT},
         search={**RECIPE_SEARCH, "contraction": FloatRange(1e-3, 1e1, log=True)},
     ),
     "beta_vae": Variant(
@@ -175,6 +178,7 @@ MODELS: Mapping[str, Variant] = {
         build=BetaVae,
         native_latent_dim=32,
         hyperparameters={"beta": 4.0},
+        allowed={"beta": PENALTY_WEIGHT},
         search={**RECIPE_SEARCH, "beta": FloatRange(1e-2, 2e1, log=True)},
     ),
     "conv_vae": Variant(
@@ -183,6 +187,7 @@ MODELS: Mapping[str, Variant] = {
         build=ConvVae,
         native_latent_dim=32,
         hyperparameters={"beta": 1.0},
+        allowed={"beta": PENALTY_WEIGHT},
         search={**RECIPE_SEARCH, "beta": FloatRange(1e-2, 2e1, log=True)},
     ),
     "wae_mmd": Variant(
@@ -191,6 +196,7 @@ MODELS: Mapping[str, Variant] = {
         build=WassersteinAutoencoder,
         native_latent_dim=64,
         hyperparameters={"mmd": 10.0},
+        allowed={"mmd": PENALTY_WEIGHT},
         search={**RECIPE_SEARCH, "mmd": FloatRange(1e-1, 1e3, log=True)},
     ),
     "rae": Variant(
@@ -199,11 +205,13 @@ MODELS: Mapping[str, Variant] = {
         build=RegularisedAutoencoder,
         native_latent_dim=64,
         hyperparameters={"beta": 0.01, "l2": 1e-4, "gradient_penalty": 0.0},
+        allowed=dict.fromkeys(("beta", "l2", "gradient_penalty"), PENALTY_WEIGHT),
         search={
             **RECIPE_SEARCH,
             "beta": FloatRange(1e-4, 1e0, log=True),
-            "l2": FloatRange(1e-6, 1e-2, log=True),
-            "gradient_penalty": FloatRange(1e-6, 1e-1, log=True),
+            # With 0 among them: RAE-L2 and RAE-GP are to be found too, each without the other.
+            "l2": Choice((0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)),
+            "gradient_penalty": Choice((0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),
         },
     ),
     "res_ae": Variant(
@@ -218,6 +226,7 @@ MODELS: Mapping[str, Variant] = {
         build=VectorQuantised,
         native_latent_dim=None,
         hyperparameters={"commitment": 0.25},
+        allowed={"commitment": PENALTY_WEIGHT},
         search={**RECIPE_SEARCH, "commitment": FloatRange(0.05, 2.0, log=True)},
     ),
     "mlp_classifier": Variant(
@@ -226,6 +235,7 @@ MODELS: Mapping[str, Variant] = {
         build=MlpClassifier,
         task="classification",
         hyperparameters={"dropout": 0.3},
+        allowed={"dropout": NOISE_LEVEL},
         search={**CLASSIFIER_SEARCH, "dropout": FloatRange(0.05, 0.6)},
         origin_recipe=S0_CLASSIFIER_RECIPE,
     ),
@@ -235,6 +245,8 @@ MODELS: Mapping[str, Variant] = {
         build=CnnClassifier,
         task="classification",
         hyperparameters={"shift": 1, "mirror": False},
+        # The smallest images have sides of 12: something of them must stay in sight.
+        allowed={"shift": IntRange(0, 11), "mirror": Choice((False, True))},
         search={
             **CLASSIFIER_SEARCH,
             "shift": Choice((0, 1, 2, 3)),
@@ -252,19 +264,16 @@ def variant(name: str) -> Variant:
 
 
 def checked_hyperparameters(name: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The row's hyperparameters with those given on top; BadInput for one the row lacks."""
+    """The row's hyperparameters with those given on top.
+
+    Raises BadInput for one that the row lacks, or a value that the row does not allow.
+    """
     row = variant(name)
     checked: dict[str, Scalar] = dict(row.hyperparameters)
     for key, value in given.items():
         if key not in row.hyperparameters:
             raise unknown_name("hyperparameter", key, row.hyperparameters, where=f"model {name}")
-        default = row.hyperparameters[key]
-        kinds = (int, float) if isinstance(default, float) else (type(default),)
-        if isinstance(value, bool) != isinstance(default, bool) or not isinstance(value, kinds):
-            wanted = type(default).__name__
-            raise BadInput(f"model {name}: {key} must be {wanted} like {default!r}, got {value!r}")
-        # 12 and 12.0 are one value and must have one identity.
-        checked[key] = float(value) if isinstance(default, float) else value
+        checked[key] = checked_value(f"model {name}: {key}", value, row.allowed[key])
     return checked
 
 
@@ -278,8 +287,9 @@ def build_network(
     """An untrained variant for images of `image_shape`; `latent_dim` none is its native code.
 
     Classifiers have no code: they need `classes` instead. Weights are drawn from torch's global
-    generator: seed it first. Raises BadInput for an unknown name or hyperparameter, a latent size
-    below 1 or one for a classifier, fewer than 2 classes, or an image shape that no variant takes.
+    generator: seed it first. Raises BadInput for an unknown name, a hyperparameter that the row
+    lacks or does not allow, a latent size below 1, too large for the variant or given to a
+    classifier, fewer than 2 classes, or an image shape that no variant takes.
     """
     row = variant(name)
     channels, height, width = image_shape
