@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from bench.protocol import STRICT
 from bench.spec import RunRecord
+from bench.strict import STRICT
 
 MOST_CONFUSIONS = 8
 Arrays = Mapping[str, NDArray[Any]]

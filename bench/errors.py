@@ -45,7 +45,7 @@ class CellsFailed(BenchError):
 
 
 class Stopped(BenchError):
-    """The person pressed Ctrl-C; finished runs are on disk and the command can be repeated."""
+    """Ctrl-C or SIGTERM came; finished runs are on disk and the command can be repeated."""
 
     exit_code: ClassVar[int] = 130
 

@@ -52,9 +52,13 @@ class Forecast:
     @property
     def total_seconds(self) -> float:
         """Wall-clock seconds: the longest-first schedule over the workers."""
+        return self.on(self.workers)
+
+    def on(self, workers: int) -> float:
+        """The same on another number of workers."""
         if not self.by_run:
             return 0.0
-        loads = [_STARTUP_SECONDS] * self.workers
+        loads = [_STARTUP_SECONDS] * workers
         for seconds in sorted(self.by_run.values(), reverse=True):
             loads[loads.index(min(loads))] += seconds
         return max(loads)

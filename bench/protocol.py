@@ -7,19 +7,18 @@ comparable; rows of different fingerprints never share a rank.
 """
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from bench.errors import BadInput, unknown_name
 from bench.identity import checked_name, chosen_settings, digest
+from bench.strict import STRICT, parse_strict
 
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 SHIPPED = Path(__file__).parent / "protocols"
 DEFAULT_PROTOCOL = "quick"
 WHOLE_LOSS = "loss"
@@ -117,21 +116,23 @@ class Expected:
     """A published figure that an origin's protocol is checked against.
 
     `metric` is an id of METRICS or `loss`, the variant's whole training loss; `part` test, val,
-    or train (there: the mean over the last epoch's steps). `epoch`: the figure after so many
-    epochs of the recipe; none: after all of them. `tolerance` is a share of `value`, or, where
-    `relative` is false, a distance from it. A figure that is not `binding` stands beside another
-    reading of the origin than the one it was published for. `minutes` on one processor core.
-    `note`: where the number misleads.
+    best_val (of the best epoch) or train (there: the mean over the last epoch's steps). `epoch`:
+    the figure after so many epochs of the recipe; none: after all of them. `tolerance` is a share
+    of `value`, or, where `relative` is false, a distance from it. A figure that is not `binding`
+    stands beside another reading of the origin than the one it was published for. Where an origin
+    printed no `value`, its claim may still be that the error is lower than at the code size
+    `lower_than_at`. `minutes` on one processor core. `note`: where the number misleads.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     model: str
     metric: str
-    value: float
-    tolerance: Annotated[float, Field(gt=0)]
+    value: float | None = None
+    tolerance: Annotated[float, Field(gt=0)] = 0.05
     relative: bool = True
-    part: Literal["train", "val", "test"] = "test"
+    part: Literal["train", "val", "best_val", "test"] = "test"
     latent_dim: LatentDim | None = None
+    lower_than_at: LatentDim | None = None
     epoch: Annotated[int, Field(ge=1)] | None = None
     binding: bool = True
     minutes: Annotated[float, Field(ge=0)] = 0.0
@@ -141,7 +142,7 @@ class Expected:
     @property
     def margin(self) -> float:
         """The largest distance from `value` that counts as reproduced."""
-        return self.tolerance * abs(self.value) if self.relative else self.tolerance
+        return self.tolerance * abs(self.value or 0) if self.relative else self.tolerance
 
 
 @dataclass(frozen=True)
@@ -191,48 +192,20 @@ class Protocol:
         )
 
 
-T = TypeVar("T")
-
-
-def parse_strict(kind: type[T], data: Mapping[str, Any], where: str) -> T:
-    """Build the frozen dataclass `kind` from plain data; BadInput names `where` and every key."""
-    # JSON mode is strict about types yet lets arrays become tuples and 3 stand for 3.0.
-    text = json.dumps(data, default=str)
-    try:
-        return TypeAdapter(kind).validate_json(text)
-    except ValidationError as error:
-        first_by_key: dict[str, str] = {}
-        for item in error.errors():
-            key, message = _describe(data, item)
-            first_by_key.setdefault(key, message)
-        problems = "; ".join(f"{key}: {message}" for key, message in first_by_key.items())
-        raise BadInput(f"{where}: {problems}") from None
-
-
-def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:
-    """One problem as (key, what was expected), without the branches of a union in the key."""
-    path: list[str] = []
-    value: Any = data
-    for part in item["loc"]:
-        if isinstance(value, Mapping) and (part in value or item["type"] == "missing"):
-            value = value.get(part)
-        elif isinstance(value, list | tuple) and isinstance(part, int):
-            value = value[part]
-        else:
-            continue
-        path.append(str(part))
-    key = ".".join(path) or "file"
-    if item["type"] == "unexpected_keyword_argument":
-        return key, "unknown key; remove it or mend its spelling"
-    if item["type"] in ("missing", "missing_argument"):
-        return key, "missing; the key is required"
-    return key, f"{item['msg'][0].lower()}{item['msg'][1:]} (got {value!r})"
-
-
 def shipped_protocols() -> Iterator[str]:
     """Names of the protocols that come with the package, those of the origins last."""
     yield from sorted(path.stem for path in SHIPPED.glob("*.toml"))
     yield from sorted(f"origins/{path.stem}" for path in SHIPPED.glob("origins/*.toml"))
+
+
+def name_in_records(given: str) -> str:
+    """What records call a protocol that is given as for `--protocol`: origins/s1, mine.toml.
+
+    Any other text is taken for such a name. Raises BadInput as `load_protocol` does.
+    """
+    if given in shipped_protocols() or given.endswith(".toml"):
+        return load_protocol(given).name
+    return given
 
 
 def origin_protocols() -> list[Protocol]:
@@ -271,6 +244,8 @@ def load_protocol(name: str) -> Protocol:
         where = str(path)
     else:
         names = list(shipped_protocols())
+        if name not in names and name and Path(name).expanduser().exists():
+            raise BadInput(f"protocol {name}: expected a name or a file that ends in .toml")
         if name not in names:
             raise unknown_name("protocol", name, names)
         path, where = SHIPPED / f"{name}.toml", f"protocol {name}"
@@ -293,17 +268,16 @@ def load_protocol(name: str) -> Protocol:
     _check_sizes(protocol, where)
     if protocol.selection_metric not in protocol.evaluation.metrics:
         listed = ", ".join(protocol.evaluation.metrics)
-        raise BadInput(f"{where}: selection_metric: must be one of evaluation.metrics ({listed})")
+        raise BadInput(
+            f"{where}: selection_metric: must be one of evaluation.metrics ({listed}), "
+            f"got '{protocol.selection_metric}'"
+        )
     if protocol.split.validation == 0:
         _check_without_validation(protocol, where)
-    for key, settings in (
-        ("ssim", protocol.evaluation.ssim),
-        ("ssim_gaussian", protocol.evaluation.ssim_gaussian),
-    ):
-        if settings.window % 2 == 0:
+    for key in ("ssim", "ssim_gaussian"):
+        if (window := getattr(protocol.evaluation, key).window) % 2 == 0:
             raise BadInput(
-                f"{where}: evaluation.{key}.window: must be odd, so that it has a centre "
-                f"(got {settings.window})"
+                f"{where}: evaluation.{key}.window: must be odd, to have a centre (got {window})"
             )
     _refuse_repeats(protocol, where)
     return protocol

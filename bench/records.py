@@ -65,6 +65,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 RECORD, WEIGHTS, ARRAYS = "record.json", "weights.safetensors", "arrays.safetensors"
 _ASIDE = ".aside-"
+_CURE = "remove its folder, or let the command that made it run it again"
 
 
 def record_folder(records: Path, run_key: str) -> Path:
@@ -130,13 +131,12 @@ def read_record(records: Path, run_key: str) -> RunRecord | None:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "file"
         raise CheckFailed(
-            f"{path} is damaged or of another version ({key}: {first['msg']}); "
-            "remove its folder and run it again"
+            f"{path} is damaged or of another version ({key}: {first['msg']}); {_CURE}"
         ) from None
     if record.schema_version != SCHEMA_VERSION:
         raise CheckFailed(
             f"{path} has schema {record.schema_version}, this version reads {SCHEMA_VERSION}; "
-            "remove its folder and run it again"
+            f"{_CURE}"
         )
     if record.run_key != run_key or record.spec.run_key != run_key:
         raise CheckFailed(f"{path} does not belong to run {run_key}; remove its folder")
@@ -153,10 +153,12 @@ def sound_record(records: Path, run_key: str) -> RunRecord | None:
 
 
 def iter_records(records: Path) -> Iterator[RunRecord]:
-    """Every record in a store, oldest first. Raises CheckFailed naming one that is damaged."""
+    """Every record in a store, oldest first. Raises CheckFailed naming one that is damaged, and
+    how many there are: a table without them would be another table."""
     sound, damaged = survey_records(records)
     for line in damaged:
-        raise CheckFailed(line)
+        more = f" (one of {len(damaged)} such records)" if len(damaged) > 1 else ""
+        raise CheckFailed(line + more)
     yield from sound
 
 

@@ -5,32 +5,36 @@ from collections.abc import Iterable, Sequence
 
 from bench.benchmark import Plan, Request, plan
 from bench.errors import BadInput, unknown_name
+from bench.leaderboard.ledger import current, rows_in
 from bench.leaderboard.origins import Claim, Finding, claims_of, findings_of
 from bench.models.zoo import variant
 from bench.protocol import Protocol, origin_protocols
-from bench.registry.results import Scope, merge_local, read_results
+from bench.registry.results import Scope, local_rows, merge_local, read_results
 from bench.store import Store
 
 
 def chosen_claims(names: Sequence[str], first_epochs: bool) -> list[Claim]:
-    """The claims that names mean: a variant, an origin (`s1`) or a protocol of one (`s1_text`).
+    """The claims that names mean: a variant, an origin (`s1`) or a protocol of one (`s1_text`,
+    or as for `bench run --protocol`: `origins/s1_text`).
 
     No name means all of them; `first_epochs` those after the first epoch alone. Raises BadInput
     for a name that is none of these, or that has no such figure.
     """
     claims = claims_of(origin_protocols())
+    names = [name.lower().removeprefix("origins/") for name in names]
     known = {key for claim in claims for key in _names(claim)}
     for name in names:
-        if name.lower() not in known:
+        if name not in known:
             raise unknown_name("variant or origin with a published figure", name, known)
-    wanted = {name.lower() for name in names}
+    wanted = set(names)
     chosen = [claim for claim in claims if not wanted or wanted & set(_names(claim))]
     if first_epochs:
         chosen = [claim for claim in chosen if claim.expected.epoch == 1]
-    if not chosen:
+    without = [name for name in names if not any(name in _names(c) for c in chosen)]
+    if without:
         listed = ", ".join(sorted({c.expected.model for c in claims if c.expected.epoch == 1}))
         raise BadInput(
-            f"{', '.join(names)}: no figure of the first epoch was published; there are those of "
+            f"{', '.join(without)}: no figure of the first epoch was published; there are those of "
             f"{listed}"
         )
     return chosen
@@ -84,7 +88,8 @@ def _plan_of(
 
 
 def findings(claims: Sequence[Claim], store: Store) -> list[Finding]:
-    """The claims judged by local records and the committed ledger together."""
+    """The claims judged by what was run on this store, and where nothing was, by the ledger."""
     results = read_results(store.registry)
     merged = merge_local(store, results, Scope(), refresh=False)
-    return findings_of(claims, merged.ledger)
+    ours = rows_in(current(merged.ledger))
+    return findings_of(claims, results.ledger, local_rows(store, Scope()), ours)

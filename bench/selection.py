@@ -11,6 +11,17 @@ def selection_score(record: RunRecord) -> float:
     return record.scores.get("val", {}).get(record.spec.selection_metric, math.nan)
 
 
+def shown_record(records: Sequence[RunRecord]) -> RunRecord | None:
+    """The record whose pictures stand for a cell: the median one, None if none finished.
+
+    Where a protocol holds no validation images out, it is the lowest seed: test scores choose
+    nothing, not even a picture.
+    """
+    finished = [record for record in records if record.status == "finished"]
+    lowest = min(finished, key=lambda record: record.spec.seed, default=None)
+    return median_record(records) or lowest
+
+
 def median_record(records: Sequence[RunRecord]) -> RunRecord | None:
     """The record with the median validation score, None if none of them finished with a score.
 

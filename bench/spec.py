@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter
 
 from bench.identity import chosen_settings, digest
-from bench.protocol import STRICT, EvaluationConfig, Scalar, SplitConfig, Task, TrainConfig
+from bench.protocol import EvaluationConfig, Scalar, SplitConfig, Task, TrainConfig
+from bench.strict import STRICT
 
 SCHEMA_VERSION = 1
 OVERCOMPLETE = "overcomplete"

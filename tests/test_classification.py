@@ -1,6 +1,7 @@
 """Classifiers end to end through the command, on real images: run, rank, promote, verify, tune."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,16 +16,18 @@ from typer.testing import CliRunner, Result
 from bench.classes import class_scores, top_confusions
 from bench.cli import app
 from bench.errors import BadInput, CheckFailed
-from bench.feature_network import load_feature_network
+from bench.feature_network import PINNED, load_feature_network
+from bench.leaderboard.ledger import Standing, row_of
 from bench.metrics import metrics_of
 from bench.models.zoo import MODELS
-from bench.records import iter_records, read_arrays, read_weights
+from bench.records import WEIGHTS, iter_records, read_arrays, read_weights
 from bench.registry import load_champion, load_classifier
 from bench.runner import rescore
 from bench.spec import RunRecord
 from bench.store import Store
 from bench.tracking.models import surroundings
 
+REGISTRY = Path(__file__).parent.parent / "registry"
 PROTOCOL = """
 name = "tiny_classifier"
 description = "two epochs on a few of the bundled images, for tests"
@@ -97,6 +100,14 @@ def test_records_hold_what_pictures_and_tables_need(home: Store, record: RunReco
     assert (arrays["misclassified/label"] != arrays["misclassified/predicted"]).all()
 
 
+def test_the_row_holds_the_accuracies_that_origins_publish(record: RunRecord) -> None:
+    row = row_of(record, Standing(closed_form=False, ranked=True))
+    epochs = [epoch.values for epoch in record.history]
+    best = max(epoch["val/accuracy"] for epoch in epochs)
+    assert float(row["train_accuracy"]) == pytest.approx(epochs[-1]["train/accuracy"], rel=1e-8)
+    assert float(row["best_val_accuracy"]) == pytest.approx(best, rel=1e-8)
+
+
 def test_scores_are_found_again_from_the_weights(home: Store, record: RunRecord) -> None:
     again = rescore(record.spec, read_weights(home.records, record))
     for part, scores in record.scores.items():
@@ -152,7 +163,7 @@ def test_check_and_verify_prove_the_champion(home: Store) -> None:
     assert "autoencoder" not in card
 
 
-def test_the_champion_is_a_feature_network(home: Store) -> None:
+def test_the_champion_is_a_feature_network(home: Store, tmp_path: Path) -> None:
     folder = home.registry / "fashion_mnist_mini/tiny_classifier.classes10"
     card = json.loads((folder / "card.json").read_text())
     sha256 = card["weights"]["sha256"]
@@ -163,14 +174,28 @@ def test_the_champion_is_a_feature_network(home: Store) -> None:
         expected = champion.features(images.float() / 255)
     torch.testing.assert_close(network.features(images), expected)
     assert expected.shape == (5, champion.feature_size)
-    with pytest.raises(CheckFailed, match="SHA-256"):
+    # Another champion is no damage, and nothing is to be restored.
+    with pytest.raises(CheckFailed, match=rf"another network .*{sha256[:12]}\.\.\..*0{{12}}\.\.\."):
         load_feature_network(folder, "0" * 64)
     with pytest.raises(BadInput, match="1x28x28"):
         network.features(torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
+    with pytest.raises(BadInput, match=r"takes uint8 images .*these are float32"):
+        network.features(images.float() / 255)
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    with (changed / WEIGHTS).open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(CheckFailed, match="was changed"):
+        load_feature_network(changed, sha256)
     with pytest.raises(BadInput, match="no classifier lies in"):
         load_feature_network(home.registry / "nowhere", sha256)
     with pytest.raises(BadInput, match="load_classifier"):
         load_champion(folder)
+
+
+def test_the_pinned_feature_network_is_the_committed_one() -> None:
+    network = load_feature_network(REGISTRY / PINNED)
+    assert network.features(torch.zeros(2, 1, 28, 28, dtype=torch.uint8)).shape[0] == 2
 
 
 def test_mlflow_shows_curves_tables_and_pictures(home: Store, record: RunRecord) -> None:

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from bench.benchmark import Request, plan
+from bench.cli import app
 from bench.errors import BadInput
 from bench.protocol import load_protocol
-from bench.records import sound_record
+from bench.records import iter_records, sound_record
 from bench.runner import execute, ignore_epochs
 from bench.store import Store
 
@@ -19,6 +21,7 @@ from bench.store import Store
         ("fashion_mnist_mini", "fashion_mnist_min", ["dataset", "fashion_mnist_mini"]),
         ("[split]", "[hyperparameters.vae]\nbet = 1.0\n[split]", ["hyperparameters.vae", "beta"]),
         ("[split]", '[hyperparameters.vae]\nbeta = "x"\n[split]', ["hyperparameters.vae", "beta"]),
+        ("[split]", "[hyperparameters.vae]\nbeta = -1.0\n[split]", ["vae: beta must be", "-1.0"]),
         ("[split]", "[hyperparameters.va]\nbeta = 1.0\n[split]", ["hyperparameters.va", "vae"]),
         ("[split]", '[evaluation]\nmetrics = ["mse", "sim"]\n[split]', ["metrics", "ssim"]),
         ("[split]", "[evaluation.ssim]\nwindow = 51\n[split]", ["ssim.window", "28x28"]),
@@ -38,6 +41,20 @@ def test_a_wrong_name_or_setting_is_named_with_file_and_key(
         plan(Request(load_protocol(tiny_protocol)), store)
     for word in ["tiny.toml", *words]:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [["--dry-run"], []], ids=str)
+def test_a_value_that_a_model_does_not_allow_ends_the_command_in_one_line(
+    tiny_protocol: str, store: Store, mode: list[str]
+) -> None:
+    with Path(tiny_protocol).open("a") as stream:
+        stream.write("[hyperparameters.cnn_classifier]\nshift = 50\n")
+    result = CliRunner().invoke(app, ["run", "-p", tiny_protocol, *mode])
+    assert result.exit_code == 2, result.stderr
+    (line,) = result.stderr.strip().splitlines()
+    assert "model cnn_classifier: shift must be a whole number from 0 to 11, got 50" in line
+    assert result.stdout == ""
+    assert not list(iter_records(store.records))
 
 
 def test_closed_forms_run_once_and_the_others_once_a_seed(tiny_protocol: str, store: Store) -> None:

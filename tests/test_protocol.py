@@ -60,7 +60,7 @@ def test_a_persons_own_file_is_read(tmp_path: Path) -> None:
         ("latent_dims = [8]", "latent_dims = [0]", ["latent_dims.0", "got 0"]),
         ("latent_dims = [8]", "latent_dims = [8, 8]", ["latent_dims", "once"]),
         ("latent_dims = [8]", "latent_dims = []", ["latent_dims", "at least one"]),
-        ("seeds = [0]", "seeds = []", ["seeds", "at least 1"]),
+        ("seeds = [0]", "seeds = []", ["seeds", "must not be empty"]),
         ("seeds = [0]", "seeds = [-1]", ["seeds.0"]),
         ('name = "mine"', 'name = "../mine"', ["protocol name", "../mine"]),
         ('name = "mine"', 'name = "a..b"', ["protocol name"]),
@@ -71,6 +71,8 @@ def test_a_persons_own_file_is_read(tmp_path: Path) -> None:
         ("epochs = 2", "epochs = ", ["not a TOML file"]),
         ('name = "mine"', 'name = "quick"', ["name", "shipped", "another name"]),
         ('name = "mine"', 'name = "mine"\nsource = "x"', ["source", "unknown key"]),
+        ("[split]", "[hyperparameters]\nvae = { beta = nan }\n[split]", ["vae.beta", "finite"]),
+        ("[split]", "[hyperparameters]\nvae = { beta = [1] }\n[split]", ["vae.beta", "number"]),
         ("[split]", "[evaluation.ssim]\nwindow = 8\n[split]", ["evaluation.ssim.window", "odd"]),
     ],
 )

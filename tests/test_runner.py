@@ -1,17 +1,20 @@
 """execute(): a complete, honest, durable record of one run."""
 
 import dataclasses
+import platform
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bench.benchmark import Request, plan
 from bench.data import load_splits
 from bench.errors import CheckFailed
 from bench.protocol import load_protocol
 from bench.records import iter_records, read_arrays, read_record, read_weights
-from bench.runner import StoppedEarly, execute, ignore_epochs, rescore
+from bench.runner import StoppedEarly, execute, ignore_epochs, prepare_torch, rescore
 from bench.spec import EpochValues, RunSpec
 from bench.store import Store
 
@@ -179,3 +182,18 @@ def test_identity_ignores_device_and_threads_and_nothing_else(
         "split": dataclasses.replace(spec.split, seed=1),
     }.items():
         assert dataclasses.replace(spec, **{field: value}).run_key != spec.run_key, field
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the setting")
+def test_large_blocks_of_memory_are_reused_not_mapped_anew() -> None:
+    prepare_torch(threads=1)
+
+    def faults() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    pages = 64 * 2**20 // resource.getpagesize()
+    torch.ones(64 * 2**18)  # the first block comes from the system
+    before = faults()
+    for _ in range(10):
+        torch.ones(64 * 2**18)
+    assert faults() - before < 3 * pages, "ten blocks of 64 MiB cost new pages for one or two"

@@ -52,6 +52,8 @@ def load_folder(path: Path, name: str) -> ImageSet:
     Raises BadInput naming the file or folder for anything that does not fit the docstring above.
     Hidden files and notes (.txt, .csv, ...) are passed over.
     """
+    if path.is_file():
+        raise BadInput(f"{path}: a file; expected a folder of images (of a table write csv:PATH)")
     if not path.is_dir():
         raise BadInput(f"{path}: no such folder; expected a folder of images for each class")
     with warnings.catch_warnings():

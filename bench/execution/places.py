@@ -3,13 +3,15 @@
 import functools
 from dataclasses import dataclass
 
-from bench.errors import unknown_name
+from bench.errors import BadInput, unknown_name
 from bench.execution.cluster import RayPool, Resources, connect
 from bench.execution.events import Executor
 from bench.execution.local import LocalPool
 from bench.store import Store
 
 EXECUTORS = ("local", "ray")
+ANY = "auto"
+"""The address of the cluster that this machine is part of."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Place:
     """This machine, or the Ray cluster at `address`; a cluster is joined when it is first asked."""
 
     executor: str = "local"
-    address: str = "auto"
+    address: str = ANY
     threads: int = 1
 
     @property
@@ -36,10 +38,22 @@ class Place:
         return 0 if self.is_local else self.cluster.slots(self.threads)
 
     @property
+    def planned_slots(self) -> int:
+        """As `slots`, but 0 where `auto` finds no cluster: a plan can be costed without one."""
+        try:
+            return self.slots
+        except BadInput:
+            if self.address != ANY:
+                raise
+            return 0
+
+    @property
     def in_words(self) -> str:
         """What a forecast should say of the place."""
-        here = "" if self.is_local else f" of the Ray cluster at {self.address}, if they are as "
-        return here and f"{here}fast as this machine's"
+        if self.is_local:
+            return ""
+        which = "a Ray cluster" if self.address == ANY else f"the Ray cluster at {self.address}"
+        return f" of {which}, if they are as fast as this machine's"
 
     def planned_device(self, asked: str) -> str:
         """The device to plan and measure with: this machine need not have the cluster's."""
@@ -63,4 +77,8 @@ def choose_place(executor: str, address: str, threads: int) -> Place:
     """A place by name; BadInput for one that is none."""
     if executor not in EXECUTORS:
         raise unknown_name("executor", executor, EXECUTORS)
+    if executor == "local" and address != ANY:
+        raise BadInput(
+            f"--address {address}: only --executor ray has one; add it, or leave --address out"
+        )
     return Place(executor, address, threads)
