@@ -140,9 +140,14 @@ def _to_numpy(images: Tensor) -> NDArray[np.float32]:
 def _extremes(
     model: Autoencoder, images: LabelledImages, scores: NDArray[np.float32], higher: bool
 ) -> Gallery:
-    """The best and the worst reconstructions, as many of each as there are, up to 8."""
+    """The best and the worst reconstructions, as many of each as there are, up to 8.
+
+    Nothing of a single image: it would be both.
+    """
     order = np.argsort(-scores if higher else scores, kind="stable")
     half = min(SHOWN, len(order) // 2)
+    if not half:
+        return {}
     chosen = np.concatenate((order[:half], order[len(order) - half :][::-1]))
     return {
         "extremes/x": _unit(images.images[chosen]),

@@ -5,6 +5,8 @@ compares: of a protocol on a data set the local records of one fingerprint, data
 evaluation digest, those that were finished last.
 """
 
+import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +18,9 @@ from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, to_png
 from bench.leaderboard.ledger import Standing, current, ledger_of, row_of
 from bench.leaderboard.render import track_title
 from bench.leaderboard.significance import Track, cell_name, tracks
+from bench.protocol import known_protocols, name_in_records, shipped_protocols
 from bench.records import iter_records, read_arrays, read_record
-from bench.selection import median_record
+from bench.selection import shown_record
 from bench.spec import RunRecord
 from bench.store import Store, write_atomically, writing_to
 
@@ -107,7 +110,8 @@ def find(store: Store, name: str) -> list[Subject]:
     """What a person means by `name`: a track, a protocol (all its tracks), or a run key.
 
     Tracks are named as in tables (`fashion_mnist_mini.quick.d8`) or as their folder in the
-    registry (`fashion_mnist_mini/quick.d8`), runs by the beginning of their key. Raises BadInput
+    registry (`fashion_mnist_mini/quick.d8`), protocols also by their file (`origins/s1`,
+    `mine.toml`), runs by the beginning of their key. Raises BadInput
     for a name that is none of these or the beginning of several keys.
     """
     keys = sorted(path.parent.name for path in store.records.glob("[!.]*/record.json"))
@@ -119,9 +123,14 @@ def find(store: Store, name: str) -> list[Subject]:
             for track in board.tracks:
                 if name in (track.title, str(board.folder(track))):
                     return [board.of_track(track)]
-        chosen = [board for board in boards if name in board.names]
+        called = name_in_records(name)
+        chosen = [board for board in boards if called in board.names]
         if chosen:
             return [subject for board in chosen for subject in board.subjects()]
+        if name in shipped_protocols():
+            raise BadInput(
+                f"protocol {name} has no records here; make some with: bench run --protocol {name}"
+            )
         known = {board.protocol for board in boards}
         known |= {track.title for board in boards for track in board.tracks}
         name = _only_key(name, keys, known)
@@ -163,6 +172,7 @@ class _Board:
     protocol: str
     tracks: tuple[Track, ...]
     records: Mapping[str, RunRecord]
+    ranked: bool
 
     @property
     def names(self) -> tuple[str, str, str]:
@@ -179,11 +189,14 @@ class _Board:
 
     def subjects(self) -> list[Subject]:
         """Every track by itself, then all of them together."""
-        together = self._subject(
-            f"{self.dataset}.{self.protocol}",
-            Path(self.dataset, self.protocol),
-            Group(f"{self.dataset} · {self.protocol}", self._cells(self.tracks, arrays=False)),
-            all_tracks=True,
+        about = f"{self.dataset} · {self.protocol}"
+        cells = self._cells(self.tracks, arrays=not self.ranked)
+        groups = {True: Group(about, cells)}
+        if not self.ranked and len(self.tracks) > 1:
+            # An origin lays its variants side by side whatever their code sizes; it ranks nothing.
+            groups[False] = Group(f"{about} · code sizes differ", _told_apart(cells))
+        together = _subject(
+            f"{self.dataset}.{self.protocol}", Path(self.dataset, self.protocol), groups
         )
         return [*map(self.of_track, self.tracks), together]
 
@@ -192,15 +205,7 @@ class _Board:
         words = track_title(track.name)
         about = f"{self.dataset} · {self.protocol} · {words[:1].lower()}{words[1:]}"
         group = Group(about, self._cells([track], arrays=True))
-        return self._subject(track.title, self.folder(track), group, all_tracks=False)
-
-    def _subject(self, name: str, folder: Path, group: Group, all_tracks: bool) -> Subject:
-        pictures = {
-            row.id: Picture(row.lacks(group), partial(_png, row.draw, group))
-            for row in TRACK_FIGURES.values()
-            if row.all_tracks == all_tracks and row.suits(group)
-        }
-        return Subject(name, folder, pictures)
+        return _subject(track.title, self.folder(track), {False: group})
 
     def _cells(self, chosen: Sequence[Track], arrays: bool) -> tuple[Cell, ...]:
         """The cells of tracks; pictures of all tracks need no `arrays`, only scores."""
@@ -208,11 +213,32 @@ class _Board:
         for track in chosen:
             for rows in track.cells.values():
                 records = tuple(self.records[row["run_key"]] for row in rows)
-                shown = median_record(records)
+                shown = shown_record(records)
                 found = read_arrays(self.store.records, shown) if shown and arrays else {}
                 kept = {key: found[key] for key in found if key.startswith(_NEEDED)}
                 cells.append(Cell(cell_name(rows[0]), records, shown, kept))
         return tuple(cells)
+
+
+def _subject(name: str, folder: Path, groups: Mapping[bool, Group]) -> Subject:
+    """The pictures of a group a kind: those over all tracks (True), those of one (False)."""
+    pictures = {
+        row.id: Picture(row.lacks(group), partial(_png, row.draw, group))
+        for row in TRACK_FIGURES.values()
+        if (group := groups.get(row.all_tracks)) is not None and row.suits(group)
+    }
+    return Subject(name, folder, pictures)
+
+
+def _told_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Cells of several tracks; those that share a name get their code size."""
+    names = Counter(cell.name for cell in cells)
+    return tuple(
+        dataclasses.replace(cell, name=f"{cell.name} {cell.track}")
+        if names[cell.name] > 1
+        else cell
+        for cell in cells
+    )
 
 
 def _boards(store: Store) -> list[_Board]:
@@ -223,4 +249,8 @@ def _boards(store: Store) -> list[_Board]:
     found: dict[tuple[str, str], list[Track]] = {}
     for track in tracks(current(ledger_of(rows))):
         found.setdefault((track.first["dataset"], track.first["protocol"]), []).append(track)
-    return [_Board(store, *names, tuple(listed), records) for names, listed in found.items()]
+    origins = {protocol.name for protocol in known_protocols() if not protocol.ranked}
+    return [
+        _Board(store, dataset, protocol, tuple(listed), records, protocol not in origins)
+        for (dataset, protocol), listed in found.items()
+    ]

@@ -1,6 +1,7 @@
-"""What tests of figures look at: pixels, texts, and that nothing is cut off."""
+"""What tests of figures look at: pixels, texts, that nothing is cut off or printed over."""
 
 import io
+from itertools import combinations
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,3 +30,12 @@ def assert_texts_inside(figure: Figure) -> None:
     to_png(figure)
     drawn, (wide, high) = figure.get_tightbbox(), figure.get_size_inches()
     assert min(drawn.x0, drawn.y0, wide - drawn.x1, high - drawn.y1) >= 0, drawn
+
+
+def assert_texts_apart(figure: Figure) -> None:
+    """No two texts of the figure or on its axes lie over each other."""
+    to_png(figure)
+    found = [*figure.texts, *(text for ax in figure.axes for text in ax.texts)]
+    boxes = {text: text.get_window_extent() for text in found if text.get_text()}
+    for one, other in combinations(boxes, 2):
+        assert not boxes[one].overlaps(boxes[other]), (one.get_text(), other.get_text())

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from looks import assert_texts_inside, pixels, texts
+from looks import assert_texts_apart, assert_texts_inside, pixels, texts
 from numpy.typing import NDArray
 
 from bench.data import load_splits
@@ -149,3 +149,23 @@ def test_a_record_without_mistakes_has_no_picture_of_them(images: NDArray[np.uin
     arrays = {k: v for k, v in _arrays(8, images).items() if not k.startswith("misclassified")}
     assert "misclassified" not in draw_figures(_record(NAMES), arrays)
     assert not draw_figures(dataclasses.replace(_record(NAMES)), {})
+
+
+def test_names_of_fourteen_wide_letters_leave_room_for_the_axis_labels() -> None:
+    names = ("WWWWWWWWWWWWWW", "Mammoth Museum", "abcdefghijklmn")
+    figure = FIGURES["confusion_matrix"].draw(_record(names), _arrays(3, np.zeros((0,))))
+    assert_texts_inside(figure)
+    (ax,) = figure.axes
+    called = ax.xaxis.label.get_window_extent()
+    assert called.y1 <= min(tick.get_window_extent().y0 for tick in ax.get_xticklabels())
+
+
+@pytest.mark.parametrize("count", [24, 2, 1])
+def test_mistakes_on_narrow_images_stay_readable(images: NDArray[np.uint8], count: int) -> None:
+    names = ("a class with a long name", "WWWWWWWWWWWWWW", *NAMES)
+    arrays = _arrays(len(names), images[:count].repeat(2, axis=2)[..., :12])
+    figure = FIGURES["misclassified"].draw(_record(names), arrays)
+    assert_texts_inside(figure)
+    assert_texts_apart(figure)
+    title = figure.texts[0].get_text()
+    assert title.startswith("The only mistake" if count == 1 else f"The {count} most confident")

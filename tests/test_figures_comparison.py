@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from looks import assert_texts_inside, texts
+from looks import assert_texts_apart, assert_texts_inside, texts
 
 from bench.figures import Bar, Point, ranking_bars, rate_distortion
 from bench.metrics import METRICS
@@ -56,6 +56,36 @@ def test_a_tuned_row_shares_the_colour_of_its_variant() -> None:
     assert plain.get_color() == tuned.get_color() and plain.get_marker() == tuned.get_marker()
     assert plain.get_markerfacecolor() == plain.get_color()
     assert tuned.get_markerfacecolor() == "white"
+
+
+@pytest.mark.parametrize("scores", [(0.0325, 0.0301), (0.00052, 0.00048), (1234.5, 987.6)])
+def test_long_tick_labels_push_the_axis_label_no_further_than_the_edge(
+    scores: tuple[float, float],
+) -> None:
+    points = [Point("fc_ae", size, (score,)) for size, score in zip((4, 8), scores, strict=True)]
+    for metric in ("mse", "psnr"):
+        figure = rate_distortion(points, metric, "photographs")
+        assert_texts_inside(figure)
+        (ax,) = figure.axes
+        label, ticks = ax.yaxis.label.get_window_extent(), ax.yaxis.get_ticklabels()
+        assert label.x1 <= min(t.get_window_extent().x0 for t in ticks if t.get_text())
+
+
+def test_bands_are_spoken_of_only_where_there_are_several_seeds() -> None:
+    single = [Point("fc_ae", 4, (0.2,)), Point("fc_ae", 8, (0.1,))]
+    assert "here" in texts(rate_distortion(single, "mse", "here"))
+    assert "bands" in " ".join(texts(rate_distortion(POINTS, "mse", "here")))
+
+
+def test_what_is_left_out_stands_below_in_lines_that_fit() -> None:
+    reason = ", ".join(f"variant_{i}" for i in range(30)) + " (a code no smaller than the image)"
+    figure = rate_distortion(POINTS, "mse", "photographs", reason)
+    (note,) = (text for text in figure.texts if text.get_text().startswith("Not drawn: "))
+    assert note.get_text().replace("\n", " ") == f"Not drawn: {reason}"
+    assert_texts_inside(figure)
+    assert_texts_apart(figure)
+    label = figure.axes[0].xaxis.label.get_window_extent()
+    assert note.get_window_extent().y1 <= label.y0
 
 
 @pytest.mark.parametrize(

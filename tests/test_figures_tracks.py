@@ -187,6 +187,59 @@ def test_error_by_size_has_a_line_through_the_sizes_of_a_variant() -> None:
     assert TRACK_FIGURES["rate_distortion"].lacks(dataclasses.replace(TRACK, cells=TRACK.cells[:2]))
 
 
+def test_variants_without_a_place_over_the_code_size_are_named_with_the_reason() -> None:
+    def other(name: str, **facts: float) -> Cell:
+        bare = cell(name, 4, 1.0)
+        records = tuple(dataclasses.replace(r, facts={**r.facts, **facts}) for r in bare.records)
+        return dataclasses.replace(bare, records=records)
+
+    lost = dataclasses.replace(other("deep_ae").records[0], scores={}, status="diverged")
+    cells = (
+        *BOARD.cells,
+        other("indexed", code_bits=288),
+        other("wide (native)", code_size=784),
+        other("wider (native)", code_size=1568),
+        Cell("deep_ae", (lost,), None, {}),
+    )
+    figure = TRACK_FIGURES["rate_distortion"].draw(dataclasses.replace(BOARD, cells=cells))
+    (note,) = (text for text in texts(figure) if text.startswith("Not drawn"))
+    assert note.replace("\n", " ") == (
+        "Not drawn: indexed (a discrete code of 288 bits, not of real numbers); "
+        "wide (native), wider (native) (a code no smaller than the image); "
+        "deep_ae (no test score at size 4)"
+    )
+    assert not {"indexed", "wide (native)", "deep_ae"} & lines(figure.axes[0]).keys()
+    assert_texts_inside(figure)
+    assert "Not drawn" not in " ".join(texts(TRACK_FIGURES["rate_distortion"].draw(BOARD)))
+
+
+@pytest.mark.parametrize("name", TRACK_FIGURES)
+def test_one_variant_with_one_seed_is_spoken_of_in_the_singular(name: str) -> None:
+    both = (cell("fc_ae", 4, 1.0), cell("fc_ae", 6, 0.9))
+    row = TRACK_FIGURES[name]
+    group = dataclasses.replace(BOARD, cells=both if row.all_tracks else both[:1])
+    said = " ".join(text.get_text() for text in row.draw(group).texts)
+    assert "1 seed" in said
+    for word in ("1 variants", "1 seeds", "mean of", "median", "lowest", "band"):
+        assert word not in said, said
+
+
+@pytest.mark.parametrize("name", ["side_by_side", "class_map"])
+def test_without_validation_the_lowest_seed_is_shown_and_called_so(name: str) -> None:
+    blind = tuple(
+        dataclasses.replace(
+            each,
+            records=tuple(
+                dataclasses.replace(r, scores={"test": r.scores["test"]}) for r in each.records
+            ),
+        )
+        for each in TRACK.cells
+    )
+    group = dataclasses.replace(TRACK, cells=blind)
+    assert "lowest" in TRACK_FIGURES[name].draw(group).texts[1].get_text()
+    assert "median" in TRACK_FIGURES[name].draw(TRACK).texts[1].get_text()
+
+
 @pytest.mark.parametrize("wanted", [[5, 5, 5], [0, 1, 90], [99, 98, 50, 1], [100] * 7])
 def test_labels_keep_their_order_and_distance(wanted: list[float]) -> None:
     places = spread(np.array(wanted, dtype=float), 13, 100)

@@ -19,14 +19,46 @@ def test_every_variant_has_a_row_and_no_two_look_alike() -> None:
     assert len(without_colour) == len(MODELS), "told apart by colour alone"
 
 
-def test_colours_are_apart_and_dark_enough_for_paper() -> None:
+def seen(matrix: list[list[float]]) -> np.ndarray:
+    """The colours of all variants in CIELAB, after a matrix on linear RGB."""
     rgb = np.array(
         [[int(each.colour[i : i + 2], 16) for i in (1, 3, 5)] for each in LOOKS.values()]
     )
-    lab = rgb2lab(rgb / 255)
+    coded = rgb / 255
+    linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    changed = np.clip(linear @ np.array(matrix).T, 0, 1)
+    return rgb2lab(
+        np.where(changed <= 0.0031308, 12.92 * changed, 1.055 * changed ** (1 / 2.4) - 0.055)
+    )
+
+
+def nearest(lab: np.ndarray) -> float:
+    return min(float(np.linalg.norm(a - b)) for a, b in combinations(lab, 2))
+
+
+# Machado, Oliveira and Fernandes (2009), table 1, at severity 1.
+PROTANOPIA = [
+    [0.152286, 1.052583, -0.204868],
+    [0.114503, 0.786281, 0.099216],
+    [-0.003882, -0.048116, 1.051998],
+]
+DEUTERANOPIA = [
+    [0.367322, 0.860646, -0.227968],
+    [0.280085, 0.672501, 0.047413],
+    [-0.011820, 0.042940, 0.968881],
+]
+
+
+def test_colours_are_apart_and_dark_enough_for_paper() -> None:
+    lab = seen([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     assert lab[:, 0].max() < 78
-    nearest = min(np.linalg.norm(a - b) for a, b in combinations(lab, 2))
-    assert nearest > 20
+    assert nearest(lab) > 20
+
+
+@pytest.mark.parametrize("matrix", [PROTANOPIA, DEUTERANOPIA])
+def test_colours_are_apart_for_colour_blind_people(matrix: list[list[float]]) -> None:
+    """By less: what they cannot tell by colour they tell by marker and line (above)."""
+    assert nearest(seen(matrix)) > 9
 
 
 def test_a_stranger_gets_a_look_that_no_variant_has() -> None:

@@ -1,6 +1,8 @@
 """`bench figures`: pictures from records, end to end, and every mistake in one line."""
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,14 @@ import pytest
 from conftest import TINY
 from PIL import Image
 
+from bench import protocol as protocols
 from bench.benchmark import Request, plan
 from bench.cli import main
 from bench.figures import FIGURES, TRACK_FIGURES
 from bench.protocol import load_protocol
 from bench.records import iter_records, read_arrays, read_record, read_weights, write_record
 from bench.runner import execute, ignore_epochs
+from bench.selection import shown_record
 from bench.store import Store
 
 BOARD = "fashion_mnist_mini/tiny"
@@ -31,6 +35,56 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for spec in plan(Request(load_protocol(str(home / "tiny.toml"))), store).specs:
         execute(spec, store, ignore_epochs)
     return store
+
+
+ORIGIN = """
+name = "unvalidated"
+description = "an origin's kind of recipe: nothing is held out for validation, sizes differ"
+dataset = "fashion_mnist_mini"
+models = ["mean_image", "pca", "fc_ae"]
+latent_dims = [4, 8]
+seeds = [42, 7]
+ranked = false
+[split]
+kind = "pooled"
+validation = 0
+test = 7000
+[train]
+epochs = 2
+batch_size = 64
+lr = 0.003
+keep = "last"
+"""
+
+
+def test_without_validation_images_there_are_pictures_of_all_tracks_together(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "protocols"
+    shutil.copytree(protocols.SHIPPED, folder, ignore=shutil.ignore_patterns("s?*.toml"))
+    (folder / "origins" / "unvalidated.toml").write_text(ORIGIN)
+    monkeypatch.setattr(protocols, "SHIPPED", folder)
+    for spec in plan(Request(load_protocol("origins/unvalidated")), store).specs:
+        execute(spec, store, ignore_epochs)
+    out = tmp_path / "out"
+    assert figures("origins/unvalidated", "--out", str(out), monkeypatch=monkeypatch) == 0
+    together = out / "fashion_mnist_mini" / "unvalidated"
+    found = {path.stem for path in together.iterdir()}
+    assert {"rate_distortion", "side_by_side", "training_curves", "final_scores"} <= found
+    assert "skipped" not in capsys.readouterr().err
+
+
+def test_without_validation_images_the_lowest_seed_is_shown(trained: Store) -> None:
+    """Test scores choose nothing, not even a picture."""
+    some = [r for r in iter_records(trained.records) if r.spec.model == "fc_ae"]
+    blind = [dataclasses.replace(r, scores={"test": r.scores["test"]}) for r in some]
+    shown = shown_record(blind[::-1])
+    assert shown is not None
+    assert shown.spec.seed == min(record.spec.seed for record in blind)
+    assert shown_record([dataclasses.replace(r, status="diverged") for r in blind]) is None
 
 
 @pytest.fixture
@@ -118,6 +172,7 @@ def test_records_of_before_keep_the_pictures_that_they_can(
     [
         (["tini"], "unknown run, track or protocol 'tini'; did you mean"),
         ([f"{BOARD}.d5"], "did you mean"),
+        (["nowhere.toml"], "nowhere.toml"),
         (["tiny", "--only", "latent"], "unknown figure 'latent'; did you mean latent_map"),
         (["tiny", "--only", "extremes"], "figure extremes is not one of tiny; those are"),
         (["tiny", "--only", ""], "--only: is empty"),

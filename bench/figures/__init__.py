@@ -71,6 +71,7 @@ FIGURES: Mapping[str, FigureRow] = table(
             latent.latent_map,
             ("codes/z", "codes/label"),
             task="reconstruction",
+            ordered=True,
         ),
         FigureRow(
             "samples",

@@ -28,8 +28,6 @@ MOST_CLASSES = 30
 _NUMBERED = 15
 _LONGEST_NAME = 14
 _A_ROW = 6
-_LETTER = 0.068
-"""Inches that a letter of the line below the title takes."""
 
 Floats = NDArray[np.float64]
 
@@ -47,9 +45,7 @@ def confusion_matrix(record: RunRecord, arrays: Arrays) -> Figure:
     below = f"{describe(record)} · {right:,} of {counts.sum():,} test images right"
     side = max(3.0, 0.44 * min(len(names), MOST_CLASSES))
     room = room_for(names) + 0.25
-    width = max(side + room + 0.3, 0.3 + _LETTER * len(below))
-    figure, (ax,) = plot_canvas(1, width, side + 1.75, width - side - room, room)
-    figure.subplots_adjust(bottom=1.05 / (side + 1.75))
+    figure, (ax,) = plot_canvas(1, side + room + 0.3, side + 1.23, 0.3, room)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     if len(names) <= _NUMBERED:
@@ -87,6 +83,8 @@ def misclassified(record: RunRecord, arrays: Arrays) -> Figure:
         for start in range(0, len(images), _A_ROW)
     ]
     title = f"The {len(images)} most confident mistakes on {ranked_part(record)} images"
+    if len(images) == 1:
+        title = f"The only mistake on {ranked_part(record)} images"
     return draw_sheet(title, describe(record), rows, cell=112)
 
 

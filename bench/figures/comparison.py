@@ -15,6 +15,7 @@ from bench.figures.style import (
     INK,
     log_axis,
     plot_canvas,
+    put_note,
     put_title,
     room_for,
     score_axis,
@@ -52,11 +53,14 @@ class Bar:
 
 
 @styled
-def rate_distortion(points: Sequence[Point], metric_id: str, below: str) -> Figure:
+def rate_distortion(
+    points: Sequence[Point], metric_id: str, below: str, left_out: str = ""
+) -> Figure:
     """Score against code size, a line a variant through its seeds' mean, a band over its seeds.
 
     PCA is the dashed black line that a variant has to beat. `below` says what the points share:
-    data set, protocol, seeds. Needs at least one point.
+    data set, protocol, seeds; `left_out` which variants have no point, and why. Needs at least one
+    point.
     """
     metric = METRICS[metric_id]
     by_model: dict[str, list[Point]] = defaultdict(list)
@@ -70,9 +74,11 @@ def rate_distortion(points: Sequence[Point], metric_id: str, below: str) -> Figu
     ax.set_xlabel("code size (numbers per image)")
     score_axis(ax, metric, "y")
     label_ends(ax, ends)
-    put_title(
-        figure, f"{metric.title} against latent size", f"{below} · bands: lowest to highest seed"
-    )
+    if left_out:
+        put_note(figure, f"Not drawn: {left_out}")
+    bands = any(min(point.scores) < max(point.scores) for point in points)
+    below += " · bands: lowest to highest seed" if bands else ""
+    put_title(figure, f"{metric.title} against latent size", below)
     return figure
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.figures.style import Arrays
+from bench.figures.style import Arrays, counted
 from bench.metrics import METRICS, Metric
 from bench.palette import Look, look
 from bench.protocol import Task
@@ -15,8 +15,9 @@ from bench.spec import RunRecord
 class Cell:
     """A row of a table: a variant at one code size under one recipe, with a record a seed.
 
-    `shown` is the finished run with the median validation score, `arrays` what it left to be
-    looked at; of a cell without a finished run there is neither.
+    `shown` is the finished run with the median validation score (or, where no images were held
+    out, the lowest seed), `arrays` what it left to be looked at; of a cell without a finished run
+    there is neither.
     """
 
     name: str
@@ -81,7 +82,18 @@ class Group:
         """How many seeds the trained cells have."""
         counts = {len(cell.records) for cell in self.cells if not cell.closed_form} or {1}
         low, high = min(counts), max(counts)
-        return f"{low} to {high} seeds" if low < high else f"{high} seed{'s' * (high > 1)}"
+        return f"{low} to {high} seeds" if low < high else counted(high, "seed")
+
+    @property
+    def several(self) -> bool:
+        """Whether any cell has more than one seed: only then is there a range, a mean, a median."""
+        return any(len(cell.records) > 1 for cell in self.cells)
+
+    @property
+    def shown(self) -> str:
+        """Which of several seeds stands for its cell: `Cell.shown` in a word."""
+        held_out = any(cell.scores("val", self.metric.id) for cell in self.cells)
+        return "median" if held_out else "lowest"
 
     def best_first(self) -> list[Cell]:
         """The cells with a test score, by the mean over their seeds."""

@@ -12,6 +12,7 @@ from bench.figures.style import (
     INK,
     MARKERS,
     Arrays,
+    counted,
     describe,
     plot_canvas,
     put_title,
@@ -40,7 +41,8 @@ def latent_map(record: RunRecord, arrays: Arrays) -> Figure:
     """Codes of images on the plane, coloured and marked by class.
 
     Codes of two numbers are drawn as they are, of one number against the class, longer ones on
-    their first two principal components.
+    their first two principal components. Discrete codes have no such map: their numbers are names
+    of vectors, and the larger is not the farther.
     """
     codes = np.asarray(arrays["codes/z"], np.float64)
     labels = np.asarray(arrays["codes/label"]).astype(int)
@@ -120,6 +122,6 @@ def _scatter(ax: Axes, points: Floats, labels: NDArray[np.int64], names: tuple[s
         )
     rest = points[~np.isin(labels, named)]
     if len(rest):
-        label = f"{len(classes) - len(named)} other classes"
+        label = counted(len(classes) - len(named), "other class", "other classes")
         ax.scatter(rest[:, 0], rest[:, 1], s=9, color="#bbbbbb", lw=0, zorder=0.9, label=label)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.7)

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.figures.sheet import Row, draw_sheet
-from bench.figures.style import Arrays, describe, ranked_part, short_name, styled
+from bench.figures.style import Arrays, code_bits, describe, ranked_part, short_name, styled
 from bench.metrics import METRICS
 from bench.spec import RunRecord
 
@@ -43,9 +43,13 @@ def samples(record: RunRecord, arrays: Arrays) -> Figure:
     """Decoded random codes, eight in a row."""
     images = arrays["samples/x_hat"]
     rows = [Row(images[start : start + 8]) for start in range(0, len(images), 8)]
-    fitted = bool(arrays["samples/fitted"][0])
-    source = "a Gaussian fitted to the training codes" if fitted else "N(0, I)"
-    return draw_sheet(f"Decoded codes, z from {source}", describe(record), rows)
+    if not arrays["samples/fitted"][0]:
+        source = "z from N(0, I)"
+    elif code_bits(record):
+        source = "each position drawn by its own frequencies in training codes"
+    else:
+        source = "z from a Gaussian fitted to the training codes"
+    return draw_sheet(f"Decoded codes, {source}", describe(record), rows)
 
 
 @styled
@@ -59,7 +63,10 @@ def standard_samples(record: RunRecord, arrays: Arrays) -> Figure:
 
 @styled
 def interpolation(record: RunRecord, arrays: Arrays) -> Figure:
-    """Pairs of images and evenly spaced codes between them, decoded."""
+    """Pairs of images and evenly spaced codes between them, decoded.
+
+    There is nothing between the indices of a discrete code: they change over one after the other.
+    """
     ends, between = arrays["interpolation/x"], arrays["interpolation/x_hat"]
     steps = between.shape[1]
     heads = ["image A", *(f"{i / (steps - 1):.0%}" for i in range(steps)), "image B"]
@@ -67,7 +74,8 @@ def interpolation(record: RunRecord, arrays: Arrays) -> Figure:
     for pair, (ends_of_pair, decoded) in enumerate(zip(ends, between, strict=True)):
         images = np.concatenate([ends_of_pair[:1], decoded, ends_of_pair[1:]])
         rows.append(Row(images, f"pair {pair + 1}", heads if pair == 0 else ()))
-    title = "Interpolation: decoded codes on the line from A to B"
+    way = "with more and more of B's indices" if code_bits(record) else "on the line from A to B"
+    title = f"Interpolation: decoded codes {way}"
     return draw_sheet(title, describe(record), rows, breaks=(1, 1 + steps))
 
 

@@ -3,6 +3,7 @@
 One picture of 64 images so takes 20 ms; 64 axes take more than a second.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,15 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bench.figures.room import widest
 from bench.figures.style import DPI, put_title
 
 Images = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 # Pixels on the figure: an image, the widest sheet, the gap between images and between blocks, a
-# line of text, a letter of the line below the title, and the margins.
-_CELL, _WIDEST, _GAP, _BLOCK, _LINE, _LETTER = 84, 900, 3, 14, 16, 6.8
+# line of text, the gap between two texts, and the margins.
+_CELL, _WIDEST, _GAP, _BLOCK, _LINE, _APART = 84, 900, 3, 14, 16, 9
 _MARGIN, _HEAD, _LABELS = 12, 58, 124
+_TALLEST = 2.5
+"""Cells that a high image may reach over."""
+_ABOVE, _BESIDE = 7.5, 9
+"""Points of the texts above and beside images."""
 
 
 @dataclass(frozen=True)
@@ -75,39 +81,51 @@ def draw_sheet(
     """
     height, width = rows[0].images.shape[-2:]
     columns = max(len(row.images) for row in rows)
-    upscale = max(1, round((cell or _CELL) / max(height, width)))
-    # Small images fill whole pixels of the figure; what is too wide is scaled down by matplotlib.
-    scale = min(1.0, _WIDEST / (columns * width * upscale))
+    upscale = _upscale(height, width, columns, cell or _CELL)
+    # Small images fill whole pixels of the figure; what is too large is scaled down by matplotlib.
+    wide, high = width * upscale, height * upscale
+    scale = min(1.0, _WIDEST / (columns * wide), _TALLEST * (cell or _CELL) / high)
     lines = max((text.count("\n") + 1 for row in rows for text in row.above), default=1)
     gap, block, line = (round(size / scale) for size in (_GAP, _BLOCK, lines * _LINE))
-    lefts = np.arange(columns) * (width * upscale + gap)
+    longest = widest((text for row in rows for text in row.above), _ABOVE)
+    lefts = np.arange(columns) * max(wide + gap, math.ceil((longest + _APART) / scale))
     for start in breaks:
         lefts[start:] += block
+    beside = max(row.label.count("\n") + 1 if row.label else 0 for row in rows)
+    gap += max(0, round(beside * _LINE / scale) - high)
     spaces = [gap + block * row.new_block + line * bool(row.above) for row in rows]
     # What stands above the first row is drawn outside the axes.
-    tops = np.cumsum([0, *(height * upscale + space for space in spaces[1:])])
+    tops = np.cumsum([0, *(high + space for space in spaces[1:])])
     canvas = _paste([row.images for row in rows], tops, lefts, upscale)
-    figure, ax = _figure_around(canvas, scale, rows, below)
+    figure, ax = _figure_around(canvas, scale, rows, max(0.0, longest - wide * scale) / 2)
     for row, top in zip(rows, tops, strict=True):
-        middle = top + height * upscale / 2
-        ax.text(-10 / scale, middle, row.label, ha="right", va="center", fontsize=9)
+        middle = top + high / 2
+        ax.text(-10 / scale, middle, row.label, ha="right", va="center", fontsize=_BESIDE)
         for text, left in zip(row.above, lefts, strict=False):
-            centre = left + width * upscale / 2
-            ax.text(centre, top - 4 / scale, text, ha="center", va="bottom", fontsize=7.5)
+            centre = left + wide / 2
+            ax.text(centre, top - 4 / scale, text, ha="center", va="bottom", fontsize=_ABOVE)
     put_title(figure, title, below)
     return figure
 
 
+def _upscale(height: int, width: int, columns: int, cell: int) -> int:
+    """How often each pixel is repeated: an image covers about `cell` x `cell` pixels, a narrow one
+    is no higher than half as much again, and the columns stay within the widest sheet."""
+    area = round(cell / math.sqrt(height * width))
+    return max(1, min(area, 3 * cell // (2 * height), _WIDEST // (columns * width)))
+
+
 def _figure_around(
-    canvas: Pixels, scale: float, rows: Sequence[Row], below: str
+    canvas: Pixels, scale: float, rows: Sequence[Row], jut: float
 ) -> tuple[Figure, Axes]:
-    """A figure in which the canvas fills its axes pixel by pixel (times `scale`), wide enough for
-    the line `below` its title."""
+    """A figure in which the canvas fills its axes pixel by pixel (times `scale`); texts above
+    images `jut` out of it on either side."""
     high, wide = (side * scale for side in canvas.shape[:2])
-    longest = max(len(line) for row in rows for line in row.label.splitlines() or [""])
-    left = max(_LABELS, 22 + 7 * longest) if longest else _MARGIN
+    beside = widest((row.label for row in rows), _BESIDE)
+    labels = max(_LABELS, 10 + beside + _MARGIN) if beside else 0
+    left = math.ceil(max(labels, _MARGIN + jut))  # whole pixels, or images blur
     head = _HEAD + _LINE * max((text.count("\n") + 1 for text in rows[0].above), default=0)
-    total_wide = max(left + wide + _MARGIN, 2 * _MARGIN + _LETTER * len(below), 480)
+    total_wide = max(left + math.ceil(wide + jut) + _MARGIN, 480)
     total_high = head + high + _MARGIN
     figure = Figure(figsize=(total_wide / DPI, total_high / DPI))
     place = (left / total_wide, _MARGIN / total_high, wide / total_wide, high / total_high)

@@ -3,33 +3,36 @@
 import math
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.figures.style import (
-    COLOURS,
-    INK,
-    LINES,
-    MARKERS,
-    MUTED,
-    log_axis,
-    plot_canvas,
-    put_title,
-    styled,
-)
+from bench.figures.style import COLOURS, INK, MUTED, log_axis, plot_canvas, put_title, styled
 from bench.metrics import METRICS
 from bench.protocol import Scalar
 
-_OUTCOMES = {
+_OUTCOMES: Mapping[str, tuple[str | tuple[float, float, float], str]] = {
     "complete": (COLOURS[0], "o"),
-    "pruned": (COLOURS[7], "x"),
+    "pruned": (MUTED, "x"),
     "diverged": (COLOURS[3], "X"),
 }
+_KNOWN = {"default": "--", "origin": ":"}
+_LINE_KEYS = {
+    ("complete", ""): "complete",
+    ("pruned", ""): "pruned at the cross",
+    ("diverged", ""): "diverged at the mark",
+    ("complete", "default"): "the default recipe",
+    ("complete", "origin"): "the origin's recipe",
+}
+"""What the lines of trials are called, by outcome and source."""
+_BESIDE = 2.0
+"""Inches right of the panels for a legend: among twenty trials no corner is free for sure."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,25 @@ class StudyTrials:
         return [p for p in self.points if p.outcome == "complete" and p.value is not None]
 
     @property
+    def lost(self) -> list[TrialPoint]:
+        """The trials without a value: they diverged before there was one."""
+        return [p for p in self.points if p.value is None]
+
+    @property
+    def context(self) -> str:
+        """The line below a title; it owns to the trials that have no value to be drawn at."""
+        return f"{self.about}, {len(self.lost)} without a value" if self.lost else self.about
+
+    @property
     def label(self) -> str:
         """What the value axis says."""
         metric = METRICS[self.metric]
         better = "higher" if metric.higher_is_better else "lower"
         return f"validation {self.metric} ({better} is better)"
 
-    def best(self, values: list[float]) -> float:
-        """The best of some values."""
-        return max(values) if METRICS[self.metric].higher_is_better else min(values)
+    def best(self, values: list[float], *, worst: bool = False) -> float:
+        """The best of some values, or the worst."""
+        return max(values) if METRICS[self.metric].higher_is_better != worst else min(values)
 
 
 @dataclass(frozen=True)
@@ -96,17 +109,18 @@ class StudyFigureRow:
 @styled
 def history(trials: StudyTrials) -> Figure:
     """Every trial's value by number, and the best complete one so far."""
-    figure, (ax,) = plot_canvas(1, 7.6, 4.0)
+    figure, (ax,) = plot_canvas(1, 7.6 + _BESIDE, 4.0, right=_BESIDE)
     _scatter(ax, trials, lambda point: point.number)
-    best: list[float] = []
-    for point in trials.complete:
-        best.append(trials.best([*best[-1:], _value(point)]))
-    ax.step([p.number for p in trials.complete], best, where="post", color=INK, label="best so far")
+    values = map(_value, trials.complete)
+    best = list(accumulate(values, lambda *two: trials.best(list(two))))
+    # To the last trial of all: those that were pruned or diverged since have not bettered it.
+    numbers = [p.number for p in trials.complete] + [max(p.number for p in trials.points)]
+    ax.step(numbers, [*best, best[-1]], where="post", color=INK, label="best so far")
     ax.set_xlabel("trial")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _value_axis(ax, trials, "y")
-    ax.legend(loc="best")
-    put_title(figure, "Trials in the order they were drawn", trials.about)
+    _legend_beside(ax)
+    put_title(figure, "Trials in the order they were drawn", trials.context)
     return figure
 
 
@@ -128,7 +142,7 @@ def importance(trials: StudyTrials) -> Figure:
 def slices(trials: StudyTrials) -> Figure:
     """The value against each setting by itself."""
     names = _names(trials)
-    figure, axes = plot_canvas(len(names), 1.2 + 3.0 * len(names), 3.9)
+    figure, axes = plot_canvas(len(names), 1.05 + 3.0 * len(names) + _BESIDE, 3.9, right=_BESIDE)
     for ax, name in zip(axes, names, strict=True):
         places, ticks = _positions(trials, name)
         _scatter(ax, trials, lambda point, at=places: at[point.number])  # type: ignore[misc]
@@ -136,10 +150,10 @@ def slices(trials: StudyTrials) -> Figure:
             ax.set_xticks(range(len(ticks)), ticks)
         elif name in trials.log:
             ax.set_xscale("log")
-        ax.set_title(name)
+        ax.set_title(name, pad=9)
         _value_axis(ax, trials, "y", label=ax is axes[0])
-    axes[-1].legend(loc="best")
-    put_title(figure, "One setting at a time", trials.about)
+    _legend_beside(axes[-1])
+    put_title(figure, "One setting at a time", trials.context)
     return figure
 
 
@@ -154,51 +168,74 @@ def parallel_coordinates(trials: StudyTrials) -> Figure:
         share = place / max(len(points) - 1, 1)
         heights = [column[point.number] for column in columns] + [share]
         ax.plot(range(len(heights)), heights, color=COLOURS[0], alpha=0.12 + 0.8 * share**3, lw=1.4)
+    # The lines meet at the very values that the texts name: a box keeps the texts legible.
+    box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.2}
     for x, name in enumerate(names):
         for y, text in _ticks(trials, name):
-            ax.text(x + 0.03, y, text, fontsize=8, color=MUTED, va="center")
+            ax.text(x + 0.05, y, text, fontsize=8, color=INK, va="center", bbox=box, zorder=5)
     ax.set_xticks(range(len(names) + 1), [*names, f"order by {trials.metric}"])
     ax.set_yticks([])
     ax.grid(visible=True, axis="x")
     ax.text(len(names), 1.04, f"best {_value(points[-1]):.4g}", ha="right", fontsize=9)
-    put_title(figure, "All settings of the complete trials", trials.about)
+    below = f"{trials.about}, {len(points)} complete"
+    put_title(figure, "All settings of the complete trials", below)
     return figure
 
 
 @styled
 def intermediate_values(trials: StudyTrials) -> Figure:
     """The value so far by epoch, a line a trial; pruned ones end early."""
-    figure, (ax,) = plot_canvas(1, 7.6, 4.2)
-    seen: set[str] = set()
+    figure, (ax,) = plot_canvas(1, 7.6 + _BESIDE, 4.2, right=_BESIDE)
     for point in trials.points:
         if point.values:
-            colour, _ = _OUTCOMES[point.outcome]
-            name = point.outcome if point.outcome not in seen else None
-            seen.add(point.outcome)
-            steps = list(point.values)
-            known = {"default": "--", "origin": ":"}.get(point.source, "-")
-            ax.plot(
-                steps, list(point.values.values()), known, color=colour, lw=1.1, alpha=0.75,
-                label=name,
-            )  # fmt: skip
-            if point.outcome != "complete":
-                ax.plot(steps[-1], point.values[steps[-1]], _OUTCOMES[point.outcome][1], color=INK)
-    ax.set_xlabel("epoch (dashed: the default recipe, dotted: the origin's)")
+            line = _line(point.outcome, point.source)
+            line.set_data(list(point.values), list(point.values.values()))
+            line.set_markevery([-1])
+            ax.add_line(line)
+    ax.autoscale_view()
+    ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _value_axis(ax, trials, "y")
-    ax.legend(loc="best")
-    put_title(figure, "Best value so far by epoch", trials.about)
+    _legend_beside(ax, _line_keys(trials))
+    put_title(figure, "Best value so far by epoch", trials.context)
     return figure
+
+
+def _line(outcome: str, source: str = "") -> Line2D:
+    """The look of a trial's line, with the mark of how it ended. Pruned ones lie above complete
+    ones, which would bury them where all set out; known recipes above all, for they are few."""
+    colour, marker = _OUTCOMES[outcome]
+    if source in _KNOWN:
+        mark = "" if outcome == "complete" else marker
+        return Line2D([], [], color=INK, ls=_KNOWN[source], lw=1.7, marker=mark, ms=6, zorder=3)
+    if outcome == "complete":
+        return Line2D([], [], color=colour, lw=1.1, alpha=0.6)
+    return Line2D([], [], color=colour, lw=0.8, marker=marker, ms=6, mew=1.3, zorder=2.5)
+
+
+def _line_keys(trials: StudyTrials) -> list[Line2D]:
+    """A legend's sample of every look that the lines have, and of no other. A known recipe's line
+    looks the same however it ended, but for the mark, which its outcome explains."""
+    drawn = [point for point in trials.points if point.values]
+    looks = {("complete", p.source) for p in drawn if p.source or p.outcome == "complete"}
+    looks |= {(p.outcome, "") for p in drawn if p.outcome != "complete"}
+    keys = {label: _line(*look) for look, label in _LINE_KEYS.items() if look in looks}
+    for label, key in keys.items():
+        key.set_label(label)
+    return list(keys.values())
 
 
 @styled
 def budget(trials: StudyTrials) -> Figure:
     """Expected best of k trials had they come in another order (Dodge et al. 2019), against k."""
     figure, (ax,) = plot_canvas(1, 7.0, 4.0)
-    values = [_value(p) for p in trials.points if p.value is not None]
+    known = [_value(p) for p in trials.points if p.value is not None]
+    # A trial that diverged at once was paid for all the same. It has no value, so it counts as the
+    # worst of the others: left out, it would make every budget look better than it is.
+    values = known + [trials.best(known, worst=True)] * len(trials.lost)
     expected = expected_best(values, higher_is_better=_higher(trials))
-    ax.plot(range(1, len(values) + 1), expected, LINES[0], color=COLOURS[0],
-            marker=MARKERS[0], ms=3.5, label="expected best of k, any order")  # fmt: skip
+    numbers, label = range(1, len(values) + 1), "expected best of k, any order"
+    ax.plot(numbers, expected, "o-", color=COLOURS[0], ms=3.5, label=label)
     default = [_value(p) for p in trials.complete if p.source == "default"]
     if default:
         ax.axhline(default[0], ls="--", color=INK, lw=1.2, label="the default recipe")
@@ -206,7 +243,8 @@ def budget(trials: StudyTrials) -> Figure:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _value_axis(ax, trials, "y")
     ax.legend(loc="best")
-    put_title(figure, "Expected best against the budget", trials.about)
+    counted = f"{trials.context} (counted as the worst)" if trials.lost else trials.context
+    put_title(figure, "Expected best against the budget", counted)
     return figure
 
 
@@ -232,13 +270,23 @@ def _higher(trials: StudyTrials) -> bool:
 
 
 def _scatter(ax: Axes, trials: StudyTrials, x: Callable[[TrialPoint], float]) -> None:
+    """A mark a trial; those without a value stand, hollow, at the edge of the worst values."""
+    edge = 0.0 if _higher(trials) else 1.0
     for outcome, (colour, marker) in _OUTCOMES.items():
         chosen = [p for p in trials.points if p.outcome == outcome and p.value is not None]
+        lost = [p for p in trials.lost if p.outcome == outcome]
         if chosen:
-            ax.plot(
-                [x(p) for p in chosen], [_value(p) for p in chosen], marker, color=colour, ms=5,
-                label=outcome,
-            )  # fmt: skip
+            places, values = [x(p) for p in chosen], [_value(p) for p in chosen]
+            ax.plot(places, values, marker, color=colour, ms=5, label=outcome)
+        if lost:
+            places, over = [x(p) for p in lost], ax.get_xaxis_transform()
+            ax.plot(places, [edge] * len(lost), marker, color=colour, mfc="white", ms=7,
+                    transform=over, clip_on=False, label=f"{outcome}, no value")  # fmt: skip
+
+
+def _legend_beside(ax: Axes, keys: list[Line2D] | None = None) -> None:
+    """A legend right of a panel: of these samples, or of what was drawn with a label."""
+    ax.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0.2)
 
 
 def _value_axis(ax: Axes, trials: StudyTrials, which: str, *, label: bool = True) -> None:

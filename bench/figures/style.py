@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from bench.figures.room import grow, make_room, text_width, wrapped
 from bench.metrics import Metric
 from bench.spec import RunRecord
 
@@ -26,6 +27,8 @@ COLOURS: tuple[tuple[float, float, float], ...] = tuple(sns.color_palette("color
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)))
 INK, MUTED = "#222222", "#666666"
+_MARGIN, _TITLE, _BELOW, _NOTE = 12, 12.5, 9, 8
+"""Pixels beside texts, and the sizes of title, context and small print in points."""
 
 _LOOK = mpl.RcParams(
     {
@@ -84,7 +87,19 @@ def _size(record: RunRecord) -> str:
         return f"{len(record.class_names)} classes"
     size = int(record.facts["code_size"])
     native = " (native)" if record.spec.latent_dim is None else ""
+    if bits := code_bits(record):
+        return f"{counted(size, 'index', 'indices')}, {counted(bits, 'bit')}{native}"
     return f"latent size {size}{native}" if size else "no code"
+
+
+def code_bits(record: RunRecord) -> int:
+    """The bits of a discrete code, whose numbers are indices; 0 for one of real numbers."""
+    return int(record.facts.get("code_bits", 0))
+
+
+def counted(count: int, word: str, plural: str = "") -> str:
+    """`1 seed`, `3 seeds`: a number with its noun."""
+    return f"{count:,} {word if count == 1 else plural or word + 's'}"
 
 
 def ranked_part(record: RunRecord) -> str:
@@ -101,11 +116,28 @@ def short_name(name: str, longest: int) -> str:
 
 
 def put_title(figure: Figure, title: str, below: str) -> None:
-    """A bold title and a line of context in the upper left corner, clear of the axes."""
+    """A bold title and a line of context in the upper left corner, clear of the axes.
+
+    The last step of a figure: it grows by what its texts, ticks and labels lack in room.
+    """
+    make_room(figure)
+    widest = max(text_width(title, _TITLE, "bold"), text_width(below, _BELOW))
+    grow(figure, right=widest + 2 * _MARGIN - figure.bbox.width)
     height = figure.get_size_inches()[1]
-    left = 12 / DPI / figure.get_size_inches()[0]
-    figure.text(left, 1 - 0.10 / height, title, va="top", fontsize=12.5, fontweight="bold")
-    figure.text(left, 1 - 0.36 / height, below, va="top", fontsize=9, color=MUTED)
+    left = _MARGIN / DPI / figure.get_size_inches()[0]
+    figure.text(left, 1 - 0.10 / height, title, va="top", fontsize=_TITLE, fontweight="bold")
+    figure.text(left, 1 - 0.36 / height, below, va="top", fontsize=_BELOW, color=MUTED)
+
+
+def put_note(figure: Figure, note: str) -> None:
+    """Small print below everything else, wrapped to the width of the figure; before the title."""
+    make_room(figure)
+    text = wrapped(note, _NOTE, figure.bbox.width - 2 * _MARGIN)
+    grow(figure, bottom=10 + 14 * len(text.splitlines()))
+    inches = figure.dpi_scale_trans
+    figure.text(
+        _MARGIN / DPI, 0.08, text, transform=inches, va="bottom", fontsize=_NOTE, color=MUTED
+    )
 
 
 def plot_canvas(
@@ -114,8 +146,8 @@ def plot_canvas(
     """A figure of `columns` panels side by side below room for the title; sizes in inches.
 
     `left` is kept free for the axis' labels, `right` for a legend beside the last panel. The
-    margins are fixed: matplotlib's automatic layouts draw every text twice, which doubles the time
-    of a figure.
+    margins are what is there to begin with: `put_title` measures the labels and adds what they
+    lack.
     """
     figure = Figure(figsize=(width, height))
     span = width - right

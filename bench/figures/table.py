@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from matplotlib.figure import Figure
 
-from bench.figures.style import Arrays
+from bench.figures.style import Arrays, code_bits, counted
 from bench.protocol import Task
 from bench.spec import RunRecord
 
@@ -17,6 +17,7 @@ class FigureRow:
 
     `needs`: keys of the arrays it is drawn from; a key that ends in "/" asks for any array below
     it. `epochs`: how many epochs the history must hold. `task`: whose runs it is for; none: all.
+    `ordered`: it takes the numbers of a code for places, which indices of a discrete one are not.
     """
 
     id: str
@@ -25,15 +26,19 @@ class FigureRow:
     needs: tuple[str, ...] = ()
     epochs: int = 0
     task: Task | None = None
+    ordered: bool = False
 
     def suits(self, record: RunRecord) -> bool:
         """Whether the picture is one of this kind of run at all."""
         return self.task in (None, record.spec.task)
 
     def lacks(self, record: RunRecord, arrays: Arrays) -> str:
-        """What the run did not leave behind of what the picture shows; empty if it is all there."""
+        """What the run did not leave behind of what the picture shows, or why that cannot be shown;
+        empty if it is all there."""
         if len(record.history) < self.epochs:
-            return f"{len(record.history)} epochs of training"
+            return f"{counted(len(record.history), 'epoch')} of training"
+        if self.ordered and code_bits(record):
+            return "a discrete code: its indices are names, not places on a plane"
         missing = [need for need in self.needs if not _holds(arrays, need)]
         return f"no {', '.join(missing)} in the record" if missing else ""
 

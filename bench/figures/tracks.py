@@ -14,10 +14,20 @@ from bench.figures.classes import scores_by_class
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
 from bench.figures.group import Cell, Group
 from bench.figures.sheet import Row, draw_sheet
-from bench.figures.style import INK, plot_canvas, put_title, room_for, short_name, styled
+from bench.figures.style import (
+    INK,
+    code_bits,
+    counted,
+    plot_canvas,
+    put_title,
+    room_for,
+    short_name,
+    styled,
+)
 from bench.figures.training import lacks_training, training_curves
 from bench.metrics import Metric
 from bench.protocol import Task
+from bench.spec import OVERCOMPLETE
 
 _MANY_ROWS, _SMALL_CELL = 8, 56
 _MOST_CLASSES, _LONGEST_NAME = 16, 11
@@ -56,9 +66,14 @@ def side_by_side(group: Group) -> Figure:
         mean = np.mean(cell.scores("test", metric.id))
         lines = [*cell.name.split(", "), f"{mean:.{metric.decimals}f}"]
         rows.append(Row(cell.arrays["shown/test/x_hat"], "\n".join(lines), new_block=cell is first))
+    below = f"{group.about} · {group.seeds}"
+    if group.several:
+        below += f": the {group.shown} one's pictures, {metric.title.lower()} of all"
+    else:
+        below += f" · numbers: {metric.title.lower()} of all test images"
     return draw_sheet(
-        f"The same test images through {len(cells)} variants",
-        f"{group.about} · {group.seeds}: the median one's pictures, {metric.title.lower()} of all",
+        f"The same test images through {counted(len(cells), 'variant')}",
+        below,
         rows,
         cell=_SMALL_CELL if len(cells) > _MANY_ROWS else None,
     )
@@ -80,8 +95,9 @@ def final_scores(group: Group) -> Figure:
         scores = cell.scores("test", metric.id)
         mean = float(np.mean(scores))
         bars.append(Bar(cell.name, mean, min(scores), max(scores), cell.closed_form))
-    title = f"Final {metric.title.lower()} of {len(bars)} variants on test images"
-    below = f"{group.about} · mean of {group.seeds}, whiskers: lowest to highest"
+    title = f"Final {metric.title.lower()} of {counted(len(bars), 'variant')} on test images"
+    seeds = f"mean of {group.seeds}, whiskers: lowest to highest"
+    below = f"{group.about} · {seeds if group.several else group.seeds}"
     return ranking_bars(bars, metric.id, below, title)
 
 
@@ -110,7 +126,8 @@ def class_map(group: Group) -> Figure:
     columns = [short_name(names[int(label)], _LONGEST_NAME) for label in hardest]
     ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor")
     part = f"hardest {len(hardest)} of {len(names)} classes"
-    below = f"{group.about} · median of {group.seeds}, test images"
+    seeds = f"{group.shown} of {group.seeds}" if group.several else group.seeds
+    below = f"{group.about} · {seeds}, test images"
     below += f" · {part}" if len(hardest) < len(names) else ""
     put_title(figure, f"{metric.title} by class, darker is worse", below)
     return figure
@@ -160,18 +177,41 @@ def _tiles(ax: Axes, means: NDArray[np.float64], metric: Metric) -> None:
 
 
 def error_by_size(group: Group) -> Figure:
-    """Test score against code size, a line a variant with a band over its seeds."""
-    return rate_distortion(_points(group), group.metric.id, f"{group.about} · {group.seeds}")
+    """Test score against code size, a line a variant with a band over its seeds; what has no place
+    on such an axis is named below it."""
+    below = f"{group.about} · test images · {group.seeds}"
+    return rate_distortion(_points(group), group.metric.id, below, _left_out(group))
 
 
 def _points(group: Group) -> list[Point]:
     """Cells with codes of real numbers that are smaller than an image."""
     return [
-        Point(cell.name, int(cell.track[1:]), scores, cell.model)
+        Point(cell.name, int(cell.track[1:]), cell.scores("test", group.metric.id), cell.model)
         for cell in group.cells
-        if cell.track.removeprefix("d").isdigit()
-        and (scores := cell.scores("test", group.metric.id))
+        if not _why_left_out(cell, group.metric)
     ]
+
+
+def _why_left_out(cell: Cell, metric: Metric) -> str:
+    """Why a cell has no point over the size of its code; empty if it has one."""
+    if bits := code_bits(cell.records[0]):
+        return f"a discrete code of {counted(bits, 'bit')}, not of real numbers"
+    if cell.track == OVERCOMPLETE:
+        return "a code no smaller than the image"
+    if not (cell.track.removeprefix("d").isdigit() and int(cell.track[1:])):
+        return "no code"
+    if not cell.scores("test", metric.id):
+        return f"no test score at size {cell.track[1:]}"
+    return ""
+
+
+def _left_out(group: Group) -> str:
+    """The names of all cells without a point, by reason; empty without any."""
+    names: dict[str, list[str]] = {}
+    for cell in group.cells:
+        if why := _why_left_out(cell, group.metric):
+            names.setdefault(why, []).append(cell.name)
+    return "; ".join(f"{', '.join(dict.fromkeys(n))} ({why})" for why, n in names.items())
 
 
 def _lacks_sizes(group: Group) -> str:

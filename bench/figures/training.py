@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.figures.curves import LOG_FROM, on_both_scales
 from bench.figures.group import Cell, Group
 from bench.figures.labels import End, height_for, label_ends, room_beside
-from bench.figures.style import log_axis, plot_canvas, put_title, styled
+from bench.figures.style import counted, log_axis, plot_canvas, put_title, styled
 from bench.spec import RunRecord
 
 Curve = Mapping[int, float]
@@ -23,41 +23,52 @@ Drawn = list[tuple[Cell, Mapping[str, Curve]]]
 def training_curves(group: Group) -> Figure:
     """The selection metric of every variant by epoch, on training and on validation images.
 
-    The line is the run with the median validation score, the band reaches over all seeds; solved
-    variants are level lines on the validation side. Where training did not record the metric, its
-    objective stands on the left.
+    The line is the run that stands for its cell, the band reaches over all seeds; solved variants
+    are level lines on the validation side. Where training did not record the metric, its objective
+    stands on the left; where no images were held out, it stands alone.
     """
     metric = group.metric
     validation = _curves(group, f"val/{metric.id}")
-    training, what = _curves(group, f"train/{metric.id}"), metric.title.lower()
-    if not training:
-        training, what = _curves(group, "train/loss"), "each variant's own objective"
+    training, what = _training(group)
     levels = {
         cell.name: scores[0]
         for cell in group.cells
         if cell.closed_form and (scores := cell.scores("val", metric.id))
     }
-    names = [*(cell.name for cell, _ in validation), *levels]
+    labelled = validation or training
+    names = [*(cell.name for cell, _ in labelled), *levels]
     beside = room_beside(names)
-    figure, (left, right) = plot_canvas(
-        2, 8.6 + beside, max(3.9, 1.7 + 1.4 * height_for(len(names))), right=beside
-    )
-    _draw(left, training, {}, group)
-    ends = _draw(right, validation, levels, group)
-    better = "higher" if metric.higher_is_better else "lower"
-    left.set_title(f"Training: {what}")
-    right.set_title(f"Validation: {metric.title.lower()}, {better} is better")
-    label_ends(right, ends)
-    below = f"{group.about} · {group.seeds} (line: the median one, band: all)"
-    put_title(figure, f"Training curves of {len(validation)} variants", below)
+    height = max(3.9, 1.7 + 1.4 * height_for(len(names)))
+    sides, width = (2, 8.6) if validation else (1, 5.2)
+    figure, axes = plot_canvas(sides, width + beside, height, right=beside)
+    ends = _draw(axes[0], training, {}, group)
+    if validation:
+        axes[0].set_title(f"Training: {what}")
+        ends = _draw(axes[1], validation, levels, group)
+        better = "higher" if metric.higher_is_better else "lower"
+        axes[1].set_title(f"Validation: {metric.title.lower()}, {better} is better")
+    label_ends(axes[-1], ends)
+    below = f"{group.about} · {group.seeds}"
+    if group.several:
+        below += f" (line: the {group.shown} one, band: all)"
+    below += "" if validation else f" · {what}, training images"
+    put_title(figure, f"Training curves of {counted(len(names), 'variant')}", below)
     return figure
+
+
+def _training(group: Group) -> tuple[Drawn, str]:
+    """The curves on training images and what they show."""
+    found = _curves(group, f"train/{group.metric.id}")
+    if found:
+        return found, group.metric.title.lower()
+    return _curves(group, "train/loss"), "each variant's own objective"
 
 
 def lacks_training(group: Group) -> str:
     """Why there are no training curves to draw; empty if there are."""
-    key = f"val/{group.metric.id}"
-    longest = max((len(c) for _, found in _curves(group, key) for c in found.values()), default=0)
-    return "" if longest > 1 else "no run with two epochs of validation scores"
+    drawn = _curves(group, f"val/{group.metric.id}") or _training(group)[0]
+    longest = max((len(curve) for _, found in drawn for curve in found.values()), default=0)
+    return "" if longest > 1 else "no run of two epochs"
 
 
 def _curves(group: Group, key: str) -> Drawn:
