@@ -42,7 +42,7 @@ GONE = f"{socket.gethostname()}:1:1"
 def open_book(plan: StudyPlan, store: Store, who: str = GONE) -> StudyBook:
     """A head's book that others may take over at once."""
     storage = open_storage(store, plan.request.storage)
-    name = generation(plan, storage)
+    name = generation(plan, storage, store)
     book = StudyBook(plan, name, store, storage, Heads(storage, name, who))
     book.recover()
     return book

@@ -1,6 +1,7 @@
 """A study from plan to winner: known recipes first, pruning, no point twice, kills mended."""
 
 import dataclasses
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bench.models.zoo import MODELS
 from bench.protocol import TrainConfig, load_protocol
 from bench.spec import Choice, EpochValues, FloatRange, SearchRange
 from bench.store import Store
-from bench.sweep.events import TrialDone, TrialPutBack
+from bench.sweep.events import TrialDone, TrialPutBack, gentle_interrupt
 from bench.sweep.plan import SweepRequest, plan_studies
 from bench.sweep.results import iter_trials, kept_value
 from bench.sweep.space import known_recipes, nearest, settings_of, with_settings
@@ -218,3 +219,15 @@ def test_a_result_that_optuna_never_heard_of_is_told(
     done = [e for e in search(plan, store, executor) if isinstance(e, TrialDone)]
     assert len(done) == 2, "the first trial was on disk"
     assert len({spec.run_key for spec in executor.trained}) == 2
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_second_interrupts(sign: signal.Signals) -> None:
+    before = signal.getsignal(sign)
+    with gentle_interrupt() as interrupt:
+        assert not interrupt.asked
+        signal.raise_signal(sign)
+        assert interrupt.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(sign)
+    assert signal.getsignal(sign) == before

@@ -16,12 +16,15 @@ import optuna
 import psutil
 import pytest
 from mlflow import MlflowClient
+from sweep_support import make_plan, open_book
 
 from bench.cli import app
 from bench.records import iter_records
 from bench.store import Store
 from bench.sweep.results import iter_trials
 from bench.sweep.storage import quiet_optuna
+from bench.sweep.trials import Ticket
+from bench.sweep.winner import winner_text, write_winner
 
 ROOT = Path(__file__).parent.parent
 NAME = "tiny.fc_ae.d4"
@@ -203,6 +206,35 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     check_whole(store, 3)
 
 
+def test_a_winner_is_trained_again_by_the_name_of_its_study(
+    store: Store, tiny_protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(tiny_protocol, store)
+    settings = {**plan.known["default"], "lr": 2e-3}
+    ticket = Ticket(4, plan.spec(settings), "", settings)
+    write_winner(store, NAME, winner_text(plan, ticket, "tuned (3 trials)"))
+    code, out, err = in_process(capsys, "sweep", "--winner", NAME, "--dry-run")
+    assert code == 0
+    assert "4 to do" in err
+    assert out.count("fc_ae") == 4
+    assert not list(store.records.iterdir()), "a dry run trains nothing"
+    code, _, err = in_process(capsys, "sweep", "--winner", "nowhere")
+    assert (code, "neither a file nor a study" in err) == (2, True)
+
+
+def test_a_refused_study_does_not_cost_the_others(
+    store: Store, tiny_protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_book(make_plan(tiny_protocol, store), store)
+    text = Path(tiny_protocol).read_text()
+    Path(tiny_protocol).write_text(text.replace("epochs = 3", "epochs = 2"))
+    options = ("-m", "sparse_ae", "-m", "fc_ae", "-p", tiny_protocol, "--trials", "2")
+    code, _, err = in_process(capsys, "sweep", *options)
+    assert code == 2
+    assert "train.epochs is 3 in the study and 2 now" in err
+    assert not (store.mlruns / "studies" / "tiny.sparse_ae.d4").exists(), "nothing was trained"
+
+
 def test_a_dry_run_says_what_it_would_do(
     store: Store, tiny_protocol: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,6 +244,14 @@ def test_a_dry_run_says_what_it_would_do(
     assert row["study"] == NAME
     assert set(row["first"]) == {"default", "origin"}
     assert row["search_seconds"] > 0
+    two = ("sweep", "-m", "fc_ae", "-d", "4", "-d", "8", "-p", tiny_protocol, "--dry-run")
+    code, _, err = in_process(capsys, *two)
+    assert code == 0
+    assert "2 studies to go, at most about" in err
+    on_ray = ("sweep", "-m", "fc_ae", "-p", tiny_protocol, "--dry-run", "--executor", "ray")
+    code, out, _ = in_process(capsys, *on_ray)
+    assert code == 0
+    assert "GPUs (or cores)" in out
     assert not (store.mlruns / "optuna.db").exists()
 
 
@@ -222,7 +262,13 @@ def test_a_dry_run_says_what_it_would_do(
         (("-m", "pca"), "nothing to tune"),
         (("-m", "fc_ae", "--trials", "0"), "--trials"),
         (("-m", "fc_ae", "--sampler", "magic"), "unknown sampler"),
-        (("--winner", "/nowhere/winner.toml"), "cannot read"),
+        (("--winner", "/nowhere/winner.toml"), "--protocol: --winner trains one recipe again"),
+        (("-m", "fc_ae", "--dry-run", "--storage", ""), "--storage: is empty"),
+        (("-m", "fc_ae", "--dry-run", "--storage", "postgresql://a:b@c:d/e"), "that is no address"),
+        (("-m", "fc_ae", "--dry-run", "--storage", "sqlite+odd:///a"), "cannot live in sqlite+odd"),
+        (("-m", "fc_ae", "--dry-run", "--storage", "nowhere"), "--storage: that is no address"),
+        (("-m", "fc_ae", "--dry-run", "--storage", "mysql://a/b"), "cannot live in mysql"),
+        (("-m", "fc_ae", "--dry-run", "--address", "a:1"), "only --executor ray has one"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -15,20 +15,32 @@ from bench.errors import BadInput
 from bench.figures import STUDY_FIGURES, to_png
 from bench.figures.study import expected_best
 from bench.protocol import load_protocol
+from bench.recipes import tuned
 from bench.records import read_record
 from bench.runner import execute, execute_trial, ignore_epochs, trial_checkpoint
 from bench.spec import Choice, FloatRange, SearchRange
 from bench.store import Store
 from bench.sweep.analysis import analyse
 from bench.sweep.events import TrialDone
-from bench.sweep.labels import tuned, with_larger_budget
-from bench.sweep.opening import alone, attend, generation
+from bench.sweep.labels import with_larger_budget
+from bench.sweep.opening import (
+    Before,
+    alone,
+    attend,
+    changed_search,
+    folder_owner,
+    look_up,
+)
 from bench.sweep.plan import SweepRequest, plan_studies, tunable
+from bench.sweep.results import iter_trials
 from bench.sweep.space import search_space
 from bench.sweep.storage import open_storage
 from bench.sweep.syncing import sync_trials
 from bench.sweep.trials import Ticket
 from bench.sweep.winner import plan_winner, winner_text, write_winner
+from bench.tracking.experiment import plan_for_protocol
+from bench.tracking.server import experiment_links
+from bench.tracking.studies import StudyCard, open_study_tracker
 
 
 @pytest.mark.parametrize(
@@ -68,12 +80,37 @@ def test_another_direction_protocol_or_data_is_refused(tiny_protocol: str, store
         open_book(dataclasses.replace(plan, base=upwards), store)
 
 
+def test_what_differs_is_said_by_its_name_and_not_by_its_digest(
+    tiny_protocol: str, store: Store
+) -> None:
+    open_book(make_plan(tiny_protocol, store), store)
+    text = Path(tiny_protocol).read_text()
+    Path(tiny_protocol).write_text(text.replace("epochs = 3", "epochs = 2"))
+    with pytest.raises(BadInput) as refused:
+        look_up([make_plan(tiny_protocol, store)], store)
+    assert "train.epochs is 3 in the study and 2 now" in str(refused.value)
+    assert "fingerprint" not in str(refused.value)
+
+
+def test_another_sampler_or_pruner_goes_on_and_is_said(tiny_protocol: str, store: Store) -> None:
+    plan = make_plan(tiny_protocol, store)
+    book = open_book(plan, store)
+    assert not changed_search(plan, book.trials.study)
+    request = dataclasses.replace(plan.request, sampler="random", pruner="none")
+    other = dataclasses.replace(plan, request=request)
+    assert changed_search(other, open_book(other, store).trials.study) == [
+        "the sampler is random from here on; the study was begun with tpe",
+        "the pruner is none from here on; the study was begun with third",
+    ]
+
+
 def test_a_new_study_stands_beside_the_old_one(tiny_protocol: str, store: Store) -> None:
     plan = make_plan(tiny_protocol, store)
     open_book(plan, store).ask()
     fresh = dataclasses.replace(plan, request=dataclasses.replace(plan.request, new_study=True))
     assert open_book(fresh, store).name == "tiny.fc_ae.d4.2"
-    assert generation(plan, open_storage(store)) == "tiny.fc_ae.d4.2"
+    assert look_up([plan], store) == [Before("tiny.fc_ae.d4.2")], "the newest is the one"
+    assert look_up([fresh], store) == [Before("tiny.fc_ae.d4.3")]
 
 
 def test_a_foreign_study_of_that_name_is_refused(tiny_protocol: str, store: Store) -> None:
@@ -181,6 +218,10 @@ def test_mlflow_hears_of_every_trial_once_and_later_if_need_be(
     """With MLflow away for a whole search, `sync_trials` tells all of it; then nothing is left."""
     plan = make_plan(tiny_protocol, store, trials=4)
     done = [e for e in search(plan, store, Scripted()) if isinstance(e, TrialDone)]
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        nobody = sync_trials(store)
+    assert (nobody.told, nobody.known, nobody.missed) == (0, 0, 4)
     first = sync_trials(store)
     assert (first.told, first.known, first.missed) == (4, 0, 0)
     second = sync_trials(store)
@@ -202,6 +243,37 @@ def test_mlflow_hears_of_every_trial_once_and_later_if_need_be(
             == run.data.metrics["search/epochs"]
         )
         assert not client.list_artifacts(run.info.run_id)
+    ((name, link),) = experiment_links(store, 5000)
+    assert (name, link.endswith("viewStateShareKey=trials")) == ("tiny sweeps", True)
+
+
+def test_a_curve_ends_where_its_trial_did_however_far_a_dead_head_came(
+    tiny_protocol: str, store: Store
+) -> None:
+    """A head dies late in a trial; the next one that runs it prunes it early."""
+    plan = make_plan(tiny_protocol, store, trials=2)
+    search(plan, store, Scripted())
+    trial = next(iter_trials(store, plan.name))
+    card = StudyCard(plan.name, folder_owner(store, plan.name), trial.spec, {}, {})
+    experiment = plan_for_protocol(load_protocol(tiny_protocol), trial.spec.dataset_label)
+    dead = open_study_tracker(store, experiment, card)
+    dead.trial_started(trial.spec, trial.number, "")
+    for values in trial.history:
+        dead.epoch(trial.spec, values)
+    dead.close()
+    assert len(trial.history) > 1
+    short = dataclasses.replace(trial, history=trial.history[:1], outcome="pruned")
+    heir = open_study_tracker(store, experiment, card)
+    heir.trial_started(trial.spec, trial.number, "")
+    heir.trial_ended(short)
+    heir.close()
+    assert heir.missed == 0
+    client = MlflowClient(tracking_uri=f"sqlite:///{store.mlruns / 'mlflow.db'}")
+    found = client.get_experiment_by_name("tiny sweeps")
+    query = f"tags.`bench.run_key` = '{trial.spec.run_key}'"
+    (run,) = client.search_runs([found.experiment_id], query)
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "val/mse")] == [1]
+    assert run.data.metrics["search/epochs"] == 1
 
 
 def test_a_study_in_work_is_left_to_its_head(tiny_protocol: str, store: Store) -> None:

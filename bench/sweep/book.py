@@ -11,11 +11,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from bench.store import Store
 from bench.sweep.heads import Claim, ClaimLost, Heads, new_claim
+from bench.sweep.opening import FINISHED, generation_number, occupy_folder
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import TrialRecord, read_trial, withdraw_trial, write_trial
 from bench.sweep.samplers import make_pruner, make_sampler
 from bench.sweep.space import random_point
-from bench.sweep.trials import FINISHED, Counts, Ticket, Trials
+from bench.sweep.trials import Counts, Ticket, Trials
 
 _REDRAWS, _RANDOM_DRAWS = 5, 1000
 
@@ -45,10 +46,12 @@ class StudyBook:
         self._seen: dict[str, int] = {}
         with heads.mutex():
             self.trials = Trials(plan, name, storage)
+            self.id = occupy_folder(store, self.trials.study)
             existing = len(self.trials.all())
+        self.generation = generation_number(plan, name)
         study, request = self.trials.study, plan.request
-        # Heads that start together must not draw the same points.
-        draws_before = existing + 100_003 * heads.others_at_start
+        # Heads that start together must not draw the same points, nor a new study the old one's.
+        draws_before = existing + 100_003 * heads.others_at_start + 10_007 * (self.generation - 1)
         study.sampler = make_sampler(request.sampler, request.seed, draws_before)
         study.pruner = make_pruner(request.pruner, plan.base.train.epochs)
 

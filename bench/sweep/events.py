@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,14 +56,15 @@ SweepEvent = TrialBegun | TrialEpoch | TrialDone | TrialPutBack | Standing
 
 @dataclass
 class Interrupt:
-    """Whether Ctrl-C was pressed."""
+    """Whether the command was asked to stop."""
 
     asked: bool = False
 
 
 @contextlib.contextmanager
 def gentle_interrupt() -> Iterator[Interrupt]:
-    """The first Ctrl-C is noted, so that it never falls into a write; a second one interrupts."""
+    """The first Ctrl-C, or SIGTERM, is noted, so that it never falls into a write; a second one
+    interrupts."""
     interrupt = Interrupt()
 
     def note(*_: object) -> None:
@@ -70,12 +72,12 @@ def gentle_interrupt() -> Iterator[Interrupt]:
             raise KeyboardInterrupt
         interrupt.asked = True
 
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # only the main thread hears of signals
-        yield interrupt
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt  # only the main thread hears of signals
         return
+    before = {sign: signal.signal(sign, note) for sign in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)

@@ -1,36 +1,24 @@
-"""What a tuned recipe is called in tables: by how many trials it was the best of.
+"""Records that say by how many trials their recipe was chosen.
 
 A study that goes on may find the same winner again. Its runs are the same trainings, so their
-records stay, and say the larger budget from then on.
+records stay, and say the larger budget from then on. Where the default recipe wins, its runs are
+the winner's, and say so.
 """
 
 import dataclasses
-import re
 
 from bench.benchmark import Plan
+from bench.recipes import BEST_OF, budget
 from bench.records import read_arrays, read_weights, write_record
 from bench.spec import RunRecord
 from bench.store import Store
-
-_LABEL = re.compile(r"tuned \((\d+) trials\)")
-
-
-def tuned(trials: int) -> str:
-    """`tuned (30 trials)`."""
-    return f"tuned ({trials} trials)"
-
-
-def budget(recipe: str) -> int:
-    """The trials behind a recipe's name; 0 for one that no study chose."""
-    found = _LABEL.fullmatch(recipe)
-    return int(found[1]) if found else 0
 
 
 def with_larger_budget(plan: Plan, store: Store) -> Plan:
     """Let the records of a plan say the budget that it says, where theirs is smaller."""
     labels = {spec.run_key: spec.recipe for spec in plan.specs}
     done = {
-        key: _relabelled(record, labels[key], store)
+        key: _renamed(record, labels[key], store)
         if 0 < budget(record.spec.recipe) < budget(labels[key])
         else record
         for key, record in plan.done.items()
@@ -38,7 +26,19 @@ def with_larger_budget(plan: Plan, store: Store) -> Plan:
     return dataclasses.replace(plan, done=done)
 
 
-def _relabelled(record: RunRecord, recipe: str, store: Store) -> RunRecord:
-    weights, arrays = read_weights(store.records, record), read_arrays(store.records, record)
+def best_of(record: RunRecord, trials: int, store: Store) -> RunRecord:
+    """A run of the default recipe after a study of so many trials found nothing better."""
+    if record.facts.get(BEST_OF, 0) >= trials or record.status != "finished":
+        return record
+    facts = {**record.facts, BEST_OF: float(trials)}
+    return _rewritten(dataclasses.replace(record, facts=facts), store)
+
+
+def _renamed(record: RunRecord, recipe: str, store: Store) -> RunRecord:
     spec = dataclasses.replace(record.spec, recipe=recipe)
-    return write_record(store.records, dataclasses.replace(record, spec=spec), weights, arrays)
+    return _rewritten(dataclasses.replace(record, spec=spec), store)
+
+
+def _rewritten(record: RunRecord, store: Store) -> RunRecord:
+    weights, arrays = read_weights(store.records, record), read_arrays(store.records, record)
+    return write_record(store.records, record, weights, arrays)

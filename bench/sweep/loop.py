@@ -6,7 +6,7 @@ run at all.
 """
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bench.errors import CellsFailed
@@ -52,7 +52,13 @@ class _Running:
     ticket: Ticket
     started_unix_ms: int
     history: dict[int, EpochValues] = field(default_factory=dict)
-    pruned: bool = False
+    verdict: int = 0
+    """The epoch after which the pruner stopped it; 0: it did not."""
+
+    @property
+    def pruned(self) -> bool:
+        """Whether it only runs on until its worker hears of the verdict."""
+        return self.verdict > 0
 
 
 class Search:
@@ -195,14 +201,14 @@ class Search:
         if value is not None and not running.pruned:
             self._book.report(ticket, values.epoch, value)
             if values.epoch < epochs and self._book.should_prune(ticket):
-                running.pruned = True
+                running.verdict = values.epoch
                 self._executor.stop(ticket.spec)
         return TrialEpoch(ticket, values.epoch, value)
 
     def _end(self, running: _Running, outcome: TrialOutcome) -> TrialDone:
         """A result: on disk, then Optuna, then MLflow."""
         ticket, history = running.ticket, running.history
-        last = max(history, default=0)
+        last = running.verdict if outcome == "pruned" else max(history, default=0)
         value = kept_value(ticket.spec, history, last)
         if outcome == "complete":
             for epoch in sorted(history):
@@ -221,7 +227,7 @@ class Search:
             history=tuple(history[epoch] for epoch in sorted(history)),
             started_unix_ms=running.started_unix_ms,
             finished_unix_ms=_now(),
-            message=_message(outcome, last, ticket.spec),
+            message=_message(outcome, history, last, ticket.spec),
         )
         ended = self._book.end(ticket, record)
         self._known += 1
@@ -278,12 +284,18 @@ class Search:
             yield from self._abandon(running, str(lost))
 
 
-def _message(outcome: TrialOutcome, epochs: int, spec: TrialSpec) -> str:
-    if outcome == "diverged":
-        return f"diverged in epoch {epochs}: loss or validation score no longer finite"
+def _message(
+    outcome: TrialOutcome, history: Mapping[int, EpochValues], last: int, spec: TrialSpec
+) -> str:
     if outcome == "pruned":
-        return f"pruned after {epochs} of {spec.train.epochs} epochs"
-    return ""
+        return f"pruned after {last} of {spec.train.epochs} epochs"
+    if outcome == "complete":
+        return ""
+    # What is not finite is not in the values.
+    what = f"validation {spec.selection_metric}"
+    if last not in history or "train/loss" not in history[last].values:
+        what = "training loss"
+    return f"diverged in epoch {last}: {what} no longer finite"
 
 
 def _now() -> int:

@@ -14,6 +14,7 @@ from bench.spec import NO_CODE, RunSpec, SearchRange, TrialSpec
 from bench.store import Store
 from bench.sweep.samplers import DEFAULT_PRUNER, check_names
 from bench.sweep.space import Settings, known_recipes, search_space, with_settings
+from bench.sweep.storage import checked_address
 
 FRESH_SEEDS_FROM = 1000
 """Trials train with this seed plus --seed: none that the protocol uses, so that the winner's
@@ -86,6 +87,8 @@ def plan_studies(request: SweepRequest, store: Store) -> list[StudyPlan]:
     BadInput for anything that cannot be searched.
     """
     check_names(request.sampler, request.pruner)
+    if request.storage:
+        checked_address(request.storage)
     protocol = request.protocol
     if protocol.split.validation == 0:
         raise BadInput(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.metrics import METRICS
-from bench.sweep.running import StudyOutcome, command
+from bench.sweep.running import StudyOutcome, command, repeat_winner
 
 
 def report(outcomes: Sequence[StudyOutcome]) -> list[dict[str, Any]]:
@@ -27,7 +27,6 @@ def report(outcomes: Sequence[StudyOutcome]) -> list[dict[str, Any]]:
 
 def _row(outcome: StudyOutcome) -> dict[str, Any]:
     counts, spec = outcome.counts, outcome.plan.base
-    default, tuned = outcome.mean(tuned=False), outcome.mean(tuned=True)
     winner = outcome.winner
     return {
         "study": outcome.study,
@@ -46,12 +45,13 @@ def _row(outcome: StudyOutcome) -> dict[str, Any]:
         "winner_settings": None if winner is None else dict(winner.settings),
         "changed": dict(outcome.changed),
         "best_of_search": _known(outcome.value),
-        "default_mean": _known(default),
-        "tuned_mean": _known(tuned),
-        "gain_percent": _known(_gain(outcome, default, tuned)),
+        "default_mean": _known(outcome.mean(tuned=False)),
+        "tuned_mean": _known(outcome.mean(tuned=True)),
+        "gain_percent": _known(outcome.gain_percent),
         "importance": dict(outcome.importance),
         "repeat": command(outcome.plan),
-        "repeat_winner": f"bench sweep --winner mlruns/studies/{outcome.study}/winner.toml",
+        "repeat_winner": repeat_winner(outcome.study),
+        "confirmed_by": outcome.closer or "this command",
         "mlflow": outcome.link,
     }
 
@@ -60,15 +60,8 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _gain(outcome: StudyOutcome, default: float, tuned: float) -> float:
-    """How much better the tuned recipe is than the default, in % of the default's score."""
-    higher = METRICS[outcome.plan.base.selection_metric].higher_is_better
-    better = tuned - default if higher else default - tuned
-    return 100 * better / abs(default) if default else math.nan
-
-
 def _rank(outcome: StudyOutcome, outcomes: Sequence[StudyOutcome], *, tuned: bool) -> int | None:
-    """1 + the variants of the same code size with a better mean."""
+    """1 + the variants of the same code size with a better mean; none where there is no other."""
 
     def score(other: StudyOutcome) -> float:
         """Lower is better, whatever the metric."""
@@ -81,4 +74,5 @@ def _rank(outcome: StudyOutcome, outcomes: Sequence[StudyOutcome], *, tuned: boo
     if math.isinf(mine):
         return None
     size = outcome.plan.base.latent_dim
-    return 1 + sum(score(o) < mine for o in outcomes if o.plan.base.latent_dim == size)
+    same = [other for other in outcomes if other.plan.base.latent_dim == size]
+    return 1 + sum(score(other) < mine for other in same) if len(same) > 1 else None

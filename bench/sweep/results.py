@@ -13,9 +13,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from bench.errors import CheckFailed
 from bench.metrics import METRICS
-from bench.protocol import STRICT, Scalar
+from bench.protocol import Scalar
 from bench.spec import EpochValues, TrialSpec
 from bench.store import Store, write_atomically
+from bench.strict import STRICT
 
 TrialOutcome = Literal["complete", "pruned", "diverged"]
 TRIAL_SCHEMA = 1
@@ -24,7 +25,8 @@ TRIAL_SCHEMA = 1
 @dataclass(frozen=True)
 class TrialRecord:
     """How a trial ended. `value`: the selection metric of the weights that the recipe would keep,
-    on validation; none if it diverged in its first epoch. `source`: "default", "origin", or ""
+    on validation, for a pruned trial those of the verdict's epoch, though it may have trained a
+    little longer; none if it diverged in its first epoch. `source`: "default", "origin", or ""
     for a point that the sampler chose."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -50,6 +52,11 @@ class TrialRecord:
 def study_folder(store: Store, study: str) -> Path:
     """Where a study keeps its lock, the results of its trials and its winner."""
     return store.mlruns / "studies" / study
+
+
+def has_trials(store: Store, study: str) -> bool:
+    """Whether results of a study of that name are on this store."""
+    return any((study_folder(store, study) / "trials").glob("*.json"))
 
 
 def write_trial(store: Store, record: TrialRecord) -> None:

@@ -2,25 +2,30 @@
 
 import contextlib
 import math
+import shlex
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
+
+from sqlalchemy.engine import make_url
 
 from bench.benchmark import Plan
 from bench.errors import BadInput, BenchError
 from bench.execution import Executor
 from bench.execution.places import Place
 from bench.figures import STUDY_FIGURES
+from bench.metrics import METRICS
+from bench.recipes import tuned
 from bench.selection import selection_score
 from bench.spec import RunRecord
 from bench.store import Store
-from bench.sweep.analysis import Analysis, analyse
+from bench.sweep.analysis import EVALUATOR, analyse
 from bench.sweep.book import StudyBook
 from bench.sweep.events import SweepEvent
 from bench.sweep.heads import Heads, in_words
-from bench.sweep.labels import tuned, with_larger_budget
+from bench.sweep.labels import best_of, with_larger_budget
 from bench.sweep.loop import Search
-from bench.sweep.opening import attend, generation
+from bench.sweep.opening import attend, changed_search, generation
 from bench.sweep.plan import StudyPlan, changed_settings
 from bench.sweep.results import TrialRecord, iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER
@@ -116,6 +121,14 @@ class StudyOutcome:
         finite = [score for score in scores if math.isfinite(score)]
         return fmean(finite) if finite else math.nan
 
+    @property
+    def gain_percent(self) -> float:
+        """How much better the winner's mean is than the default's, in % of the default's."""
+        default, winner = self.mean(tuned=False), self.mean(tuned=True)
+        higher = METRICS[self.plan.base.selection_metric].higher_is_better
+        better = winner - default if higher else default - winner
+        return 100 * better / abs(default) if default else math.nan
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -133,7 +146,7 @@ def at_study(plan: StudyPlan, store: Store) -> Iterator[Desk]:
     Raises BadInput where the study was begun for something else or its store cannot be used.
     """
     storage = open_storage(store, plan.request.storage)
-    name = generation(plan, storage)
+    name = generation(plan, storage, store)
     with attend(store, name), Heads(storage, name) as heads:
         book = heads.patiently(lambda: StudyBook(plan, name, store, storage, heads))
         yield Desk(plan, store, book)
@@ -147,7 +160,7 @@ def search_study(
     Raises KeyboardInterrupt after everything that ran here was put back.
     """
     book, store = desk.book, desk.store
-    lines = book.recover()
+    lines = [*changed_search(desk.plan, book.trials.study), *book.recover()]
     yield Recovered(book.name, book.counts.finished, book.standing()[0], tuple(lines))
     tracker = _tracker(book, store)
     tracker.tell_missing(_told_trials(book, store))
@@ -176,6 +189,20 @@ def search_study(
     return outcome
 
 
+def confirmed(desk: Desk, outcome: StudyOutcome, records: Mapping[str, RunRecord]) -> None:
+    """The winner's runs have ended: say what it is worth, on its records and on the parent run."""
+    outcome.records = dict(records)
+    if outcome.is_default:
+        outcome.records = {
+            key: best_of(record, outcome.counts.finished, desk.store)
+            for key, record in records.items()
+        }
+    tracker = _tracker(desk.book, desk.store)
+    tracker.study_ended({}, {"study.md": _summary(outcome)}, "finished")
+    outcome.missed = tracker.missed
+    tracker.close()
+
+
 def _told_trials(book: StudyBook, store: Store) -> list[TrialRecord]:
     """The results on this disk that count, without those that a head at work tells itself."""
     finished = {trial.number for trial in book.heads.patiently(book.trials.finished)}
@@ -191,6 +218,7 @@ def _tracker(book: StudyBook, store: Store) -> StudyTracker:
     plan, request = book.plan, book.plan.request
     card = StudyCard(
         book.name,
+        book.id,
         plan.base,
         {key: describe_range(kind) for key, kind in plan.space.items()},
         {
@@ -206,23 +234,31 @@ def _tracker(book: StudyBook, store: Store) -> StudyTracker:
 
 
 def command(plan: StudyPlan) -> str:
-    """The command of this study alone."""
+    """The command of this study alone, as a shell takes it; a password of --storage is hidden."""
     request, spec = plan.request, plan.base
-    size = "" if spec.latent_dim is None else f" --latent-dim {spec.latent_dim}"
-    extras = "".join(
-        f" --{name} {value}"
+    size = [] if spec.latent_dim is None else ["--latent-dim", str(spec.latent_dim)]
+    native = ["--native"] if spec.has_code and spec.latent_dim is None else []
+    storage = request.storage and make_url(request.storage).render_as_string(hide_password=True)
+    extras = [
+        part
         for name, value, default in (
             ("dataset", request.dataset, ""),
             ("sampler", request.sampler, "tpe"),
             ("pruner", request.pruner, DEFAULT_PRUNER),
             ("seed", request.seed, 0),
+            ("threads", request.threads, 1),
+            ("storage", storage, ""),
         )
         if value != default
-    )
-    return (
-        f"bench sweep --protocol {request.protocol_reference} --model {spec.model}{size} "
-        f"--trials {request.trials}{extras}"
-    )
+        for part in (f"--{name}", str(value))
+    ]
+    what = ["--protocol", request.protocol_reference, "--model", spec.model, *size, *native]
+    return shlex.join(["bench", "sweep", *what, "--trials", str(request.trials), *extras])
+
+
+def repeat_winner(study: str) -> str:
+    """The command that trains a study's winner again."""
+    return f"bench sweep --winner {study}"
 
 
 def _outcome(book: StudyBook, store: Store) -> StudyOutcome:
@@ -230,7 +266,7 @@ def _outcome(book: StudyBook, store: Store) -> StudyOutcome:
     outcome = StudyOutcome(plan, book.name, book.counts, book.trials.epochs(), winner)
     if winner is not None:
         outcome.value = book.trials.value_of(winner.number)
-        outcome.recipe = tuned(book.counts.finished)
+        outcome.recipe = tuned(book.counts.finished, book.generation)
         outcome.confirmation = plan.with_recipe(winner.settings, outcome.recipe, store)
         outcome.records = dict(outcome.confirmation.done)
     return outcome
@@ -242,7 +278,7 @@ def _publish(
     """Figures of the trials so far, the winner, and how to repeat it; on the parent run."""
     analysis = book.heads.patiently(lambda: analyse(book.trials))
     outcome.importance = dict(analysis.trials.importance)
-    texts = {"study.md": _summary(outcome, analysis)}
+    texts = {"study.md": _summary(outcome)}
     if outcome.winner is not None:
         text = winner_text(book.plan, outcome.winner, outcome.recipe)
         write_winner(store, book.name, text)
@@ -253,30 +289,47 @@ def _publish(
     outcome.link, outcome.missed = tracker.link(), tracker.missed
 
 
-def _summary(outcome: StudyOutcome, analysis: Analysis) -> str:
+def _summary(outcome: StudyOutcome) -> str:
     """Markdown for the page of the parent run; its first line says what was found."""
-    counts, plan = outcome.counts, outcome.plan
-    metric = plan.base.selection_metric
-    found = "no trial came to its end"
-    if outcome.winner is not None:
-        changed = ", ".join(f"{k} = {v}" for k, v in outcome.changed.items())
-        found = (
-            f"best of {counts.finished} trials: number {outcome.winner.number} with validation "
-            f"{metric} {outcome.value:.5g} ({changed or 'the default recipe'})"
-        )
+    counts = outcome.counts
+    mattered = ", ".join(f"{key} {share:.2f}" for key, share in outcome.importance.items())
     return "\n\n".join(
         [
-            f"**{outcome.study}**: {found}.",
+            f"**{outcome.study}**: {_worth(outcome)}.",
+            _found(outcome),
             f"{counts.complete} complete, {counts.pruned} pruned, {counts.diverged} diverged; "
             f"{counts.put_back} were put back and do not count. {100 * outcome.epochs_share:.0f} % "
             "of the epochs of full trainings.",
-            "The best of many trials is no result: it was chosen because it looked good. What the "
-            f'recipe is worth stands in the leaderboard as "{outcome.recipe}", trained again with '
-            "the protocol's seeds.",
-            f"What mattered ({analysis.evaluator}): "
-            + (", ".join(f"{k} {v:.2f}" for k, v in outcome.importance.items()) or "too few trials")
-            + ".",
-            f"Search again: `{command(plan)}`\n\nTrain the winner again: `bench sweep --winner "
-            f"mlruns/studies/{outcome.study}/winner.toml` (the same file is here as winner.toml)",
+            f"What mattered ({EVALUATOR}): {mattered or 'too few trials'}.",
+            f"Search again: `{command(outcome.plan)}`\n\nTrain the winner again: "
+            f"`{repeat_winner(outcome.study)}`, or `bench sweep --winner winner.toml` with the "
+            "file that is here",
         ]
+    )
+
+
+def _worth(outcome: StudyOutcome) -> str:
+    """What fresh seeds say of the winner; the best of many trials is no result."""
+    if outcome.winner is None:
+        return "no trial came to its end"
+    default, winner = outcome.mean(tuned=False), outcome.mean(tuned=True)
+    metric = outcome.plan.base.selection_metric
+    if outcome.is_default:
+        return "the default recipe won: its runs stand for the winner's"
+    if not math.isfinite(winner) or not math.isfinite(default):
+        return f'the winner is trained again with fresh seeds, as "{outcome.recipe}"'
+    return (
+        f"with fresh seeds the winner reaches validation {metric} {winner:.5g}, the default recipe "
+        f'{default:.5g} ({outcome.gain_percent:+.1f} %); in the leaderboard as "{outcome.recipe}"'
+    )
+
+
+def _found(outcome: StudyOutcome) -> str:
+    if outcome.winner is None:
+        return "No winner."
+    changed = ", ".join(f"{key} = {value}" for key, value in outcome.changed.items())
+    return (
+        f"Found by {outcome.counts.finished} trials: number {outcome.winner.number} "
+        f"({changed or 'the default recipe'}). In the search it reached "
+        f"{outcome.value:.5g}, which is no result: it was chosen because it looked good."
     )

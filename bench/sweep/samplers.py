@@ -1,18 +1,17 @@
 """Samplers and pruners by the names that a person gives."""
 
-import importlib.util
 from collections.abc import Callable, Mapping
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler
 
-from bench.errors import BadInput, unknown_name
+from bench.errors import unknown_name
 
 STARTUP_TRIALS = 5
 """Complete trials before `third` and `median` compare (Optuna's default)."""
-WARM_UP_SHARE = 1 / 6
-"""Share of the epochs in which they prune nothing: the first ones say little yet."""
+FIRST_VERDICT_SHARE = 1 / 6
+"""From this share of the epochs on they prune: the first epochs say little yet."""
 DEFAULT_PRUNER = "third"
 """The best third of the complete trials is the bar: a sampler's trials get better while it
 learns, so that about half of them pass the median, and little is saved."""
@@ -27,40 +26,35 @@ _SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     ),
 }
 _PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
-    "third": lambda epochs: PercentilePruner(100 / 3, STARTUP_TRIALS, warm_up_epochs(epochs)),
-    "median": lambda epochs: MedianPruner(STARTUP_TRIALS, warm_up_epochs(epochs)),
+    "third": lambda epochs: PercentilePruner(100 / 3, STARTUP_TRIALS, first_verdict(epochs)),
+    "median": lambda epochs: MedianPruner(STARTUP_TRIALS, first_verdict(epochs)),
     "hyperband": lambda epochs: HyperbandPruner(min_resource=1, max_resource=epochs),
     "none": lambda epochs: NopPruner(),
 }
-_NEEDS = {"cmaes": "cmaes"}
 
 
-def warm_up_epochs(epochs: int) -> int:
-    """Epochs in which `third` and `median` let every trial go on."""
-    return max(1, round(WARM_UP_SHARE * epochs))
+def first_verdict(epochs: int) -> int:
+    """The first epoch (from 1) after which `third` and `median` may stop a trial.
+
+    Optuna calls it the warm-up steps; it judges from that step on, and our steps count from 1.
+    """
+    return max(1, round(FIRST_VERDICT_SHARE * epochs))
 
 
 def check_names(sampler: str, pruner: str) -> None:
-    """Raises BadInput for a name that is none, or a sampler whose library is not installed."""
+    """Raises BadInput for a name that is none."""
     if sampler not in _SAMPLERS:
         raise unknown_name("sampler", sampler, _SAMPLERS)
     if pruner not in _PRUNERS:
         raise unknown_name("pruner", pruner, _PRUNERS)
-    library = _NEEDS.get(sampler)
-    if library and importlib.util.find_spec(library) is None:
-        raise BadInput(
-            f"--sampler {sampler} needs the library {library}; install it "
-            f"(pip install {library}) or use --sampler tpe"
-        )
 
 
-def make_sampler(name: str, seed: int, existing: int) -> BaseSampler:
-    """A sampler for a study that holds `existing` trials.
+def make_sampler(name: str, seed: int, draws_before: int) -> BaseSampler:
+    """A sampler that does not repeat what others drew before it under the same --seed.
 
-    The seed depends on how many there are: with the same one, a study that goes on would draw
-    its first points again.
+    With the same seed, a study that goes on would draw its first points again.
     """
-    return _SAMPLERS[name](seed * 1_000_003 + existing)
+    return _SAMPLERS[name]((seed * 1_000_003 + draws_before) % 2**32)
 
 
 def make_pruner(name: str, epochs: int) -> BasePruner:

@@ -125,21 +125,46 @@ def identity(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, str]:
     return {
         "protocol fingerprint": spec.protocol_fingerprint,
         "data digest": spec.data_digest[:16],
+        "data set": spec.dataset_label,
+        **_settings_in_words("train", spec.train),
+        **_settings_in_words("split", spec.split),
+        **_settings_in_words("evaluation", spec.evaluation),
         "revision of the model": f"{spec.model} {spec.model_revision}",
         "revision of the metric": f"{spec.selection_metric} "
         f"{spec.metric_revisions[spec.selection_metric]}",
         "direction": direction(spec),
         "training seed of the trials": str(spec.seed),
         "hyperparameters": own or "none",
+        # Trials of known recipes are remembered by name: the name must go on meaning the same.
+        **{
+            f"{source} recipe": ", ".join(f"{key}={value}" for key, value in settings.items())
+            for source, settings in known_recipes(spec, space).items()
+        },
         **{f"range of {key}": describe_range(kind) for key, kind in space.items()},
     }
 
 
+_EXPLAINED_BY = {
+    "protocol fingerprint": ("train.", "split.", "evaluation."),
+    "data digest": ("data set",),
+}
+"""Keys that say in words what a digest of theirs differs by. Alone they tell nothing apart: a
+folder of images may move."""
+_WORDS = {"training seed of the trials": "training seed of the trials (1000 + --seed)"}
+
+
+def _settings_in_words(part: str, config: object) -> dict[str, str]:
+    return {f"{part}.{key}": str(value) for key, value in vars(config).items()}
+
+
 def differences(stored: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What differs between a study and the one that is asked for, in words."""
-    found = []
-    for key in dict.fromkeys([*stored, *now]):
-        old, new = stored.get(key, "not searched"), now.get(key, "not searched")
-        if old != new:
-            found.append(f"{key} is {old} in the study and {new} now")
+    changed = [key for key in dict.fromkeys([*stored, *now]) if stored.get(key) != now.get(key)]
+    words = tuple(prefix for prefixes in _EXPLAINED_BY.values() for prefix in prefixes)
+    found: list[str] = []
+    for key in (key for key in changed if not key.startswith(words)):
+        reasons = [k for k in changed if k.startswith(_EXPLAINED_BY.get(key, ())) and k in stored]
+        for each in reasons or [key]:
+            old, new = stored.get(each, "not searched"), now.get(each, "not searched")
+            found.append(f"{_WORDS.get(each, each)} is {old} in the study and {new} now")
     return found

@@ -38,18 +38,37 @@ def open_storage(store: Store, address: str = "") -> RDBStorage:
     Raises BadInput in one line, without the password, where it cannot be used.
     """
     quiet_optuna()
-    url = _parsed(address) if address else _sqlite(store.mlruns / "optuna.db")
+    url = checked_address(address) if address else _sqlite(store.mlruns / "optuna.db")
     if url.get_backend_name() == "postgresql":
         return _on_server(url)
-    if url.get_backend_name() != "sqlite":
+    path = Path(url.database or "").expanduser().resolve()
+    return _in_file(path)
+
+
+def existing_storage(store: Store, address: str = "") -> RDBStorage | None:
+    """The store of studies if there is one; none where it would have to be made first."""
+    if not address and not (store.mlruns / "optuna.db").exists():
+        return None
+    if address and (url := checked_address(address)).get_backend_name() == "sqlite":
+        path = Path(url.database or "").expanduser().resolve()
+        if not path.exists() or not path.stat().st_size:
+            return None
+    return open_storage(store, address)
+
+
+def checked_address(address: str) -> URL:
+    """A data base by its address, which is not opened; BadInput for one where no study can live."""
+    url = _parsed(address)
+    if url.get_backend_name() == "postgresql":
+        return url
+    if url.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise BadInput(
-            f"--storage: a study cannot live in {url.get_backend_name()}; expected sqlite:///FILE "
+            f"--storage: a study cannot live in {url.drivername}; expected sqlite:///FILE "
             "or postgresql://USER:PASSWORD@HOST/DATABASE"
         )
     if not url.database or url.database == ":memory:":
         raise BadInput("--storage: a study in memory is lost with the command; give sqlite:///FILE")
-    path = Path(url.database).expanduser().resolve()
-    return _in_file(path)
+    return url
 
 
 def _sqlite(path: Path) -> URL:
@@ -59,7 +78,7 @@ def _sqlite(path: Path) -> URL:
 def _parsed(address: str) -> URL:
     try:
         return make_url(address)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise BadInput(
             "--storage: that is no address; expected sqlite:///FILE or "
             "postgresql://USER:PASSWORD@HOST/DATABASE"
@@ -131,7 +150,11 @@ def _one_line(url: URL) -> Iterator[None]:
         ) from None
     except (SQLAlchemyError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
         why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        if url.get_backend_name() == "sqlite":
+            raise BadInput(
+                f"the studies in {url.database} cannot be used: {why}; move the file away (their "
+                "searches begin anew, results stay), or give another one with --storage"
+            ) from None
         raise BadInput(
-            f"--storage {shown} cannot be used: {why}; start it, mend the address, or move the "
-            "file away"
+            f"--storage {shown} cannot be used: {why}; start it, or mend the address"
         ) from None

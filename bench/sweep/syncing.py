@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bench.protocol import Protocol, load_protocol, shipped_protocols
 from bench.spec import TrialSpec
 from bench.store import Store
-from bench.sweep.opening import alone
+from bench.sweep.opening import alone, folder_owner
 from bench.sweep.results import TrialRecord, iter_trials
 from bench.tracking import SyncReport
 from bench.tracking.experiment import plan_for_protocol
@@ -32,7 +32,7 @@ def sync_trials(store: Store, protocol: str = "") -> SyncReport:
 
 def _sync(store: Store, study: str, trials: Sequence[TrialRecord]) -> SyncReport:
     base = trials[0].spec
-    card = StudyCard(study, base, {}, {})
+    card = StudyCard(study, folder_owner(store, study), base, {}, {})
     plan = plan_for_protocol(_protocol(base), base.dataset_label)
     tracker = open_study_tracker(store, plan, card)
     told = tracker.tell_missing(trials)

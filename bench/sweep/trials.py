@@ -25,12 +25,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.protocol import Scalar
 from bench.spec import Choice, FloatRange, SearchRange, TrialSpec
-from bench.sweep.opening import open_study
+from bench.sweep.opening import FINISHED, open_study
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import TrialRecord
 from bench.sweep.space import nearest
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from pydantic import ConfigDict
 
 from bench.benchmark import Plan
 from bench.errors import BadInput
-from bench.protocol import STRICT, LatentDim, Scalar, load_protocol, parse_strict
+from bench.protocol import LatentDim, Scalar, load_protocol
 from bench.store import Store, write_atomically
+from bench.strict import STRICT, parse_strict
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
 from bench.sweep.results import study_folder
 from bench.sweep.space import RECIPE_KEYS
@@ -54,6 +55,23 @@ def write_winner(store: Store, study: str, text: str) -> Path:
     path = study_folder(store, study) / "winner.toml"
     write_atomically(path, text.encode())
     return path
+
+
+def winner_path(given: str, store: Store) -> Path:
+    """The file that `--winner` means: a path, or the name of a study on this store.
+
+    Raises BadInput for a name that is neither.
+    """
+    kept = study_folder(store, given) / "winner.toml"
+    if Path(given).name == given and kept.exists():
+        return kept
+    if not Path(given).exists():
+        known = sorted(path.parent.name for path in study_folder(store, "").glob("*/winner.toml"))
+        raise BadInput(
+            f"--winner {given}: neither a file nor a study with a winner here; those are "
+            f"{', '.join(known) or 'none'}"
+        )
+    return Path(given)
 
 
 def read_winner(path: Path) -> WinnerFile:

@@ -28,7 +28,15 @@ from bench.tracking.writing import MEDIAN, Entry, RunBook, part_digest
 
 MODEL_ID, _VERSION = "bench.model_id", "bench.record"
 _PACKAGE = Path(bench.__file__).parent
-_CODE = ("__init__.py", "errors.py", "identity.py", "protocol.py", "spec.py", "models")
+_CODE = (
+    "__init__.py",
+    "errors.py",
+    "identity.py",
+    "strict.py",
+    "protocol.py",
+    "spec.py",
+    "models",
+)
 """What a model needs to be rebuilt where the suite is not installed."""
 
 _log = logging.getLogger("bench.tracking")

@@ -30,11 +30,14 @@ def experiment_links(store: Store, port: int) -> list[tuple[str, str]]:
     address = prepared_address(store)
     base = address.uri if address.is_server else f"http://{HOST}:{port}"
     client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
-    return [
-        (found.name, views.deep_link(base, found.experiment_id, views.LEADERBOARD))
-        for found in client.search_experiments(order_by=["last_update_time DESC"])
-        if f"{views.VIEW_TAG}{views.LEADERBOARD}" in found.tags
-    ]
+    links = []
+    for found in client.search_experiments(order_by=["last_update_time DESC"]):
+        # Searches have both: their trials are what there is to see.
+        for view in (views.TRIALS, views.LEADERBOARD):
+            if f"{views.VIEW_TAG}{view}" in found.tags:
+                links.append((found.name, views.deep_link(base, found.experiment_id, view)))
+                break
+    return links
 
 
 def is_elsewhere(store: Store) -> bool:

@@ -36,17 +36,17 @@ from bench.tracking.owners import owner
 from bench.tracking.tracker import LOCAL_SERVER, Tracker
 from bench.tracking.writing import Entry, RunBook
 
-TRIALS_VIEW = "trials"
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "diverged": "FAILED"}
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
 
 
 @dataclass(frozen=True)
 class StudyCard:
-    """What the parent run says of a study: its name, the default recipe's trial, its space in
-    words, and what may change from one command to the next (sampler, pruner, trials)."""
+    """What the parent run says of a study: its name and identifier, the default recipe's trial, its
+    space in words, and what may change from one command to the next (sampler, pruner, trials)."""
 
     name: str
+    id: str
     base: TrialSpec
     space: Mapping[str, str]
     options: Mapping[str, str]
@@ -133,7 +133,7 @@ class StudyTracker(Tracker):
     def _find_parent(self, book: RunBook) -> None:
         card = self._card
         spec = card.base
-        key = f"study:{card.name}:{spec.protocol_fingerprint}"
+        key = f"study:{card.name}:{card.id}"
         tags = {
             content.KEY: key,
             content.OWNER: owner(),
@@ -197,6 +197,10 @@ class StudyTracker(Tracker):
             entry = book.known(trial.spec.run_key)
             if entry is None or entry.complete or not entry.ours:
                 entry = self._start(book, trial.spec, trial.number, trial.source)
+            if entry.epochs - {values.epoch for values in trial.history}:
+                # An attempt that was cut off came further than the one that counts.
+                book.drop(trial.spec.run_key, entry)
+                entry = self._start(book, trial.spec, trial.number, trial.source)
             book.write_epochs(entry, trial.history)
             ended = trial.finished_unix_ms
             finals: dict[str, float] = {
@@ -227,9 +231,8 @@ class StudyTracker(Tracker):
         for trial in trials:
             entry = self._attempt(partial(_current, trial=trial), trial.spec.run_key)
             if entry is None or entry.complete != _version(trial):
-                before = self.missed
                 self.trial_ended(trial)
-                told += self.missed <= before
+                told += trial.spec.run_key not in self._missed
         return told
 
     def progress(self, finished: int, best: float | None, epochs: int) -> None:
@@ -271,7 +274,7 @@ class StudyTracker(Tracker):
         if self._book is None:
             return ""
         base = self._address.uri if self._address.is_server else LOCAL_SERVER
-        return views.deep_link(base, self._book.experiment_id, TRIALS_VIEW, compare=compare)
+        return views.deep_link(base, self._book.experiment_id, views.TRIALS, compare=compare)
 
 
 def _current(book: RunBook, trial: Trial) -> Entry | None:
@@ -312,7 +315,7 @@ def _ensure_view(
     now = _now()
     view = {"name": "Trials", "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
     client, where = book.client, book.experiment_id
-    client.set_experiment_tag(where, f"{views.VIEW_TAG}{TRIALS_VIEW}", json.dumps(view))
+    client.set_experiment_tag(where, f"{views.VIEW_TAG}{views.TRIALS}", json.dumps(view))
     client.set_experiment_tag(where, "bench.searched", ",".join(searched))
 
 

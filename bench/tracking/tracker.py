@@ -250,7 +250,7 @@ class Tracker:
         self._failures += 1
         if not self.offline:
             _log.warning(
-                "MLflow at %s did not take a result (%s); training goes on, results stay on disk "
+                "MLflow at %s did not take a result (%s); results stay on disk "
                 "and `bench sync` tells it later",
                 self._address.uri,
                 reason,

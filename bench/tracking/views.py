@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEADERBOARD, ALL_RUNS = "leaderboard", "all-runs"
+LEADERBOARD, ALL_RUNS, TRIALS = "leaderboard", "all-runs", "trials"
 VIEW_TAG = "mlflow.sharedViewState."
 _PICTURES = "progress/x_hat"
 _FIXED_COLUMNS = {

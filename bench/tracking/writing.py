@@ -122,6 +122,11 @@ class RunBook:
             history = self.client.get_metric_history(entry.run_id, key)
             entry.epochs = {metric.step for metric in history}
 
+    def drop(self, run_key: str, entry: Entry) -> None:
+        """Take a run away: MLflow cannot take back single points of a curve."""
+        self.client.delete_run(entry.run_id)
+        self._entries.pop(run_key, None)
+
     def write_epochs(self, entry: Entry, epochs: Iterable[EpochValues]) -> None:
         """Curves, with real time stamps; an epoch that is there already is left out."""
         new = [values for values in epochs if values.epoch not in entry.epochs]
