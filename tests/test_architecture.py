@@ -14,7 +14,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS: dict[str, int] = {
     "errors": 0,
     "identity": 1,
+    "strict": 1,
     "palette": 1,
+    "recipes": 1,
     "store": 1,
     "protocol": 2,
     "spec": 3,

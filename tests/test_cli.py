@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.cli import app
+from bench.benchmark import Request, plan
+from bench.cli import app, console, main
+from bench.protocol import load_protocol
 from bench.records import iter_records
-from bench.store import Store
+from bench.store import Store, open_store
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +50,22 @@ def test_the_main_job_end_to_end(store: Store, tiny_protocol: str) -> None:
         assert model in shown.stdout
 
 
+def test_a_log_hears_of_a_long_run_before_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = plan(Request(load_protocol("quick"), ("fc_ae",), (8,), seeds=(0,)), open_store()).specs[
+        0
+    ]
+    with console.RunProgress(total=1) as progress:
+        progress.epoch(spec, 1, "mse 0.02000", "about 3 min left")
+        assert capsys.readouterr().err == "", "short runs need no line an epoch"
+        monkeypatch.setattr(console, "SILENCE_SECONDS", 0.0)
+        progress.epoch(spec, 2, "mse 0.01900", "about 2 min left")
+    said = capsys.readouterr().err
+    assert "fc_ae d=8 seed 0: epoch 2 of " in said
+    assert said.endswith("mse 0.01900; about 2 min left\n")
+
+
 def test_a_dry_run_trains_nothing(store: Store, tiny_protocol: str) -> None:
     result = bench("run", "-p", tiny_protocol, "--dry-run", "--json")
     assert result.returncode == 0, result.stderr
@@ -58,6 +76,20 @@ def test_a_dry_run_trains_nothing(store: Store, tiny_protocol: str) -> None:
     shown = bench("run", "-p", tiny_protocol, "--dry-run")
     assert "4 to do" in shown.stderr
     assert "fc_ae" in shown.stdout
+
+
+def test_a_dry_run_tells_of_clusters_where_there_is_none(store: Store, tiny_protocol: str) -> None:
+    command = ("run", "-p", tiny_protocol, "--executor", "ray", "--dry-run")
+    shown = bench(*command)
+    assert shown.returncode == 0, shown.stderr
+    assert "GPUs (or cores)" in shown.stdout
+    told = bench(*command, "--json")
+    by_workers = json.loads(told.stdout)["by_workers"]
+    assert list(by_workers) == ["1", "2", "4"]
+    assert by_workers["1"] > by_workers["4"] > 0
+    lost = bench(*command, "--address", "localhost:1")
+    assert lost.returncode == 2
+    assert "--address localhost:1" in lost.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
@@ -109,6 +141,13 @@ def test_a_stopped_command_goes_on(store: Store, tiny_protocol: str, how: signal
         (["run", "--dataset", ""], ["--dataset", "empty"]),
         (["run", "--dataset", "csv:"], ["csv:", "path"]),
         (["sync", "-p", "quik"], ["quik", "quick"]),
+        (["sync", "-p", ""], ["--protocol", "empty"]),
+        (["leaderboard", "-p", ""], ["--protocol", "empty"]),
+        (["run", "--seeds", "3", "--seed", "1"], ["--seeds", "--seed", "exclude"]),
+        (["run", "-p", "/"], ["protocol /", ".toml"]),
+        (["run", "--dataset", "folder:README.md"], ["README.md", "a file", "csv:"]),
+        (["verify", "abcd", "--all"], ["--all", "abcd"]),
+        (["ui", "--port", "many"], ["--port", "many"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -175,3 +214,32 @@ def test_the_shell_completes_commands_and_options(monkeypatch: pytest.MonkeyPatc
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
         )
         assert expected in done.stdout.split(), done.stderr
+
+
+def test_ctrl_c_anywhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.catalogue.describe_models", interrupted)
+    result = CliRunner().invoke(app, ["models"])
+    assert result.exit_code == 130
+    assert result.stderr == (
+        "bench: stopped; what was finished is kept, and the same command goes on\n"
+    )
+
+
+def test_a_polite_kill_stops_as_ctrl_c_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "models"])
+    monkeypatch.setattr(
+        "bench.catalogue.describe_models", lambda *_: signal.raise_signal(signal.SIGTERM)
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 130
+    assert capsys.readouterr().err.startswith("bench: stopped; what was finished is kept")

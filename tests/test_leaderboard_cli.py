@@ -103,7 +103,7 @@ def test_verify_by_run_key_and_all(promoted):
         (["registry", "show", "fashion_mnist_mini.quick.d9"], "did you mean"),
         (["registry", "rollback", "nothing-like-it"], "known: "),
         (["registry", "rollback", D8], "nothing to roll back to"),
-        (["verify", "0000"], "unknown track or run"),
+        (["verify", "0000"], "unknown track with a champion, or run"),
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(promoted, arguments, says):

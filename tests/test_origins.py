@@ -22,6 +22,7 @@ from bench.leaderboard.origins import (
     NOT_RUN,
     OTHER,
     REPRODUCED,
+    UNPUBLISHED,
     Claim,
     claims_of,
     findings_of,
@@ -168,6 +169,59 @@ def test_verdicts(row: tuple[protocols.Protocol, dict[str, str]]) -> None:
     assert judged(other, cells) == NOT_RUN
 
 
+def test_where_only_an_order_was_published_it_is_judged(
+    row: tuple[protocols.Protocol, dict[str, str]],
+) -> None:
+    protocol, cells = row
+    small = signed({**cells, "latent_dim": "2", "run_key": "f" * 16, "test_mse": "0.9"})
+
+    def verdict(latent_dim: int, lower_than_at: int | None, *rows: dict[str, str]) -> str:
+        wanted = Expected("fc_ae", "mse", latent_dim=latent_dim, lower_than_at=lower_than_at)
+        return findings_of([Claim(protocol, wanted)], ledger_of(list(rows)))[0].verdict
+
+    assert verdict(4, 2, cells, small) == REPRODUCED
+    assert verdict(2, 4, cells, small) == MISSED
+    assert verdict(4, 2, cells) == verdict(4, 2, small) == NOT_RUN
+    assert verdict(4, None, cells, small) == UNPUBLISHED
+
+
+def test_several_seeds_are_judged_by_their_mean_and_then_counted(
+    row: tuple[protocols.Protocol, dict[str, str]],
+) -> None:
+    """Never by the one that came last; a figure that only some seeds reach says so."""
+    protocol, cells = row
+
+    def seeded(seed: int, mse: float, finished: str, revision: str = "1") -> dict[str, str]:
+        changed = {"seed": str(seed), "test_mse": str(mse), "finished": finished}
+        key = f"{seed:08d}{finished[:4]}{revision:>04}"
+        return signed({**cells, **changed, "run_key": key, "model_revision": revision})
+
+    rows = [seeded(42, 0.4, "2026"), seeded(0, 0.5, "2027"), seeded(0, 0.7, "2025")]
+    claim = Claim(protocol, Expected("fc_ae", "mse", 0.45, 0.01, latent_dim=4))
+    (found,) = findings_of([claim], ledger_of(rows))
+    assert (found.ours, found.verdict) == (pytest.approx(0.45), REPRODUCED)
+    assert found.run_keys == (rows[1]["run_key"], rows[0]["run_key"])
+    assert "| 0.45 (0.5, 0.4) |" in origins_page([found])
+    claim = Claim(protocol, Expected("fc_ae", "mse", 0.5, 0.01, latent_dim=4))
+    (found,) = findings_of([claim], ledger_of(rows))
+    assert found.verdict == "reproduced by 1 of 2 seeds"
+    assert found.missed, "one lucky seed is no reproduction"
+    claim = Claim(protocol, Expected("fc_ae", "mse", 0.6, 0.01, latent_dim=4))
+    (found,) = findings_of([claim], ledger_of(rows))
+    assert found.verdict == MISSED
+    # What was run here is judged, not what somebody committed.
+    (here,) = findings_of([claim], ledger_of(rows), [seeded(42, 0.6, "2028")])
+    assert (here.ours, here.verdict, here.local) == (0.6, REPRODUCED, True)
+    assert here.committed == pytest.approx(0.45)
+    diverged = signed({**seeded(1, 0.6, "2029"), "status": "diverged", "test_mse": ""})
+    (here,) = findings_of([claim], ledger_of(rows), [diverged])
+    assert (here.ours, here.verdict, here.missed) == (None, "diverged", True)
+    (here,) = findings_of([claim], ledger_of(rows), [seeded(42, 0.6, "2028"), diverged])
+    assert (here.verdict, here.missed) == ("reproduced by 1 of 2 seeds", True)
+    (raised,) = findings_of([claim], ledger_of([*rows, seeded(1, 0.9, "2024", "2")]))
+    assert (raised.scores, raised.verdict) == ({1: 0.9}, MISSED)
+
+
 def test_the_row_holds_the_losses_that_origins_publish(
     row: tuple[protocols.Protocol, dict[str, str]],
 ) -> None:
@@ -250,8 +304,9 @@ def test_reproduce_end_to_end(origins: Store) -> None:
     assert first.exit_code == 0, first.stderr
     (only,) = json.loads(first.stdout)
     assert (only["verdict"], only["protocol"]) == (REPRODUCED, "s9.epoch1")
+    assert (only["ours_from"], only["ledger"]) == ("here", None), "nothing was committed"
 
-    done = runner.invoke(app, ["reproduce", "S9", "--workers", "1"])
+    done = runner.invoke(app, ["reproduce", "origins/s9", "--workers", "1"])
     assert done.exit_code == 3, done.stderr
     assert "1 of 3 figures were not reproduced: vae d=4 (test loss)" in done.stderr
     assert "mlflow" not in done.stdout.lower()
@@ -274,7 +329,8 @@ def test_reproduce_end_to_end(origins: Store) -> None:
     ("arguments", "words"),
     [
         (["fc_aa"], ["fc_aa", "did you mean fc_ae"]),
-        (["deep_ae", "--first-epochs"], ["deep_ae", "epoch"]),
+        (["deep_ae", "--first-epochs"], ["deep_ae: no figure of the first epoch"]),
+        (["deep_ae", "fc_ae", "--first-epochs"], ["deep_ae: no figure of the first epoch"]),
         ([""], ["empty"]),
     ],
 )

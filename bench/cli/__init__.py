@@ -5,6 +5,7 @@ and the only one that knows exit codes; what it imports at the top is light, so 
 `bench --help` answers at once.
 """
 
+import signal
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from typer.exceptions import TyperException
 import bench
 from bench.cli import data, figures, leaderboard, registry, reproduce, run, sweeping, sync, ui
 from bench.cli.console import say_error
-from bench.errors import BenchError
+from bench.errors import BenchError, Stopped
 
 
 class _OneLineErrors(TyperGroup):
@@ -32,6 +33,8 @@ class _OneLineErrors(TyperGroup):
             if message := error.format_message():
                 say_error(message)
             raise SystemExit(error.exit_code) from None
+        if result == Stopped.exit_code:  # stopped where no command was ready for it
+            say_error("stopped; what was finished is kept, and the same command goes on")
         raise SystemExit(result if isinstance(result, int) else 0)
 
 
@@ -80,4 +83,6 @@ def _options(
 
 def main() -> None:
     """Entry point of the `bench` script and of `python -m bench`."""
+    # Schedulers, containers and `timeout` ask politely first: the same stop as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

@@ -1,7 +1,9 @@
 """What commands share for talking to a person: stderr for progress, stdout for results."""
 
 import json
+import shutil
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
@@ -11,6 +13,9 @@ from bench.errors import BadInput
 from bench.spec import RunSpec
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+SILENCE_SECONDS = 120.0
+"""Where no terminal shows bars, a log says at least this often how far the runs are."""
 
 
 def say(text: str) -> None:
@@ -42,6 +47,16 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     # A pipe has no width of its own: do not squeeze a table to 80 columns there.
     width = None if sys.stdout.isatty() else 200
     Console(width=width).print(table)
+
+
+def show(text: str) -> None:
+    """A line of a result, on stdout."""
+    typer.echo(text)
+
+
+def width() -> int:
+    """Characters in a line of stdout: the terminal's, or enough for any table in a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
 
 
 def whole_numbers(values: Sequence[str], option: str, lowest: int, highest: int) -> tuple[int, ...]:
@@ -97,7 +112,8 @@ def duration(seconds: float) -> str:
 
 
 class RunProgress:
-    """Progress of a plan: a live display on a terminal, a line a finished run elsewhere."""
+    """Progress of a plan: a live display on a terminal; elsewhere a line a finished run, and one a
+    few minutes while a run is long."""
 
     def __init__(self, total: int) -> None:
         from rich.console import Console
@@ -116,6 +132,7 @@ class RunProgress:
         self._total = self._bars.add_task("runs", total=total, note="")
         self._tasks: dict[str, Any] = {}
         self._count, self._of = 0, total
+        self._spoke = time.monotonic()
 
     def __enter__(self) -> "RunProgress":
         self._bars.start()
@@ -124,13 +141,16 @@ class RunProgress:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def epoch(self, spec: RunSpec, epoch: int, note: str) -> None:
-        """A run has finished one more epoch."""
+    def epoch(self, spec: RunSpec, epoch: int, note: str, left: str) -> None:
+        """A run has finished one more epoch; `left` says what remains of the plan."""
         if spec.run_key not in self._tasks:
             self._tasks[spec.run_key] = self._bars.add_task(
                 f"  {spec.title}", total=spec.train.epochs, note=""
             )
         self._bars.update(self._tasks[spec.run_key], completed=epoch, note=note)
+        self._bars.update(self._total, note=left)
+        if not self._live and time.monotonic() - self._spoke > SILENCE_SECONDS:
+            self.note(f"{spec.title}: epoch {epoch} of {spec.train.epochs}, {note}; {left}")
 
     def ended(self, spec: RunSpec, note: str, left: str) -> None:
         """A run has ended; `left` says what remains of the plan."""
@@ -143,5 +163,6 @@ class RunProgress:
 
     def note(self, text: str) -> None:
         """Something worth a line."""
+        self._spoke = time.monotonic()
         # Lines are for reading and for grep: the terminal may wrap them, we do not.
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

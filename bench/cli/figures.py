@@ -16,7 +16,7 @@ def figures(
         typer.Argument(
             metavar="RUN|TRACK",
             help="A run key or its beginning, a track such as fashion_mnist_mini/quick.d8, or a "
-            "protocol for all its tracks and their rate-distortion picture.",
+            "protocol (its name or file) for all its tracks and their rate-distortion picture.",
         ),
     ],
     out: Annotated[

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from bench.registry.verification import Verified
 
 ProtocolFilter = Annotated[
-    str, typer.Option("--protocol", "-p", help="Only this protocol (a name or a .toml file).")
+    str | None,
+    typer.Option("--protocol", "-p", help="Only this protocol (a name or a .toml file)."),
 ]
 DatasetFilter = Annotated[
-    str, typer.Option(help="Only this data set: an id, csv:PATH, npz:PATH or folder:PATH.")
+    str | None, typer.Option(help="Only this data set: an id, csv:PATH, npz:PATH or folder:PATH.")
 ]
 
 
 def leaderboard(
-    protocol: ProtocolFilter = "",
-    dataset: DatasetFilter = "",
+    protocol: ProtocolFilter = None,
+    dataset: DatasetFilter = None,
     write: Annotated[
         bool, typer.Option("--write", help="Put local records into the ledger; write the pages.")
     ] = False,
@@ -45,7 +46,7 @@ def leaderboard(
     """
     from bench.registry import publishing
 
-    _refuse_mixture(write, check, refresh, bool(protocol or dataset))
+    _refuse_mixture(write, check, refresh, protocol is not None or dataset is not None)
     store = open_store()
     if check:
         for line in publishing.check(store):
@@ -54,6 +55,16 @@ def leaderboard(
     scope = _scope(protocol, dataset)
     found = publishing.write(store, scope, refresh) if write else publishing.look(store, scope)
     _show(found, as_json, written=write)
+    if not found.boards:
+        again = [
+            f"--{key} {value}"
+            for key, value in (("protocol", protocol), ("dataset", dataset))
+            if value
+        ]
+        console.say(
+            f"no results here yet{' under these settings' if again else ''}; make some with: "
+            + " ".join(["bench run", *again])
+        )
 
 
 def _refuse_mixture(write: bool, check: bool, refresh: bool, filtered: bool) -> None:
@@ -65,12 +76,13 @@ def _refuse_mixture(write: bool, check: bool, refresh: bool, filtered: bool) -> 
         raise BadInput("--check always proves everything; leave --protocol and --dataset out")
 
 
-def _scope(protocol: str, dataset: str) -> "Scope":
+def _scope(protocol: str | None, dataset: str | None) -> "Scope":
     from bench.data import dataset_label
     from bench.registry.results import Scope
 
     return Scope(
-        load_protocol(protocol) if protocol else None, dataset_label(dataset) if dataset else ""
+        None if protocol is None else load_protocol(console.given(protocol, "--protocol")),
+        "" if dataset is None else dataset_label(console.given(dataset, "--dataset")),
     )
 
 
@@ -78,8 +90,6 @@ def _show(found: "Outcome", as_json: bool, written: bool) -> None:
     """Tables on stdout, what happened on stderr."""
     if as_json:
         console.print_json([_as_json(cell) for board in found.boards for cell in board.cells])
-    elif not found.boards:
-        console.say("no results here yet; make some with: bench run")
     else:
         for board in found.boards:
             _print_board(board)
@@ -111,8 +121,8 @@ def _as_json(cell: Any) -> dict[str, Any]:
 
 
 def promote(
-    protocol: ProtocolFilter = "",
-    dataset: DatasetFilter = "",
+    protocol: ProtocolFilter = None,
+    dataset: DatasetFilter = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
     ] = False,
@@ -145,6 +155,9 @@ _ACTIONS = {
 
 
 def _print_promotion(done: "Promotion") -> None:
+    if not done.decisions:
+        console.say("no ranked rows here to choose from; make some with: bench run")
+        return
     console.print_table(
         "",
         ("track", "champion", "what happens", "why", "challenger"),
@@ -189,6 +202,8 @@ def verify(
     from bench.registry.verification import raise_problems, targets
     from bench.registry.verification import verify as recompute
 
+    if names and everything:
+        raise BadInput(f"--all verifies everything; leave it out, or {', '.join(names)}")
     store = open_store()
     chosen = targets(store, names or [], everything)
     found = []

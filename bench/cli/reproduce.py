@@ -1,5 +1,6 @@
 """`bench reproduce`."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,10 @@ from bench.store import open_store
 
 if TYPE_CHECKING:
     from bench.leaderboard.origins import Claim, Finding
+
+
+_WIDE = 150
+"""Characters that the whole table takes."""
 
 
 def reproduce(
@@ -33,7 +38,8 @@ def reproduce(
 ) -> None:
     """Check the figures that the origins published, by their own recipes.
 
-    Exit code 3 if one is not reproduced. Ctrl-C stops; the same command goes on.
+    Exit code 3 if the mean over our seeds is not what was published. Ctrl-C stops; the same
+    command goes on.
     """
     from bench.reproduction import chosen_claims, findings
 
@@ -84,15 +90,38 @@ def _run(claims: list["Claim"], device: str, slots: int | None, threads: int) ->
 
 
 def _print(found: list["Finding"], costs: bool) -> None:
+    """One table; on a narrow terminal its last two columns become lines below it."""
     from bench.leaderboard.origins import HEADER, finding_cells
 
-    columns = ["protocol", *HEADER, *([">core minutes"] if costs else [])]
-    rows = []
+    columns = ["protocol", *HEADER[:-2], *([">core minutes"] if costs else ["run"])]
+    rows, remarks = [], []
     for finding in found:
-        row = [finding.claim.source, *finding_cells(finding)]
-        minutes = finding.claim.expected.minutes
-        rows.append([*row, *([f"{minutes:g}" if minutes else "same run"] if costs else [])])
+        wanted = finding.claim.expected
+        *cells, beside, note = finding_cells(finding)
+        if costs:
+            note = "; ".join(text for text in (wanted.definition, note) if text)
+        cost = f"{wanted.minutes:g}" if wanted.minutes else "same run"
+        rows.append([finding.claim.source, *cells, cost if costs else _whence(finding)])
+        remarks.append((beside, note))
+    if console.width() >= _WIDE:
+        rows = [[*row, *remark] for row, remark in zip(rows, remarks, strict=True)]
+        console.print_table("", [*columns, *HEADER[-2:]], rows)
+        return
     console.print_table("", columns, rows)
+    for row, (beside, note) in zip(rows, remarks, strict=True):
+        console.show(
+            f"{row[1]}, {row[2]}: under our protocol {beside}" + (f"; {note}" if note else "")
+        )
+
+
+def _whence(finding: "Finding") -> str:
+    """Where our figure is from, and what the ledger says where it is from here."""
+    if not finding.run_keys:
+        return "-"
+    if not finding.local:
+        return "ledger"
+    committed = finding.committed
+    return "here" if committed is None else f"here (ledger {committed:.4g})"
 
 
 def _as_json(finding: "Finding") -> dict[str, Any]:
@@ -105,12 +134,16 @@ def _as_json(finding: "Finding") -> dict[str, Any]:
         "figure": finding.claim.figure,
         "definition": wanted.definition,
         "published": wanted.value,
-        "lowest": wanted.value - wanted.margin,
-        "highest": wanted.value + wanted.margin,
+        "lowest": None if wanted.value is None else wanted.value - wanted.margin,
+        "highest": finding.larger if wanted.value is None else wanted.value + wanted.margin,
         "ours": finding.ours,
-        "difference": None if finding.ours is None else finding.difference,
+        "ours_by_seed": dict(finding.scores),
+        "diverged_seeds": list(finding.diverged),
+        "ours_from": None if not finding.run_keys else "here" if finding.local else "ledger",
+        "ledger": finding.committed,
+        "difference": None if math.isnan(finding.difference) else finding.difference,
         "verdict": finding.verdict,
-        "run_key": finding.run_key or None,
+        "run_keys": list(finding.run_keys),
         "core_minutes": wanted.minutes or None,
         "under_our_protocol": None if beside is None else dict(vars(beside)),
         "note": wanted.note,
@@ -118,9 +151,7 @@ def _as_json(finding: "Finding") -> dict[str, Any]:
 
 
 def _raise_missed(found: list["Finding"]) -> None:
-    from bench.leaderboard.origins import MISSED
-
-    missed = [finding for finding in found if finding.verdict == MISSED]
+    missed = [finding for finding in found if finding.missed]
     if missed:
         listed = ", ".join(f"{f.claim.variant} ({f.claim.figure})" for f in missed)
         raise CheckFailed(f"{len(missed)} of {len(found)} figures were not reproduced: {listed}")

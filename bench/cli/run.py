@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli import console
+from bench.cli import cluster_sizes, console
 from bench.cli.console import JsonOption
-from bench.errors import CellsFailed, Stopped
+from bench.errors import BadInput, CellsFailed, Stopped
 from bench.protocol import DEFAULT_PROTOCOL, load_protocol, shipped_protocols
 from bench.store import open_store
 
@@ -39,7 +39,8 @@ def run(
         list[str] | None, typer.Option("--latent-dim", "-d", help="Only these code sizes: 8,32.")
     ] = None,
     native: Annotated[
-        bool, typer.Option("--native", help="Each variant at the code size of its origin.")
+        bool,
+        typer.Option("--native", help="At the code sizes of the origins, besides --latent-dim."),
     ] = False,
     seeds: Annotated[
         str | None, typer.Option(metavar="N", help="Number of seeds: 3 means 0, 1 and 2.")
@@ -70,6 +71,8 @@ def run(
     from bench.benchmark import Request, default_workers, forecast_plan, plan
     from bench.execution.places import choose_place
 
+    if seed and seeds is not None:
+        raise BadInput("--seeds (how many) and --seed (which) exclude each other; give one of them")
     cores = console.whole_number(threads, "--threads", 1, 256) or 1
     place = choose_place(executor, address, cores)
     request = Request(
@@ -86,7 +89,8 @@ def run(
     slots = console.whole_number(workers, "--workers", 1, 256)
     store = open_store().prepare()
     made = plan(request, store)
-    slots = slots or place.slots or default_workers(request, made.specs[0].device)
+    slots = slots or (place.planned_slots if dry_run else place.slots)
+    slots = slots or default_workers(request, made.specs[0].device)
     cost = forecast_plan(made, store, slots)
     _show_plan(made, cost, dry_run and not as_json, place.in_words)
     if not dry_run:
@@ -94,8 +98,12 @@ def run(
         look += f" --protocol {protocol}" if protocol != DEFAULT_PROTOCOL else ""
         look += f" --dataset {dataset}" if dataset else ""
         execute_plan(made.on_device(place.device(device)), cost, store, as_json, look, place)
-    elif as_json:
-        console.print_json(_plan_as_json(made, cost))
+        return
+    sizes = {} if place.is_local else cluster_sizes.seconds_by_workers(cost.on, len(made.missing))
+    if as_json:
+        console.print_json(_plan_as_json(made, cost) | ({"by_workers": sizes} if sizes else {}))
+    elif sizes:
+        cluster_sizes.show(sizes)
 
 
 def _show_plan(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
@@ -118,6 +126,13 @@ def _show_plan(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> Non
             for state in ["recorded" if key in plan.done else console.duration(cost.by_run[key])]
         ]
         console.print_table("", ("model", ">latent", ">seed", ">cost", "run"), rows)
+
+
+def show_plan(plan: "Plan", cost: "Forecast", *, as_json: bool) -> None:
+    """What would run, for --dry-run."""
+    _show_plan(plan, cost, not as_json, "")
+    if as_json:
+        console.print_json(_plan_as_json(plan, cost))
 
 
 def _plan_as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
@@ -168,9 +183,10 @@ def execute_plan(
         console.say(f"failed: {failed.spec.title}: {failed.reason}\n{failed.detail}".rstrip())
     console.say(
         f"{outcome.trained} trained, {len(outcome.records)} of {len(plan.specs)} runs recorded; "
-        f"see the table with: {look}\n"
-        f"compare in the browser with: bench ui, then {tracker.link()}"
+        f"see the table with: {look}"
     )
+    if link := tracker.link():
+        console.say(f"compare in the browser with: bench ui, then {link}")
     if outcome.failures:
         raise CellsFailed(f"{len(outcome.failures)} of {len(plan.specs)} runs failed (see above)")
 
@@ -212,7 +228,9 @@ def _show_event(event: "Event", progress: console.RunProgress, left: str) -> Non
     match event:
         case EpochEnded(spec, values):
             score = values.values.get(f"val/{metric}")
-            progress.epoch(spec, values.epoch, f"{metric} {score:.5f}" if score else "")
+            shown = score if score is not None else values.values["train/loss"]
+            name = metric if score is not None else "loss"
+            progress.epoch(spec, values.epoch, f"{name} {shown:.5f}", left)
         case Finished(spec, record):
             score = record.scores.get("val", record.scores.get("test", {})).get(metric)
             seconds = console.duration(record.facts["train_seconds"])

@@ -8,14 +8,14 @@ import typer
 from bench.cli import console
 from bench.cli.console import JsonOption
 from bench.errors import CheckFailed, unknown_name
-from bench.protocol import shipped_protocols
+from bench.protocol import name_in_records, shipped_protocols
 from bench.store import Store, open_store
 
 
 def sync(
     protocol: Annotated[
-        str, typer.Option("--protocol", "-p", help="Only runs of this protocol.")
-    ] = "",
+        str | None, typer.Option("--protocol", "-p", help="Only runs of this protocol.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell MLflow every result on disk that it has not heard of; nothing is told twice."""
@@ -23,10 +23,11 @@ def sync(
     from bench.sweep.syncing import sync_trials
 
     store = open_store().prepare()
-    _check_protocol(store, protocol)
-    both = (tell_mlflow(store, protocol), sync_trials(store, protocol))
+    name = "" if protocol is None else _protocol_name(store, console.given(protocol, "--protocol"))
+    _check_server(store)
+    both = (tell_mlflow(store, name), sync_trials(store, name))
     told, known, missed = (
-        sum(getattr(report, name) for report in both) for name in ("told", "known", "missed")
+        sum(getattr(report, part) for report in both) for part in ("told", "known", "missed")
     )
     if as_json:
         console.print_json({"told": told, "known": known, "missed": missed})
@@ -41,13 +42,29 @@ def sync(
         )
 
 
-def _check_protocol(store: Store, name: str) -> None:
-    """A protocol is shipped, or has records here."""
+def _protocol_name(store: Store, given: str) -> str:
+    """The name in records of a protocol that is shipped, has records here, or is a file."""
     from bench.doctor import recorded_protocols
 
+    name = name_in_records(given)
+    if given.endswith(".toml"):
+        return name
     known = recorded_protocols(store) | {Path(item).name for item in shipped_protocols()}
-    if name and name not in known:
+    if name not in known:
         raise unknown_name("protocol", name, known)
+    return name
+
+
+def _check_server(store: Store) -> None:
+    """One line where nobody would hear what there is to tell."""
+    from bench.tracking.address import find_address
+
+    server = find_address(store)
+    if reason := server.why_not():
+        raise CheckFailed(
+            f"MLflow at {server.uri} does not answer ({reason}); nothing was told, every result "
+            "is safe on disk: repeat `bench sync` when it does"
+        )
 
 
 def doctor(

@@ -26,6 +26,7 @@ class TrialsProgress:
         self._live = self._console.is_terminal
         self._display = Live(console=self._console, auto_refresh=False, transient=True)
         self._plan, self._workers, self._expected = plan, workers, expected
+        self._study = plan.name
         self._higher = METRICS[plan.base.selection_metric].higher_is_better
         self._rows: dict[int, tuple[str, str, str, str]] = {}
         self._counts = {"complete": 0, "pruned": 0, "diverged": 0, "put back": 0}
@@ -73,12 +74,15 @@ class TrialsProgress:
         self._draw(force=not isinstance(event, TrialEpoch))
 
     def _recovered(self, study: str, finished: int, lines: tuple[str, ...]) -> None:
-        self._before = finished
+        self._study, self._before = study, finished
         for line in lines:
             self._print(line)
         if finished:
+            trials = self._plan.request.trials
             self._print(
-                f"study {study} goes on: {finished} of {self._plan.request.trials} trials finished"
+                f"study {study} goes on: {finished} of {trials} trials finished"
+                if finished < trials
+                else f"study {study} has {finished} finished trials, {trials} were asked for"
             )
 
     def _done(self, ticket: Any, record: Any) -> None:
@@ -124,7 +128,7 @@ class TrialsProgress:
         self._drawn = time.monotonic()
         counts = ", ".join(f"{count} {name}" for name, count in self._counts.items() if count)
         table = Table(
-            title=f"{self._plan.name}: {self._finished} of {self._plan.request.trials} trials "
+            title=f"{self._study}: {self._finished} of {self._plan.request.trials} trials "
             f"({counts or 'none yet'}); {self._standing()}",
             title_justify="left",
         )

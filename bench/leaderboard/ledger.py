@@ -15,6 +15,7 @@ import pandas as pd
 
 from bench.errors import CheckFailed
 from bench.identity import digest
+from bench.recipes import BEST_OF
 from bench.spec import CLASSES, NO_CODE, OVERCOMPLETE, RunRecord
 
 IDENTITY = (
@@ -49,10 +50,14 @@ FACTS = (
     "active_units",
     "output_std",
 )
-LATER_FACTS = ("train_loss", "predicted_classes")
-"""Facts that older rows lack. `train_loss`: the whole loss, mean over the last epoch's steps;
-`predicted_classes`: how many classes a classifier ever calls."""
-_FACTS = (*FACTS, "predicted_classes")
+SIGNS = ("predicted_classes", "dead_codes", "active_fraction", BEST_OF)
+"""`predicted_classes`: how many classes a classifier ever calls; `dead_codes`: how many discrete
+codes are never used; `active_fraction`: the share of real codes that is not zero;
+`best_of_trials`: the default recipe won a study of so many trials."""
+LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
+"""Facts that older rows lack. `train_loss`, `train_accuracy`: mean over the last epoch's steps;
+`best_val_accuracy`: of the best epoch, whichever was kept."""
+_FACTS = (*FACTS, *SIGNS)
 PROVENANCE = ("finished", "device", "threads", "bench", "torch", "git_commit")
 DIGEST = "row_digest"
 KEY = ["run_key", "evaluation_digest"]
@@ -105,11 +110,21 @@ def row_of(record: RunRecord, standing: Standing) -> dict[str, str]:
         **{key: record.environment.get(key, "") for key in PROVENANCE if key != "finished"},
         **{key: number(record.facts[key]) for key in _FACTS if key in record.facts},
     }
-    if record.history and "train/loss" in record.history[-1].values:
-        row["train_loss"] = number(record.history[-1].values["train/loss"])
+    row |= _from_history(record)
     for part, scores in record.scores.items():
         row |= {f"{part}_{metric}": number(value) for metric, value in scores.items()}
     return signed({key: value for key, value in row.items() if value != ""})
+
+
+def _from_history(record: RunRecord) -> dict[str, str]:
+    """What origins published of training itself."""
+    if not record.history:
+        return {}
+    last = record.history[-1].values
+    found = {f"train_{name}": last.get(f"train/{name}") for name in ("loss", "accuracy")}
+    accuracies = [epoch.values.get("val/accuracy") for epoch in record.history]
+    found["best_val_accuracy"] = max((a for a in accuracies if a is not None), default=None)
+    return {key: number(value) for key, value in found.items() if value is not None}
 
 
 def configuration(record: RunRecord) -> str:
@@ -234,7 +249,7 @@ def numbers(frame: pd.DataFrame, column: str) -> "pd.Series[float]":
     """A column as floats, NaN where it is empty or missing."""
     if column not in frame.columns:
         return pd.Series(float("nan"), index=frame.index, dtype=float)
-    return pd.to_numeric(frame[column].replace("", "nan")).astype(float)
+    return pd.to_numeric(frame[column]).astype(float)  # it reads "" as NaN, and refuses "nan"
 
 
 def current(ledger: pd.DataFrame, fingerprint: str = "") -> pd.DataFrame:

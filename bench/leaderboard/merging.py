@@ -9,6 +9,9 @@ allows at most:
 - closed forms: 0.1 % of the ledger's value.
 
 Two runs that both diverged agree as well.
+
+A recipe that a study found once more, by then with more trials, is the same run: its row says the
+larger budget from then on, and so do the rows of its other seeds.
 """
 
 import math
@@ -17,7 +20,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.leaderboard.ledger import KEY, Row, describe, ledger_of, rows_in
+from bench.leaderboard.ledger import KEY, Row, describe, ledger_of, rows_in, signed
+from bench.recipes import BEST_OF, budget_of_row
 
 CLOSED_FORM_TOLERANCE = 1e-3
 LEAST_TOLERANCE = 1e-2
@@ -40,12 +44,16 @@ class Drift:
 
 @dataclass(frozen=True)
 class Merge:
-    """The ledger with the new rows in it (not those that drifted), and what became of each."""
+    """The ledger with the new rows in it (not those that drifted), and what became of each.
+
+    `renamed`: how many of the rows before say a larger budget now.
+    """
 
     ledger: pd.DataFrame
     added: Sequence[Row]
     reproduced: Sequence[Row]
     drifted: Sequence[Drift]
+    renamed: int = 0
 
 
 def merge(
@@ -69,7 +77,27 @@ def merge(
         drifted.append(Drift(known, why))
         if refresh:
             rows[_key(row)] = row
-    return Merge(ledger_of(rows.values()), added, reproduced, drifted)
+    renamed = _say_largest_budget(rows, local)
+    return Merge(ledger_of(rows.values()), added, reproduced, drifted, renamed)
+
+
+def _say_largest_budget(rows: dict[tuple[str, ...], Row], local: Sequence[Row]) -> int:
+    """Let all rows of a searched configuration say the largest budget that found it."""
+    largest: dict[str, Row] = {}
+    for row in [*rows.values(), *local]:
+        known = largest.get(row["configuration"])
+        if budget_of_row(row) > (budget_of_row(known) if known else 0):
+            largest[row["configuration"]] = row
+    renamed = 0
+    for key, row in rows.items():
+        found = largest.get(row["configuration"])
+        if found is not None and budget_of_row(row) < budget_of_row(found):
+            said = {"recipe": found["recipe"]}
+            if BEST_OF in found:
+                said[BEST_OF] = found[BEST_OF]
+            rows[key] = signed({**row, **said})
+            renamed += 1
+    return renamed
 
 
 def _key(row: Row) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """Published figures against ours: ledger rows in, verdicts and their table out."""
 
+import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,6 +16,7 @@ from bench.spec import NO_CODE
 
 _UNSIZED = ("native", NO_CODE)
 REPRODUCED, MISSED, NOT_RUN, OTHER = "reproduced", "not reproduced", "not run", "other reading"
+UNPUBLISHED, DIVERGED = "no figure published", "diverged"
 
 _HEAD = """# Published figures, reproduced
 
@@ -21,14 +24,17 @@ _HEAD = """# Published figures, reproduced
 
 The five systems that this suite unites published figures of their own. Each is run again here by
 its own recipe (its split, range, batch size, loss scale and stopping rule; `bench/protocols/origins/`),
-at its full budget, with seed 42. These rows are never ranked and never promoted: some were tested
-on the images that they validated on, some have no held-out images at all. Repeat any of them with
-`bench reproduce NAME`; the runs stand in [results.csv](results.csv) under the protocol's name.
+at its full budget, with seed 42. Where other seeds were run too (`bench run --protocol origins/NAME
+--model VARIANT --seed 0`), *ours* is the mean of all of them, with each in brackets. These rows are
+never ranked and never promoted: some were tested on the images that they validated on, some have no
+held-out images at all. Repeat any of them with `bench reproduce NAME`; the runs stand in
+[results.csv](results.csv) under the protocol's name.
 
-*Difference* is ours against the published figure. *Other reading* marks runs of what an origin's
-text says where its code did something else; the published figure was not made that way. *Under our
-protocol* is the same variant, trained and tested by the rules of this suite, at the same code size
-or the next smaller one that was run.
+*Difference* is ours against the published figure (against ours at the other code size, where only
+an order was published). *Other reading* marks runs of what an origin's text says where its code did
+something else; the published figure was not made that way. *Under our protocol* is the same
+variant, trained and tested by the rules of this suite, at the same code size or the next smaller
+one that was run.
 """  # noqa: E501
 
 
@@ -63,7 +69,7 @@ class Claim:
         wanted = self.expected
         what = "loss" if wanted.metric == WHOLE_LOSS else short_title(wanted.metric)
         after = f" after epoch {wanted.epoch}" if wanted.epoch else ""
-        return f"{wanted.part} {what}{after}"
+        return f"{wanted.part.replace('_', ' ')} {what}{after}"
 
 
 @dataclass(frozen=True)
@@ -80,35 +86,74 @@ class Beside:
     def __str__(self) -> str:
         seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
         size = f" d={self.code_size}" if self.code_size else ""
-        return f"{short_title(self.metric)} {self.score:.4g} ({self.protocol}{size}, {seeds})"
+        return f"test {short_title(self.metric)} {self.score:.4g} ({self.protocol}{size}, {seeds})"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with what our run of it gave (none: not run) and what stands beside it."""
+    """A claim with what our runs of it gave and what stands beside it.
+
+    `scores`: ours by seed, `run_keys` of all runs, `diverged` the seeds among them that came to no
+    score. `larger`: our mean at the code size that a claim without a figure names; none: not run.
+    `local`: these are runs of this store; `committed` is the mean in the committed ledger.
+    """
 
     claim: Claim
-    ours: float | None
-    run_key: str = ""
+    scores: Mapping[int, float]
+    run_keys: tuple[str, ...] = ()
+    diverged: tuple[int, ...] = ()
     beside: Beside | None = None
+    larger: float | None = None
+    local: bool = False
+    committed: float | None = None
+
+    @property
+    def ours(self) -> float | None:
+        """The mean over seeds; none: not run, or no run came to a score."""
+        return statistics.fmean(self.scores.values()) if self.scores else None
 
     @property
     def difference(self) -> float:
-        """Ours against the published figure, as a share of it; NaN where there is no run."""
-        value = self.claim.expected.value
-        return math.nan if self.ours is None else (self.ours - value) / value
+        """Ours against the published figure, as a share of it, or against ours at the code size
+        that it should be lower than; NaN where there is no run or nothing to hold it against."""
+        value = self.claim.expected.value if self.claim.expected.value is not None else self.larger
+        return math.nan if self.ours is None or value is None else (self.ours - value) / value
 
     @property
     def verdict(self) -> str:
-        """Whether ours lies within the tolerance."""
+        """Whether our mean lies within the tolerance, and if it does not, how many seeds do.
+
+        What was published is one run with one seed.
+        """
         wanted = self.claim.expected
         if self.ours is None:
-            return NOT_RUN
-        # The last digit that was published is rounded; what rounds onto the edge counts.
-        within = abs(self.ours - wanted.value) <= wanted.margin * (1 + 1e-9)
+            return DIVERGED if self.diverged else NOT_RUN
+        if wanted.value is None:
+            return self._order_verdict()
         if not wanted.binding:
             return OTHER
-        return REPRODUCED if within else MISSED
+        if _within(wanted, self.ours) and not self.diverged:
+            return REPRODUCED
+        some = sum(_within(wanted, score) for score in self.scores.values())
+        seeds = len(self.scores) + len(self.diverged)
+        return f"{REPRODUCED} by {some} of {seeds} seeds" if some else MISSED
+
+    @property
+    def missed(self) -> bool:
+        """Whether it was run and our mean is not what was published, whatever single seeds are."""
+        return self.verdict in (MISSED, DIVERGED) or self.verdict.startswith(f"{REPRODUCED} by")
+
+    def _order_verdict(self) -> str:
+        if self.claim.expected.lower_than_at is None:
+            return UNPUBLISHED
+        if self.ours is None or self.larger is None:
+            return NOT_RUN
+        return REPRODUCED if self.ours < self.larger else MISSED
+
+
+def _within(wanted: Expected, score: float) -> bool:
+    # The last digit that was published is rounded; what rounds onto the edge counts.
+    return abs(score - (wanted.value or 0)) <= wanted.margin * (1 + 1e-9)
 
 
 def claims_of(protocols: Iterable[Protocol]) -> list[Claim]:
@@ -120,29 +165,76 @@ def claims_of(protocols: Iterable[Protocol]) -> list[Claim]:
     ]
 
 
-def findings_of(claims: Sequence[Claim], ledger: pd.DataFrame) -> list[Finding]:
-    """Judge claims by the ledger's rows."""
-    rows, ours = rows_in(ledger), rows_in(current(ledger))
-    return [_judge(claim, rows, ours) for claim in claims]
+def findings_of(
+    claims: Sequence[Claim],
+    ledger: pd.DataFrame,
+    local: Sequence[Row] = (),
+    ours: Sequence[Row] | None = None,
+) -> list[Finding]:
+    """Judge claims by the rows of local runs, where there are any, else by the committed ledger's.
+
+    `ours`: the rows to find a variant under our protocol in; by default those of the ledger.
+    """
+    rows = rows_in(ledger)
+    ours = rows_in(current(ledger)) if ours is None else ours
+    found = []
+    for claim in claims:
+        committed = _judge(claim, rows, ours)
+        if _rows_of(claim, local, claim.expected.latent_dim):
+            here = _judge(claim, local, ours)
+            found.append(dataclasses.replace(here, local=True, committed=committed.ours))
+        else:
+            found.append(dataclasses.replace(committed, committed=committed.ours))
+    return found
 
 
 def _judge(claim: Claim, rows: Sequence[Row], ours: Sequence[Row]) -> Finding:
+    wanted = claim.expected
+    found = _rows_of(claim, rows, wanted.latent_dim)
+    if not found:
+        return Finding(claim, {}, beside=_beside(claim, ours, None))
+    larger = _rows_of(claim, rows, wanted.lower_than_at) if wanted.lower_than_at else []
+    at_larger = list(_scores(claim, larger).values())
+    scores = _scores(claim, found)
+    return Finding(
+        claim,
+        scores,
+        tuple(row["run_key"] for row in found),
+        tuple(seed for row in found if (seed := int(row["seed"])) not in scores),
+        _beside(claim, ours, _code_size(found[0])),
+        statistics.fmean(at_larger) if at_larger else None,
+    )
+
+
+def _rows_of(claim: Claim, rows: Sequence[Row], latent_dim: int | None) -> list[Row]:
+    """The runs of a claim's variant under its protocol, at its size or another one: the newest of
+    every seed, of the variant's newest revision, whether they came to a score or diverged."""
     wanted, protocol = claim.expected, claim.protocol
     same = [
         row
         for row in rows
         if (row["protocol"], row["protocol_fingerprint"]) == (protocol.name, protocol.fingerprint)
         and row["model"] == wanted.model
-        and row["latent_dim"] in ([str(wanted.latent_dim)] if wanted.latent_dim else _UNSIZED)
+        and row["latent_dim"] in ([str(latent_dim)] if latent_dim else _UNSIZED)
         and row["dataset"] == protocol.dataset
         and row["recipe"] == "default"
-        and row.get(f"{wanted.part}_{wanted.metric}")
+        and (row.get(_column(claim)) or row["status"] == "diverged")
     ]
-    if not same:
-        return Finding(claim, None, beside=_beside(claim, ours, None))
-    row = max(same, key=lambda row: (int(row["model_revision"]), row["finished"]))
-    score = float(row[f"{wanted.part}_{wanted.metric}"])
-    return Finding(claim, score, row["run_key"], _beside(claim, ours, _code_size(row)))
+    newest = max((int(row["model_revision"]) for row in same), default=0)
+    by_seed: dict[int, Row] = {}
+    for row in sorted(same, key=lambda row: row["finished"]):
+        if int(row["model_revision"]) == newest:
+            by_seed[int(row["seed"])] = row
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def _column(claim: Claim) -> str:
+    return f"{claim.expected.part}_{claim.expected.metric}"
+
+
+def _scores(claim: Claim, rows: Iterable[Row]) -> dict[int, float]:
+    """By seed, of the runs that came to a score."""
+    return {int(row["seed"]): float(row[key]) for row in rows if row.get(key := _column(claim))}
 
 
 def _code_size(row: Row) -> int:
@@ -158,6 +250,7 @@ def _beside(claim: Claim, rows: Sequence[Row], code_size: int | None) -> Beside 
     for row in rows:
         if (
             row["protocol"] == claim.protocol.compare_with
+            and row["dataset"] == claim.protocol.dataset
             and row["model"] == claim.expected.model
             and row["recipe"] == "default"
             and row.get(column)
@@ -187,28 +280,37 @@ HEADER = (
 
 def finding_cells(finding: Finding) -> list[str]:
     """A row of the table, by HEADER."""
-    wanted = finding.claim.expected
+    wanted, change = finding.claim.expected, finding.difference
     return [
         finding.claim.variant,
         finding.claim.figure,
-        published(wanted.value),
+        published(wanted),
         tolerance(wanted),
-        DASH if finding.ours is None else f"{finding.ours:.4g}",
-        DASH if finding.ours is None else f"{100 * finding.difference:+.1f} %".replace("-", "−"),
+        _ours(finding),
+        DASH if math.isnan(change) else f"{100 * change:+.1f} %".replace("-", "−"),
         finding.verdict,
         DASH if finding.beside is None else str(finding.beside),
         wanted.note,
     ]
 
 
-def published(value: float) -> str:
+def _ours(finding: Finding) -> str:
+    if finding.ours is None:
+        return DASH
+    each = ", ".join(f"{score:.4g}" for score in finding.scores.values())
+    return f"{finding.ours:.4g}" + (f" ({each})" if len(finding.scores) > 1 else "")
+
+
+def published(wanted: Expected) -> str:
     """A figure with the four decimals that the origins print, or more where they gave more."""
-    return max(f"{value:.4f}", f"{value:g}", key=len)
+    if wanted.value is None:
+        return f"lower than d={wanted.lower_than_at}" if wanted.lower_than_at else DASH
+    return max(f"{wanted.value:.4f}", f"{wanted.value:g}", key=len)
 
 
 def tolerance(wanted: Expected) -> str:
-    """`5 %` or `0.006`; other readings have none."""
-    if not wanted.binding:
+    """`5 %` or `0.006`; other readings and claims without a figure have none."""
+    if not wanted.binding or wanted.value is None:
         return DASH
     return f"{100 * wanted.tolerance:g} %" if wanted.relative else f"{wanted.tolerance:g}"
 

@@ -11,7 +11,7 @@
 | low, high, test_low,        | 95 % interval of the selection metric over seeds and images,  |
 | test_high                   | on validation and on test                                     |
 | margin                      | how much lower the test MSE is than PCA's, in %               |
-| badges                      | what is wrong with the cell, separated by "; "                |
+| badges                      | what to know of the cell, separated by "; "                   |
 """
 
 import math
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from bench.leaderboard.ledger import BOARD, CELL, FACTS, Row, rows_in
+from bench.leaderboard.ledger import BOARD, CELL, FACTS, SIGNS, Row, rows_in
 from bench.leaderboard.significance import (
     Significance,
     Track,
@@ -29,6 +29,7 @@ from bench.leaderboard.significance import (
     tracks,
     why_unranked,
 )
+from bench.recipes import BEST_OF
 from bench.spec import CLASSES, OVERCOMPLETE
 from bench.statistics import ALPHA, holm
 
@@ -83,7 +84,7 @@ def _aggregate(track: Track, rows: list[dict[str, str]]) -> Cell:
         "diverged": sum(row["status"] == "diverged" for row in rows),
         "seeds": ",".join(row["seed"] for row in rows),
     }
-    for key in (*FACTS, "predicted_classes"):
+    for key in (*FACTS, *SIGNS):
         middle = np.median if key in ("train_seconds", "images_per_second") else np.mean
         values = _values(finished, key)
         cell[key] = float(middle(values)) if len(values) else math.nan
@@ -120,7 +121,8 @@ def _add_badges(cells: list[Cell]) -> None:
 
 
 def _badges(cell: Cell, widest: float) -> Iterable[str]:
-    """What is wrong with a cell; comparisons with NaN are false, so the unknown wears no badge."""
+    """What to know of a cell, mostly what is wrong; comparisons with NaN are false, so the unknown
+    wears no badge."""
     if _float(cell["margin"]) < 0:
         yield "worse than PCA"
     code_size = int(str(cell["code_size"]) or 0)
@@ -130,10 +132,14 @@ def _badges(cell: Cell, widest: float) -> Iterable[str]:
         yield "constant output"
     if (missing := _never_called(cell)) > 0:
         yield f"{missing:.2g} classes never predicted"
+    if (dead := _float(cell["dead_codes"])) > 0:
+        yield f"{dead:.3g} codes never used"
     if cell["track"] == OVERCOMPLETE:
         yield "over-complete"
     if cell["diverged"]:
         yield f"{cell['diverged']} of {cell['started']} diverged"
+    if (trials := _float(cell[BEST_OF])) > 0:
+        yield f"best of {trials:.0f} trials"
 
 
 def _never_called(cell: Cell) -> float:

@@ -41,8 +41,10 @@ Notes that a row may wear:
 | collapsed latent | fewer than {_percent(COLLAPSED_SHARE)} of the code's numbers vary over images (variance above 0.01) |
 | constant output | its reconstructions vary less than {_percent(CONSTANT_SHARE)} as much over images as the most varied of its table |
 | n classes never predicted | a classifier calls no validation image one of these, averaged over seeds |
+| n codes never used | of the discrete codes that the network may choose among, over all validation images, averaged over seeds |
 | over-complete | the code holds at least as many numbers as the image has |
 | n of m diverged | so many runs ended in numbers that are not finite |
+| best of n trials | a study of n trials found no recipe that did better in its search: the default is its winner |
 
 ## The rules
 

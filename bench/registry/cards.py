@@ -14,7 +14,7 @@ from bench.classes import Arrays, ClassScores, Confusion, class_scores, top_conf
 from bench.errors import CheckFailed
 from bench.identity import digest
 from bench.leaderboard.wording import Cell, margin
-from bench.protocol import STRICT
+from bench.strict import STRICT
 from bench.spec import RunRecord, RunSpec
 
 CARD, CARD_TEXT = "card.json", "card.md"

@@ -74,8 +74,12 @@ def _recover(registry: Path) -> None:
 
 
 def champion(registry: Path, track: str) -> Card:
-    """The card of a track's champion; BadInput with the nearest names when there is none."""
+    """The card of a track's champion, named as in tables or as its folder below `registry`.
+
+    Raises BadInput with the nearest names when there is none.
+    """
     cards = champions(registry)
+    track = track.replace("/", ".", 1)
     if not cards:
         raise BadInput(f"no champions in {registry} yet; make them with: bench promote")
     if track not in cards:

@@ -86,6 +86,8 @@ def write(store: Store, scope: Scope, refresh: bool) -> Outcome:
     lines = reproduction(merged, before.ledger)
     if merged.drifted:
         lines.append(f"{len(merged.drifted)} rows were refreshed")
+    if merged.renamed:
+        lines.append(f"{merged.renamed} rows say a larger budget of their study now")
     with writing_to("the registry"):
         files = {f"registry/{name}": content for name, content in results.files().items()}
         changed = write_changed(store.root, files)

@@ -94,14 +94,19 @@ def read_results(registry: Path) -> Results:
 
 def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> Merge:
     """Put the local records within `scope` into the ledger."""
+    local = local_rows(store, scope)
+    return merge(results.ledger, local, results.known.half_widths(), refresh)
+
+
+def local_rows(store: Store, scope: Scope) -> list[Row]:
+    """The local records within `scope` as rows of the ledger."""
     unranked = _unranked(scope.protocol)
-    rows = [
+    rows = (
         row_of(record, _standing(record, unranked))
         for record in iter_records(store.records)
         if record.status != "stopped"
-    ]
-    local = [row for row in rows if scope.holds(row)]
-    return merge(results.ledger, local, results.known.half_widths(), refresh)
+    )
+    return [row for row in rows if scope.holds(row)]
 
 
 def _unranked(given: Protocol | None) -> set[tuple[str, str]]:

@@ -65,14 +65,14 @@ def targets(store: Store, names: Sequence[str], everything: bool) -> list[Target
 
 
 def _target(name: str, cards: Mapping[str, Card], records: Mapping[str, RunRecord]) -> Target:
-    if name in cards:
-        return cards[name]
+    if (track := name.replace("/", ".", 1)) in cards:
+        return cards[track]
     matches = [key for key in records if len(name) >= 4 and key.startswith(name)]
     if len(matches) == 1:
         return records[matches[0]]
     if matches:
         raise BadInput(f"run {name} is ambiguous: {', '.join(matches)}")
-    raise unknown_name("track or run", name, [*cards, *records])
+    raise unknown_name("track with a champion, or run", name, cards)
 
 
 def verify(store: Store, chosen: Sequence[Target]) -> Iterator[Verified]:

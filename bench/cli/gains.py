@@ -1,0 +1,52 @@
+"""What tuning gained: one report over all studies of a command."""
+
+from typing import TYPE_CHECKING, Any
+
+from bench.cli import console
+
+if TYPE_CHECKING:
+    from bench.sweep.running import StudyOutcome
+
+
+def show(outcomes: list["StudyOutcome"], as_json: bool) -> None:
+    """What tuning gained, from fresh seeds alone; the best of the search is no result."""
+    from bench.sweep.report import report
+
+    rows = report(outcomes)
+    if as_json:
+        console.print_json(rows)
+    else:
+        console.print_table(
+            "validation means over the protocol's seeds; test scores are in the leaderboard",
+            ("study", ">trials", "winner", ">default", ">tuned", ">gain", ">rank", "what mattered"),
+            [_cells(row) for row in rows],
+        )
+    missed = sum(outcome.missed for outcome in outcomes)
+    if missed:
+        console.say(f"{missed} trials are not in MLflow yet; repeat the command to tell it")
+    last = outcomes[-1]
+    rows_of = "its row" if last.is_default else "both rows"
+    console.say(
+        f"see {rows_of} with: bench leaderboard -p {last.plan.request.protocol_reference}\n"
+        f"train the winner again with: {rows[-1]['repeat_winner']}\n"
+        f"look at the trials with: bench ui, then {last.link}"
+    )
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    changed = " ".join(
+        f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in row["changed"].items()
+    )
+    gain = row["gain_percent"]
+    ranks = f"{row['rank_before'] or '-'} to {row['rank_after'] or '-'}"
+    mattered = ", ".join(f"{k} {v:.2f}" for k, v in list(row["importance"].items())[:2])
+    return (
+        row["study"],
+        f"{row['trials']} ({row['complete']} complete, {row['pruned']} pruned, "
+        f"{row['diverged']} diverged)",
+        changed or ("the default recipe" if row["winner_settings"] else "none"),
+        *(f"{row[k]:.5f}" if row[k] is not None else "-" for k in ("default_mean", "tuned_mean")),
+        "-" if gain is None else f"{gain:+.1f} %",
+        ranks,
+        mattered or "too few trials",
+    )

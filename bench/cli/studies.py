@@ -1,0 +1,254 @@
+"""What `bench sweep` does: plan studies, search them one after the other, confirm their winners."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from bench.cli import cluster_sizes, console, gains
+from bench.cli import run as runs
+from bench.errors import BadInput, CellsFailed, CheckFailed, Stopped
+
+if TYPE_CHECKING:
+    from bench.benchmark import Plan
+    from bench.execution.places import Place
+    from bench.store import Store
+    from bench.sweep.opening import Before
+    from bench.sweep.plan import StudyPlan, SweepRequest
+    from bench.sweep.running import Desk, StudyOutcome, Workers
+
+
+@dataclass(frozen=True)
+class Where:
+    """A place, the device that was asked for there, and how many workers (none: as it carries)."""
+
+    place: "Place"
+    device: str
+    slots: int | None
+
+    def moved(self, plans: list["StudyPlan"]) -> list["StudyPlan"]:
+        """The studies on the device of the place."""
+        return [plan.on_device(self.place.device(self.device)) for plan in plans]
+
+
+def train_winner(
+    winner: str,
+    request: "SweepRequest",
+    where: Where,
+    store: "Store",
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Run the recipe of a winner (a study's name, or a file) with the protocol's seeds."""
+    from bench.benchmark import forecast_plan
+    from bench.sweep.winner import plan_winner, winner_path
+
+    made = plan_winner(winner_path(winner, store), store, request.device, request.threads)
+    cost = forecast_plan(made, store, where.slots or _slots(request, made))
+    if dry_run:
+        runs.show_plan(made, cost, as_json=as_json)
+        return
+    made = made.on_device(where.place.device(where.device))
+    runs.execute_plan(made, cost, store, as_json, place=where.place)
+
+
+def _slots(request: "SweepRequest", runs: "Plan") -> int:
+    from bench.benchmark import Request, default_workers
+
+    return default_workers(Request(request.protocol, threads=request.threads), runs.specs[0].device)
+
+
+def search_all(
+    request: "SweepRequest", where: Where, store: "Store", *, dry_run: bool, as_json: bool
+) -> None:
+    """Every study one after the other, then one report."""
+    from bench.sweep.opening import look_up
+    from bench.sweep.plan import plan_studies
+    from bench.sweep.running import Workers
+
+    plans = plan_studies(request, store)
+    before = look_up(plans, store)  # refuses what cannot go on before anything is trained
+    count = where.slots or _slots(request, plans[0].defaults)
+    costs = [_cost(plan, store, count, found) for plan, found in zip(plans, before, strict=True)]
+    if dry_run:
+        _show_plans(plans, costs, count, where.place.is_local, as_json)
+        return
+    plans = where.moved(plans)
+    workers = Workers(count, store, where.place)
+    outcomes: list[StudyOutcome] = []
+    failures: list[str] = []
+    try:
+        for number, (plan, cost) in enumerate(zip(plans, costs, strict=True)):
+            _announce_all(costs[number:])
+            _announce(plan, cost, count)
+            try:
+                outcomes.append(_study(plan, cost["trial_seconds"], workers, store, failures))
+            except (BadInput, CellsFailed, CheckFailed) as error:
+                if len(plans) == 1:
+                    raise
+                failures.append(f"study {plan.name}: {error}")
+                console.say(f"{failures[-1]}; going on with the others")
+    finally:
+        workers.close()
+    if outcomes or as_json:
+        gains.show(outcomes, as_json)
+    if failures:
+        raise CellsFailed(f"{len(failures)} failed, the first: {failures[0]}")
+
+
+def _study(
+    plan: "StudyPlan", trial_seconds: float, workers: "Workers", store: "Store", failures: list[str]
+) -> "StudyOutcome":
+    """One study from its first trial to its winner's worth; runs that failed go to `failures`."""
+    from bench.sweep.running import at_study
+
+    with at_study(plan, store) as desk:
+        outcome = _search(desk, workers, trial_seconds)
+        failures += _confirm(desk, outcome, workers)
+    return outcome
+
+
+class _Cost(TypedDict):
+    """A study before it goes on, and seconds: of a trial of the default recipe, of what remains of
+    the search, and of confirming the winner."""
+
+    study: str
+    finished_trials: int
+    trial_seconds: float
+    search_seconds: float
+    confirm_seconds: float
+
+
+def _cost(plan: "StudyPlan", store: "Store", workers: int, before: "Before") -> _Cost:
+    from bench.forecast import forecast
+
+    runs = plan.defaults
+    one = forecast([plan.base], runs.counts, store, 1).by_run[plan.base.run_key]
+    each = forecast(runs.specs, runs.counts, store, 1).by_run
+    tuned, default = sum(each.values()), sum(each[spec.run_key] for spec in runs.missing)
+    return {
+        "study": before.name,
+        "finished_trials": before.finished,
+        "trial_seconds": one,
+        "search_seconds": one * max(0, plan.request.trials - before.finished) / workers,
+        "confirm_seconds": (tuned + default) / workers,
+    }
+
+
+def _announce(plan: "StudyPlan", cost: _Cost, workers: int) -> None:
+    before = cost["finished_trials"]
+    console.say(
+        f"study {cost['study']}: {plan.request.trials} trials of {', '.join(plan.space)} "
+        f"({plan.request.sampler}, pruner {plan.request.pruner}), "
+        + (f"{before} of them finished, " if before else "")
+        + "at most about "
+        f"{console.duration(cost['search_seconds'])} on {workers} worker(s), then "
+        f"{len(plan.defaults.specs)} runs of the winner"
+    )
+
+
+def _announce_all(costs: list[_Cost]) -> None:
+    """How long several studies take, one after the other."""
+    if len(costs) > 1:
+        total = sum(cost["search_seconds"] + cost["confirm_seconds"] for cost in costs)
+        console.say(f"{len(costs)} studies to go, at most about {console.duration(total)} in all")
+
+
+def _search(desk: "Desk", workers: "Workers", trial_seconds: float) -> "StudyOutcome":
+    """Drive the search into the display; Ctrl-C becomes Stopped."""
+    from bench.cli.trials import TrialsProgress
+    from bench.sweep.running import search_study
+
+    steps = search_study(desk, workers)
+    with TrialsProgress(desk.plan, workers.count, trial_seconds) as progress:
+        try:
+            while True:
+                progress.hear(next(steps))
+        except StopIteration as end:
+            outcome: StudyOutcome = end.value
+        except KeyboardInterrupt:
+            again = "the same command"
+            again += " without --new-study" if desk.plan.request.new_study else ""
+            raise Stopped(f"study {desk.book.name} is stopped; {again} goes on from here") from None
+    return outcome
+
+
+def _confirm(desk: "Desk", outcome: "StudyOutcome", workers: "Workers") -> list[str]:
+    """Train the winner the ordinary way and score it on test once; returns what failed."""
+    from bench.benchmark import forecast_plan
+    from bench.sweep.running import confirmed
+    from bench.tracking import open_tracker
+
+    plan, store = outcome.confirmation, desk.store
+    if outcome.closer:
+        console.say(f"study {outcome.study}: {outcome.closer} still works on it, or on its winner")
+        return []
+    if plan is None:
+        return [f"study {outcome.study}: no trial came to its end, there is no winner"]
+    if outcome.is_default:
+        console.say("the default recipe won: its runs stand for the winner's")
+    tracker = open_tracker(store, plan.protocol, plan.dataset_label)
+    cost = forecast_plan(plan.on_device(workers.measured_on), store, workers.count)
+    try:
+        pool = workers.pool() if plan.missing else None
+        found = runs._with_progress(plan, cost, store, pool, tracker)
+    finally:
+        tracker.close()
+    confirmed(desk, outcome, found.records)
+    return [f"{failed.spec.title}: {failed.reason}" for failed in found.failures]
+
+
+def _show_plans(
+    plans: list["StudyPlan"],
+    costs: list[_Cost],
+    workers: int,
+    local: bool,
+    as_json: bool,
+) -> None:
+    def seconds(count: int) -> float:
+        """Of all studies, one after the other."""
+        spent = sum(cost["search_seconds"] + cost["confirm_seconds"] for cost in costs)
+        return spent * workers / count
+
+    most = max(plan.request.trials for plan in plans)
+    by_workers = {} if local else cluster_sizes.seconds_by_workers(seconds, most)
+    if as_json:
+        extra: dict[str, object] = {"workers": workers}
+        if by_workers:
+            extra["by_workers"] = by_workers
+        rows = [
+            {**_plan_as_json(plan), **extra, **cost}
+            for plan, cost in zip(plans, costs, strict=True)
+        ]
+        console.print_json(rows)
+        return
+    _announce_all(costs)
+    for plan, cost in zip(plans, costs, strict=True):
+        _announce(plan, cost, workers)
+        _print_space(plan, cost["study"])
+    if by_workers:
+        cluster_sizes.show(by_workers)
+
+
+def _plan_as_json(plan: "StudyPlan") -> dict[str, object]:
+    from bench.sweep.space import describe_range
+
+    return {
+        "trials": plan.request.trials,
+        "space": {key: describe_range(kind) for key, kind in plan.space.items()},
+        "first": {source: dict(settings) for source, settings in plan.known.items()},
+        "confirming_runs": len(plan.defaults.specs),
+    }
+
+
+def _print_space(plan: "StudyPlan", study: str) -> None:
+    """What is searched, and the settings of the recipes that are tried first."""
+    from bench.sweep.space import describe_range
+
+    def shown(value: object) -> str:
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    rows = [
+        (key, describe_range(kind), *(shown(known[key]) for known in plan.known.values()))
+        for key, kind in plan.space.items()
+    ]
+    console.print_table(study, ("setting", "range", *plan.known), rows)
