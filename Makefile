@@ -64,7 +64,7 @@ leaderboard: $(STAMP) ## run what has no record yet, promote the champions, writ
 	$(BENCH) promote $(WHAT)
 
 sweep: $(STAMP) ## tune a variant with Optuna: make sweep MODEL=cnn_ae TRIALS=30
-	$(BENCH) sweep --model $(MODEL) --trials $(TRIALS) --protocol $(PROTOCOL) $(ARGS)
+	$(BENCH) sweep --model $(MODEL) --trials $(TRIALS) $(WHAT) $(ARGS)
 
 speed: $(STAMP) ## measure speed as ratios within one run
 	$(BENCH) speed $(ARGS)
