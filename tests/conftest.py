@@ -1,6 +1,7 @@
 """Shared by all tests: small splits of the bundled real images, a store in a temporary folder."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from bench.store import Store
+
+# A shell that starts the suite in the background makes it, and every command that the tests start
+# and stop with Ctrl-C, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = """
 name = "tiny"
