@@ -120,8 +120,13 @@ def _whence(finding: "Finding") -> str:
         return "-"
     if not finding.local:
         return "ledger"
-    committed = finding.committed
-    return "here" if committed is None else f"here (ledger {committed:.4g})"
+    ledger = finding.committed
+    if ledger is None:
+        return "here"
+    figure = "" if ledger.ours is None else f" {ledger.ours:.4g}"
+    # Fewer seeds than the ledger has may come to another verdict than all of them.
+    other = "" if ledger.verdict == finding.verdict else f", {ledger.verdict}"
+    return f"here (ledger{figure}{other})"
 
 
 def _as_json(finding: "Finding") -> dict[str, Any]:
@@ -140,7 +145,8 @@ def _as_json(finding: "Finding") -> dict[str, Any]:
         "ours_by_seed": dict(finding.scores),
         "diverged_seeds": list(finding.diverged),
         "ours_from": None if not finding.run_keys else "here" if finding.local else "ledger",
-        "ledger": finding.committed,
+        "ledger": None if finding.committed is None else finding.committed.ours,
+        "ledger_verdict": None if finding.committed is None else finding.committed.verdict,
         "difference": None if math.isnan(finding.difference) else finding.difference,
         "verdict": finding.verdict,
         "run_keys": list(finding.run_keys),

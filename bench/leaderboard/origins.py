@@ -95,7 +95,8 @@ class Finding:
 
     `scores`: ours by seed, `run_keys` of all runs, `diverged` the seeds among them that came to no
     score. `larger`: our mean at the code size that a claim without a figure names; none: not run.
-    `local`: these are runs of this store; `committed` is the mean in the committed ledger.
+    `local`: these are runs of this store; `committed` is what the committed ledger says of the same
+    claim, where it has runs of it.
     """
 
     claim: Claim
@@ -105,7 +106,7 @@ class Finding:
     beside: Beside | None = None
     larger: float | None = None
     local: bool = False
-    committed: float | None = None
+    committed: "Finding | None" = None
 
     @property
     def ours(self) -> float | None:
@@ -179,12 +180,13 @@ def findings_of(
     ours = rows_in(current(ledger)) if ours is None else ours
     found = []
     for claim in claims:
-        committed = _judge(claim, rows, ours)
+        ledgers = _judge(claim, rows, ours)
+        committed = ledgers if ledgers.run_keys else None
         if _rows_of(claim, local, claim.expected.latent_dim):
             here = _judge(claim, local, ours)
-            found.append(dataclasses.replace(here, local=True, committed=committed.ours))
+            found.append(dataclasses.replace(here, local=True, committed=committed))
         else:
-            found.append(dataclasses.replace(committed, committed=committed.ours))
+            found.append(dataclasses.replace(ledgers, committed=committed))
     return found
 
 
