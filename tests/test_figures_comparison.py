@@ -98,7 +98,10 @@ def test_ranking_has_the_best_on_top(metric: str, order: list[str]) -> None:
     assert [tick.get_text() for tick in ax.get_yticklabels()] == order
     assert ax.yaxis_inverted() and len(ax.patches) == 3
     assert f"{0.3:.{METRICS[metric].decimals}f}" in texts(figure)
+    assert any("dotted: PCA" in text for text in texts(figure))
     assert_texts_inside(figure)
+    without = texts(ranking_bars(bars[:2], metric, "photographs"))
+    assert not any("dotted" in text for text in without)
 
 
 def test_ranking_has_room_for_long_names() -> None:

@@ -125,6 +125,8 @@ def test_training_curves_show_the_median_seed_and_the_range() -> None:
     assert band.max() == pytest.approx(mean(4, 1.3))
     names = {text.get_text() for text in right.texts} - {""}
     assert names == {cell.name for cell in TRACK.cells}
+    # The gap between training and validation is on one scale.
+    assert (left.get_ylim(), left.get_yscale()) == (right.get_ylim(), right.get_yscale())
 
 
 def test_a_run_that_diverged_is_drawn_as_far_as_it_came() -> None:

@@ -148,5 +148,6 @@ def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str, title: str = "
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
     score_axis(ax, metric)
+    below += " · dotted: PCA" if any(bar.label == _PCA for bar in ranked) else ""
     put_title(figure, title or f"Ranking by {metric.title.lower()}", below)
     return figure

@@ -1,7 +1,7 @@
 """The training curves of many variants in one figure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,6 +11,7 @@ from bench.figures.curves import LOG_FROM, on_both_scales
 from bench.figures.group import Cell, Group
 from bench.figures.labels import End, height_for, label_ends, room_beside
 from bench.figures.style import counted, log_axis, plot_canvas, put_title, styled
+from bench.metrics import Metric
 from bench.spec import RunRecord
 
 Curve = Mapping[int, float]
@@ -47,6 +48,13 @@ def training_curves(group: Group) -> Figure:
         ends = _draw(axes[1], validation, levels, group)
         better = "higher" if metric.higher_is_better else "lower"
         axes[1].set_title(f"Validation: {metric.title.lower()}, {better} is better")
+    left, right = _values(training), [*_values(validation), *levels.values()]
+    if validation and what == metric.title.lower():
+        # The gap between training and validation is seen where both have the same scale.
+        _scale(axes, left + right, metric)
+    else:
+        for ax, values in zip(axes, (left, right), strict=False):
+            _scale([ax], values, metric)
     label_ends(axes[-1], ends)
     below = f"{group.about} · {group.seeds}"
     if group.several:
@@ -95,15 +103,24 @@ def _draw(ax: Axes, drawn: Drawn, levels: Mapping[str, float], group: Group) -> 
             level = levels[cell.name]
             ax.axhline(level, ls=cell.look.line, color=cell.look.colour, lw=1.6, label=cell.name)
             ends.append(End(last, level, cell.name, cell.look))
-    values = [v for _, curves in drawn for curve in curves.values() for v in curve.values()]
-    values += levels.values()
-    # Errors of many variants crowd at the lower end of a linear axis.
-    factor = LOG_FROM if group.metric.higher_is_better else 1.5
-    if values and min(values) > 0 and max(values) >= factor * min(values):
-        log_axis(ax, "y")
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ends
+
+
+def _scale(sides: Sequence[Axes], values: Sequence[float], metric: Metric) -> None:
+    """One range for all sides; errors of many variants crowd at the lower end of a linear axis."""
+    factor = LOG_FROM if metric.higher_is_better else 1.5
+    if values and min(values) > 0 and max(values) >= factor * min(values):
+        for ax in sides:
+            log_axis(ax, "y")
+    limits = [limit for ax in sides for limit in ax.get_ylim()]
+    for ax in sides:
+        ax.set_ylim(min(limits), max(limits))
+
+
+def _values(drawn: Drawn) -> list[float]:
+    return [v for _, curves in drawn for curve in curves.values() for v in curve.values()]
 
 
 def _line(ax: Axes, cell: Cell, curves: Mapping[str, Curve]) -> End:
