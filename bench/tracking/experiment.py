@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from bench.metrics import METRICS
-from bench.protocol import Protocol, known_protocols
+from bench.protocol import Protocol, known_protocols, origin_protocols
 from bench.spec import RunRecord
 from bench.tracking.views import VIEW_TAG, ViewPlan, view_tags
 
@@ -46,13 +46,7 @@ def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
         protocol=protocol.experiment or protocol.name,
         dataset_label="every" if protocol.experiment else dataset_label,
         description=_description(protocol, dataset_label),
-        view=_view_plan(
-            protocol.evaluation.metrics,
-            protocol.selection_metric,
-            # Views of a shared experiment must not depend on who came last.
-            0 if protocol.experiment else protocol.train.epochs,
-            protocol.ranked,
-        ),
+        view=_shared_view(protocol) if protocol.experiment else _own_view(protocol),
     )
 
 
@@ -81,6 +75,27 @@ def plan_for(record: RunRecord) -> ExperimentPlan:
 @functools.cache
 def _shipped() -> dict[tuple[str, str], Protocol]:
     return {(protocol.name, protocol.fingerprint): protocol for protocol in known_protocols()}
+
+
+def _own_view(protocol: Protocol) -> ViewPlan:
+    return _view_plan(
+        protocol.evaluation.metrics,
+        protocol.selection_metric,
+        protocol.train.epochs,
+        protocol.ranked,
+    )
+
+
+def _shared_view(protocol: Protocol) -> ViewPlan:
+    """The columns of all shipped protocols that go there, whichever of them was run last.
+
+    Autoencoders come first, and their metric sorts: classifiers stand below them.
+    """
+    shipped = [each for each in origin_protocols() if each.experiment == protocol.experiment]
+    members = shipped or [protocol]
+    members.sort(key=lambda protocol: protocol.task != "reconstruction")
+    metrics = dict.fromkeys(name for each in members for name in each.evaluation.metrics)
+    return _view_plan(tuple(metrics), members[0].selection_metric, 0, ranked=False)
 
 
 def _view_plan(

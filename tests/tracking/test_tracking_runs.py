@@ -11,12 +11,13 @@ from tracked_store import client_of, runs_of
 from bench.benchmark import Request, plan
 from bench.doctor import tell_mlflow
 from bench.models.zoo import MODELS
-from bench.protocol import Protocol
+from bench.protocol import Protocol, load_protocol, origin_protocols
 from bench.records import iter_records, write_record
 from bench.selection import median_record
 from bench.spec import EpochValues, RunRecord
 from bench.store import Store
 from bench.tracking import clear_alias, content, open_tracker, register_version
+from bench.tracking.experiment import plan_for_protocol
 
 DEAD_SERVER = "http://127.0.0.1:9"
 
@@ -152,6 +153,15 @@ def test_a_rerun_replaces_what_mlflow_had(tracked: Store, protocol: Protocol, st
     after = runs_of(store)
     assert len(after) == len(before)
     assert after[record.run_key].info.run_id != before[record.run_key].info.run_id
+
+
+def test_all_origins_share_one_experiment_whose_views_do_not_depend_on_the_last() -> None:
+    plans = [plan_for_protocol(protocol, protocol.dataset) for protocol in origin_protocols()]
+    assert {plan.name for plan in plans} == {"reproduction"}
+    (view,) = {plan.view for plan in plans}
+    assert view.selection_metric == "mse" and {"ssim", "accuracy"} <= set(view.metrics)
+    own = dataclasses.replace(load_protocol("quick"), experiment="mine")
+    assert plan_for_protocol(own, "fashion_mnist_mini").view.metrics == own.evaluation.metrics
 
 
 def test_the_experiment_opens_with_a_useful_view(tracked: Store, protocol: Protocol) -> None:
