@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BadInput
+from bench.models.zoo import MODELS
 from bench.protocol import load_protocol, shipped_protocols
 
 GOOD = """
@@ -38,6 +39,15 @@ def test_shipped_protocols_load_and_are_named_after_their_file(name: str) -> Non
 
 def test_there_are_the_protocols_that_the_readme_promises() -> None:
     assert {"quick", "quick_mnist", "fashion_mnist", "mnist"} <= set(shipped_protocols())
+
+
+def test_quick_says_which_variants_it_leaves_out() -> None:
+    quick = load_protocol("quick")
+    every = {name for name, row in MODELS.items() if row.task == quick.task}
+    left_out = every - set(quick.models)
+    assert left_out and load_protocol("quick_mnist").models == quick.models
+    assert all(name in quick.description for name in left_out)
+    assert not any(f" {name}" in quick.description for name in quick.models)
 
 
 def test_a_persons_own_file_is_read(tmp_path: Path) -> None:
