@@ -56,7 +56,7 @@ def test_ssim_of_pca_is_the_measured_one(store: Store) -> None:
     assert record.scores["test"]["ssim"] == pytest.approx(0.721, abs=2e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=4)
 @pytest.mark.parametrize(("origin", "model"), [("s1", "fc_ae"), ("s0", "deep_ae"), ("s1", "vae")])
 def test_a_variant_reaches_the_figures_of_its_origin(origin: str, model: str, store: Store) -> None:
     """Every published figure of the full budget, by the origin's own recipe."""

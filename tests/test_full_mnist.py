@@ -42,7 +42,7 @@ def write_csv(images: LabelledImages, path: Path) -> None:
             stream.write(f"{label}," + ",".join(map(str, image.tolist())) + "\n")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=4)
 def test_tapered_ae_reaches_the_figure_of_its_origin_from_csv_files(
     digest_of_idx: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=15)
 def test_the_main_job_reproduces_the_committed_table_and_changes_nothing(store: Store) -> None:
     shutil.copytree(ROOT / "registry", store.registry)
     shutil.copy(ROOT / "README.md", store.root)

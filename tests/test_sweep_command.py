@@ -174,7 +174,7 @@ def test_kills_lose_nothing_and_the_winner_becomes_a_row(
         assert rows == {("fc_ae", "default"), ("fc_ae", "tuned (7 trials)")}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=8)
 def test_many_kills(store: Store, tiny_protocol: str) -> None:
     random.seed(time.time_ns())
     torture(store, tiny_protocol, trials=30, kills=50)
