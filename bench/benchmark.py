@@ -218,9 +218,7 @@ def run(
     meanwhile is not trained again: its record is taken.
     """
     outcome = Outcome(records=dict(plan.done))
-    tracker.sync(plan.done.values())
-    for cell in _complete_cells(plan, outcome.records):
-        tracker.cell_finished(cell)
+    _tell(plan, outcome.records, tracker)
     waiting = {spec.run_key for spec in plan.missing}
     if executor is None:
         return outcome
@@ -247,7 +245,17 @@ def run(
                     executor.stop(spec)
             _drain(executor, store, tracker)
             raise
+    if tracker.missed:
+        tracker.rouse()
+        _tell(plan, outcome.records, tracker)
     return outcome
+
+
+def _tell(plan: Plan, records: Mapping[str, RunRecord], tracker: Tracker) -> None:
+    """Tell of the records, and of the cells that are complete, what MLflow does not know yet."""
+    tracker.sync(records.values())
+    for cell in _complete_cells(plan, records):
+        tracker.cell_finished(cell)
 
 
 def _publish(event: Event, store: Store, tracker: Tracker) -> None:

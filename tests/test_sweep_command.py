@@ -25,6 +25,7 @@ from bench.sweep.results import iter_trials
 from bench.sweep.storage import quiet_optuna
 from bench.sweep.trials import Ticket
 from bench.sweep.winner import winner_text, write_winner
+from bench.tracking.address import Address
 
 ROOT = Path(__file__).parent.parent
 NAME = "tiny.fc_ae.d4"
@@ -172,6 +173,25 @@ def test_kills_lose_nothing_and_the_winner_becomes_a_row(
         _, shown, _ = in_process(capsys, "leaderboard", "-p", tiny_protocol, "--json")
         rows = {(row["model"], row["recipe"]) for row in json.loads(shown)}
         assert rows == {("fc_ae", "default"), ("fc_ae", "tuned (7 trials)")}
+
+
+def test_trials_that_mlflow_missed_are_told_when_the_search_is_over(
+    store: Store,
+    tiny_protocol: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """MLflow answers from the first trial's end on; by then it is left alone for a while."""
+    monkeypatch.setattr(Address, "is_server", property(lambda _: True))
+    monkeypatch.setattr(Address, "why_not", lambda _: "" if finished_count(store) else "it starts")
+    monkeypatch.chdir(store.root)  # a server would choose where artifacts go
+    options = ("sweep", "-m", "fc_ae", "-p", tiny_protocol, "--trials", "2", "--workers", "2")
+    code, _, said = in_process(capsys, *options)
+    assert code == 0, said
+    client = MlflowClient(tracking_uri=f"sqlite:///{store.mlruns / 'mlflow.db'}")
+    found = client.get_experiment_by_name("tiny sweeps")
+    runs = client.search_runs([found.experiment_id], "tags.trial != ''")
+    assert [run.info.status for run in runs] == ["FINISHED"] * 2
 
 
 @pytest.mark.slow(minutes=8)

@@ -175,6 +175,7 @@ def search_study(
             _publish(book, _outcome(book, store), store, tracker, "stopped")
         tracker.close()
         raise
+    tracker.rouse()
     tracker.tell_missing(_told_trials(book, store))
     outcome = book.heads.patiently(lambda: _outcome(book, store))
     if closer := book.heads.patiently(book.heads.close):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from bench.metrics import METRICS
 from bench.protocol import Protocol, known_protocols, origin_protocols
@@ -147,9 +147,23 @@ def ensure_experiment(client: MlflowClient, plan: ExperimentPlan, location: str 
     have = experiment.tags
     for key, value in wanted.items():
         if have.get(key) != value and (plan.from_protocol or key not in have):
-            client.set_experiment_tag(experiment.experiment_id, key, value)
+            set_tag(client, experiment.experiment_id, key, value)
     ensure_views(client, experiment, plan, ())
     return str(experiment.experiment_id)
+
+
+def set_tag(client: MlflowClient, experiment_id: str, key: str, value: str) -> None:
+    """Set a tag of an experiment that other heads may be setting at the same moment.
+
+    Of two that add one MLflow refuses the later: it looks whether the tag is there, then inserts it
+    (3.17). The second time it is there.
+    """
+    try:
+        client.set_experiment_tag(experiment_id, key, value)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(BAD_REQUEST):
+            raise
+        client.set_experiment_tag(experiment_id, key, value)
 
 
 def _find(client: MlflowClient, plan: ExperimentPlan) -> Experiment | None:
@@ -184,7 +198,7 @@ def ensure_views(
     now = int(time.time() * 1000)
     for key, value in view_tags(plan.view, tuple(tracks), now).items():
         if not _same_view(experiment.tags.get(key, ""), value):
-            client.set_experiment_tag(experiment.experiment_id, key, value)
+            set_tag(client, experiment.experiment_id, key, value)
 
 
 def _same_view(have: str, wanted: str) -> bool:

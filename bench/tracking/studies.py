@@ -31,7 +31,7 @@ from bench.spec import EpochValues, TrialSpec
 from bench.store import Store
 from bench.tracking import content, views
 from bench.tracking.database import prepared_address
-from bench.tracking.experiment import ExperimentPlan
+from bench.tracking.experiment import ExperimentPlan, set_tag
 from bench.tracking.owners import owner
 from bench.tracking.tracker import LOCAL_SERVER, Tracker
 from bench.tracking.writing import Entry, RunBook
@@ -315,8 +315,8 @@ def _ensure_view(
     now = _now()
     view = {"name": "Trials", "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
     client, where = book.client, book.experiment_id
-    client.set_experiment_tag(where, f"{views.VIEW_TAG}{views.TRIALS}", json.dumps(view))
-    client.set_experiment_tag(where, "bench.searched", ",".join(searched))
+    set_tag(client, where, f"{views.VIEW_TAG}{views.TRIALS}", json.dumps(view))
+    set_tag(client, where, "bench.searched", ",".join(searched))
 
 
 def _searched(text: str) -> list[str]:

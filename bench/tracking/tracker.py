@@ -10,6 +10,7 @@ from typing import TypeVar
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
 from bench.figures import draw_figures
@@ -35,6 +36,8 @@ _FLUSH_SECONDS, _FLUSH_EPOCHS = 2.0, 10
 _SLOW_SECONDS = 0.5
 _PAUSES = (15.0, 30.0, 60.0)
 """How long a silent server is left alone after its first, second and later failures."""
+_NO_ANSWER = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABLE)}
+"""What MLflow's client says where no server, or no store behind it, answers."""
 
 _log = logging.getLogger("bench.tracking")
 T = TypeVar("T")
@@ -207,6 +210,10 @@ class Tracker:
         base = self._address.uri if self._address.is_server else LOCAL_SERVER
         return views.deep_link(base, self._book.experiment_id, views.LEADERBOARD, compare=compare)
 
+    def rouse(self) -> None:
+        """The work is over, so that asking an MLflow that was away costs no training any more."""
+        self._quiet_until = 0.0
+
     def close(self) -> None:
         """Send what waits, and say once what MLflow missed."""
         self._flush()
@@ -244,7 +251,8 @@ class Tracker:
     def _failed(self, error: Exception, seconds: float) -> None:
         """Say once why MLflow did not take something; leave it alone where asking costs time."""
         reason = " ".join((str(error) or type(error).__name__).split())[:300]
-        if self._address.is_server or seconds > _SLOW_SECONDS:
+        answered = isinstance(error, MlflowException) and error.error_code not in _NO_ANSWER
+        if (self._address.is_server and not answered) or seconds > _SLOW_SECONDS:
             pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
             self._quiet_until = time.monotonic() + pause
         self._failures += 1

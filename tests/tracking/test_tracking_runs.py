@@ -6,10 +6,14 @@ import time
 
 import pytest
 import tracked_store
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from tracked_store import client_of, runs_of
 
-from bench.benchmark import Request, plan
+from bench.benchmark import Request, plan, run
 from bench.doctor import tell_mlflow
+from bench.execution import Finished, LocalPool
 from bench.models.zoo import MODELS
 from bench.protocol import Protocol, load_protocol, origin_protocols
 from bench.records import iter_records, write_record
@@ -17,6 +21,7 @@ from bench.selection import median_record
 from bench.spec import EpochValues, RunRecord
 from bench.store import Store
 from bench.tracking import clear_alias, content, open_tracker, register_version
+from bench.tracking.address import Address
 from bench.tracking.experiment import plan_for_protocol
 
 DEAD_SERVER = "http://127.0.0.1:9"
@@ -217,6 +222,47 @@ def test_a_dead_server_costs_no_time_and_is_named_once(
     assert time.monotonic() - begun < 5
     assert sum("did not take" in message for message in caplog.messages) == 1
     assert "bench sync" in caplog.text
+
+
+def test_two_heads_may_write_a_new_experiment_at_the_same_moment(
+    protocol: Protocol, fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow refuses the later of two that add the same tag; that head is not cut off by it."""
+    write, refused = MlflowClient.set_experiment_tag, set()
+
+    def slow(client: MlflowClient, experiment_id: str, key: str, value: str) -> None:
+        if key not in refused:
+            refused.add(key)
+            raise MlflowException("UNIQUE constraint failed: experiment_tags", BAD_REQUEST)
+        write(client, experiment_id, key, value)
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", slow)
+    tracker = open_tracker(fresh, protocol, protocol.dataset)
+    assert refused and not tracker.offline
+    experiment = client_of(fresh).get_experiment_by_name(protocol.name)
+    assert refused <= set(experiment.tags)
+
+
+def test_what_mlflow_missed_is_told_when_the_work_is_over(
+    protocol: Protocol, fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that failed is left alone for a while, which ends with the last run."""
+    open_tracker(fresh, protocol, protocol.dataset).close()
+    away = ["it starts"]
+    monkeypatch.setattr(Address, "is_server", property(lambda _: True))
+    monkeypatch.setattr(Address, "why_not", lambda _: "".join(away))
+    tracker = open_tracker(fresh, protocol, protocol.dataset)
+    made = plan(Request(protocol, ("mean_image", "pca")), fresh)
+    pool = LocalPool(1, fresh)
+    try:
+        for event in run(made, fresh, pool, tracker):
+            if isinstance(event, Finished):
+                away.clear()
+    finally:
+        pool.close()
+    assert tracker.missed == 0
+    told = runs_of(fresh).values()
+    assert [run.info.status for run in told] == ["FINISHED"] * 2
 
 
 def test_registering_again_moves_the_alias_only(
