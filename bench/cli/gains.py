@@ -38,7 +38,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in row["changed"].items()
     )
     gain = row["gain_percent"]
-    ranks = f"{row['rank_before'] or '-'} to {row['rank_after'] or '-'}"
+    before, after = row["rank_before"], row["rank_after"]
+    # A study that is alone has no rank.
+    ranks = f"{before or '-'} to {after or '-'}" if before or after else "-"
     mattered = ", ".join(f"{k} {v:.2f}" for k, v in list(row["importance"].items())[:2])
     return (
         row["study"],
