@@ -72,7 +72,7 @@ def _plan_of(
                 protocol,
                 models=tuple(models),
                 latent_dims=(size,) if size else (),
-                native=size is None,
+                native=size is None and protocol.task == "reconstruction",
                 device=device,
                 threads=threads,
             ),

@@ -1,5 +1,6 @@
 """Classifiers end to end through the command, on real images: run, rank, promote, verify, tune."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,10 +19,13 @@ from bench.cli import app
 from bench.errors import BadInput, CheckFailed
 from bench.feature_network import PINNED, load_feature_network
 from bench.leaderboard.ledger import Standing, row_of
+from bench.leaderboard.origins import Claim
 from bench.metrics import metrics_of
 from bench.models.zoo import MODELS
+from bench.protocol import Expected, load_protocol
 from bench.records import WEIGHTS, iter_records, read_arrays, read_weights
 from bench.registry import load_champion, load_classifier
+from bench.reproduction import plans_of
 from bench.runner import rescore
 from bench.spec import RunRecord
 from bench.store import Store
@@ -299,3 +303,13 @@ def test_mistaken_requests_are_named(store: Store, tmp_path: Path) -> None:
     unlabelled = _bench("run", "-p", str(path), "--dataset", f"npz:{tmp_path / 'plain.npz'}")
     assert unlabelled.exit_code == 2
     assert "no classes to tell apart" in " ".join(unlabelled.output.split())
+
+
+def test_the_figures_of_a_classifier_can_be_reproduced(store: Store) -> None:
+    """A classifier has no code, so that neither a size nor the native one may be asked for."""
+    protocol = dataclasses.replace(load_protocol("classifier_quick"), seeds=(42,))
+    claim = Claim(protocol, Expected("mlp_classifier", "accuracy", 0.9, 0.01))
+    (made,) = plans_of([claim], store, "cpu", 1)
+    assert [(spec.model, spec.latent_dim, spec.seed) for spec in made.specs] == [
+        ("mlp_classifier", None, 42)
+    ]

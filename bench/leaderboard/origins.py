@@ -240,7 +240,7 @@ def _scores(claim: Claim, rows: Iterable[Row]) -> dict[int, float]:
 
 
 def _code_size(row: Row) -> int:
-    return int(row["code_size"] or 0)
+    return int(row.get("code_size") or 0)  # a classifier has none
 
 
 def _beside(claim: Claim, rows: Sequence[Row], code_size: int | None) -> Beside | None:
