@@ -25,8 +25,8 @@ from bench.models.zoo import MODELS
 from bench.protocol import Expected, load_protocol
 from bench.records import WEIGHTS, iter_records, read_arrays, read_weights
 from bench.registry import load_champion, load_classifier
-from bench.reproduction import plans_of
-from bench.runner import rescore
+from bench.reproduction import findings, plans_of
+from bench.runner import execute, ignore_epochs, rescore
 from bench.spec import RunRecord
 from bench.store import Store
 from bench.tracking.models import surroundings
@@ -313,3 +313,6 @@ def test_the_figures_of_a_classifier_can_be_reproduced(store: Store) -> None:
     assert [(spec.model, spec.latent_dim, spec.seed) for spec in made.specs] == [
         ("mlp_classifier", None, 42)
     ]
+    record = execute(made.specs[0], store, ignore_epochs)
+    (found,) = findings([claim], store)
+    assert (found.local, found.ours) == (True, record.scores["test"]["accuracy"])
