@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from tiny import TINY
 
 from bench.benchmark import Request, plan
 from bench.figures import draw_figures
@@ -17,28 +18,15 @@ from bench.store import Store
 from bench.tracking import Tracker, open_tracker
 from bench.tracking.address import find_address
 
-TINY = """
-name = "tiny"
-description = "a few epochs on a few of the bundled images, for tests of tracking"
-dataset = "fashion_mnist_mini"
-models = ["pca", "fc_ae"]
-latent_dims = [4]
-seeds = [0, 1, 2]
-[split]
-kind = "pooled"
-validation = 100
-test = 7000
-[train]
-epochs = 3
-batch_size = 64
-lr = 0.003
-"""
 MODELS = ("pca", "fc_ae")
 
 
 def tiny(folder: Path) -> Protocol:
+    """The tests' protocol with the models and seeds of this store."""
+    models = ", ".join(f'"{model}"' for model in MODELS)
+    text = TINY.replace('"mean_image", "pca", "fc_ae"', models).replace("[0, 1]", "[0, 1, 2]")
     path = folder / "tiny.toml"
-    path.write_text(TINY)
+    path.write_text(text)
     return load_protocol(str(path))
 
 
