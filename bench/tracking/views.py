@@ -66,13 +66,15 @@ class ViewPlan:
 
 def view_tags(plan: ViewPlan, tracks: Sequence[str], now_ms: int) -> dict[str, str]:
     """Experiment tags with the views: median seeds, every run, and one for each track."""
+    # Without validation images no seed is the median one: all runs are shown then.
+    which, median = ("median seeds", ["tags.median_seed = 'true'"]) if plan.ranked else ("all", [])
     states = {
-        LEADERBOARD: ("Leaderboard (median seeds)", "tags.median_seed = 'true'"),
+        LEADERBOARD: (f"Leaderboard ({which})", " and ".join(median)),
         ALL_RUNS: ("Every run", ""),
         **{
             track_view(track): (
-                f"Track {track} (median seeds)",
-                f"tags.median_seed = 'true' and tags.track = '{track}'",
+                f"Track {track} ({which})",
+                " and ".join([*median, f"tags.track = '{track}'"]),
             )
             for track in tracks
         },

@@ -23,6 +23,7 @@ from bench.store import Store
 from bench.tracking import clear_alias, content, open_tracker, register_version
 from bench.tracking.address import Address
 from bench.tracking.experiment import plan_for_protocol
+from bench.tracking.views import view_tags
 
 DEAD_SERVER = "http://127.0.0.1:9"
 
@@ -165,6 +166,9 @@ def test_all_origins_share_one_experiment_whose_views_do_not_depend_on_the_last(
     assert {plan.name for plan in plans} == {"reproduction"}
     (view,) = {plan.view for plan in plans}
     assert view.selection_metric == "mse" and {"ssim", "accuracy"} <= set(view.metrics)
+    # Origins without validation images have no median seed that could stand for the others.
+    for tag in view_tags(view, ["d64"], 0).values():
+        assert "median_seed" not in json.loads(tag)["state"]
     own = dataclasses.replace(load_protocol("quick"), experiment="mine")
     assert plan_for_protocol(own, "fashion_mnist_mini").view.metrics == own.evaluation.metrics
 
