@@ -11,7 +11,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from tiny import TINY
 
-from bench.store import Store
+from bench.core.store import Store
 
 # A shell that starts the suite in the background makes it, and every command that the tests start
 # and stop with Ctrl-C, ignore Ctrl-C.

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from bench.core.protocol import EvaluationConfig, SplitConfig, TrainConfig
+from bench.core.spec import EpochValues, RunRecord, RunSpec
 from bench.figures.style import Arrays
-from bench.protocol import EvaluationConfig, SplitConfig, TrainConfig
-from bench.spec import EpochValues, RunRecord, RunSpec
 
 EPOCHS = 4
 CLASSES = ("sky and grass", "coat", "tripod", "a class with a very long name")

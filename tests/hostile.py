@@ -1,8 +1,8 @@
 """Shared by the tests of hostile files: good content, and what an error must look like."""
 
+from bench.core.errors import BadInput
 from bench.data import LabelledImages, load_set
 from bench.data.idx import encode_part
-from bench.errors import BadInput
 
 SET = load_set("mnist_mini")
 IMAGES, LABELS = (array[:40] for array in SET.parts["train"])

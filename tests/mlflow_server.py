@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.store import Store
+from bench.core.store import Store
 from bench.tracking.address import local_address
 from bench.tracking.database import prepare_database
 

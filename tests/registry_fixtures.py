@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from registry_store import FRONT, Told, forget, publish, run_all, tiny_protocol
 
-from bench.store import Store
+from bench.core.store import Store
 
 
 @pytest.fixture(scope="session")

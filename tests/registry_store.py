@@ -5,14 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.benchmark import Request, plan
-from bench.protocol import Protocol, load_protocol
-from bench.records import iter_records, record_folder
+from bench.benchmark.plan import Request, plan
+from bench.core.protocol import Protocol, load_protocol
+from bench.core.store import Store
+from bench.execution.runner import execute, ignore_epochs
+from bench.records.files import iter_records, record_folder
 from bench.registry import publishing
 from bench.registry.promotion import Promotion, promote
 from bench.registry.results import Scope
-from bench.runner import execute, ignore_epochs
-from bench.store import Store
 
 PROTOCOL = """\
 name = "small"

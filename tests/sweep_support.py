@@ -5,6 +5,9 @@ import socket
 import time
 from collections.abc import Callable
 
+from bench.core.protocol import load_protocol
+from bench.core.spec import EpochValues, RunSpec, TrialResult, TrialSpec
+from bench.core.store import Store
 from bench.execution import (
     EpochEnded,
     Event,
@@ -13,9 +16,6 @@ from bench.execution import (
     Started,
     TrialEnded,
 )
-from bench.protocol import load_protocol
-from bench.spec import EpochValues, RunSpec, TrialResult, TrialSpec
-from bench.store import Store
 from bench.sweep.book import StudyBook
 from bench.sweep.heads import Heads
 from bench.sweep.loop import Search

@@ -14,21 +14,21 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from typer.testing import CliRunner, Result
 
-from bench.classes import class_scores, top_confusions
+from bench.benchmark.reproduction import findings, plans_of
 from bench.cli import app
-from bench.errors import BadInput, CheckFailed
-from bench.feature_network import PINNED, load_feature_network
-from bench.leaderboard.ledger import Standing, row_of
-from bench.leaderboard.origins import Claim
+from bench.core.errors import BadInput, CheckFailed
+from bench.core.protocol import Expected, load_protocol
+from bench.core.spec import RunRecord
+from bench.core.store import Store
+from bench.evaluation.feature_network import PINNED, load_feature_network
+from bench.execution.runner import execute, ignore_epochs, rescore
+from bench.leaderboard.ledger import RowContext, row_of
+from bench.leaderboard.origins import PublishedFigure
 from bench.metrics import metrics_of
 from bench.models.zoo import MODELS
-from bench.protocol import Expected, load_protocol
-from bench.records import WEIGHTS, iter_records, read_arrays, read_weights
+from bench.records.classes import class_scores, top_confusions
+from bench.records.files import WEIGHTS, iter_records, read_arrays, read_weights
 from bench.registry import load_champion, load_classifier
-from bench.reproduction import findings, plans_of
-from bench.runner import execute, ignore_epochs, rescore
-from bench.spec import RunRecord
-from bench.store import Store
 from bench.tracking.models import surroundings
 
 REGISTRY = Path(__file__).parent.parent / "registry"
@@ -105,7 +105,7 @@ def test_records_hold_what_pictures_and_tables_need(home: Store, record: RunReco
 
 
 def test_the_row_holds_the_accuracies_that_origins_publish(record: RunRecord) -> None:
-    row = row_of(record, Standing(closed_form=False, ranked=True))
+    row = row_of(record, RowContext(closed_form=False, ranked=True))
     epochs = [epoch.values for epoch in record.history]
     best = max(epoch["val/accuracy"] for epoch in epochs)
     assert float(row["train_accuracy"]) == pytest.approx(epochs[-1]["train/accuracy"], rel=1e-8)
@@ -308,7 +308,7 @@ def test_mistaken_requests_are_named(store: Store, tmp_path: Path) -> None:
 def test_the_figures_of_a_classifier_can_be_reproduced(store: Store) -> None:
     """A classifier has no code, so that neither a size nor the native one may be asked for."""
     protocol = dataclasses.replace(load_protocol("classifier_quick"), seeds=(42,))
-    claim = Claim(protocol, Expected("mlp_classifier", "accuracy", 0.9, 0.01))
+    claim = PublishedFigure(protocol, Expected("mlp_classifier", "accuracy", 0.9, 0.01))
     (made,) = plans_of([claim], store, "cpu", 1)
     assert [(spec.model, spec.latent_dim, spec.seed) for spec in made.specs] == [
         ("mlp_classifier", None, 42)

@@ -16,9 +16,9 @@ from sklearn.metrics import (
 )
 from torch import Tensor
 
+from bench.core.protocol import EvaluationConfig
 from bench.metrics import METRICS, metrics_of, per_image, whole_set
 from bench.metrics.classification import calibration_bins, confusion, per_class
-from bench.protocol import EvaluationConfig
 
 CONFIG = EvaluationConfig()
 ROWS = metrics_of("classification")

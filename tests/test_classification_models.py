@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from bench.core.errors import BadInput
+from bench.core.protocol import EvaluationConfig, SplitConfig, TrainConfig
 from bench.data import load_splits
-from bench.errors import BadInput
-from bench.evaluate import Labelled, classify, mean_scores
+from bench.evaluation.evaluate import Labelled, classify, mean_scores
 from bench.models.zoo import MODELS, build_classifier, build_model, build_network
-from bench.protocol import EvaluationConfig, SplitConfig, TrainConfig
-from bench.train import FitConfig, FitData, FitResult, fit
+from bench.training.train import FitConfig, FitData, FitResult, fit
 
 CLASSIFIERS = [name for name, row in MODELS.items() if row.task == "classification"]
 Shape = tuple[int, int, int]

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.benchmark import Request, plan
+from bench.benchmark.plan import Request, plan
 from bench.cli import app, console, main
-from bench.protocol import load_protocol
-from bench.records import iter_records
-from bench.store import Store, open_store
+from bench.core.protocol import load_protocol
+from bench.core.store import Store, open_store
+from bench.records.files import iter_records
 
 ROOT = Path(__file__).parent.parent
 
@@ -220,7 +220,7 @@ def test_ctrl_c_anywhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.catalogue.describe_models", interrupted)
+    monkeypatch.setattr("bench.benchmark.catalogue.describe_models", interrupted)
     result = CliRunner().invoke(app, ["models"])
     assert result.exit_code == 130
     assert result.stderr == (
@@ -233,7 +233,7 @@ def test_a_polite_kill_stops_as_ctrl_c_does(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["bench", "models"])
     monkeypatch.setattr(
-        "bench.catalogue.describe_models", lambda *_: signal.raise_signal(signal.SIGTERM)
+        "bench.benchmark.catalogue.describe_models", lambda *_: signal.raise_signal(signal.SIGTERM)
     )
     before = signal.getsignal(signal.SIGTERM)
     try:

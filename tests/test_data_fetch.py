@@ -17,13 +17,13 @@ import torchvision
 from typer.testing import CliRunner
 
 from bench.cli import data as cli
+from bench.core.errors import BadInput, CheckFailed
+from bench.core.protocol import SplitConfig
 from bench.data import DATASETS, LabelledImages, describe_dataset, load_set, load_splits
 from bench.data.fetch import fetch
 from bench.data.idx import encode_part
 from bench.data.survey import check_datasets, list_datasets
 from bench.data.table import Dataset
-from bench.errors import BadInput, CheckFailed
-from bench.protocol import SplitConfig
 
 MINI = load_set("fashion_mnist_mini")
 SIZES = {"train": 600, "test": 300}

@@ -21,11 +21,11 @@ from hostile import (
     text_of,
 )
 
+from bench.core.errors import BadInput
 from bench.data import LabelledImages, load_set
 from bench.data.idx import encode_part, read_pair
 from bench.data.known import find_idx, read_found
 from bench.data.table import DATASETS
-from bench.errors import BadInput
 
 
 def idx_header(magic: int, *sizes: int) -> bytes:

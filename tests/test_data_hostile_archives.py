@@ -11,8 +11,8 @@ import pytest
 from hostile import GOOD, GREY, HEADER, LABELS, assert_one_line, flipped, text_of
 from PIL import Image
 
+from bench.core.errors import BadInput
 from bench.data import load_set
-from bench.errors import BadInput
 
 
 def npz(**arrays: object) -> bytes:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.core.errors import BadInput
 from bench.data import LabelledImages, dataset_label, describe_dataset, find_dataset, load_set
 from bench.data.csv_file import read_csv
 from bench.data.idx import encode_part, read_pair
 from bench.data.npz_file import read_npz
-from bench.errors import BadInput
 
 SET = load_set("fashion_mnist_mini")
 SMALL = {

@@ -6,11 +6,11 @@ import os
 import numpy as np
 import pytest
 
+from bench.core.errors import BadInput
+from bench.core.protocol import SplitConfig
 from bench.data import ImageSet, LabelledImages, load_search_splits, load_set, load_splits
 from bench.data.content import PARTS
 from bench.data.split import digest_of_indices, split_indices, split_set, stratified_draw
-from bench.errors import BadInput
-from bench.protocol import SplitConfig
 
 BUNDLED = load_set("mnist_mini")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.core.errors import BadInput
+from bench.core.identity import checked_name
+from bench.core.protocol import SplitConfig
 from bench.data import DATASETS, Dataset, describe_dataset, load_splits
 from bench.data.bundled.draw import draw, full_set, write
 from bench.data.idx import idx_name
 from bench.data.known import BUNDLED, find
-from bench.errors import BadInput
-from bench.identity import checked_name
-from bench.protocol import SplitConfig
 
 BUNDLED_ROWS = [row for row in DATASETS.values() if row.bundled]
 

@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.benchmark import Request, plan
-from bench.leaderboard.ledger import Standing, ledger_of, row_of, track_order
+from bench.benchmark.plan import Request, plan
+from bench.core.protocol import load_protocol
+from bench.core.spec import OVERCOMPLETE
+from bench.core.store import Store
+from bench.execution.runner import execute, ignore_epochs
+from bench.leaderboard.ledger import RowContext, ledger_of, row_of, track_order
 from bench.leaderboard.ranking import rank_table
 from bench.leaderboard.render import track_title
 from bench.leaderboard.significance import nothing_known
 from bench.metrics.latent import active_fraction, dead_codes
 from bench.models.discrete import Codebook, VectorQuantised
 from bench.models.zoo import build_model
-from bench.protocol import load_protocol
-from bench.records import read_arrays
-from bench.runner import execute, ignore_epochs
-from bench.spec import OVERCOMPLETE
-from bench.store import Store
+from bench.records.files import read_arrays
 
 SHAPE = (1, 12, 16)
 
@@ -130,7 +130,7 @@ def test_a_discrete_code_has_a_track_of_its_own(tiny_protocol: str, store: Store
     assert record.facts["code_bits"] == 27
     assert record.facts["compression_ratio"] == pytest.approx(784 * 8 / 27)
     assert 0 <= record.facts["dead_codes"] < 512
-    row = row_of(record, Standing(closed_form=False, ranked=True))
+    row = row_of(record, RowContext(closed_form=False, ranked=True))
     assert float(row["dead_codes"]) == record.facts["dead_codes"] > 0
     table = rank_table(ledger_of([row]), nothing_known(), {"mse": False})
     assert f"{record.facts['dead_codes']:.3g} codes never used" in table["badges"][0]

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.benchmark import Request, plan
+from bench.benchmark.plan import Request, plan
+from bench.core.protocol import load_protocol
+from bench.core.spec import RunSpec
+from bench.core.store import Store
 from bench.execution import (
     EpochEnded,
     Event,
@@ -20,10 +23,7 @@ from bench.execution import (
     Lost,
     Started,
 )
-from bench.protocol import load_protocol
-from bench.records import read_record
-from bench.spec import RunSpec
-from bench.store import Store
+from bench.records.files import read_record
 
 
 @pytest.fixture

@@ -14,17 +14,17 @@ import pytest
 from sweep_support import Silent, make_plan, open_book
 from test_execution import _until
 
-from bench.benchmark import Request, plan
-from bench.errors import BadInput
+from bench.benchmark.plan import Request, plan
+from bench.core.errors import BadInput
+from bench.core.owners import owner
+from bench.core.protocol import load_protocol
+from bench.core.store import Store
 from bench.execution import EpochEnded, Failed, Finished, Halted, Lost, Started
 from bench.execution.cluster import RayPool, Resources, connect
 from bench.execution.places import choose_place
-from bench.protocol import load_protocol
-from bench.records import read_arrays, read_record, read_weights
-from bench.store import Store
+from bench.records.files import read_arrays, read_record, read_weights
 from bench.sweep.events import SweepEvent, TrialDone, TrialEpoch, TrialPutBack
 from bench.sweep.loop import Search
-from bench.tracking.owners import owner
 
 
 def test_slots_and_shares_follow_the_resources() -> None:

@@ -12,11 +12,11 @@ from looks import assert_texts_inside, pixels, texts
 from numpy.typing import NDArray
 from skimage import data
 
+from bench.core.protocol import SplitConfig
+from bench.core.spec import RunRecord
 from bench.figures import FIGURES, Bar, draw_figures, image_grid, ranking_bars
 from bench.figures.latent import principal_plane
 from bench.figures.style import Arrays, short_name
-from bench.protocol import SplitConfig
-from bench.spec import RunRecord
 
 ROWS = [name for name, row in FIGURES.items() if row.task != "classification"]
 

@@ -7,11 +7,11 @@ import pytest
 from looks import assert_texts_apart, assert_texts_inside, pixels, texts
 from numpy.typing import NDArray
 
+from bench.core.protocol import SplitConfig, load_protocol
+from bench.core.spec import RunRecord, RunSpec
 from bench.data import load_splits
 from bench.figures import FIGURES, draw_figures
 from bench.metrics.classification import confusion, per_class
-from bench.protocol import SplitConfig, load_protocol
-from bench.spec import RunRecord, RunSpec
 
 Arrays = dict[str, NDArray[np.generic]]
 NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker")

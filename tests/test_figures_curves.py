@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from skimage import data
 
+from bench.core.spec import RunRecord
 from bench.figures import FIGURES
 from bench.figures.style import Arrays
-from bench.spec import RunRecord
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from skimage import data
 
+from bench.core.spec import RunRecord
 from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, draw_figures
 from bench.figures.sheet import Row, draw_sheet
 from bench.figures.style import Arrays
-from bench.spec import RunRecord
 
 NAMES = ("Wheelbarrow wheel", "a class with a very long name", "WWWWWWWWWWWWWW", "Ankle boot")
 SHEETS = ("reconstructions", "extremes", "interpolation", "samples", "progress")

@@ -9,11 +9,11 @@ from looks import assert_texts_inside, pixels, texts
 from matplotlib.axes import Axes
 from skimage import data
 
+from bench.core.spec import RunRecord
 from bench.figures import TRACK_FIGURES, Cell, Group
 from bench.figures.labels import spread
 from bench.models.zoo import MODELS
-from bench.selection import median_record
-from bench.spec import RunRecord
+from bench.records.selection import median_record
 
 IMAGES = crops(data.camera()[:, :, None], 28, 24)
 ARRAYS = {size: arrays_of(IMAGES, size) for size in (2, 4, 6)}

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.benchmark import Request, plan
+from bench.benchmark.plan import Request, plan
+from bench.core.protocol import SplitConfig, load_protocol
+from bench.core.store import Store
 from bench.data import load_splits
+from bench.execution.runner import execute, ignore_epochs
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS
-from bench.protocol import SplitConfig, load_protocol
-from bench.runner import execute, ignore_epochs
-from bench.store import Store
 
 TOLERANCE = 0.02
 """Relative: other processors and torch versions round differently, and training magnifies it."""

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.errors import BadInput
-from bench.identity import checked_name, chosen_settings, digest, slug
-from bench.protocol import EvaluationConfig, SplitConfig, SsimSettings, TrainConfig
+from bench.core.errors import BadInput
+from bench.core.identity import checked_name, chosen_settings, digest, slug
+from bench.core.protocol import EvaluationConfig, SplitConfig, SsimSettings, TrainConfig
 
 
 @pytest.mark.parametrize("name", ["a", "quick", "csv.my-digits_2", "0" * 64])

@@ -13,12 +13,12 @@ from registry_store import (
     tiny_protocol,
 )
 
+from bench.core.errors import BadInput, CheckFailed
+from bench.core.protocol import SplitConfig
 from bench.data import load_splits
-from bench.errors import BadInput, CheckFailed
 from bench.leaderboard.ledger import rows_in, signed
 from bench.leaderboard.ranking import beaten_by
-from bench.protocol import SplitConfig
-from bench.records import iter_records, record_folder
+from bench.records.files import iter_records, record_folder
 from bench.registry import publishing
 from bench.registry.results import Scope, read_results
 

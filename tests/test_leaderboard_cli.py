@@ -8,7 +8,7 @@ from registry_store import D4, D8, files_of
 from typer.testing import CliRunner
 
 from bench.cli import app
-from bench.records import iter_records
+from bench.records.files import iter_records
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")

@@ -3,10 +3,10 @@
 import pytest
 from registry_store import D8
 
-from bench.leaderboard.ledger import Standing, current, ledger_of, row_of, rows_in, signed
+from bench.leaderboard.ledger import RowContext, current, ledger_of, row_of, rows_in, signed
 from bench.leaderboard.merging import disagreement, merge
 from bench.leaderboard.significance import cell_name, tracks, why_unranked
-from bench.records import iter_records
+from bench.records.files import iter_records
 
 pytest_plugins = ("registry_fixtures",)
 
@@ -17,7 +17,7 @@ def records_of(ran):
 
 def test_a_ledger_row_says_what_the_record_says(ran):
     record = next(r for r in records_of(ran) if r.spec.model == "fc_ae")
-    row = row_of(record, Standing(closed_form=False, ranked=True))
+    row = row_of(record, RowContext(closed_form=False, ranked=True))
     assert (row["run_key"], row["track"], row["seed"]) == (record.run_key, record.track, "0")
     assert float(row["test_mse"]) == pytest.approx(record.scores["test"]["mse"], rel=1e-8)
     assert row == signed(row)
@@ -26,7 +26,7 @@ def test_a_ledger_row_says_what_the_record_says(ran):
 
 
 def test_a_new_column_leaves_the_digests_of_older_rows(ran):
-    rows = [row_of(record, Standing(False, True)) for record in records_of(ran)]
+    rows = [row_of(record, RowContext(False, True)) for record in records_of(ran)]
     newer = signed({**rows[0], "run_key": "0" * 16, "test_newmetric": "1"})
     kept = {row["run_key"]: row for row in rows_in(ledger_of([*rows, newer]))}
     for row in rows:
@@ -35,8 +35,8 @@ def test_a_new_column_leaves_the_digests_of_older_rows(ran):
 
 def test_tolerances(ran):
     record = next(r for r in records_of(ran) if r.spec.model == "pca")
-    solved = row_of(record, Standing(closed_form=True, ranked=True))
-    trained = row_of(record, Standing(closed_form=False, ranked=True))
+    solved = row_of(record, RowContext(closed_form=True, ranked=True))
+    trained = row_of(record, RowContext(closed_form=False, ranked=True))
 
     def off(row, factor, part="val"):
         return {**row, f"{part}_mse": str(float(row[f"{part}_mse"]) * factor)}
@@ -61,7 +61,7 @@ def test_tolerances(ran):
 def rows_like(ran, **changes):
     """The fc_ae rows of d8 with some cells changed."""
     rows = [
-        row_of(r, Standing(False, True))
+        row_of(r, RowContext(False, True))
         for r in records_of(ran)
         if r.spec.model == "fc_ae" and r.track == "d8"
     ]
@@ -122,6 +122,6 @@ def test_a_tuned_recipe_is_a_row_of_its_own(ran):
 
 
 def test_merging_does_not_depend_on_the_order_of_records(ran):
-    rows = [row_of(record, Standing(False, True)) for record in records_of(ran)]
+    rows = [row_of(record, RowContext(False, True)) for record in records_of(ran)]
     empty = ledger_of([])
     assert merge(empty, rows, {}).ledger.equals(merge(empty, rows[::-1], {}).ledger)

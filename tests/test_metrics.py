@@ -11,11 +11,11 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from bench.errors import BadInput
+from bench.core.errors import BadInput
+from bench.core.protocol import EvaluationConfig, SsimSettings
 from bench.metrics import METRICS, metrics_of, per_image
 from bench.metrics.latent import active_units, output_std
 from bench.metrics.reconstruction import PSNR_CAP
-from bench.protocol import EvaluationConfig, SsimSettings
 
 CONFIG = EvaluationConfig()
 UNIFORM = {"win_size": 7, "data_range": 1.0}

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from bench.errors import BadInput
+from bench.core.errors import BadInput
+from bench.core.protocol import Scalar, TrainConfig
+from bench.core.spec import Choice, FloatRange, IntRange, SearchRange
 from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.rows import ORIGINS
 from bench.models.zoo import MODELS, build_model, build_network, checked_hyperparameters
-from bench.protocol import Scalar, TrainConfig
-from bench.spec import Choice, FloatRange, IntRange, SearchRange
 
 SHAPES = [(1, 28, 28), (3, 32, 32)]
 RECTANGLE = (1, 12, 20)

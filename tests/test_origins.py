@@ -11,27 +11,27 @@ import torch
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from bench import protocol as protocols
-from bench.benchmark import Request, plan
+from bench.benchmark.plan import Request, plan
 from bench.cli import app
+from bench.core import protocol as protocols
+from bench.core.protocol import Expected, load_protocol, origin_protocols
+from bench.core.store import Store
 from bench.data import load_splits
-from bench.evaluate import mean_loss
-from bench.leaderboard.ledger import Standing, ledger_of, row_of, signed
+from bench.evaluation.evaluate import mean_loss
+from bench.execution.runner import execute, ignore_epochs
+from bench.leaderboard.ledger import RowContext, ledger_of, row_of, signed
 from bench.leaderboard.origins import (
     MISSED,
     NOT_RUN,
     OTHER,
     REPRODUCED,
     UNPUBLISHED,
-    Claim,
+    PublishedFigure,
     claims_of,
     findings_of,
     origins_page,
 )
 from bench.models.zoo import build_model
-from bench.protocol import Expected, load_protocol, origin_protocols
-from bench.runner import execute, ignore_epochs
-from bench.store import Store
 
 PUBLISHED = {
     ("deep_ae", 64, "test", "mse", None): 0.009931,
@@ -144,13 +144,13 @@ def row(tmp_path_factory: pytest.TempPathFactory) -> tuple[protocols.Protocol, d
     store = Store(home).prepare()
     spec = plan(Request(protocol, ("fc_ae",), device="cpu"), store).specs[0]
     record = execute(spec, store, ignore_epochs)
-    return protocol, row_of(record, Standing(closed_form=False, ranked=False))
+    return protocol, row_of(record, RowContext(closed_form=False, ranked=False))
 
 
 def judged(protocol: protocols.Protocol, row: dict[str, str], **changes: object) -> str:
     """The verdict on the row's own test error, claimed with these changes."""
     expected = Expected("fc_ae", "mse", float(row["test_mse"]), 0.05, latent_dim=4)
-    claim = Claim(protocol, dataclasses.replace(expected, **changes))
+    claim = PublishedFigure(protocol, dataclasses.replace(expected, **changes))
     return findings_of([claim], ledger_of([signed(row)]))[0].verdict
 
 
@@ -177,7 +177,7 @@ def test_where_only_an_order_was_published_it_is_judged(
 
     def verdict(latent_dim: int, lower_than_at: int | None, *rows: dict[str, str]) -> str:
         wanted = Expected("fc_ae", "mse", latent_dim=latent_dim, lower_than_at=lower_than_at)
-        return findings_of([Claim(protocol, wanted)], ledger_of(list(rows)))[0].verdict
+        return findings_of([PublishedFigure(protocol, wanted)], ledger_of(list(rows)))[0].verdict
 
     assert verdict(4, 2, cells, small) == REPRODUCED
     assert verdict(2, 4, cells, small) == MISSED
@@ -197,16 +197,16 @@ def test_several_seeds_are_judged_by_their_mean_and_then_counted(
         return signed({**cells, **changed, "run_key": key, "model_revision": revision})
 
     rows = [seeded(42, 0.4, "2026"), seeded(0, 0.5, "2027"), seeded(0, 0.7, "2025")]
-    claim = Claim(protocol, Expected("fc_ae", "mse", 0.45, 0.01, latent_dim=4))
+    claim = PublishedFigure(protocol, Expected("fc_ae", "mse", 0.45, 0.01, latent_dim=4))
     (found,) = findings_of([claim], ledger_of(rows))
     assert (found.ours, found.verdict) == (pytest.approx(0.45), REPRODUCED)
     assert found.run_keys == (rows[1]["run_key"], rows[0]["run_key"])
     assert "| 0.45 (0.5, 0.4) |" in origins_page([found])
-    claim = Claim(protocol, Expected("fc_ae", "mse", 0.5, 0.01, latent_dim=4))
+    claim = PublishedFigure(protocol, Expected("fc_ae", "mse", 0.5, 0.01, latent_dim=4))
     (found,) = findings_of([claim], ledger_of(rows))
     assert found.verdict == "reproduced by 1 of 2 seeds"
     assert found.missed, "one lucky seed is no reproduction"
-    claim = Claim(protocol, Expected("fc_ae", "mse", 0.6, 0.01, latent_dim=4))
+    claim = PublishedFigure(protocol, Expected("fc_ae", "mse", 0.6, 0.01, latent_dim=4))
     (found,) = findings_of([claim], ledger_of(rows))
     assert found.verdict == MISSED
     # What was run here is judged, not what somebody committed.
@@ -237,7 +237,9 @@ def test_the_page_shows_published_and_ours(
     row: tuple[protocols.Protocol, dict[str, str]],
 ) -> None:
     protocol, cells = row
-    claims = [Claim(protocol, Expected("fc_ae", "mse", 0.5, 0.05, latent_dim=4, note="so so"))]
+    claims = [
+        PublishedFigure(protocol, Expected("fc_ae", "mse", 0.5, 0.05, latent_dim=4, note="so so"))
+    ]
     findings = findings_of(claims, ledger_of([cells]))
     page = origins_page(findings)
     assert "## S9: `origins/s9`" in page
@@ -259,7 +261,7 @@ def test_what_stands_beside_is_the_nearest_smaller_code(
         return signed(changed)
 
     rows = [of_ours(3, 0, 0.05), of_ours(3, 1, 0.07), of_ours(8, 0, 0.01)]
-    claim = Claim(protocol, Expected("fc_ae", "mse", 0.5, 0.05, latent_dim=4))
+    claim = PublishedFigure(protocol, Expected("fc_ae", "mse", 0.5, 0.05, latent_dim=4))
     beside = findings_of([claim], ledger_of([cells, *rows]))[0].beside
     assert beside is not None
     assert (beside.code_size, beside.seeds, beside.score) == (3, 2, pytest.approx(0.06))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
+from bench.figures.palette import LOOKS, look
 from bench.models.zoo import MODELS
-from bench.palette import LOOKS, look
 from bench.tracking.content import colour
 
 

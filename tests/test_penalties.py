@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.errors import BadInput
+from bench.core.errors import BadInput
 from bench.models.base import Autoencoder
 from bench.models.regularised import RegularisedAutoencoder, imq_discrepancy
 from bench.models.zoo import build_model

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.benchmark import Request, plan
+from bench.benchmark.plan import Request, plan
 from bench.cli import app
-from bench.errors import BadInput
-from bench.protocol import load_protocol
-from bench.records import iter_records, sound_record
-from bench.runner import execute, ignore_epochs
-from bench.store import Store
+from bench.core.errors import BadInput
+from bench.core.protocol import load_protocol
+from bench.core.store import Store
+from bench.execution.runner import execute, ignore_epochs
+from bench.records.files import iter_records, sound_record
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BadInput
+from bench.core.errors import BadInput
+from bench.core.protocol import load_protocol, shipped_protocols
 from bench.models.zoo import MODELS
-from bench.protocol import load_protocol, shipped_protocols
 
 GOOD = """
 name = "mine"

@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 from tiny import TINY
 
-from bench import protocol as protocols
-from bench.benchmark import Request, plan
+from bench.benchmark.plan import Request, plan
 from bench.cli import main
+from bench.core import protocol as protocols
+from bench.core.protocol import load_protocol
+from bench.core.store import Store
+from bench.execution.runner import execute, ignore_epochs
 from bench.figures import FIGURES, TRACK_FIGURES
-from bench.protocol import load_protocol
-from bench.records import iter_records, read_arrays, read_record, read_weights, write_record
-from bench.runner import execute, ignore_epochs
-from bench.selection import shown_record
-from bench.store import Store
+from bench.records.files import iter_records, read_arrays, read_record, read_weights, write_record
+from bench.records.selection import shown_record
 
 BOARD = "fashion_mnist_mini/tiny"
 OF_TRACK = [name for name, row in TRACK_FIGURES.items() if not row.all_tracks]
@@ -207,7 +207,7 @@ def test_an_ambiguous_key_and_an_empty_store(
         folder = store.records / f"abcd{end * 12}"
         folder.mkdir()
         (folder / "record.json").touch()
-    monkeypatch.setattr("bench.redraw.iter_records", lambda _: iter(()))
+    monkeypatch.setattr("bench.benchmark.redraw.iter_records", lambda _: iter(()))
     assert figures("abcd", monkeypatch=monkeypatch) == 2
     assert "is ambiguous: abcd000000000000, abcd111111111111" in capsys.readouterr().err
 
@@ -228,7 +228,8 @@ def test_a_run_that_left_nothing_says_so(
 
 def test_nothing_is_loaded_that_pictures_do_not_need(trained: Store) -> None:
     code = (
-        "import sys; from bench.redraw import redraw; from bench.store import Store; "
+        "import sys; from bench.benchmark.redraw import redraw; "
+        "from bench.core.store import Store; "
         "from pathlib import Path; "
         "found = list(redraw(Store(Path(sys.argv[1])), 'tiny', ['final_scores'])); "
         "print(len(found), sorted({'mlflow', 'optuna', 'torchvision'} & set(sys.modules)))"

@@ -19,10 +19,10 @@ from registry_store import (
 )
 from safetensors.numpy import load_file, save_file
 
+from bench.core.errors import BadInput, CheckFailed
+from bench.core.protocol import SplitConfig
 from bench.data import load_splits
-from bench.errors import BadInput, CheckFailed
-from bench.protocol import SplitConfig
-from bench.records import iter_records, record_folder
+from bench.records.files import iter_records, record_folder
 from bench.registry import champions as folders
 from bench.registry import load_champion, publishing
 from bench.registry.card_text import card_text

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.protocol import load_protocol
-from bench.store import Store
+from bench.core.protocol import load_protocol
+from bench.core.store import Store
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench.benchmark import Request, plan
+from bench.benchmark.plan import Request, plan
+from bench.core.errors import CheckFailed
+from bench.core.protocol import load_protocol
+from bench.core.spec import EpochValues, RunSpec
+from bench.core.store import Store
 from bench.data import load_splits
-from bench.errors import CheckFailed
-from bench.protocol import load_protocol
-from bench.records import iter_records, read_arrays, read_record, read_weights
-from bench.runner import StoppedEarly, execute, ignore_epochs, prepare_torch, rescore
-from bench.spec import EpochValues, RunSpec
-from bench.store import Store
+from bench.execution.runner import StoppedEarly, execute, ignore_epochs, prepare_torch, rescore
+from bench.records.files import iter_records, read_arrays, read_record, read_weights
 
 
 def _spec(tiny_protocol: str, store: Store, model: str, latent_dim: int = 4) -> RunSpec:

@@ -11,14 +11,14 @@ import pytest
 from mlflow import MlflowClient
 from sweep_support import Scripted
 
-from bench.benchmark import Request, plan
+from bench.benchmark.plan import Request, plan
+from bench.benchmark.sharing import SharedQueue
+from bench.core.protocol import load_protocol
+from bench.core.spec import RunSpec
+from bench.core.store import Store
 from bench.execution import LocalPool
-from bench.protocol import load_protocol
-from bench.records import iter_records
-from bench.runner import execute, ignore_epochs
-from bench.sharing import SharedQueue
-from bench.spec import RunSpec
-from bench.store import Store
+from bench.execution.runner import execute, ignore_epochs
+from bench.records.files import iter_records
 from bench.sweep.results import iter_trials
 
 ROOT = Path(__file__).parent.parent

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bench import statistics
+from bench.core.protocol import SplitConfig
 from bench.data import load_splits
-from bench.protocol import SplitConfig
-from bench.statistics import Sample, compare, holm, resampled_means, seed_weights, two_sided_p
+from bench.leaderboard import statistics
+from bench.leaderboard.statistics import (
+    Sample,
+    compare,
+    holm,
+    resampled_means,
+    seed_weights,
+    two_sided_p,
+)
 
 
 @pytest.fixture(scope="module")

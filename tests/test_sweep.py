@@ -9,11 +9,11 @@ import optuna
 import pytest
 from sweep_support import Scripted, make_plan, open_book, search
 
+from bench.core.protocol import TrainConfig, load_protocol
+from bench.core.spec import Choice, EpochValues, FloatRange, SearchRange
+from bench.core.store import Store
 from bench.models import zoo
 from bench.models.zoo import MODELS
-from bench.protocol import TrainConfig, load_protocol
-from bench.spec import Choice, EpochValues, FloatRange, SearchRange
-from bench.store import Store
 from bench.sweep.events import TrialDone, TrialPutBack, gentle_interrupt
 from bench.sweep.plan import SweepRequest, plan_studies
 from bench.sweep.results import iter_trials, kept_value

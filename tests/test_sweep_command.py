@@ -19,8 +19,8 @@ from mlflow import MlflowClient
 from sweep_support import make_plan, open_book
 
 from bench.cli import app
-from bench.records import iter_records
-from bench.store import Store
+from bench.core.store import Store
+from bench.records.files import iter_records
 from bench.sweep.results import iter_trials
 from bench.sweep.storage import quiet_optuna
 from bench.sweep.trials import Ticket

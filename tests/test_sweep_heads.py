@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from postgres import Server, running_server
 from sweep_support import GONE, Scripted, Silent, make_plan, open_book
 
-from bench.store import Store
+from bench.core.owners import owner
+from bench.core.store import Store
 from bench.sweep import heads as heads_room
 from bench.sweep.events import TrialDone, TrialPutBack
 from bench.sweep.heads import ClaimLost
@@ -23,7 +24,6 @@ from bench.sweep.plan import StudyPlan
 from bench.sweep.results import TRIAL_SCHEMA, TrialRecord, iter_trials
 from bench.sweep.storage import open_storage
 from bench.sweep.trials import Ticket
-from bench.tracking.owners import owner
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_budgets_may_differ_between_heads(tiny_protocol: str, store: Store) -> N
 OPEN = """
 import sys
 from pathlib import Path
-from bench.store import Store
+from bench.core.store import Store
 from bench.sweep.storage import open_storage
 open_storage(Store(Path(sys.argv[1])), sys.argv[2]).get_all_studies()
 """

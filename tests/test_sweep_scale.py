@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from mlflow_server import MlflowServer, running_mlflow
 from postgres import Server, running_server
 
-from bench.records import iter_records
-from bench.store import Store
+from bench.core.store import Store
+from bench.records.files import iter_records
 from bench.sweep.results import iter_trials
 from bench.sweep.storage import open_storage
 

@@ -9,17 +9,17 @@ import pytest
 from mlflow import MlflowClient
 from sweep_support import Scripted, make_plan, open_book, search
 
-import bench.runner
+import bench.execution.runner
+from bench.core.errors import BadInput
+from bench.core.protocol import load_protocol
+from bench.core.recipes import tuned
+from bench.core.spec import Choice, FloatRange, SearchRange
+from bench.core.store import Store
 from bench.data import SearchSplits
-from bench.errors import BadInput
+from bench.execution.runner import execute, execute_trial, ignore_epochs, trial_checkpoint
 from bench.figures import STUDY_FIGURES, to_png
 from bench.figures.study import expected_best
-from bench.protocol import load_protocol
-from bench.recipes import tuned
-from bench.records import read_record
-from bench.runner import execute, execute_trial, ignore_epochs, trial_checkpoint
-from bench.spec import Choice, FloatRange, SearchRange
-from bench.store import Store
+from bench.records.files import read_record
 from bench.sweep.analysis import analyse
 from bench.sweep.events import TrialDone
 from bench.sweep.labels import with_larger_budget
@@ -143,15 +143,15 @@ def test_trials_cannot_reach_test_images(
         raise AssertionError("a trial loaded the test images")
 
     seen: list[SearchSplits] = []
-    real = bench.runner._fit
+    real = bench.execution.runner._fit
 
     def watch(model: object, spec: object, splits: SearchSplits, *rest: object) -> object:
         seen.append(splits)
         return real(model, spec, splits, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bench.runner, "load_splits", never)
-    monkeypatch.setattr(bench.runner, "_splits", never)
-    monkeypatch.setattr(bench.runner, "_fit", watch)
+    monkeypatch.setattr(bench.execution.runner, "load_splits", never)
+    monkeypatch.setattr(bench.execution.runner, "_splits", never)
+    monkeypatch.setattr(bench.execution.runner, "_fit", watch)
     result = execute_trial(plan.base, store, ignore_epochs)
     assert result.status == "finished"
     assert len(result.history) == plan.base.train.epochs

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.core.errors import BadInput
+from bench.core.protocol import EvaluationConfig, SplitConfig, TrainConfig
+from bench.core.spec import EpochValues
 from bench.data import load_splits
-from bench.errors import BadInput
-from bench.evaluate import Labelled
+from bench.evaluation.evaluate import Labelled
 from bench.models.zoo import MODELS, build_model
-from bench.protocol import EvaluationConfig, SplitConfig, TrainConfig
-from bench.spec import EpochValues
-from bench.train import (
+from bench.training.train import (
     FitConfig,
     FitData,
     FitResult,

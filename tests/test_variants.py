@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bench.errors import BadInput
+from bench.core.errors import BadInput
 from bench.models.conv_dense import same_doubling, same_halving
 from bench.models.residual import PARAMETER_BUDGET
 from bench.models.zoo import build_model

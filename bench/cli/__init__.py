@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 import bench
 from bench.cli import data, figures, leaderboard, registry, reproduce, run, sweeping, sync, ui
 from bench.cli.console import say_error
-from bench.errors import BenchError, Stopped
+from bench.core.errors import BenchError, Stopped
 
 
 class _OneLineErrors(TyperGroup):

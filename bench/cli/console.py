@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.errors import BadInput
-from bench.spec import RunSpec
+from bench.core.errors import BadInput
+from bench.core.spec import RunSpec
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 

@@ -7,7 +7,7 @@ import typer
 
 from bench.cli import console
 from bench.cli.console import JsonOption
-from bench.store import open_store
+from bench.core.store import open_store
 
 
 def figures(
@@ -28,7 +28,7 @@ def figures(
     as_json: JsonOption = False,
 ) -> None:
     """Draw the figures of a run, a track or a protocol again from records, as PNG files."""
-    from bench.redraw import redraw
+    from bench.benchmark.redraw import redraw
 
     folder = None if out is None else Path(console.given(out, "--out")).expanduser().absolute()
     found = []

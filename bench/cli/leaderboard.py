@@ -6,14 +6,14 @@ import typer
 
 from bench.cli import console
 from bench.cli.console import JsonOption
-from bench.errors import BadInput
-from bench.protocol import load_protocol
-from bench.store import open_store
+from bench.core.errors import BadInput
+from bench.core.protocol import load_protocol
+from bench.core.store import open_store
 
 if TYPE_CHECKING:
     from bench.leaderboard.render import Board
     from bench.registry.promotion import Promotion
-    from bench.registry.publishing import Outcome
+    from bench.registry.publishing import TableUpdate
     from bench.registry.results import Scope
     from bench.registry.verification import Verified
 
@@ -86,7 +86,7 @@ def _scope(protocol: str | None, dataset: str | None) -> "Scope":
     )
 
 
-def _show(found: "Outcome", as_json: bool, written: bool) -> None:
+def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
     """Tables on stdout, what happened on stderr."""
     if as_json:
         console.print_json([_as_json(cell) for board in found.boards for cell in board.cells])

@@ -6,7 +6,7 @@ import typer
 
 from bench.cli import console
 from bench.cli.console import JsonOption
-from bench.store import open_store
+from bench.core.store import open_store
 
 app = typer.Typer(
     help="The champions of every track, as they lie in registry/.", no_args_is_help=True
@@ -36,13 +36,13 @@ def list_champions(as_json: JsonOption = False) -> None:
 @app.command()
 def show(track: TrackArgument, as_json: JsonOption = False) -> None:
     """Show the card of a track's champion."""
+    from bench.core.spec import to_json_types
     from bench.registry.card_text import card_text
     from bench.registry.champions import champion
-    from bench.spec import plain
 
     card = champion(open_store().registry, track)
     if as_json:
-        console.print_json(plain(card))
+        console.print_json(to_json_types(card))
     else:
         typer.echo(card_text(card))
 

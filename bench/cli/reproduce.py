@@ -7,11 +7,11 @@ import typer
 
 from bench.cli import console
 from bench.cli.console import JsonOption
-from bench.errors import CellsFailed, CheckFailed
-from bench.store import open_store
+from bench.core.errors import CellsFailed, CheckFailed
+from bench.core.store import open_store
 
 if TYPE_CHECKING:
-    from bench.leaderboard.origins import Claim, Finding
+    from bench.leaderboard.origins import Finding, PublishedFigure
 
 
 _WIDE = 150
@@ -41,7 +41,7 @@ def reproduce(
     Exit code 3 if the mean over our seeds is not what was published. Ctrl-C stops; the same
     command goes on.
     """
-    from bench.reproduction import chosen_claims, findings
+    from bench.benchmark.reproduction import chosen_claims, findings
 
     claims = chosen_claims(console.names(names or [], "NAME"), first_epochs)
     store = open_store()
@@ -61,11 +61,11 @@ def reproduce(
         _raise_missed(found)
 
 
-def _run(claims: list["Claim"], device: str, slots: int | None, threads: int) -> str:
+def _run(claims: list["PublishedFigure"], device: str, slots: int | None, threads: int) -> str:
     """Train what is missing, one protocol after the other; what failed, in a line."""
-    from bench.benchmark import Request, default_workers, forecast_plan
+    from bench.benchmark.plan import Request, default_workers, forecast_plan
+    from bench.benchmark.reproduction import plans_of
     from bench.cli.run import execute_plan
-    from bench.reproduction import plans_of
 
     store = open_store().prepare()
     plans = plans_of(claims, store, device, threads)

@@ -6,16 +6,17 @@ import typer
 
 from bench.cli import cluster_sizes, console
 from bench.cli.console import JsonOption
-from bench.errors import BadInput, CellsFailed, Stopped
-from bench.protocol import DEFAULT_PROTOCOL, load_protocol, shipped_protocols
-from bench.store import open_store
+from bench.core.errors import BadInput, CellsFailed, Stopped
+from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol, shipped_protocols
+from bench.core.store import open_store
 
 if TYPE_CHECKING:
-    from bench.benchmark import Outcome, Plan
+    from bench.benchmark.forecast import Forecast
+    from bench.benchmark.plan import Plan
+    from bench.benchmark.running import PlanResult
+    from bench.core.store import Store
     from bench.execution import Event, Executor
     from bench.execution.places import Place
-    from bench.forecast import Forecast
-    from bench.store import Store
 
 ProtocolOption = Annotated[
     str, typer.Option("--protocol", "-p", help="Name of a shipped protocol, or a .toml file.")
@@ -68,7 +69,7 @@ def run(
 
     Stop with Ctrl-C at any time: the same command goes on where it was.
     """
-    from bench.benchmark import Request, default_workers, forecast_plan, plan
+    from bench.benchmark.plan import Request, default_workers, forecast_plan, plan
     from bench.execution.places import choose_place
 
     if seed and seeds is not None:
@@ -136,7 +137,7 @@ def show_plan(plan: "Plan", cost: "Forecast", *, as_json: bool) -> None:
 
 
 def _plan_as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
-    from bench.spec import plain
+    from bench.core.spec import to_json_types
 
     return {
         "protocol": plan.protocol.name,
@@ -148,7 +149,7 @@ def _plan_as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
                 "run_key": spec.run_key,
                 "recorded": spec.run_key in plan.done,
                 "forecast_seconds": cost.by_run.get(spec.run_key, 0.0),
-                **plain(spec),
+                **to_json_types(spec),
             }
             for spec in plan.specs
         ],
@@ -193,11 +194,11 @@ def execute_plan(
 
 def _with_progress(
     plan: "Plan", cost: "Forecast", store: "Store", executor: "Executor | None", tracker: Any
-) -> "Outcome":
+) -> "PlanResult":
     """Drive the generator of events into the display; Ctrl-C becomes Stopped."""
-    from bench.benchmark import recorded
-    from bench.benchmark import run as run_plan
-    from bench.forecast import Remaining
+    from bench.benchmark.forecast import Remaining
+    from bench.benchmark.plan import recorded
+    from bench.benchmark.running import run as run_plan
 
     remaining = Remaining(cost)
     steps = run_plan(plan, store, executor, tracker)
@@ -208,7 +209,7 @@ def _with_progress(
                 remaining.hear(event)
                 _show_event(event, progress, f"about {console.duration(remaining.seconds)} left")
         except StopIteration as end:
-            outcome: Outcome = end.value
+            outcome: PlanResult = end.value
             return outcome
         except KeyboardInterrupt:
             console.say("stopping: the runs in progress save where they are")
@@ -241,7 +242,7 @@ def _show_event(event: "Event", progress: console.RunProgress, left: str) -> Non
             progress.note(f"{spec.title}: {reason}")
 
 
-def _outcome_as_json(plan: "Plan", outcome: "Outcome", link: str) -> dict[str, Any]:
+def _outcome_as_json(plan: "Plan", outcome: "PlanResult", link: str) -> dict[str, Any]:
     return {
         "protocol": plan.protocol.name,
         "dataset": plan.dataset_label,
@@ -265,7 +266,7 @@ def _outcome_as_json(plan: "Plan", outcome: "Outcome", link: str) -> dict[str, A
 
 def models(as_json: JsonOption = False) -> None:
     """List the cast: every variant with its origin, native code size and parameters."""
-    from bench.catalogue import describe_models
+    from bench.benchmark.catalogue import describe_models
 
     rows = describe_models()
     if as_json:
@@ -294,7 +295,7 @@ def protocols(
     as_json: JsonOption = False,
 ) -> None:
     """List the shipped protocols with what they cost on this machine."""
-    from bench.catalogue import describe_protocols
+    from bench.benchmark.catalogue import describe_protocols
 
     rows = describe_protocols(list(shipped_protocols()), open_store(), measure)
     if as_json:
@@ -326,8 +327,8 @@ def speed(
     as_json: JsonOption = False,
 ) -> None:
     """Measure speed as ratios within one run: the loop against its floor, SSIM and loaders."""
-    from bench.scaling import measure_workers
-    from bench.speed import measure_all
+    from bench.speed.ratios import measure_all
+    from bench.speed.workers import measure_workers
 
     if workers:
         rows = measure_workers(trials=6 if quick else 12)

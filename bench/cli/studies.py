@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, TypedDict
 
 from bench.cli import cluster_sizes, console, gains
 from bench.cli import run as runs
-from bench.errors import BadInput, CellsFailed, CheckFailed, Stopped
+from bench.core.errors import BadInput, CellsFailed, CheckFailed, Stopped
 
 if TYPE_CHECKING:
-    from bench.benchmark import Plan
+    from bench.benchmark.plan import Plan
+    from bench.core.store import Store
     from bench.execution.places import Place
-    from bench.store import Store
     from bench.sweep.opening import Before
     from bench.sweep.plan import StudyPlan, SweepRequest
     from bench.sweep.running import Desk, StudyOutcome, Workers
@@ -39,7 +39,7 @@ def train_winner(
     as_json: bool,
 ) -> None:
     """Run the recipe of a winner (a study's name, or a file) with the protocol's seeds."""
-    from bench.benchmark import forecast_plan
+    from bench.benchmark.plan import forecast_plan
     from bench.sweep.winner import plan_winner, winner_path
 
     made = plan_winner(winner_path(winner, store), store, request.device, request.threads)
@@ -52,7 +52,7 @@ def train_winner(
 
 
 def _slots(request: "SweepRequest", runs: "Plan") -> int:
-    from bench.benchmark import Request, default_workers
+    from bench.benchmark.plan import Request, default_workers
 
     return default_workers(Request(request.protocol, threads=request.threads), runs.specs[0].device)
 
@@ -119,7 +119,7 @@ class _Cost(TypedDict):
 
 
 def _cost(plan: "StudyPlan", store: "Store", workers: int, before: "Before") -> _Cost:
-    from bench.forecast import forecast
+    from bench.benchmark.forecast import forecast
 
     runs = plan.defaults
     one = forecast([plan.base], runs.counts, store, 1).by_run[plan.base.run_key]
@@ -174,7 +174,7 @@ def _search(desk: "Desk", workers: "Workers", trial_seconds: float) -> "StudyOut
 
 def _confirm(desk: "Desk", outcome: "StudyOutcome", workers: "Workers") -> list[str]:
     """Train the winner the ordinary way and score it on test once; returns what failed."""
-    from bench.benchmark import forecast_plan
+    from bench.benchmark.plan import forecast_plan
     from bench.sweep.running import confirmed
     from bench.tracking import open_tracker
 

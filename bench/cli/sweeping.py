@@ -8,9 +8,9 @@ import typer
 from bench.cli import console, studies
 from bench.cli.console import JsonOption
 from bench.cli.run import AddressOption, ExecutorOption, ProtocolOption
-from bench.errors import BadInput
-from bench.protocol import DEFAULT_PROTOCOL, load_protocol
-from bench.store import open_store
+from bench.core.errors import BadInput
+from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
+from bench.core.store import open_store
 
 SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes, qmc.")]
 PrunerOption = Annotated[str, typer.Option(help="third, median, hyperband, none.")]

@@ -7,9 +7,9 @@ import typer
 
 from bench.cli import console
 from bench.cli.console import JsonOption
-from bench.errors import CheckFailed, unknown_name
-from bench.protocol import name_in_records, shipped_protocols
-from bench.store import Store, open_store
+from bench.core.errors import CheckFailed, unknown_name
+from bench.core.protocol import name_in_records, shipped_protocols
+from bench.core.store import Store, open_store
 
 
 def sync(
@@ -19,7 +19,7 @@ def sync(
     as_json: JsonOption = False,
 ) -> None:
     """Tell MLflow every result on disk that it has not heard of; nothing is told twice."""
-    from bench.doctor import damaged_records, tell_mlflow
+    from bench.benchmark.doctor import damaged_records, tell_mlflow
     from bench.sweep.syncing import sync_trials
 
     store = open_store().prepare()
@@ -44,7 +44,7 @@ def sync(
 
 def _protocol_name(store: Store, given: str) -> str:
     """The name in records of a protocol that is shipped, has records here, or is a file."""
-    from bench.doctor import recorded_protocols
+    from bench.benchmark.doctor import recorded_protocols
 
     name = name_in_records(given)
     if given.endswith(".toml"):
@@ -75,7 +75,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Mend what kills and moved folders left behind, and show what this machine offers."""
-    from bench.doctor import examine
+    from bench.benchmark.doctor import examine
 
     findings = examine(open_store().prepare(), other_hosts=other_hosts)
     if as_json:

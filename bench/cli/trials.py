@@ -46,14 +46,20 @@ class TrialsProgress:
 
     def hear(self, event: "SweepEvent | Recovered") -> None:
         """Show an event."""
-        from bench.sweep.events import Standing, TrialBegun, TrialDone, TrialEpoch, TrialPutBack
+        from bench.sweep.events import (
+            StudyProgress,
+            TrialBegun,
+            TrialDone,
+            TrialEpoch,
+            TrialPutBack,
+        )
         from bench.sweep.running import Recovered
 
         match event:
             case Recovered(study, finished, best, lines):
                 self._best = best
                 self._recovered(study, finished, lines)
-            case Standing(finished, best, lines):
+            case StudyProgress(finished, best, lines):
                 self._before += finished - self._finished
                 self._best = best
                 for line in lines:

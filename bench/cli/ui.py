@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import console
-from bench.store import open_store
+from bench.core.store import open_store
 
 
 def ui(

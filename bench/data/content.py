@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import BadInput
-from bench.spec import Part
+from bench.core.errors import BadInput
+from bench.core.spec import Part
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 SMALLEST_SIDE = 12

@@ -19,6 +19,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.errors import BadInput
 from bench.data.content import (
     ImageSet,
     LabelledImages,
@@ -27,7 +28,6 @@ from bench.data.content import (
     own_source,
 )
 from bench.data.limits import reason_of, refuse_if_too_large, regular_file
-from bench.errors import BadInput
 
 _LONGEST_LINE = 1 << 28
 _LABEL_NAMES = ("label", "labels", "class", "target", "y")

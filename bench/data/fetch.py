@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.errors import BadInput, unknown_name
+from bench.core.spec import Part
+from bench.core.store import sync_folder, write_atomically, writing_to
 from bench.data.content import ImageSet, LabelledImages
 from bench.data.csv_file import read_csv
 from bench.data.idx import encode_part
@@ -21,9 +24,6 @@ from bench.data.known import cache_folder, find_idx, image_set, read_found, veri
 from bench.data.limits import reason_of
 from bench.data.npz_file import read_npz
 from bench.data.table import DATASETS, Dataset
-from bench.errors import BadInput, unknown_name
-from bench.spec import Part
-from bench.store import sync_folder, write_atomically, writing_to
 
 _SILENCE = 30.0  # seconds without a byte after which a download has failed
 

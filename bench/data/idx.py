@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.errors import BadInput
+from bench.core.spec import Part
 from bench.data.content import LabelledImages, checked_shape
 from bench.data.limits import (
     human_size,
@@ -20,8 +22,6 @@ from bench.data.limits import (
     read_exactly,
     refuse_if_too_large,
 )
-from bench.errors import BadInput
-from bench.spec import Part
 
 _KINDS = {"images": (0x803, 3), "labels": (0x801, 1)}
 _STEMS: dict[Part, str] = {"train": "train", "validation": "validation", "test": "t10k"}

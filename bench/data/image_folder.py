@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from bench.core.errors import BadInput
+from bench.core.spec import Part
 from bench.data.content import (
     ONE_CLASS,
     PARTS,
@@ -25,8 +27,6 @@ from bench.data.content import (
     own_source,
 )
 from bench.data.limits import reason_of, refuse_if_too_large
-from bench.errors import BadInput
-from bench.spec import Part
 
 _PART_NAMES: Mapping[str, Part] = {
     "train": "train",

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from bench.core.errors import BadInput
+from bench.core.spec import Part
 from bench.data.content import PARTS, ImageSet, LabelledImages
 from bench.data.idx import idx_name, read_pair, sha256_of_part
 from bench.data.table import DATASETS, Dataset
-from bench.errors import BadInput
-from bench.spec import Part
 
 BUNDLED = Path(__file__).parent / "bundled"
 

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from bench.errors import BadInput
+from bench.core.errors import BadInput
 
 Stream = IO[bytes] | gzip.GzipFile
 

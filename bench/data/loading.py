@@ -4,6 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.errors import BadInput, unknown_name
+from bench.core.identity import checked_name, slug
+from bench.core.protocol import SplitConfig
+from bench.core.spec import Part
 from bench.data.content import ImageSet
 from bench.data.csv_file import load_csv
 from bench.data.image_folder import load_folder
@@ -11,10 +15,6 @@ from bench.data.known import load_known, locate
 from bench.data.npz_file import load_npz
 from bench.data.split import SearchSplits, Splits, split_set
 from bench.data.table import DATASETS
-from bench.errors import BadInput, unknown_name
-from bench.identity import checked_name, slug
-from bench.protocol import SplitConfig
-from bench.spec import Part
 
 READERS: Mapping[str, Callable[[Path, str], ImageSet]] = {
     "csv": load_csv,

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from bench.core.errors import BadInput
+from bench.core.spec import Part
 from bench.data.content import (
     ONE_CLASS,
     PARTS,
@@ -29,8 +31,6 @@ from bench.data.content import (
     without_labels,
 )
 from bench.data.limits import human_size, reason_of, refuse_if_too_large, regular_file
-from bench.errors import BadInput
-from bench.spec import Part
 
 _KEYS: Mapping[Part, tuple[tuple[str, str], ...]] = {
     "train": (

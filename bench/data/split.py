@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.errors import BadInput
+from bench.core.protocol import Share, SplitConfig
+from bench.core.spec import Part
 from bench.data.content import PARTS, ImageSet, LabelledImages
-from bench.errors import BadInput
-from bench.protocol import Share, SplitConfig
-from bench.spec import Part
 
 Indices = NDArray[np.int64]
 

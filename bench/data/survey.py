@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from bench.core.errors import BadInput, CheckFailed
 from bench.data.known import find
 from bench.data.loading import describe_dataset
 from bench.data.table import DATASETS, Dataset
-from bench.errors import BadInput, CheckFailed
 
 
 def list_datasets() -> list[dict[str, Any]]:

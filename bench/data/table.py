@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.core.spec import Part
 from bench.data.idx import idx_name
-from bench.spec import Part
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import bench
-from bench.errors import BadInput
+from bench.core.errors import BadInput
+from bench.core.spec import EpochValues, RunSpec
+from bench.core.store import Store
 from bench.execution.events import (
     STOP_SECONDS,
     EpochEnded,
@@ -32,9 +34,7 @@ from bench.execution.events import (
 )
 from bench.execution.parcel import Parcel, pack, unpack
 from bench.execution.worker import attempt
-from bench.records import record_folder
-from bench.spec import EpochValues, RunSpec
-from bench.store import Store
+from bench.records.files import record_folder
 
 _LISTEN_SECONDS = 2.0
 _KNOCK_SECONDS = 5.0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.spec import EpochValues, RunRecord, RunSpec, TrialResult
+from bench.core.spec import EpochValues, RunRecord, RunSpec, TrialResult
 
 STOP_SECONDS = 20.0
 """How long a worker may take to reach the end of its epoch and save before it is ended."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from bench.core.spec import EpochValues, RunSpec
+from bench.core.store import Store
 from bench.execution.events import (
     STOP_SECONDS,
     EpochEnded,
@@ -20,8 +22,6 @@ from bench.execution.events import (
     Started,
 )
 from bench.execution.worker import attempt
-from bench.spec import EpochValues, RunSpec
-from bench.store import Store
 
 
 @dataclass

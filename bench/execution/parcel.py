@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.records import Arrays, read_arrays, read_weights, sound_record, write_record
-from bench.spec import RunRecord, RunSpec, TrialSpec
-from bench.store import Store, write_atomically
+from bench.core.spec import RunRecord, RunSpec, TrialSpec
+from bench.core.store import Store, write_atomically
+from bench.records.files import Arrays, read_arrays, read_weights, sound_record, write_record
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def unpack(parcel: Parcel, spec: RunSpec, store: Store) -> RunRecord | None:
 
 def checkpoint_path(store: Store, spec: RunSpec) -> Path:
     """Where a run or a trial that was stopped goes on."""
-    from bench.runner import trial_checkpoint
+    from bench.execution.runner import trial_checkpoint
 
     if isinstance(spec, TrialSpec):
         return trial_checkpoint(store, spec)

@@ -3,11 +3,11 @@
 import functools
 from dataclasses import dataclass
 
-from bench.errors import BadInput, unknown_name
+from bench.core.errors import BadInput, unknown_name
+from bench.core.store import Store
 from bench.execution.cluster import RayPool, Resources, connect
 from bench.execution.events import Executor
 from bench.execution.local import LocalPool
-from bench.store import Store
 
 EXECUTORS = ("local", "ray")
 ANY = "auto"

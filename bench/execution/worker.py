@@ -4,16 +4,16 @@ import os
 import traceback
 from collections.abc import Callable
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
+from bench.core.spec import EpochValues, RunSpec, TrialSpec
+from bench.core.store import Store
 from bench.execution.events import Event, Failed, Finished, Halted, TrialEnded
-from bench.spec import EpochValues, RunSpec, TrialSpec
-from bench.store import Store
 
 
 def attempt(spec: RunSpec, store: Store, on_epoch: Callable[[EpochValues], bool]) -> Event:
     """Execute a spec; whatever becomes of it is an event. `on_epoch` says whether to stop."""
     os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
-    from bench.runner import StoppedEarly, execute, execute_trial
+    from bench.execution.runner import StoppedEarly, execute, execute_trial
 
     try:
         if isinstance(spec, TrialSpec):

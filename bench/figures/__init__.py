@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from bench.core.spec import RunRecord
 from bench.figures import classes, classification, curves, latent, reconstruction
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
 from bench.figures.group import Cell, Group
@@ -17,7 +18,6 @@ from bench.figures.study import STUDY_FIGURES, StudyTrials, TrialPoint
 from bench.figures.style import Arrays, to_png
 from bench.figures.table import FigureRow, table
 from bench.figures.tracks import TRACK_FIGURES, GroupFigureRow
-from bench.spec import RunRecord
 
 __all__ = [
     "FIGURES",

@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bench.core.spec import RunRecord
 from bench.figures.style import (
     COLOURS,
     INK,
@@ -20,7 +21,6 @@ from bench.figures.style import (
     styled,
 )
 from bench.metrics import METRICS
-from bench.spec import RunRecord
 
 MOST_CLASSES = 30
 _LONGEST_NAME = 24

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bench.core.spec import RunRecord
 from bench.figures.sheet import Row, draw_sheet
 from bench.figures.style import (
     COLOURS,
@@ -21,7 +22,6 @@ from bench.figures.style import (
     styled,
 )
 from bench.metrics.classification import BINS, CalibrationBins, calibration_bins
-from bench.spec import RunRecord
 
 MOST_CLASSES = 30
 """More classes than that are not named one by one."""

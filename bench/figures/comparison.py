@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from bench.figures.labels import End, height_for, label_ends, room_beside
+from bench.figures.palette import look
 from bench.figures.style import (
     COLOURS,
     INK,
@@ -22,7 +23,6 @@ from bench.figures.style import (
     styled,
 )
 from bench.metrics import METRICS, Metric
-from bench.palette import look
 
 _PCA = "pca"
 _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from bench.core.spec import EpochValues, RunRecord
 from bench.figures.style import (
     COLOURS,
     INK,
@@ -25,7 +26,6 @@ from bench.figures.style import (
 from bench.metrics import METRICS
 from bench.models.base import Autoencoder
 from bench.models.zoo import MODELS
-from bench.spec import EpochValues, RunRecord
 
 LOG_FROM = 5.0
 """A curve that falls by this factor or more is drawn on a log scale."""

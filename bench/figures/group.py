@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.core.protocol import Task
+from bench.core.spec import RunRecord
+from bench.figures.palette import Look, look
 from bench.figures.style import Arrays, counted
 from bench.metrics import METRICS, Metric
-from bench.palette import Look, look
-from bench.protocol import Task
-from bench.spec import RunRecord
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from bench.figures.palette import Look
 from bench.figures.style import DPI, INK, MUTED
-from bench.palette import Look
 
 _SIZE = 8.5
 _GAP = 13.0

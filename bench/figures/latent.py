@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bench.core.spec import RunRecord
 from bench.figures.style import (
     COLOURS,
     INK,
@@ -20,7 +21,6 @@ from bench.figures.style import (
     short_name,
     styled,
 )
-from bench.spec import RunRecord
 
 Floats = NDArray[np.float64]
 

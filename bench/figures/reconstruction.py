@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bench.core.spec import RunRecord
 from bench.figures.sheet import Row, draw_sheet
 from bench.figures.style import Arrays, code_bits, describe, ranked_part, short_name, styled
 from bench.metrics import METRICS
-from bench.spec import RunRecord
 
 _LONGEST_NAME = 13
 _STEPS_SHOWN = 6

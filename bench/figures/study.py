@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bench.core.protocol import Scalar
 from bench.figures.style import COLOURS, INK, MUTED, log_axis, plot_canvas, put_title, styled
 from bench.metrics import METRICS
-from bench.protocol import Scalar
 
 _OUTCOMES: Mapping[str, tuple[str | tuple[float, float, float], str]] = {
     "complete": (COLOURS[0], "o"),

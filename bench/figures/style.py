@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from bench.core.spec import RunRecord
 from bench.figures.room import grow, make_room, text_width, wrapped
 from bench.metrics import Metric
-from bench.spec import RunRecord
 
 Arrays = Mapping[str, NDArray[Any]]
 

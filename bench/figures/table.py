@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 from matplotlib.figure import Figure
 
+from bench.core.protocol import Task
+from bench.core.spec import RunRecord
 from bench.figures.style import Arrays, code_bits, counted
-from bench.protocol import Task
-from bench.spec import RunRecord
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bench.core.protocol import Task
+from bench.core.spec import OVERCOMPLETE
 from bench.figures.classes import scores_by_class
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
 from bench.figures.group import Cell, Group
@@ -26,8 +28,6 @@ from bench.figures.style import (
 )
 from bench.figures.training import lacks_training, training_curves
 from bench.metrics import Metric
-from bench.protocol import Task
-from bench.spec import OVERCOMPLETE
 
 _MANY_ROWS, _SMALL_CELL = 8, 56
 _MOST_CLASSES, _LONGEST_NAME = 16, 11

@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bench.core.spec import RunRecord
 from bench.figures.curves import LOG_FROM, on_both_scales
 from bench.figures.group import Cell, Group
 from bench.figures.labels import End, height_for, label_ends, room_beside
 from bench.figures.style import counted, log_axis, plot_canvas, put_title, styled
 from bench.metrics import Metric
-from bench.spec import RunRecord
 
 Curve = Mapping[int, float]
 """Values by epoch."""

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from bench.errors import CheckFailed
-from bench.identity import digest
-from bench.recipes import BEST_OF
-from bench.spec import CLASSES, NO_CODE, OVERCOMPLETE, RunRecord
+from bench.core.errors import CheckFailed
+from bench.core.identity import digest
+from bench.core.recipes import BEST_OF
+from bench.core.spec import CLASSES, NO_CODE, OVERCOMPLETE, RunRecord, RunSpec
 
 IDENTITY = (
     "dataset",
@@ -69,7 +69,7 @@ Row = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Standing:
+class RowContext:
     """What a record does not know about itself: is its variant solved rather than trained, may
     its protocol be ranked."""
 
@@ -82,7 +82,7 @@ def number(value: float) -> str:
     return f"{value:.9g}"
 
 
-def row_of(record: RunRecord, standing: Standing) -> dict[str, str]:
+def row_of(record: RunRecord, standing: RowContext) -> dict[str, str]:
     """The ledger's row of a record; what a run lacks (scores, if it diverged) is not in it."""
     spec = record.spec
     finished = datetime.fromtimestamp(record.finished_unix_ms // 1000, UTC)
@@ -102,7 +102,7 @@ def row_of(record: RunRecord, standing: Standing) -> dict[str, str]:
         "latent_dim": spec.size_name,
         "code_size": str(int(record.facts["code_size"])) if spec.has_code else "",
         "seed": str(spec.seed),
-        "configuration": configuration(record),
+        "configuration": configuration_of(spec),
         "run_key": record.run_key,
         "evaluation_digest": record.evaluation_digest,
         "status": record.status,
@@ -127,9 +127,9 @@ def _from_history(record: RunRecord) -> dict[str, str]:
     return {key: number(value) for key, value in found.items() if value is not None}
 
 
-def configuration(record: RunRecord) -> str:
-    """What the seeds of a cell share, as 16 hexadecimal digits: the run key at seed 0."""
-    return dataclasses.replace(record.spec, seed=0).run_key
+def configuration_of(spec: RunSpec) -> str:
+    """What the seeds of a row share, as 16 hexadecimal digits: the run key at seed 0."""
+    return dataclasses.replace(spec, seed=0).run_key
 
 
 def signed(row: Row) -> dict[str, str]:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.core.recipes import BEST_OF, budget_of_row
 from bench.leaderboard.ledger import KEY, Row, describe, ledger_of, rows_in, signed
-from bench.recipes import BEST_OF, budget_of_row
 
 CLOSED_FORM_TOLERANCE = 1e-3
 LEAST_TOLERANCE = 1e-2

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.core.protocol import WHOLE_LOSS, Expected, Protocol, after_epochs
+from bench.core.spec import NO_CODE
 from bench.leaderboard.ledger import Row, current, rows_in
 from bench.leaderboard.wording import DASH, markdown_table, short_title
 from bench.metrics import METRICS
-from bench.protocol import WHOLE_LOSS, Expected, Protocol, after_epochs
-from bench.spec import NO_CODE
 
 _UNSIZED = ("native", NO_CODE)
 REPRODUCED, MISSED, NOT_RUN, OTHER = "reproduced", "not reproduced", "not run", "other reading"
@@ -39,7 +39,7 @@ one that was run.
 
 
 @dataclass(frozen=True)
-class Claim:
+class PublishedFigure:
     """A published figure, and the protocol that it is run by (at the figure's budget)."""
 
     protocol: Protocol
@@ -99,7 +99,7 @@ class Finding:
     claim, where it has runs of it.
     """
 
-    claim: Claim
+    claim: PublishedFigure
     scores: Mapping[int, float]
     run_keys: tuple[str, ...] = ()
     diverged: tuple[int, ...] = ()
@@ -157,17 +157,17 @@ def _within(wanted: Expected, score: float) -> bool:
     return abs(score - (wanted.value or 0)) <= wanted.margin * (1 + 1e-9)
 
 
-def claims_of(protocols: Iterable[Protocol]) -> list[Claim]:
+def claims_of(protocols: Iterable[Protocol]) -> list[PublishedFigure]:
     """Every published figure of these protocols, in the order of their files."""
     return [
-        Claim(after_epochs(protocol, expected.epoch), expected)
+        PublishedFigure(after_epochs(protocol, expected.epoch), expected)
         for protocol in protocols
         for expected in protocol.expected
     ]
 
 
 def findings_of(
-    claims: Sequence[Claim],
+    claims: Sequence[PublishedFigure],
     ledger: pd.DataFrame,
     local: Sequence[Row] = (),
     ours: Sequence[Row] | None = None,
@@ -190,7 +190,7 @@ def findings_of(
     return found
 
 
-def _judge(claim: Claim, rows: Sequence[Row], ours: Sequence[Row]) -> Finding:
+def _judge(claim: PublishedFigure, rows: Sequence[Row], ours: Sequence[Row]) -> Finding:
     wanted = claim.expected
     found = _rows_of(claim, rows, wanted.latent_dim)
     if not found:
@@ -208,7 +208,7 @@ def _judge(claim: Claim, rows: Sequence[Row], ours: Sequence[Row]) -> Finding:
     )
 
 
-def _rows_of(claim: Claim, rows: Sequence[Row], latent_dim: int | None) -> list[Row]:
+def _rows_of(claim: PublishedFigure, rows: Sequence[Row], latent_dim: int | None) -> list[Row]:
     """The runs of a claim's variant under its protocol, at its size or another one: the newest of
     every seed, of the variant's newest revision, whether they came to a score or diverged."""
     wanted, protocol = claim.expected, claim.protocol
@@ -230,11 +230,11 @@ def _rows_of(claim: Claim, rows: Sequence[Row], latent_dim: int | None) -> list[
     return [by_seed[seed] for seed in sorted(by_seed)]
 
 
-def _column(claim: Claim) -> str:
+def _column(claim: PublishedFigure) -> str:
     return f"{claim.expected.part}_{claim.expected.metric}"
 
 
-def _scores(claim: Claim, rows: Iterable[Row]) -> dict[int, float]:
+def _scores(claim: PublishedFigure, rows: Iterable[Row]) -> dict[int, float]:
     """By seed, of the runs that came to a score."""
     return {int(row["seed"]): float(row[key]) for row in rows if row.get(key := _column(claim))}
 
@@ -243,7 +243,7 @@ def _code_size(row: Row) -> int:
     return int(row.get("code_size") or 0)  # a classifier has none
 
 
-def _beside(claim: Claim, rows: Sequence[Row], code_size: int | None) -> Beside | None:
+def _beside(claim: PublishedFigure, rows: Sequence[Row], code_size: int | None) -> Beside | None:
     """The variant's best comparable row under our protocol, if it was run."""
     metric = claim.expected.metric if claim.expected.metric in METRICS else "mse"
     column = f"test_{metric}"

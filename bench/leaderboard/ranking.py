@@ -21,6 +21,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from bench.core.recipes import BEST_OF
+from bench.core.spec import CLASSES, OVERCOMPLETE
 from bench.leaderboard.ledger import BOARD, CELL, FACTS, SIGNS, Row, rows_in
 from bench.leaderboard.significance import (
     Significance,
@@ -29,9 +31,7 @@ from bench.leaderboard.significance import (
     tracks,
     why_unranked,
 )
-from bench.recipes import BEST_OF
-from bench.spec import CLASSES, OVERCOMPLETE
-from bench.statistics import ALPHA, holm
+from bench.leaderboard.statistics import ALPHA, holm
 
 COLLAPSED_SHARE = 0.1
 CONSTANT_SHARE = 0.01
@@ -39,7 +39,7 @@ CONSTANT_FLOOR = 1e-4
 NOT_COMPARED = "not compared yet"
 _AGREED = (*BOARD, "selection_metric", "track", *CELL, "configuration", "closed_form", "code_size")
 
-Cell = dict[str, object]
+TableRow = dict[str, object]
 
 
 def rank_table(
@@ -50,7 +50,7 @@ def rank_table(
     A track that `known` was not computed from is shown without ranks. `higher_is_better` tells
     the direction of every selection metric.
     """
-    table: list[Cell] = []
+    table: list[TableRow] = []
     for track in tracks(rows):
         cells = [_aggregate(track, group) for group in track.cells.values()]
         _add_margins(cells)
@@ -61,7 +61,7 @@ def rank_table(
     return pd.DataFrame(table)
 
 
-def _order(cell: Cell, higher: bool) -> tuple[bool, float, bool, float, str]:
+def _order(cell: TableRow, higher: bool) -> tuple[bool, float, bool, float, str]:
     """Ranked rows first, by rank and then by validation score; the rest by score."""
     rank, score = _float(cell["rank"]), _float(cell.get(f"val_{cell['selection_metric']}"))
     sign = -1.0 if higher else 1.0
@@ -69,11 +69,11 @@ def _order(cell: Cell, higher: bool) -> tuple[bool, float, bool, float, str]:
     return rank == 0, rank, unknown, 0.0 if unknown else sign * score, str(cell["row"])
 
 
-def _aggregate(track: Track, rows: list[dict[str, str]]) -> Cell:
+def _aggregate(track: Track, rows: list[dict[str, str]]) -> TableRow:
     """Averages over the finished runs of a cell; the costs of training are medians."""
     first = rows[0]
     finished = [row for row in rows if row["status"] == "finished"]
-    cell: Cell = {key: first[key] for key in _AGREED}
+    cell: TableRow = {key: first[key] for key in _AGREED}
     cell |= {
         "row": cell_name(first),
         "title": track.title,
@@ -103,7 +103,7 @@ def _float(value: object) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _add_margins(cells: list[Cell]) -> None:
+def _add_margins(cells: list[TableRow]) -> None:
     """(PCA's test MSE - the cell's) / PCA's, in %: positive is better than PCA."""
     reference = [cell for cell in cells if cell["model"] == "pca" and cell["recipe"] == "default"]
     # PCA at its native size is the same network as PCA at that size.
@@ -113,14 +113,14 @@ def _add_margins(cells: list[Cell]) -> None:
         cell["margin"] = 100 * (pca - mse) / pca if pca > 0 else math.nan
 
 
-def _add_badges(cells: list[Cell]) -> None:
+def _add_badges(cells: list[TableRow]) -> None:
     spreads = [_float(cell["output_std"]) for cell in cells]
     widest = max((spread for spread in spreads if not math.isnan(spread)), default=0.0)
     for cell in cells:
         cell["badges"] = "; ".join(_badges(cell, widest))
 
 
-def _badges(cell: Cell, widest: float) -> Iterable[str]:
+def _badges(cell: TableRow, widest: float) -> Iterable[str]:
     """What to know of a cell, mostly what is wrong; comparisons with NaN are false, so the unknown
     wears no badge."""
     if _float(cell["margin"]) < 0:
@@ -142,14 +142,14 @@ def _badges(cell: Cell, widest: float) -> Iterable[str]:
         yield f"best of {trials:.0f} trials"
 
 
-def _never_called(cell: Cell) -> float:
+def _never_called(cell: TableRow) -> float:
     """Classes of the data that a classifier calls nothing, the mean over seeds; NaN for others."""
     track = str(cell["track"])
     classes = int(track.removeprefix(CLASSES)) if track.startswith(CLASSES) else 0
     return classes - _float(cell["predicted_classes"])
 
 
-def _add_ranks(cells: list[Cell], track: Track, known: Significance, higher: bool) -> None:
+def _add_ranks(cells: list[TableRow], track: Track, known: Significance, higher: bool) -> None:
     """Fill in intervals and ranks from the comparisons, where these were made from these rows."""
     holds = known.holds_for(track)
     found = known.of(track)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.core.protocol import DEFAULT_PROTOCOL
+from bench.core.spec import CLASSES, OVERCOMPLETE
 from bench.data.table import DATASETS
 from bench.leaderboard.rules import RULES
 from bench.leaderboard.wording import (
-    Cell,
+    TableRow,
     as_float,
     interval,
     margin,
@@ -27,8 +29,6 @@ from bench.leaderboard.wording import (
     whole,
 )
 from bench.metrics import METRICS
-from bench.protocol import DEFAULT_PROTOCOL
-from bench.spec import CLASSES, OVERCOMPLETE
 
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 _HEAD = """# Leaderboard
@@ -54,7 +54,7 @@ class Champion:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PageFigure:
     """A figure of the page: its file relative to registry/, its SHA-256, and the digest of the
     numbers that it was drawn from."""
 
@@ -75,9 +75,9 @@ class Board:
     """All that one section shows: the ranked cells of a protocol on a data set, how many ledger
     rows of earlier settings are not shown, its picture, the champions by track title."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[TableRow]
     superseded: int
-    picture: Picture | None
+    picture: PageFigure | None
     champions: Mapping[str, Champion]
 
     @property
@@ -95,9 +95,9 @@ class Board:
         """Whether the data set is one that everybody can get."""
         return self.dataset in DATASETS
 
-    def tracks(self) -> dict[str, list[Cell]]:
+    def tracks(self) -> dict[str, list[TableRow]]:
         """The cells by track, in order."""
-        found: dict[str, list[Cell]] = {}
+        found: dict[str, list[TableRow]] = {}
         for cell in self.cells:
             found.setdefault(str(cell["track"]), []).append(cell)
         return found
@@ -148,7 +148,7 @@ def _facts(board: Board) -> str:
     return text
 
 
-def _champion_line(champion: Champion, cells: Sequence[Cell]) -> str:
+def _champion_line(champion: Champion, cells: Sequence[TableRow]) -> str:
     others = f"; challenger: {champion.challenger}" if champion.challenger else ""
     return f"Champion: **{champion.row}** ([card]({champion.folder}/card.md)){others}."
 
@@ -187,7 +187,7 @@ def block(boards: Iterable[Board]) -> str:
     return "\n".join([*parts, END])
 
 
-def full_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+def full_rows(cells: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a track's table; names of columns of numbers start with ">"."""
     metric = str(cells[0]["selection_metric"])
     shown = _metrics(cells)
@@ -224,7 +224,7 @@ def full_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def short_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+def short_rows(cells: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
     """The columns that a newcomer needs, all tracks in one table."""
     shown = [name for name in _metrics(cells) if name in _HEADLINES]
     shown = shown or _metrics(cells)[:2]
@@ -252,12 +252,12 @@ def short_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
 _HEADLINES = {"mse", "psnr", "ssim", "accuracy", "macro_f1", "calibration_error"}
 
 
-def _are_classifiers(cells: Sequence[Cell]) -> bool:
+def _are_classifiers(cells: Sequence[TableRow]) -> bool:
     """There is no PCA to compare a classifier with."""
     return str(cells[0]["track"]).startswith(CLASSES)
 
 
-def _metrics(cells: Sequence[Cell]) -> list[str]:
+def _metrics(cells: Sequence[TableRow]) -> list[str]:
     """The metrics that the cells were scored with, in the order of METRICS."""
     scored = {
         key.removeprefix("test_")

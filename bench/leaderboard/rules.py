@@ -8,7 +8,7 @@ those of a Markdown table have to be.
 from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, LEAST_TOLERANCE
 from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
 from bench.leaderboard.significance import LEAST_SEEDS, MOST_FAILURES
-from bench.statistics import ALPHA, LEVEL, REPLICATES
+from bench.leaderboard.statistics import ALPHA, LEVEL, REPLICATES
 
 
 def _percent(share: float) -> str:

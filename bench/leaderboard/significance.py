@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.errors import BadInput
-from bench.identity import digest
+from bench.core.errors import BadInput
+from bench.core.identity import digest
+from bench.core.spec import NO_CODE, OVERCOMPLETE
 from bench.leaderboard.ledger import (
     BOARD,
     Row,
@@ -26,8 +27,7 @@ from bench.leaderboard.ledger import (
     signed,
     track_order,
 )
-from bench.spec import NO_CODE, OVERCOMPLETE
-from bench.statistics import Comparison, Interval, Sample, compare
+from bench.leaderboard.statistics import Comparison, Interval, Sample, compare
 
 LEAST_SEEDS = 3
 MOST_FAILURES = 0.1

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.metrics import METRICS
 
-Cell = Mapping[str, object]
+TableRow = Mapping[str, object]
 DASH = "–"
 
 
@@ -39,35 +39,35 @@ def short_title(metric: str) -> str:
 _INITIALS = {"mse", "mae", "psnr", "ssim", "auc", "fcd", "lpips"}
 
 
-def plain(value: object, metric: str) -> str:
+def shown_score(value: object, metric: str) -> str:
     """A score with the decimals of its metric."""
     number = as_float(value)
     decimals = METRICS[metric].decimals if metric in METRICS else 4
     return DASH if math.isnan(number) else f"{number:.{decimals}f}"
 
 
-def score(cell: Cell, column: str, metric: str) -> str:
+def score(cell: TableRow, column: str, metric: str) -> str:
     """Mean ± standard deviation over seeds."""
     spread = as_float(cell.get(f"{column}_std"))
     # The spread of a closed form is not small, there is none.
     if math.isnan(spread) or cell["closed_form"] == "yes":
-        return plain(cell.get(column), metric)
-    return f"{plain(cell.get(column), metric)} ± {plain(spread, metric)}"
+        return shown_score(cell.get(column), metric)
+    return f"{shown_score(cell.get(column), metric)} ± {shown_score(spread, metric)}"
 
 
-def interval(cell: Cell, metric: str) -> str:
+def interval(cell: TableRow, metric: str) -> str:
     """The 95 % interval on validation."""
     if math.isnan(as_float(cell["low"])):
         return DASH
-    return f"{plain(cell['low'], metric)} to {plain(cell['high'], metric)}"
+    return f"{shown_score(cell['low'], metric)} to {shown_score(cell['high'], metric)}"
 
 
-def rank(cell: Cell) -> str:
+def rank(cell: TableRow) -> str:
     """The rank, or a dash."""
     return str(cell["rank"]) if cell["rank"] else DASH
 
 
-def margin(cell: Cell) -> str:
+def margin(cell: TableRow) -> str:
     """Over PCA, in %, with its sign."""
     value = as_float(cell["margin"])
     if math.isnan(value) or (cell["model"] == "pca" and cell["recipe"] == "default"):
@@ -75,7 +75,7 @@ def margin(cell: Cell) -> str:
     return f"{value:+.1f} %".replace("-", "−")
 
 
-def notes(cell: Cell) -> str:
+def notes(cell: TableRow) -> str:
     """Badges and, where there is no rank, why."""
     parts = [str(cell["badges"])] if cell["badges"] else []
     if cell["why_unranked"]:

@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from bench.errors import unknown_name
+from bench.core.errors import unknown_name
+from bench.core.protocol import EvaluationConfig, Task
 from bench.metrics import classification, reconstruction, ssim
 from bench.metrics.base import ClassMetric, ClassSetMetric, Metric
-from bench.protocol import EvaluationConfig, Task
 
 __all__ = ["METRICS", "Metric", "metrics_of", "per_image", "whole_set"]
 

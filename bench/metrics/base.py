@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.protocol import EvaluationConfig, Task
+from bench.core.protocol import EvaluationConfig, Task
 
 CHUNK_VALUES = 2**18
 """Values scored at a time. The temporaries of SSIM then stay in a core's cache (0.10 s for 10,000

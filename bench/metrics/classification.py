@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.protocol import EvaluationConfig
+from bench.core.protocol import EvaluationConfig
 
 BINS = 15
 """Equal-width bins of the calibration error, as in the paper."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from bench.protocol import EvaluationConfig
+from bench.core.protocol import EvaluationConfig
 
 PSNR_CAP = 100.0
 """dB. A perfect image would score infinity, which JSON cannot hold and which would make every mean

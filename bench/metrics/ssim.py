@@ -14,8 +14,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from bench.errors import BadInput
-from bench.protocol import EvaluationConfig, SsimSettings
+from bench.core.errors import BadInput
+from bench.core.protocol import EvaluationConfig, SsimSettings
 
 
 def ssim_uniform(x: Tensor, x_hat: Tensor, config: EvaluationConfig) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from bench.protocol import Task
+from bench.core.protocol import Task
 
 OUTPUTS: Mapping[Task, tuple[str, ...]] = {
     "reconstruction": ("reconstruction", "code", "anomaly_score"),

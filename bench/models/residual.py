@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BadInput
+from bench.core.errors import BadInput
 from bench.models.base import Autoencoder, ImageShape
 
 PARAMETER_BUDGET = 4_000_000

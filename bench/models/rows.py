@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from bench.errors import BadInput
+from bench.core.errors import BadInput
+from bench.core.protocol import Scalar, Task
+from bench.core.spec import Choice, FloatRange, IntRange, SearchRange
 from bench.models.base import ClosedFormAutoencoder, ImageModel
-from bench.protocol import Scalar, Task
-from bench.spec import Choice, FloatRange, IntRange, SearchRange
 
 ORIGINS: Mapping[str, str] = {
     "reference": "what every table needs",

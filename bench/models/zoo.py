@@ -8,7 +8,9 @@ belongs to it alone (beta, lambda, noise) with the values allowed, and what a sw
 from collections.abc import Mapping
 from typing import Any
 
-from bench.errors import BadInput, unknown_name
+from bench.core.errors import BadInput, unknown_name
+from bench.core.protocol import Scalar
+from bench.core.spec import Choice, FloatRange, IntRange
 from bench.models.base import Autoencoder, Classifier, ImageModel, ImageShape
 from bench.models.classifier import CnnClassifier, MlpClassifier
 from bench.models.conv_dense import ConvBaselineAutoencoder, ConvModifiedAutoencoder
@@ -45,8 +47,6 @@ from bench.models.rows import (
     checked_value,
 )
 from bench.models.variational import BetaVae, ConvVae, VariationalAutoencoder
-from bench.protocol import Scalar
-from bench.spec import Choice, FloatRange, IntRange
 
 MODELS: Mapping[str, Variant] = {
     "mean_image": Variant(

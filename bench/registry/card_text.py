@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.data.table import DATASETS
-from bench.leaderboard.wording import plain, short_title, whole
+from bench.leaderboard.wording import shown_score, short_title, whole
 from bench.models.zoo import MODELS
-from bench.protocol import Task
+from bench.core.protocol import Task
 from bench.registry.cards import Card, Summary
-from bench.spec import plain as plain_values
+from bench.core.spec import to_json_types
 
 
 def card_text(card: Card) -> str:
@@ -65,14 +65,14 @@ def _scores(card: Card) -> str:
     ]
     for name in metrics:
         means = [_mean(card.summary, f"{part}_{name}", name) for part in ("val", "test")]
-        own = plain(card.scores["test"][name], name)
+        own = shown_score(card.scores["test"][name], name)
         lines.append(f"| {short_title(name)} | {means[0]} | {means[1]} | {own} |")
     metric = card.spec.selection_metric
     val, test = card.summary.val_interval, card.summary.test_interval
     return "\n".join(lines) + (
         f"\n\n{short_title(metric)}: 95 % interval over seeds and images "
-        f"{plain(val[0], metric)} to {plain(val[1], metric)} on validation, "
-        f"{plain(test[0], metric)} to {plain(test[1], metric)} on test. " + _seeds(card)
+        f"{shown_score(val[0], metric)} to {shown_score(val[1], metric)} on validation, "
+        f"{shown_score(test[0], metric)} to {shown_score(test[1], metric)} on test. " + _seeds(card)
     )
 
 
@@ -93,8 +93,8 @@ def _mean(summary: Summary, column: str, metric: str) -> str:
     if column not in summary.means:
         return "–"
     spread = summary.deviations.get(column)
-    text = plain(summary.means[column], metric)
-    return text if spread is None else f"{text} ± {plain(spread, metric)}"
+    text = shown_score(summary.means[column], metric)
+    return text if spread is None else f"{text} ± {shown_score(spread, metric)}"
 
 
 def _standing(card: Card) -> str:
@@ -159,7 +159,7 @@ def _data(card: Card) -> str:
 
 def _recipe(card: Card) -> str:
     spec = card.spec
-    recipe = ", ".join(f"{key} {value}" for key, value in plain_values(spec.train).items())
+    recipe = ", ".join(f"{key} {value}" for key, value in to_json_types(spec.train).items())
     own = ", ".join(f"{key} {value}" for key, value in spec.hyperparameters.items())
     if _solved(card):
         return f"Solved from the training images, not trained. Protocol `{spec.protocol}`."

@@ -10,12 +10,12 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from bench.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
-from bench.errors import CheckFailed
-from bench.identity import digest
-from bench.leaderboard.wording import Cell, margin
-from bench.strict import STRICT
-from bench.spec import RunRecord, RunSpec
+from bench.records.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
+from bench.core.errors import CheckFailed
+from bench.core.identity import digest
+from bench.leaderboard.wording import TableRow, margin
+from bench.core.strict import STRICT
+from bench.core.spec import RunRecord, RunSpec
 
 CARD, CARD_TEXT = "card.json", "card.md"
 CARD_SCHEMA = 1
@@ -117,7 +117,7 @@ def read_card(path: Path, where: str) -> Card:
     return card
 
 
-def summary_of(cell: Cell) -> Summary:
+def summary_of(cell: TableRow) -> Summary:
     """A row of the ranked table for a card."""
     scored = {
         key: float(value)
@@ -154,7 +154,7 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {key: float(f"{value:.9g}") for key, value in values.items()}
 
 
-def _ends(cell: Cell, low: str, high: str) -> tuple[float, float]:
+def _ends(cell: TableRow, low: str, high: str) -> tuple[float, float]:
     return float(str(cell[low])), float(str(cell[high]))
 
 
@@ -185,7 +185,7 @@ def card_of(record: RunRecord, track: str, weights: Weights, arrays: Arrays) -> 
     )
 
 
-def with_standing(card: Card, cell: Cell, challenger: Cell | None, rows: tuple[str, ...]) -> Card:
+def with_standing(card: Card, cell: TableRow, challenger: TableRow | None, rows: tuple[str, ...]) -> Card:
     """The card with its row of the table, its challenger's, and the digests of its ledger rows."""
     return sealed(
         dataclasses.replace(

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BadInput, CheckFailed, unknown_name
+from bench.core.errors import BadInput, CheckFailed, unknown_name
 from bench.figures import draw_figures, to_png
-from bench.identity import sha256_of_file
+from bench.core.identity import sha256_of_file
 from bench.leaderboard.render import Champion
-from bench.leaderboard.wording import Cell
+from bench.leaderboard.wording import TableRow
 from bench.models.base import Autoencoder, Classifier, ImageModel
-from bench.records import (
+from bench.records.files import (
     WEIGHTS,
     Arrays,
     read_arrays,
@@ -29,9 +29,9 @@ from bench.records import (
 )
 from bench.registry.card_text import card_text
 from bench.registry.cards import CARD, CARD_TEXT, Card, Weights, card_of, read_card, with_standing
-from bench.runner import build_for, load_weights
-from bench.spec import RunRecord
-from bench.store import Store, sync_folder, write_atomically
+from bench.execution.runner import build_for, load_weights
+from bench.core.spec import RunRecord
+from bench.core.store import Store, sync_folder, write_atomically
 
 PREVIOUS = "previous"
 MOST_BYTES = 16 * 2**20
@@ -44,11 +44,11 @@ _ASIDE, _NEW = ".aside-", ".new-"
 
 
 @dataclass(frozen=True)
-class Standing:
+class ChampionRank:
     """Where a champion stands: its cell of the ranked table, the next one, its ledger rows."""
 
-    cell: Cell
-    challenger: Cell | None
+    cell: TableRow
+    challenger: TableRow | None
     rows: tuple[str, ...]
 
 
@@ -143,7 +143,7 @@ def _load(place: Path) -> ImageModel:
 
 
 def install(
-    store: Store, record: RunRecord, track: str, standing: Standing, keep_previous: bool
+    store: Store, record: RunRecord, track: str, standing: ChampionRank, keep_previous: bool
 ) -> Card:
     """Make a record the champion of a track, with the incumbent kept in `previous/`.
 
@@ -191,7 +191,7 @@ def _write_card(folder: Path, card: Card) -> None:
     write_atomically(folder / CARD_TEXT, card_text(card).encode())
 
 
-def update_standing(registry: Path, card: Card, standing: Standing) -> bool:
+def update_standing(registry: Path, card: Card, standing: ChampionRank) -> bool:
     """Write the card anew where its place in the table changed; whether it did."""
     renewed = with_standing(card, standing.cell, standing.challenger, standing.rows)
     folder = registry / card.folder

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from bench.leaderboard.wording import plain, short_title
+from bench.leaderboard.wording import shown_score, short_title
 from bench.registry.champions import champions, previous
-from bench.store import Store
+from bench.core.store import Store
 
 
 def describe_champions(store: Store) -> list[dict[str, Any]]:
@@ -20,7 +20,7 @@ def describe_champions(store: Store) -> list[dict[str, Any]]:
                 "champion": card.summary.row,
                 "metric": metric,
                 "test_mean": test,
-                "test": f"{short_title(metric)} {plain(test, metric)}",
+                "test": f"{short_title(metric)} {shown_score(test, metric)}",
                 "over_pca": card.summary.over_pca,
                 "challenger": card.challenger.row if card.challenger else None,
                 "previous": older.summary.row if older else None,

@@ -5,18 +5,18 @@ said.
 """
 
 from bench.leaderboard.significance import Track
-from bench.leaderboard.wording import Cell
-from bench.records import read_record
+from bench.leaderboard.wording import TableRow
+from bench.records.files import read_record
 from bench.registry.card_text import card_text
 from bench.registry.cards import Card
 from bench.registry.champions import champions
-from bench.selection import median_record
-from bench.spec import RunRecord
-from bench.store import Store
+from bench.records.selection import median_record
+from bench.core.spec import RunRecord
+from bench.core.store import Store
 from bench.tracking import clear_alias, register_version
 
 
-def tell_mlflow(store: Store, track: Track, challenger: Cell | None) -> list[str]:
+def tell_mlflow(store: Store, track: Track, challenger: TableRow | None) -> list[str]:
     """Point `champion` and `challenger` of a track at their versions; what to say about it."""
     card = champions(store.registry)[track.title]
     lines = _tell_champion(store, card)

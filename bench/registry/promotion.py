@@ -17,17 +17,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.errors import BadInput
+from bench.core.errors import BadInput
 from bench.leaderboard.ledger import Row, current, describe
 from bench.leaderboard.ranking import is_better
 from bench.leaderboard.render import cells_of
 from bench.leaderboard.significance import Significance, Track, tracks
-from bench.leaderboard.wording import Cell
+from bench.leaderboard.wording import TableRow
 from bench.models.zoo import MODELS
-from bench.records import read_record
+from bench.records.files import read_record
 from bench.registry.cards import Card
 from bench.registry.champions import (
-    Standing,
+    ChampionRank,
     champions,
     install,
     previous,
@@ -37,9 +37,9 @@ from bench.registry.champions import (
 from bench.registry.mirror import tell_mlflow, tell_rollback
 from bench.registry.publishing import higher_is_better, ranked, write_pages
 from bench.registry.results import Results, Scope, read_results
-from bench.selection import median_record
-from bench.spec import NO_CODE, OVERCOMPLETE, RunRecord
-from bench.store import Store, writing_to
+from bench.records.selection import median_record
+from bench.core.spec import NO_CODE, OVERCOMPLETE, RunRecord
+from bench.core.store import Store, writing_to
 
 Action = Literal["first", "replace", "refresh", "keep", "none"]
 
@@ -51,14 +51,14 @@ class Decision:
     track: str
     action: Action
     why: str
-    champion: Cell | None = None
-    challenger: Cell | None = None
+    champion: TableRow | None = None
+    challenger: TableRow | None = None
     before: str = ""
 
-    def standing(self, rows: dict[str, tuple[str, ...]]) -> Standing:
+    def standing(self, rows: dict[str, tuple[str, ...]]) -> ChampionRank:
         """For the card of the champion."""
         assert self.champion is not None
-        return Standing(self.champion, self.challenger, rows[str(self.champion["configuration"])])
+        return ChampionRank(self.champion, self.challenger, rows[str(self.champion["configuration"])])
 
 
 @dataclass(frozen=True)
@@ -153,9 +153,9 @@ def decide(track: Track, results: Results, card: Card | None, older: Card | None
 def _stays(
     track: Track,
     card: Card,
-    own: Sequence[Cell],
-    candidates: Sequence[Cell],
-    held_back: Sequence[Cell],
+    own: Sequence[TableRow],
+    candidates: Sequence[TableRow],
+    held_back: Sequence[TableRow],
 ) -> Decision:
     """The champion stays: nobody is better, or who is was rolled back."""
     why = "no row is significantly better"
@@ -171,7 +171,7 @@ def _stays(
     return _decision(track, "keep", why, own[0], candidates)
 
 
-def _may_be_champion(cell: Cell) -> bool:
+def _may_be_champion(cell: TableRow) -> bool:
     model = MODELS.get(str(cell["model"]))
     return (
         bool(cell["rank"])
@@ -182,8 +182,8 @@ def _may_be_champion(cell: Cell) -> bool:
 
 
 def _contenders(
-    track: Track, candidates: Sequence[Cell], own: Sequence[Cell], known: Significance
-) -> list[Cell]:
+    track: Track, candidates: Sequence[TableRow], own: Sequence[TableRow], known: Significance
+) -> list[TableRow]:
     """Who may replace the champion, best first; everybody where its row is gone."""
     if not own:
         return list(candidates)
@@ -196,7 +196,7 @@ def _contenders(
     ]
 
 
-def _is_held_back(track: Track, older: Card | None, cell: Cell) -> bool:
+def _is_held_back(track: Track, older: Card | None, cell: TableRow) -> bool:
     """Whether the cell is the champion in `previous/`, with the results that it had there."""
     configuration = str(cell["configuration"])
     return (
@@ -215,8 +215,8 @@ def _decision(
     track: Track,
     action: Action,
     why: str,
-    champion: Cell,
-    candidates: Sequence[Cell],
+    champion: TableRow,
+    candidates: Sequence[TableRow],
     before: str = "",
 ) -> Decision:
     others = [cell for cell in candidates if cell["configuration"] != champion["configuration"]]

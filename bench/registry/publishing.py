@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.errors import CheckFailed
+from bench.core.errors import CheckFailed
 from bench.figures import Point, rate_distortion, to_png
-from bench.identity import digest, sha256_of_file
+from bench.core.identity import digest, sha256_of_file
 from bench.leaderboard.ledger import current, numbers, rows_in
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
 from bench.leaderboard.ranking import rank_table
@@ -16,14 +16,14 @@ from bench.leaderboard.render import (
     BEGIN,
     END,
     Board,
-    Picture,
+    PageFigure,
     block,
     cells_of,
     page,
 )
 from bench.leaderboard.significance import cell_name, tracks
 from bench.metrics import METRICS
-from bench.protocol import known_protocols, origin_protocols
+from bench.core.protocol import known_protocols, origin_protocols
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.results import (
     Results,
@@ -37,14 +37,14 @@ from bench.registry.results import (
     reproduction,
     write_changed,
 )
-from bench.store import Store, write_atomically, writing_to
+from bench.core.store import Store, write_atomically, writing_to
 
 PAGE, ORIGINS, FRONT = "registry/README.md", "registry/origins.md", "README.md"
 _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TableUpdate:
     """What a look at the results, or a write, gave: the tables, what to say, files written."""
 
     boards: Sequence[Board]
@@ -62,17 +62,17 @@ def higher_is_better(metric: str) -> bool:
     return _DIRECTIONS[metric]
 
 
-def look(store: Store, scope: Scope) -> Outcome:
+def look(store: Store, scope: Scope) -> TableUpdate:
     """The tables of local records and ledger together; nothing is written."""
     results = read_results(store.registry)
     merged = merge_local(store, results, scope, refresh=False)
     shown, problem = as_far_as_known(store, results, merged.ledger)
     lines = [*reproduction(merged, results.ledger), *([problem] if problem else [])]
     lines += [f"drift: {drift}" for drift in merged.drifted]
-    return Outcome(_boards(store, shown, scope), lines)
+    return TableUpdate(_boards(store, shown, scope), lines)
 
 
-def write(store: Store, scope: Scope, refresh: bool) -> Outcome:
+def write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     """Put local records into the ledger and write every file that changes.
 
     Raises CheckFailed for drift (unless `refresh`) and for files changed by hand, BadInput when
@@ -93,7 +93,7 @@ def write(store: Store, scope: Scope, refresh: bool) -> Outcome:
         changed = write_changed(store.root, files)
         changed += write_pages(store, results)
     notices = [] if _has_markers(store) else [_no_markers(store)]
-    return Outcome(_boards(store, results, scope), [*lines, *notices], changed)
+    return TableUpdate(_boards(store, results, scope), [*lines, *notices], changed)
 
 
 def write_pages(store: Store, results: Results) -> list[str]:
@@ -244,13 +244,13 @@ def _drawn_from(points: Sequence[Point]) -> str:
     return digest({"points": listed})
 
 
-def _picture(store: Store, rows: pd.DataFrame) -> Picture | None:
+def _picture(store: Store, rows: pd.DataFrame) -> PageFigure | None:
     """The picture of a board as it lies in the registry; none where it was never drawn."""
     points = _points(rows)
     path = store.registry / _picture_file(rows)
     if not points or not path.exists():
         return None
-    return Picture(_picture_file(rows), sha256_of_file(path), _drawn_from(points))
+    return PageFigure(_picture_file(rows), sha256_of_file(path), _drawn_from(points))
 
 
 def _redraw(store: Store, results: Results) -> list[str]:

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.errors import BadInput, CheckFailed
+from bench.core.errors import BadInput, CheckFailed
 from bench.leaderboard.ledger import (
     Row,
-    Standing,
+    RowContext,
     current,
     decode,
     decode_ledger,
@@ -36,10 +36,10 @@ from bench.leaderboard.significance import (
     update,
 )
 from bench.models.zoo import MODELS
-from bench.protocol import Protocol, known_protocols
-from bench.records import iter_records, read_arrays, read_record
-from bench.spec import RunRecord
-from bench.store import Store, write_atomically
+from bench.core.protocol import Protocol, known_protocols
+from bench.records.files import iter_records, read_arrays, read_record
+from bench.core.spec import RunRecord
+from bench.core.store import Store, write_atomically
 
 RESULTS, CELLS, PAIRS = "results.csv", "cells.csv", "comparisons.csv"
 FILES = (RESULTS, CELLS, PAIRS)
@@ -118,10 +118,10 @@ def _unranked(given: Protocol | None) -> set[tuple[str, str]]:
     }
 
 
-def _standing(record: RunRecord, unranked: set[tuple[str, str]]) -> Standing:
+def _standing(record: RunRecord, unranked: set[tuple[str, str]]) -> RowContext:
     spec = record.spec
     row = MODELS.get(spec.model)
-    return Standing(
+    return RowContext(
         closed_form=row is not None and row.closed_form,
         ranked=(spec.protocol, spec.protocol_fingerprint) not in unranked,
     )

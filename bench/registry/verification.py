@@ -9,16 +9,16 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.errors import BadInput, BenchError, CheckFailed, unknown_name
+from bench.core.errors import BadInput, BenchError, CheckFailed, unknown_name
 from bench.leaderboard.ledger import number, rows_in
 from bench.leaderboard.merging import disagreement
-from bench.records import Arrays, iter_records, read_weights
+from bench.records.files import Arrays, iter_records, read_weights
 from bench.registry.cards import Card
 from bench.registry.champions import champion_weights, champions, check_folder
 from bench.registry.results import read_results
-from bench.runner import rescore
-from bench.spec import RunRecord, RunSpec
-from bench.store import Store
+from bench.execution.runner import rescore
+from bench.core.spec import RunRecord, RunSpec
+from bench.core.store import Store
 
 TOLERANCE = 1e-4
 """Relative: the same weights on another processor or number of threads round differently."""

@@ -9,14 +9,14 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from bench.store import Store
+from bench.core.store import Store
 from bench.sweep.heads import Claim, ClaimLost, Heads, new_claim
 from bench.sweep.opening import FINISHED, generation_number, occupy_folder
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import TrialRecord, read_trial, withdraw_trial, write_trial
 from bench.sweep.samplers import make_pruner, make_sampler
 from bench.sweep.space import random_point
-from bench.sweep.trials import Counts, Ticket, Trials
+from bench.sweep.trials import Ticket, TrialCounts, Trials
 
 _REDRAWS, _RANDOM_DRAWS = 5, 1000
 
@@ -38,7 +38,7 @@ class StudyBook:
         self.plan = plan
         self.name = name
         self.heads = heads
-        self.counts = Counts()
+        self.counts = TrialCounts()
         self.exhausted = False
         self.elsewhere = 0
         self._store = store

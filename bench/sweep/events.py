@@ -43,7 +43,7 @@ class TrialPutBack:
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudyProgress:
     """How the study stands since other heads ended trials, or left some that were taken over."""
 
     finished: int
@@ -51,7 +51,7 @@ class Standing:
     lines: tuple[str, ...]
 
 
-SweepEvent = TrialBegun | TrialEpoch | TrialDone | TrialPutBack | Standing
+SweepEvent = TrialBegun | TrialEpoch | TrialDone | TrialPutBack | StudyProgress
 
 
 @dataclass

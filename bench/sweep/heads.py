@@ -31,9 +31,9 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
-from bench.errors import BadInput
-from bench.tracking.database import lock_file
-from bench.tracking.owners import owner, owner_state
+from bench.core.errors import BadInput
+from bench.core.locks import locked
+from bench.core.owners import owner, owner_state
 
 LEASE_SECONDS = 60.0
 """How long a head of another machine may be silent before its trials are taken over."""
@@ -178,7 +178,7 @@ class Heads:
         """Be the only head of the store that asks for trials or mends; not to be nested."""
         if not self._postgres:
             path = Path(str(self._engine.url.database))
-            with lock_file(path.with_name(f".{path.name}.heads")):
+            with locked(path.with_name(f".{path.name}.heads")):
                 yield
             return
         connection = self._engine.connect()

@@ -7,11 +7,11 @@ the winner's, and say so.
 
 import dataclasses
 
-from bench.benchmark import Plan
-from bench.recipes import BEST_OF, budget
-from bench.records import read_arrays, read_weights, write_record
-from bench.spec import RunRecord
-from bench.store import Store
+from bench.benchmark.plan import Plan
+from bench.core.recipes import BEST_OF, budget
+from bench.core.spec import RunRecord
+from bench.core.store import Store
+from bench.records.files import read_arrays, read_weights, write_record
 
 
 def with_larger_budget(plan: Plan, store: Store) -> Plan:

@@ -9,7 +9,9 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from bench.errors import CellsFailed
+from bench.core.errors import CellsFailed
+from bench.core.spec import EpochValues, TrialSpec
+from bench.core.store import Store
 from bench.execution import (
     STOP_SECONDS,
     EpochEnded,
@@ -21,12 +23,10 @@ from bench.execution import (
     Started,
     TrialEnded,
 )
-from bench.runner import trial_checkpoint
-from bench.spec import EpochValues, TrialSpec
-from bench.store import Store
+from bench.execution.runner import trial_checkpoint
 from bench.sweep.book import StudyBook
 from bench.sweep.events import (
-    Standing,
+    StudyProgress,
     SweepEvent,
     TrialBegun,
     TrialDone,
@@ -128,7 +128,7 @@ class Search:
         finished = self._book.counts.finished
         if lines or finished != self._known:
             self._known = finished
-            yield Standing(finished, self._book.standing()[0], tuple(lines))
+            yield StudyProgress(finished, self._book.standing()[0], tuple(lines))
 
     def _abandon(self, running: _Running, reason: str) -> Iterator[SweepEvent]:
         """A trial that is another head's now."""

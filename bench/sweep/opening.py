@@ -9,9 +9,9 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from bench.errors import BadInput
-from bench.sharing import locked
-from bench.store import Store, write_atomically
+from bench.core.errors import BadInput
+from bench.core.locks import try_lock
+from bench.core.store import Store, write_atomically
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import has_trials, study_folder
 from bench.sweep.space import differences, direction, identity
@@ -27,8 +27,8 @@ def attend(store: Store, name: str) -> Iterator[None]:
 
     Raises BadInput where somebody else must be alone with it now.
     """
-    with _lock(store, name, shared=True) as locked:
-        if not locked:
+    with _lock(store, name, shared=True) as is_ours:
+        if not is_ours:
             raise BadInput(
                 f"study {name} is being told to MLflow by another command; wait for it, then "
                 "repeat the command"
@@ -39,8 +39,8 @@ def attend(store: Store, name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def alone(store: Store, name: str) -> Iterator[bool]:
     """Whether no head works on a study on this store; none can begin meanwhile."""
-    with _lock(store, name, shared=False) as locked:
-        yield locked
+    with _lock(store, name, shared=False) as is_alone:
+        yield is_alone
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def _lock(store: Store, name: str, *, shared: bool) -> Iterator[bool]:
     folder = study_folder(store, name)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "head.lock").open("a+") as stream:
-        yield locked(stream.fileno(), shared=shared)
+        yield try_lock(stream.fileno(), shared=shared)
 
 
 def generation(plan: StudyPlan, storage: RDBStorage, store: Store) -> str:

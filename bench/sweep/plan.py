@@ -4,14 +4,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.benchmark import Plan, Request, recorded
-from bench.benchmark import plan as plan_runs
-from bench.errors import BadInput
-from bench.identity import checked_name
+from bench.benchmark.plan import Plan, Request, recorded
+from bench.benchmark.plan import plan as plan_runs
+from bench.core.errors import BadInput
+from bench.core.identity import checked_name
+from bench.core.protocol import DEFAULT_PROTOCOL, Protocol, Scalar
+from bench.core.spec import NO_CODE, RunSpec, SearchRange, TrialSpec
+from bench.core.store import Store
 from bench.models.zoo import MODELS, variant
-from bench.protocol import DEFAULT_PROTOCOL, Protocol, Scalar
-from bench.spec import NO_CODE, RunSpec, SearchRange, TrialSpec
-from bench.store import Store
 from bench.sweep.samplers import DEFAULT_PRUNER, check_names
 from bench.sweep.space import Settings, known_recipes, search_space, with_settings
 from bench.sweep.storage import checked_address

@@ -11,12 +11,12 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from bench.errors import CheckFailed
+from bench.core.errors import CheckFailed
+from bench.core.protocol import Scalar
+from bench.core.spec import EpochValues, TrialSpec
+from bench.core.store import Store, write_atomically
+from bench.core.strict import STRICT
 from bench.metrics import METRICS
-from bench.protocol import Scalar
-from bench.spec import EpochValues, TrialSpec
-from bench.store import Store, write_atomically
-from bench.strict import STRICT
 
 TrialOutcome = Literal["complete", "pruned", "diverged"]
 TRIAL_SCHEMA = 1

@@ -9,16 +9,16 @@ from statistics import fmean
 
 from sqlalchemy.engine import make_url
 
-from bench.benchmark import Plan
-from bench.errors import BadInput, BenchError
+from bench.benchmark.plan import Plan
+from bench.core.errors import BadInput, BenchError
+from bench.core.recipes import tuned
+from bench.core.spec import RunRecord
+from bench.core.store import Store
 from bench.execution import Executor
 from bench.execution.places import Place
 from bench.figures import STUDY_FIGURES
 from bench.metrics import METRICS
-from bench.recipes import tuned
-from bench.selection import selection_score
-from bench.spec import RunRecord
-from bench.store import Store
+from bench.records.selection import selection_score
 from bench.sweep.analysis import EVALUATOR, analyse
 from bench.sweep.book import StudyBook
 from bench.sweep.events import SweepEvent
@@ -31,7 +31,7 @@ from bench.sweep.results import TrialRecord, iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
 from bench.sweep.storage import open_storage
-from bench.sweep.trials import Counts, Ticket
+from bench.sweep.trials import Ticket, TrialCounts
 from bench.sweep.winner import winner_text, write_winner
 from bench.tracking.experiment import plan_for_protocol
 from bench.tracking.studies import StudyCard, StudyTracker, open_study_tracker
@@ -77,7 +77,7 @@ class StudyOutcome:
 
     plan: StudyPlan
     study: str
-    counts: Counts
+    counts: TrialCounts
     epochs: int = 0
     winner: Ticket | None = None
     value: float = math.nan

@@ -6,7 +6,7 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler
 
-from bench.errors import unknown_name
+from bench.core.errors import unknown_name
 
 STARTUP_TRIALS = 5
 """Complete trials before `third` and `median` compare (Optuna's default)."""

@@ -11,11 +11,11 @@ import random
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
-from bench.errors import BadInput
+from bench.core.errors import BadInput
+from bench.core.protocol import Scalar, TrainConfig
+from bench.core.spec import Choice, IntRange, RunSpec, SearchRange
 from bench.metrics import METRICS
 from bench.models.zoo import checked_hyperparameters, variant
-from bench.protocol import Scalar, TrainConfig
-from bench.spec import Choice, IntRange, RunSpec, SearchRange
 
 Settings = Mapping[str, Scalar]
 Spec = TypeVar("Spec", bound=RunSpec)

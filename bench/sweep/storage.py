@@ -17,10 +17,10 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from bench.errors import BadInput
-from bench.store import Store, sync_folder
+from bench.core.errors import BadInput
+from bench.core.locks import locked
+from bench.core.store import Store, sync_folder
 from bench.sweep.heads import make_tables
-from bench.tracking.database import lock_file
 
 _BUSY_SECONDS = 60
 _TABLES_LOCK = 0x62656E6368  # "bench": while tables are made in a PostgreSQL data base
@@ -90,7 +90,7 @@ def _in_file(path: Path) -> RDBStorage:
     busy: dict[str, object] = {"connect_args": {"timeout": _BUSY_SECONDS}}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with lock_file(path.with_name(f".{path.name}.lock")):
+        with locked(path.with_name(f".{path.name}.lock")):
             if not path.exists() or not path.stat().st_size:
                 _make(path)
             with _one_line(_sqlite(path)):

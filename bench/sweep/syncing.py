@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from bench.protocol import Protocol, load_protocol, shipped_protocols
-from bench.spec import TrialSpec
-from bench.store import Store
+from bench.core.protocol import Protocol, load_protocol, shipped_protocols
+from bench.core.spec import TrialSpec
+from bench.core.store import Store
 from bench.sweep.opening import alone, folder_owner
 from bench.sweep.results import TrialRecord, iter_trials
 from bench.tracking import SyncReport

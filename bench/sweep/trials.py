@@ -23,8 +23,8 @@ from optuna.distributions import (
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.protocol import Scalar
-from bench.spec import Choice, FloatRange, SearchRange, TrialSpec
+from bench.core.protocol import Scalar
+from bench.core.spec import Choice, FloatRange, SearchRange, TrialSpec
 from bench.sweep.opening import FINISHED, open_study
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import TrialRecord
@@ -48,7 +48,7 @@ class Ticket:
 
 
 @dataclass
-class Counts:
+class TrialCounts:
     """How a study stands: trials that count by outcome, and those that did not count."""
 
     complete: int = 0
@@ -78,9 +78,9 @@ class Trials:
         """Every trial, by number."""
         return self.study.get_trials(deepcopy=False)
 
-    def count(self) -> tuple[Counts, dict[str, int]]:
+    def count(self) -> tuple[TrialCounts, dict[str, int]]:
         """How the study stands, and by fingerprint the trials whose points are not run again."""
-        counts = Counts()
+        counts = TrialCounts()
         seen: dict[str, int] = {}
         for trial in self.all():
             given_up = trial.state == TrialState.FAIL and trial.user_attrs.get("given_up")

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from bench.benchmark import Plan
-from bench.errors import BadInput
-from bench.protocol import LatentDim, Scalar, load_protocol
-from bench.store import Store, write_atomically
-from bench.strict import STRICT, parse_strict
+from bench.benchmark.plan import Plan
+from bench.core.errors import BadInput
+from bench.core.protocol import LatentDim, Scalar, load_protocol
+from bench.core.store import Store, write_atomically
+from bench.core.strict import STRICT, parse_strict
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
 from bench.sweep.results import study_folder
 from bench.sweep.space import RECIPE_KEYS

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.errors import BadInput
-from bench.store import Store
+from bench.core.errors import BadInput
+from bench.core.store import Store
 
 _SQLITE = "sqlite:///"
 _PROBE_SECONDS = 1.5

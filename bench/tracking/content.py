@@ -24,10 +24,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 
+from bench.core.spec import EpochValues, RunRecord, RunSpec
+from bench.figures.palette import look
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS
-from bench.palette import look
-from bench.spec import EpochValues, RunRecord, RunSpec
 
 NOT_APPLICABLE = "-"
 KEY, EVALUATION, COMPLETE, OWNER = (

@@ -8,15 +8,15 @@ by one process at a time and renamed when it is complete.
 import contextlib
 import logging
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from bench.errors import BadInput
-from bench.store import Store, sync_folder
+from bench.core.errors import BadInput
+from bench.core.locks import locked
+from bench.core.store import Store, sync_folder
 from bench.tracking.address import Address, find_address, local_address
 
 _log = logging.getLogger("bench.tracking")
@@ -59,7 +59,7 @@ def prepare_database(database: Path, artifacts: Path) -> None:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         if not _is_whole(database):
-            with lock_file(database.with_name(f".{database.name}.lock")):
+            with locked(database.with_name(f".{database.name}.lock")):
                 _make(database, artifacts)
     except OSError as error:
         raise BadInput(
@@ -170,22 +170,6 @@ def _open(database: Path) -> Iterator[sqlite3.Connection]:
         yield connection
     finally:
         connection.close()
-
-
-@contextlib.contextmanager
-def lock_file(path: Path) -> Iterator[None]:
-    """Hold a file's lock; it is given back by the system when its holder dies."""
-    with path.open("a+b") as stream:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)
-            yield
-            return
-        import fcntl
-
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def relocate(database: Path, artifacts: Path) -> int:

@@ -11,9 +11,9 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_ALREADY_EXISTS, ErrorCode
 
+from bench.core.protocol import Protocol, known_protocols, origin_protocols
+from bench.core.spec import RunRecord
 from bench.metrics import METRICS
-from bench.protocol import Protocol, known_protocols, origin_protocols
-from bench.spec import RunRecord
 from bench.tracking.views import VIEW_TAG, ViewPlan, view_tags
 
 _PROTOCOL, _DATASET = "bench.protocol", "bench.dataset"

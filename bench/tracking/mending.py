@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from bench.spec import RunRecord
-from bench.store import Store
+from bench.core.owners import owner_state
+from bench.core.spec import RunRecord
+from bench.core.store import Store
 from bench.tracking import content
 from bench.tracking.address import find_address
 from bench.tracking.database import follow_move, prepare_database, prepared_address
 from bench.tracking.experiment import ExperimentPlan, plan_for
-from bench.tracking.owners import owner_state
 from bench.tracking.tracker import SyncReport, Tracker
 
 

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
-from bench.classes import class_scores, top_confusions
+from bench.core.spec import RunRecord
 from bench.figures import image_grid, to_png
-from bench.records import Arrays
-from bench.spec import RunRecord
+from bench.records.classes import class_scores, top_confusions
+from bench.records.files import Arrays
 
 Images = NDArray[Any]
 PROGRESS = "progress/x_hat"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from bench.errors import BadInput, BenchError
-from bench.store import Store
+from bench.core.errors import BadInput, BenchError
+from bench.core.store import Store
 from bench.tracking import views
 from bench.tracking.address import Address, find_address
 from bench.tracking.database import prepared_address

@@ -27,12 +27,12 @@ from typing import Any, Literal, Protocol
 from matplotlib.figure import Figure
 from mlflow.entities import Metric, RunTag
 
-from bench.spec import EpochValues, TrialSpec
-from bench.store import Store
+from bench.core.owners import owner
+from bench.core.spec import EpochValues, TrialSpec
+from bench.core.store import Store
 from bench.tracking import content, views
 from bench.tracking.database import prepared_address
 from bench.tracking.experiment import ExperimentPlan, set_tag
-from bench.tracking.owners import owner
 from bench.tracking.tracker import LOCAL_SERVER, Tracker
 from bench.tracking.writing import Entry, RunBook
 

@@ -13,12 +13,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
+from bench.core.protocol import Protocol
+from bench.core.spec import EpochValues, RunRecord, RunSpec
+from bench.core.store import Store
 from bench.figures import draw_figures
-from bench.protocol import Protocol
-from bench.records import Arrays, read_arrays
-from bench.selection import median_record
-from bench.spec import EpochValues, RunRecord, RunSpec
-from bench.store import Store
+from bench.records.files import Arrays, read_arrays
+from bench.records.selection import median_record
 from bench.tracking import content, models, views
 from bench.tracking.address import Address
 from bench.tracking.database import prepared_address

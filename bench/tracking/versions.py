@@ -12,11 +12,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from bench.core.spec import RunRecord
+from bench.core.store import Store
 from bench.figures import draw_figures
 from bench.models.outputs import OUTPUTS
-from bench.records import read_arrays
-from bench.spec import RunRecord
-from bench.store import Store
+from bench.records.files import read_arrays
 from bench.tracking import content, models
 from bench.tracking.database import prepared_address
 from bench.tracking.experiment import plan_for

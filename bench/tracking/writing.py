@@ -18,10 +18,10 @@ from mlflow.entities import (
     RunTag,
 )
 
-from bench.records import Arrays
-from bench.spec import EpochValues, RunRecord, RunSpec
+from bench.core.owners import owner
+from bench.core.spec import EpochValues, RunRecord, RunSpec
+from bench.records.files import Arrays
 from bench.tracking import content, pictures
-from bench.tracking.owners import owner
 
 _BATCH = 1000
 _STATUS = {"finished": "FINISHED", "diverged": "FAILED", "stopped": "KILLED"}

@@ -3,8 +3,8 @@
 import pytest
 import tracked_store
 
-from bench.protocol import Protocol
-from bench.store import Store
+from bench.core.protocol import Protocol
+from bench.core.store import Store
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,10 @@ import tracked_store
 from mlflow.exceptions import MlflowException
 from tracked_store import client_of, runs_of
 
+from bench.core.store import Store
 from bench.models.zoo import build_model
-from bench.records import read_arrays, read_weights
-from bench.selection import median_record
-from bench.store import Store
+from bench.records.files import read_arrays, read_weights
+from bench.records.selection import median_record
 
 
 @pytest.fixture(scope="module")

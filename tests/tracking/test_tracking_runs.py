@@ -11,15 +11,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from tracked_store import client_of, runs_of
 
-from bench.benchmark import Request, plan, run
-from bench.doctor import tell_mlflow
+from bench.benchmark.doctor import tell_mlflow
+from bench.benchmark.plan import Request, plan
+from bench.benchmark.running import run
+from bench.core.protocol import Protocol, load_protocol, origin_protocols
+from bench.core.spec import EpochValues, RunRecord
+from bench.core.store import Store
 from bench.execution import Finished, LocalPool
 from bench.models.zoo import MODELS
-from bench.protocol import Protocol, load_protocol, origin_protocols
-from bench.records import iter_records, write_record
-from bench.selection import median_record
-from bench.spec import EpochValues, RunRecord
-from bench.store import Store
+from bench.records.files import iter_records, write_record
+from bench.records.selection import median_record
 from bench.tracking import clear_alias, content, open_tracker, register_version
 from bench.tracking.address import Address
 from bench.tracking.experiment import plan_for_protocol

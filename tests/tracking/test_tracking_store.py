@@ -14,20 +14,20 @@ import tracked_store
 from mlflow import MlflowClient
 from tracked_store import client_of, runs_of
 
-from bench.doctor import examine
-from bench.errors import BadInput
-from bench.protocol import Protocol
-from bench.store import Store
+from bench.benchmark.doctor import examine
+from bench.core.errors import BadInput
+from bench.core.owners import owner, owner_state
+from bench.core.protocol import Protocol
+from bench.core.store import Store
 from bench.tracking import content, open_tracker
 from bench.tracking.address import find_address
 from bench.tracking.database import prepare_database
 from bench.tracking.mending import mend
-from bench.tracking.owners import owner, owner_state
 
 OPEN = """
 import sys
 from pathlib import Path
-from bench.store import Store
+from bench.core.store import Store
 from bench.tracking.database import prepare_database
 store = Store(Path(sys.argv[1])).prepare()
 print("ready", flush=True)

@@ -8,13 +8,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from tiny import TINY
 
-from bench.benchmark import Request, plan
+from bench.benchmark.plan import Request, plan
+from bench.core.protocol import Protocol, load_protocol
+from bench.core.spec import RunRecord, RunSpec
+from bench.core.store import Store
+from bench.execution.runner import execute, ignore_epochs
 from bench.figures import draw_figures
-from bench.protocol import Protocol, load_protocol
-from bench.records import iter_records, read_arrays
-from bench.runner import execute, ignore_epochs
-from bench.spec import RunRecord, RunSpec
-from bench.store import Store
+from bench.records.files import iter_records, read_arrays
 from bench.tracking import Tracker, open_tracker
 from bench.tracking.address import find_address
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.errors import BadInput, BenchError
+from bench.core.spec import Part
+from bench.core.store import write_atomically
 from bench.data.content import ImageSet, LabelledImages
 from bench.data.idx import encode_part, sha256_of_part
 from bench.data.known import BUNDLED, find_idx, load_known, read_found
 from bench.data.split import stratified_draw
 from bench.data.table import DATASETS, Dataset
-from bench.errors import BadInput, BenchError
-from bench.spec import Part
-from bench.store import write_atomically
 
 SEED = 0
 SMALLEST = 9  # gzip's level: the files are read for years and written once

@@ -1,0 +1,1 @@
+"""What there is to run, what it costs, running what is missing, checks, repair."""

@@ -1,0 +1,100 @@
+"""Whether a protocol can be carried out: names, tasks and images, before anything is trained."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from bench.core.errors import BadInput, unknown_name
+from bench.core.protocol import WHOLE_LOSS, Protocol
+from bench.metrics import METRICS, metrics_of
+from bench.models.zoo import checked_hyperparameters, variant
+
+
+@contextlib.contextmanager
+def said_of(protocol: Protocol, key: str) -> Iterator[None]:
+    """Name the protocol's file and `key` in front of what was wrong with its value."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{protocol.source}: {key}: {error}" if key else str(error)) from None
+
+
+def check_names(protocol: Protocol) -> None:
+    """Every name in a protocol is known, wherever it stands; BadInput with its file and key."""
+    for name in protocol.models:
+        with said_of(protocol, "models"):
+            variant(name)
+    for name in protocol.evaluation.metrics:
+        with said_of(protocol, "evaluation.metrics"):
+            _check_metric(name)
+            _check_task_of(name, protocol)
+    with said_of(protocol, "selection_metric"):
+        _check_selects(protocol.selection_metric, protocol)
+    for name, given in protocol.hyperparameters.items():
+        with said_of(protocol, f"hyperparameters.{name}"):
+            checked_hyperparameters(name, given)
+    for index, expected in enumerate(protocol.expected):
+        with said_of(protocol, f"expected.{index}"):
+            variant(expected.model)
+            if expected.metric != WHOLE_LOSS:
+                _check_metric(expected.metric)
+
+
+def _check_metric(name: str) -> None:
+    if name not in METRICS:
+        raise unknown_name("metric", name, METRICS)
+
+
+def _check_task_of(metric: str, protocol: Protocol) -> None:
+    if METRICS[metric].task != protocol.task:
+        fitting = ", ".join(metrics_of(protocol.task))
+        raise BadInput(f"{metric} does not score {protocol.task}; choose among {fitting}")
+
+
+def _check_selects(metric: str, protocol: Protocol) -> None:
+    """Ranks and their intervals come from a resampling of images."""
+    if not METRICS[metric].per_image:
+        metrics = metrics_of(protocol.task).values()
+        fitting = ", ".join(row.id for row in metrics if row.per_image)
+        raise BadInput(
+            f"{metric} is one value for a whole set of images and cannot select or rank; choose "
+            f"among {fitting}"
+        )
+
+
+def check_tasks(models: Iterable[str], protocol: Protocol) -> None:
+    """Every variant is of the protocol's task; BadInput names one that is not."""
+    for name in models:
+        if variant(name).task != protocol.task:
+            raise BadInput(
+                f"model {name} is for {variant(name).task}, {protocol.source} for "
+                f"{protocol.task}; choose another model or protocol"
+            )
+
+
+def check_images(
+    protocol: Protocol, dataset: str, image_shape: tuple[int, int, int], classes: int
+) -> None:
+    """The images of a data set can be scored under the protocol; BadInput says why not."""
+    _check_windows(protocol, image_shape)
+    _check_classes(protocol, dataset, classes)
+
+
+def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> None:
+    """SSIM needs images at least as large as its window: say so before anything is trained."""
+    smallest = min(image_shape[1:])
+    for key in ("ssim", "ssim_gaussian"):
+        window = getattr(protocol.evaluation, key).window
+        if key in protocol.evaluation.metrics and window > smallest:
+            raise BadInput(
+                f"{protocol.source}: evaluation.{key}.window: {window} is larger than the images "
+                f"({image_shape[1]}x{image_shape[2]}); make it smaller or leave {key} out"
+            )
+
+
+def _check_classes(protocol: Protocol, dataset: str, classes: int) -> None:
+    """There is nothing to tell apart among images of one class."""
+    if protocol.task == "classification" and classes < 2:
+        raise BadInput(
+            f"{dataset} has no classes to tell apart, which {protocol.source} needs; "
+            "choose a data set with labels"
+        )

@@ -1,0 +1,258 @@
+"""Draw figures again from records: of one run, of a track, or of all tracks of a protocol.
+
+Nothing is trained and MLflow is not asked. What is laid side by side is what the leaderboard
+compares: of a protocol on a data set the local records of one fingerprint, data digest and
+evaluation digest, those that were finished last.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import BadInput, unknown_name
+from bench.core.protocol import known_protocols, name_in_records, shipped_protocols
+from bench.core.spec import RunRecord
+from bench.core.store import Store, write_atomically, writing_to
+from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, to_png
+from bench.leaderboard.ledger import RowContext, current, ledger_of, row_of
+from bench.leaderboard.render import track_title
+from bench.leaderboard.significance import Track, cell_name, tracks
+from bench.records.files import iter_records, read_arrays, read_record
+from bench.records.selection import shown_record
+
+_SHORTEST = 4
+"""Digits of a run key that a person has to give at least."""
+_NEEDED = ("shown/test/", "test/", "label/test")
+"""What figures of several runs are drawn from; codes and samples of all would fill the memory."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of `subject` (a run key, a track, or a data set with a protocol): the file that it
+    was written to, or the reason why there was nothing to draw."""
+
+    subject: str
+    figure: str
+    path: Path | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure that can be drawn, as the bytes of a PNG file, or what it `lacks`."""
+
+    lacks: str
+    draw: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What figures are drawn of: its name, its folder among the figures, its pictures by id."""
+
+    name: str
+    folder: Path
+    pictures: Mapping[str, DrawnFigure]
+
+
+def redraw(
+    store: Store, name: str, only: Sequence[str] = (), out: Path | None = None
+) -> Iterator[Drawn]:
+    """Draw everything, or `only` some figures, of a run, track or protocol and write PNG files.
+
+    They go to `out`, by default below `mlruns/figures/`; several tracks get a folder each. Raises
+    BadInput for an unknown name, a figure that such a subject does not have, a folder that cannot
+    be written, and where there was nothing to draw at all; CheckFailed for a damaged record.
+    """
+    for figure in only:
+        if figure not in FIGURES and figure not in TRACK_FIGURES:
+            raise unknown_name("figure", figure, [*FIGURES, *TRACK_FIGURES])
+    if out is not None and out.exists() and not out.is_dir():
+        raise BadInput(f"{out} is a file; --out takes a folder")
+    subjects = find(store, name)
+    for figure in only:
+        _check_offered(figure, name, subjects)
+    written, reasons = 0, []
+    for subject in subjects:
+        alone = out is not None and len(subjects) == 1
+        base = out if out is not None else store.mlruns / "figures"
+        for drawn in _drawn(subject, only, base if alone else base / subject.folder):
+            yield drawn
+            written += drawn.path is not None
+            reasons.append(f"{drawn.figure}: {drawn.reason}")
+    if not written:
+        raise BadInput(f"there is nothing to draw of {name}; {'; '.join(reasons[:4])}")
+
+
+def _check_offered(figure: str, name: str, subjects: Sequence[Subject]) -> None:
+    offered = list(dict.fromkeys(key for subject in subjects for key in subject.pictures))
+    if figure not in offered:
+        raise BadInput(f"figure {figure} is not one of {name}; those are {', '.join(offered)}")
+
+
+def _drawn(subject: Subject, only: Sequence[str], folder: Path) -> Iterator[Drawn]:
+    for figure, picture in subject.pictures.items():
+        if only and figure not in only:
+            continue
+        if picture.lacks:
+            yield Drawn(subject.name, figure, None, picture.lacks)
+            continue
+        path = folder / f"{figure}.png"
+        with writing_to("the figures"):
+            write_atomically(path, picture.draw())
+        yield Drawn(subject.name, figure, path)
+
+
+def find(store: Store, name: str) -> list[Subject]:
+    """What a person means by `name`: a track, a protocol (all its tracks), or a run key.
+
+    Tracks are named as in tables (`fashion_mnist_mini.quick.d8`) or as their folder in the
+    registry (`fashion_mnist_mini/quick.d8`), protocols also by their file (`origins/s1`,
+    `mine.toml`), runs by the beginning of their key. Raises BadInput
+    for a name that is none of these or the beginning of several keys.
+    """
+    keys = sorted(path.parent.name for path in store.records.glob("[!.]*/record.json"))
+    if not keys:
+        raise BadInput(f"there are no records in {store.records} yet; make some with: bench run")
+    if name not in keys:
+        boards = _boards(store)
+        for board in boards:
+            for track in board.tracks:
+                if name in (track.title, str(board.folder(track))):
+                    return [board.of_track(track)]
+        called = name_in_records(name)
+        chosen = [board for board in boards if called in board.names]
+        if chosen:
+            return [subject for board in chosen for subject in board.subjects()]
+        if name in shipped_protocols():
+            raise BadInput(
+                f"protocol {name} has no records here; make some with: bench run --protocol {name}"
+            )
+        known = {board.protocol for board in boards}
+        known |= {track.title for board in boards for track in board.tracks}
+        name = _only_key(name, keys, known)
+    record = read_record(store.records, name)
+    if record is None:
+        raise BadInput(f"run {name} vanished from {store.records}")
+    return [_run(store, record)]
+
+
+def _only_key(name: str, keys: Sequence[str], known: Set[str]) -> str:
+    matches = [key for key in keys if len(name) >= _SHORTEST and key.startswith(name)]
+    if len(matches) > 1:
+        raise BadInput(f"run {name} is ambiguous: {', '.join(matches)}")
+    if not matches:
+        raise unknown_name("run, track or protocol", name, known)
+    return matches[0]
+
+
+def _run(store: Store, record: RunRecord) -> Subject:
+    arrays = read_arrays(store.records, record)
+    pictures = {
+        row.id: DrawnFigure(row.lacks(record, arrays), partial(_png, row.draw, record, arrays))
+        for row in FIGURES.values()
+        if row.suits(record)
+    }
+    return Subject(record.run_key, Path(record.run_key), pictures)
+
+
+def _png(draw: Callable[..., Any], *drawn_from: Any) -> bytes:
+    return to_png(draw(*drawn_from))
+
+
+@dataclass(frozen=True)
+class _Board:
+    """The tracks of a protocol on a data set, with all local records by run key."""
+
+    store: Store
+    dataset: str
+    protocol: str
+    tracks: tuple[Track, ...]
+    records: Mapping[str, RunRecord]
+    ranked: bool
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """What a person may call it."""
+        return (
+            self.protocol,
+            f"{self.dataset}.{self.protocol}",
+            f"{self.dataset}/{self.protocol}",
+        )
+
+    def folder(self, track: Track) -> Path:
+        """Where the figures of a track go: named as its champion's folder in the registry."""
+        return Path(self.dataset, f"{self.protocol}.{track.name}")
+
+    def subjects(self) -> list[Subject]:
+        """Every track by itself, then all of them together."""
+        about = f"{self.dataset} · {self.protocol}"
+        cells = self._cells(self.tracks, arrays=not self.ranked)
+        groups = {True: Group(about, cells)}
+        if not self.ranked and len(self.tracks) > 1:
+            # An origin lays its variants side by side whatever their code sizes; it ranks nothing.
+            groups[False] = Group(f"{about} · code sizes differ", _told_apart(cells))
+        together = _subject(
+            f"{self.dataset}.{self.protocol}", Path(self.dataset, self.protocol), groups
+        )
+        return [*map(self.of_track, self.tracks), together]
+
+    def of_track(self, track: Track) -> Subject:
+        """The figures of one track."""
+        words = track_title(track.name)
+        about = f"{self.dataset} · {self.protocol} · {words[:1].lower()}{words[1:]}"
+        group = Group(about, self._cells([track], arrays=True))
+        return _subject(track.title, self.folder(track), {False: group})
+
+    def _cells(self, chosen: Sequence[Track], arrays: bool) -> tuple[Cell, ...]:
+        """The cells of tracks; pictures of all tracks need no `arrays`, only scores."""
+        cells = []
+        for track in chosen:
+            for rows in track.cells.values():
+                records = tuple(self.records[row["run_key"]] for row in rows)
+                shown = shown_record(records)
+                found = read_arrays(self.store.records, shown) if shown and arrays else {}
+                kept = {key: found[key] for key in found if key.startswith(_NEEDED)}
+                cells.append(Cell(cell_name(rows[0]), records, shown, kept))
+        return tuple(cells)
+
+
+def _subject(name: str, folder: Path, groups: Mapping[bool, Group]) -> Subject:
+    """The pictures of a group a kind: those over all tracks (True), those of one (False)."""
+    pictures = {
+        row.id: DrawnFigure(row.lacks(group), partial(_png, row.draw, group))
+        for row in TRACK_FIGURES.values()
+        if (group := groups.get(row.all_tracks)) is not None and row.suits(group)
+    }
+    return Subject(name, folder, pictures)
+
+
+def _told_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Cells of several tracks; those that share a name get their code size."""
+    names = Counter(cell.name for cell in cells)
+    return tuple(
+        dataclasses.replace(cell, name=f"{cell.name} {cell.track}")
+        if names[cell.name] > 1
+        else cell
+        for cell in cells
+    )
+
+
+def _boards(store: Store) -> list[_Board]:
+    """The local records as the leaderboard would compare them."""
+    records = {r.run_key: r for r in iter_records(store.records) if r.status != "stopped"}
+    # How a row stands does not change what it may be compared with.
+    rows = [
+        row_of(record, RowContext(closed_form=False, ranked=True)) for record in records.values()
+    ]
+    found: dict[tuple[str, str], list[Track]] = {}
+    for track in tracks(current(ledger_of(rows))):
+        found.setdefault((track.first["dataset"], track.first["protocol"]), []).append(track)
+    origins = {protocol.name for protocol in known_protocols() if not protocol.ranked}
+    return [
+        _Board(store, dataset, protocol, tuple(listed), records, protocol not in origins)
+        for (dataset, protocol), listed in found.items()
+    ]

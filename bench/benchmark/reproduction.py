@@ -1,0 +1,97 @@
+"""`bench reproduce`: which published figures are meant, the runs they need, what came of them."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from bench.benchmark.plan import Plan, Request, plan
+from bench.core.errors import BadInput, unknown_name
+from bench.core.protocol import Protocol, origin_protocols
+from bench.core.store import Store
+from bench.leaderboard.ledger import current, rows_in
+from bench.leaderboard.origins import Finding, PublishedFigure, claims_of, findings_of
+from bench.models.zoo import variant
+from bench.registry.results import Scope, local_rows, merge_local, read_results
+
+
+def chosen_claims(names: Sequence[str], first_epochs: bool) -> list[PublishedFigure]:
+    """The claims that names mean: a variant, an origin (`s1`) or a protocol of one (`s1_text`,
+    or as for `bench run --protocol`: `origins/s1_text`).
+
+    No name means all of them; `first_epochs` those after the first epoch alone. Raises BadInput
+    for a name that is none of these, or that has no such figure.
+    """
+    claims = claims_of(origin_protocols())
+    names = [name.lower().removeprefix("origins/") for name in names]
+    known = {key for claim in claims for key in _names(claim)}
+    for name in names:
+        if name not in known:
+            raise unknown_name("variant or origin with a published figure", name, known)
+    wanted = set(names)
+    chosen = [claim for claim in claims if not wanted or wanted & set(_names(claim))]
+    if first_epochs:
+        chosen = [claim for claim in chosen if claim.expected.epoch == 1]
+    without = [name for name in names if not any(name in _names(c) for c in chosen)]
+    if without:
+        listed = ", ".join(sorted({c.expected.model for c in claims if c.expected.epoch == 1}))
+        raise BadInput(
+            f"{', '.join(without)}: no figure of the first epoch was published; there are those of "
+            f"{listed}"
+        )
+    return chosen
+
+
+def _names(claim: PublishedFigure) -> tuple[str, str, str]:
+    return claim.expected.model, claim.origin.lower(), claim.source
+
+
+def plans_of(
+    claims: Iterable[PublishedFigure], store: Store, device: str, threads: int
+) -> list[Plan]:
+    """A plan a protocol and budget: the runs that these claims need, nothing else."""
+    by_protocol: dict[str, list[PublishedFigure]] = {}
+    for claim in claims:
+        by_protocol.setdefault(claim.protocol.name, []).append(claim)
+    return [
+        _plan_of(group[0].protocol, group, store, (device, threads))
+        for group in by_protocol.values()
+    ]
+
+
+def _plan_of(
+    protocol: Protocol, claims: Sequence[PublishedFigure], store: Store, resources: tuple[str, int]
+) -> Plan:
+    device, threads = resources
+    cells: dict[int | None, list[str]] = {}
+    for claim in claims:
+        models = cells.setdefault(claim.expected.latent_dim, [])
+        models += [claim.expected.model] * (claim.expected.model not in models)
+    for models in cells.values() if claims[0].expected.epoch is None else ():
+        # What is solved costs seconds and shows what a figure is worth.
+        models += [name for name in protocol.models if variant(name).closed_form]
+    parts = [
+        plan(
+            Request(
+                protocol,
+                models=tuple(models),
+                latent_dims=(size,) if size else (),
+                native=size is None and protocol.task == "reconstruction",
+                device=device,
+                threads=threads,
+            ),
+            store,
+        )
+        for size, models in cells.items()
+    ]
+    return dataclasses.replace(
+        parts[0],
+        specs=tuple(spec for part in parts for spec in part.specs),
+        done={key: record for part in parts for key, record in part.done.items()},
+    )
+
+
+def findings(claims: Sequence[PublishedFigure], store: Store) -> list[Finding]:
+    """The claims judged by what was run on this store, and where nothing was, by the ledger."""
+    results = read_results(store.registry)
+    merged = merge_local(store, results, Scope(), refresh=False)
+    ours = rows_in(current(merged.ledger))
+    return findings_of(claims, results.ledger, local_rows(store, Scope()), ours)

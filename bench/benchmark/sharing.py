@@ -1,0 +1,81 @@
+"""Several commands on one store: each run is trained by one of them; the others take its record.
+
+The command that trains a run holds a lock on a file in `mlruns/locks/`.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from io import BufferedRandom
+from pathlib import Path
+
+from bench.core.locks import locked, release, take
+from bench.core.spec import RunRecord, RunSpec
+from bench.core.store import Store
+from bench.execution import Executor
+from bench.records.files import sound_record
+
+_AHEAD = 2
+"""Specs that an executor holds for each slot: a worker that is free need not wait for the head."""
+
+
+class SharedQueue:
+    """Specs on their way to an executor, as it has room for them; as a context it gives back its
+    locks in the end."""
+
+    def __init__(self, specs: Iterable[RunSpec], store: Store, executor: Executor) -> None:
+        self._waiting = deque(specs)
+        self._store = store
+        self._executor = executor
+        self._held: dict[str, BufferedRandom] = {}
+
+    def __enter__(self) -> "SharedQueue":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for run_key in list(self._held):
+            self.release(run_key)
+
+    def hand_out(self) -> Iterator[tuple[RunSpec, RunRecord]]:
+        """Submit what is free, and yield the records that another command has made meanwhile.
+
+        What another command trains now is looked at again the next time.
+        """
+        room = _AHEAD * self._executor.slots - len(self._held)
+        for _ in range(len(self._waiting)):
+            if room <= 0:
+                return
+            spec = self._waiting.popleft()
+            if not self._take(spec.run_key):
+                self._waiting.append(spec)
+                continue
+            record = sound_record(self._store.records, spec.run_key)
+            if record is not None and record.evaluation_digest == spec.evaluation_digest:
+                self.release(spec.run_key)
+                yield spec, record
+                continue
+            self._executor.submit(spec)
+            room -= 1
+
+    def _take(self, run_key: str) -> bool:
+        stream = take(_path(self._store, run_key))
+        if stream is not None:
+            self._held[run_key] = stream
+        return stream is not None
+
+    def release(self, run_key: str) -> None:
+        """The run has ended here and was told; another command may have it."""
+        stream = self._held.pop(run_key, None)
+        if stream is not None:
+            release(_path(self._store, run_key), stream)
+
+
+def _path(store: Store, name: str) -> Path:
+    return store.mlruns / "locks" / f"{name}.lock"
+
+
+@contextlib.contextmanager
+def one_at_a_time(store: Store, name: str) -> Iterator[None]:
+    """Wait until no other command of this store does what `name` says."""
+    with locked(_path(store, name)):
+        yield

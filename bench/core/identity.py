@@ -1,0 +1,62 @@
+"""Names that people give and digests that tell two things apart."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+NAME_RULE = "[a-z0-9][a-z0-9._-]{0,63}, without '..'"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
+
+
+def checked_name(kind: str, name: str) -> str:
+    """Return `name` if it may stand in file names, URLs and tables; raise BadInput otherwise."""
+    if not _NAME.match(name) or ".." in name:
+        raise BadInput(f"{kind} {name!r} is not a name we can use; expected {NAME_RULE}")
+    return name
+
+
+def slug(text: str) -> str:
+    """Make a name that obeys NAME_RULE out of a free text such as a file's stem."""
+    cleaned = re.sub(r"[^a-z0-9._-]+", "-", text.lower())
+    cleaned = re.sub(r"\.{2,}", ".", cleaned).strip("._-")[:40]
+    return cleaned or "unnamed"
+
+
+def digest(value: Mapping[str, object]) -> str:
+    """16 hexadecimal digits of the SHA-256 of a mapping's canonical JSON (sorted keys).
+
+    Floats keep Python's shortest round-trip form, so equal numbers give equal digests on every
+    platform.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def chosen_settings(config: "DataclassInstance") -> dict[str, object]:
+    """What a frozen dataclass of settings says beyond its defaults, for digests.
+
+    A setting that is added later, with a default that keeps the old behaviour, so leaves every
+    digest as it was. A default must therefore never change its value.
+    """
+    chosen: dict[str, object] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+            chosen[field.name] = chosen_settings(value) if nested else value
+    return chosen
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,322 @@
+"""Protocols: what is held equal for everyone, read strictly from TOML into frozen dataclasses.
+
+A protocol file names a data set, a split, one training recipe, seeds, latent sizes, metrics and
+the metric that selects. An unknown key, a wrong type or an impossible value is an error that
+names the file and the key. `Protocol.fingerprint` is the identity of all that makes two rows
+comparable; rows of different fingerprints never share a rank.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from bench.core.errors import BadInput, unknown_name
+from bench.core.identity import checked_name, chosen_settings, digest
+from bench.core.strict import STRICT, parse_strict
+
+SHIPPED = Path(__file__).parent.parent / "protocols"
+DEFAULT_PROTOCOL = "quick"
+WHOLE_LOSS = "loss"
+"""Name of the score that `EvaluationConfig.whole_loss` adds."""
+
+Task = Literal["reconstruction", "classification"]
+Scalar = bool | int | float | str
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+LatentDim = Annotated[int, Field(ge=1, le=65_536)]
+Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
+"""How many images a part gets: a whole number counts images, a fraction is of all at hand."""
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How a data set becomes train, validation and test.
+
+    `official`: parts that the data set brings are kept; a missing test part is drawn from all
+    images, a missing validation part from the training images. `pooled`: all images are put
+    together first and every part is drawn (the legacy 56k/7k/7k split). Draws are stratified by
+    class and depend on `seed` alone. `validation = 0` leaves no validation images (for origins
+    that had none).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["official", "pooled"] = "official"
+    validation: Share = 0.125
+    test: Share = 0.125
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One recipe for every variant of a protocol (Adam of Kingma and Ba 2015, fused).
+
+    `lr` is the constant rate, or the peak of the `one_cycle` schedule (Smith and Topin 2018:
+    warm-up over the first `warm_up` share of all steps, cosine down to almost 0) and of `cosine`
+    (linear warm-up, cosine to 0); `step` multiplies by `step_gamma` every `step_epochs`. `keep`:
+    the weights that are kept, those with the best selection metric on validation or the last.
+    `patience`: stop after so many epochs without a better validation score (none: never).
+    `adam` adds `weight_decay` to the gradient (coupled L2), `adamw` decouples it. `adam_eps_hat`:
+    epsilon as in the efficient form of Adam's section 2, which Keras has, not as in its algorithm.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    lr: Annotated[float, Field(gt=0, le=10)]
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    adam_eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    adam_eps_hat: bool = False
+    schedule: Literal["constant", "one_cycle", "cosine", "step"] = "constant"
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    step_epochs: Annotated[int, Field(ge=1)] = 20
+    step_gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
+    keep: Literal["best", "last"] = "best"
+    patience: Annotated[int, Field(ge=1)] | None = None
+
+
+@dataclass(frozen=True)
+class SsimSettings:
+    """Window of the structural similarity index (Wang et al. 2004), always at data range 1."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    window: Annotated[int, Field(ge=3, le=101)] = 7
+    sigma: Annotated[float, Field(gt=0, le=50)] | None = None
+    k1: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    k2: Annotated[float, Field(gt=0, lt=1)] = 0.03
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Which metrics are computed, with their settings. Its digest names the scores.
+
+    `whole_loss` adds the score `loss`, the variant's own training loss on held-out images, which
+    some origins published as their test error.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "mse",
+        "mae",
+        "psnr",
+        "ssim",
+        "ssim_gaussian",
+    )
+    ssim: SsimSettings = SsimSettings(window=7)
+    ssim_gaussian: SsimSettings = SsimSettings(window=11, sigma=1.5)
+    whole_loss: bool = False
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A published figure that an origin's protocol is checked against.
+
+    `metric` is an id of METRICS or `loss`, the variant's whole training loss; `part` test, val,
+    best_val (of the best epoch) or train (there: the mean over the last epoch's steps). `epoch`:
+    the figure after so many epochs of the recipe; none: after all of them. `tolerance` is a share
+    of `value`, or, where `relative` is false, a distance from it. A figure that is not `binding`
+    stands beside another reading of the origin than the one it was published for. Where an origin
+    printed no `value`, its claim may still be that the error is lower than at the code size
+    `lower_than_at`. `minutes` on one processor core. `note`: where the number misleads.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    model: str
+    metric: str
+    value: float | None = None
+    tolerance: Annotated[float, Field(gt=0)] = 0.05
+    relative: bool = True
+    part: Literal["train", "val", "best_val", "test"] = "test"
+    latent_dim: LatentDim | None = None
+    lower_than_at: LatentDim | None = None
+    epoch: Annotated[int, Field(ge=1)] | None = None
+    binding: bool = True
+    minutes: Annotated[float, Field(ge=0)] = 0.0
+    definition: str = ""
+    note: str = ""
+
+    @property
+    def margin(self) -> float:
+        """The largest distance from `value` that counts as reproduced."""
+        return self.tolerance * abs(self.value or 0) if self.relative else self.tolerance
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that is the same for all rows of a comparison, and which rows there are.
+
+    `models` empty means every variant of the task. `native` adds each variant at the code size
+    of its origin to the `latent_dims`. `ranked = false` marks protocols whose rows are shown but
+    never ranked or promoted (those of the origins).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: str
+    description: str
+    dataset: str
+    train: TrainConfig
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    latent_dims: tuple[LatentDim, ...] = ()
+    native: bool = False
+    task: Task = "reconstruction"
+    models: tuple[str, ...] = ()
+    split: SplitConfig = SplitConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    selection_metric: str = "mse"
+    ranked: bool = True
+    hyperparameters: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    expected: tuple[Expected, ...] = ()
+    compare_with: str = ""
+    """The shipped protocol under which the same variants are shown beside published figures."""
+    experiment: str = ""
+    """The MLflow experiment of its runs; empty: its own name."""
+    source: str = ""
+    """The file or name that it was read from; a file cannot set it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of what makes rows comparable: task, split, recipe, evaluation, selection."""
+        return digest(
+            {
+                "task": self.task,
+                "split": chosen_settings(self.split),
+                "train": chosen_settings(self.train),
+                "evaluation": chosen_settings(self.evaluation),
+                "selection_metric": self.selection_metric,
+                "hyperparameters": {k: dict(v) for k, v in self.hyperparameters.items()},
+            }
+        )
+
+
+def shipped_protocols() -> Iterator[str]:
+    """Names of the protocols that come with the package, those of the origins last."""
+    yield from sorted(path.stem for path in SHIPPED.glob("*.toml"))
+    yield from sorted(f"origins/{path.stem}" for path in SHIPPED.glob("origins/*.toml"))
+
+
+def name_in_records(given: str) -> str:
+    """What records call a protocol that is given as for `--protocol`: origins/s1, mine.toml.
+
+    Any other text is taken for such a name. Raises BadInput as `load_protocol` does.
+    """
+    if given in shipped_protocols() or given.endswith(".toml"):
+        return load_protocol(given).name
+    return given
+
+
+def origin_protocols() -> list[Protocol]:
+    """The shipped protocols that check published figures."""
+    loaded = [load_protocol(name) for name in shipped_protocols() if name.startswith("origins/")]
+    return [protocol for protocol in loaded if protocol.expected]
+
+
+def known_protocols() -> Iterator[Protocol]:
+    """Every shipped protocol, and those of the origins at each shorter budget they publish."""
+    yield from map(load_protocol, shipped_protocols())
+    for protocol in origin_protocols():
+        for epoch in sorted({item.epoch for item in protocol.expected if item.epoch}):
+            yield after_epochs(protocol, epoch)
+
+
+def after_epochs(protocol: Protocol, epochs: int | None) -> Protocol:
+    """The same recipe stopped after so many epochs, under a name of its own; none: as it is."""
+    if epochs is None:
+        return protocol
+    return dataclasses.replace(
+        protocol,
+        name=f"{protocol.name}.epoch{epochs}",
+        description=f"{protocol.description}; stopped after epoch {epochs}",
+        train=dataclasses.replace(protocol.train, epochs=epochs),
+    )
+
+
+def load_protocol(name: str) -> Protocol:
+    """Read a shipped protocol by name, or a person's own file (a path that ends in .toml).
+
+    Raises BadInput naming the file and the key for anything that does not fit.
+    """
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        where = str(path)
+    else:
+        names = list(shipped_protocols())
+        if name not in names and name and Path(name).expanduser().exists():
+            raise BadInput(f"protocol {name}: expected a name or a file that ends in .toml")
+        if name not in names:
+            raise unknown_name("protocol", name, names)
+        path, where = SHIPPED / f"{name}.toml", f"protocol {name}"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"cannot read protocol file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{where}: not a TOML file: {error}") from None
+    if "source" in data:
+        raise BadInput(f"{where}: source: unknown key; remove it or mend its spelling")
+    protocol = parse_strict(Protocol, data, where)
+    checked_name(f"{where}: name: protocol name", protocol.name)
+    protocol = dataclasses.replace(protocol, source=where)
+    if SHIPPED not in path.resolve().parents and _takes_a_shipped_name(protocol):
+        raise BadInput(
+            f"{where}: name: '{protocol.name}' is the name of a shipped protocol with other "
+            "settings, and tables go by name; choose another name"
+        )
+    _check_sizes(protocol, where)
+    if protocol.selection_metric not in protocol.evaluation.metrics:
+        listed = ", ".join(protocol.evaluation.metrics)
+        raise BadInput(
+            f"{where}: selection_metric: must be one of evaluation.metrics ({listed}), "
+            f"got '{protocol.selection_metric}'"
+        )
+    if protocol.split.validation == 0:
+        _check_without_validation(protocol, where)
+    for key in ("ssim", "ssim_gaussian"):
+        if (window := getattr(protocol.evaluation, key).window) % 2 == 0:
+            raise BadInput(
+                f"{where}: evaluation.{key}.window: must be odd, to have a centre (got {window})"
+            )
+    _refuse_repeats(protocol, where)
+    return protocol
+
+
+def _takes_a_shipped_name(protocol: Protocol) -> bool:
+    """Whether a shipped protocol of this name says something else."""
+    names = {Path(name).name: name for name in shipped_protocols()}
+    shipped = names.get(protocol.name)
+    return shipped is not None and load_protocol(shipped).fingerprint != protocol.fingerprint
+
+
+def _check_sizes(protocol: Protocol, where: str) -> None:
+    """Autoencoders need a latent size; classifiers have none."""
+    if protocol.task == "classification":
+        for key in ("latent_dims", "native"):
+            if getattr(protocol, key):
+                raise BadInput(f"{where}: {key}: classifiers have no code; remove the key")
+    elif not protocol.latent_dims and not protocol.native:
+        raise BadInput(f"{where}: latent_dims: list at least one size, or set native = true")
+
+
+def _check_without_validation(protocol: Protocol, where: str) -> None:
+    """Selecting, stopping early and ranking need validation images."""
+    wrong = {
+        "train.keep": protocol.train.keep != "last",
+        "train.patience": protocol.train.patience is not None,
+        "ranked": protocol.ranked,
+    }
+    for key in (key for key, is_wrong in wrong.items() if is_wrong):
+        raise BadInput(
+            f"{where}: {key}: needs validation images, but split.validation is 0; "
+            'set keep = "last", no patience and ranked = false, or hold some images out'
+        )
+
+
+def _refuse_repeats(protocol: Protocol, where: str) -> None:
+    """A value listed twice would be counted twice; refuse it."""
+    for key in ("models", "latent_dims", "seeds"):
+        values = getattr(protocol, key)
+        if len(set(values)) != len(values):
+            raise BadInput(f"{where}: {key}: every value may be listed once (got {list(values)})")

@@ -1,0 +1,236 @@
+"""The nouns that travel between processes: RunSpec, EpochValues, RunRecord, search ranges.
+
+Plain frozen dataclasses of plain values, so that they pickle, print and compare; no torch here.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter
+
+from bench.core.identity import chosen_settings, digest
+from bench.core.protocol import EvaluationConfig, Scalar, SplitConfig, Task, TrainConfig
+from bench.core.strict import STRICT
+
+SCHEMA_VERSION = 1
+OVERCOMPLETE = "overcomplete"
+"""Track of the codes with at least as many numbers as pixels: not a bottleneck."""
+CLASSES = "classes"
+"""Tracks of classifiers start with it."""
+NO_CODE = "-"
+"""What stands for the latent size of a classifier."""
+
+Part = Literal["train", "validation", "test"]
+Status = Literal["finished", "diverged", "stopped"]
+
+
+@dataclass(frozen=True)
+class FloatRange:
+    """A range to search, `low` to `high` (both in), on a log scale if `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class IntRange:
+    """A range of whole numbers to search, `low` to `high` (both in), on a log scale if `log`."""
+
+    low: int
+    high: int
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A fixed list of values to choose from."""
+
+    values: tuple[Scalar, ...]
+
+
+SearchRange = FloatRange | IntRange | Choice
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training run, completely: what to train, on what, how, and how to score it.
+
+    `dataset` is what loads the images (an id of DATASETS or `csv:PATH`, `npz:PATH`,
+    `folder:PATH`); `dataset_label` is its name in tables. `latent_dim` none means the native
+    code. `recipe` is "default" or "tuned (30 trials)". `device` and `threads` are recorded, not
+    identity.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    protocol: str
+    protocol_fingerprint: str
+    task: Task
+    dataset: str
+    dataset_label: str
+    data_digest: str
+    split: SplitConfig
+    model: str
+    model_revision: int
+    latent_dim: int | None
+    hyperparameters: Mapping[str, Scalar]
+    train: TrainConfig
+    evaluation: EvaluationConfig
+    metric_revisions: Mapping[str, int]
+    selection_metric: str
+    seed: int
+    recipe: str = "default"
+    device: str = "cpu"
+    threads: int = 1
+
+    @property
+    def run_key(self) -> str:
+        """Training fingerprint: names the run and its weights (16 hexadecimal digits)."""
+        return digest(
+            {
+                "data": self.data_digest,
+                "split": chosen_settings(self.split),
+                "task": self.task,
+                "model": self.model,
+                "model_revision": self.model_revision,
+                "latent_dim": self.latent_dim,
+                "hyperparameters": dict(self.hyperparameters),
+                "train": chosen_settings(self.train),
+                # What is kept and when it stops depends on the metric that selects.
+                "selection_metric": self.selection_metric,
+                "seed": self.seed,
+            }
+        )
+
+    @property
+    def evaluation_digest(self) -> str:
+        """Names the scores: metrics, their settings and revisions."""
+        return digest(
+            {
+                "evaluation": chosen_settings(self.evaluation),
+                "revisions": dict(self.metric_revisions),
+            }
+        )
+
+    @property
+    def cell(self) -> tuple[str, str, str, str, int | None, str]:
+        """What several seeds share: a row of the leaderboard."""
+        return (
+            self.dataset_label,
+            self.protocol,
+            self.protocol_fingerprint,
+            self.model,
+            self.latent_dim,
+            self.recipe,
+        )
+
+    @property
+    def has_code(self) -> bool:
+        """Whether there is a code, and with it a latent size."""
+        return self.task == "reconstruction"
+
+    @property
+    def size_name(self) -> str:
+        """The latent size in tables and names: a number, `native`, or `-` of a classifier."""
+        if not self.has_code:
+            return NO_CODE
+        return "native" if self.latent_dim is None else str(self.latent_dim)
+
+    @property
+    def title(self) -> str:
+        """Short name for progress lines and figures, such as `cnn_ae d=16 seed 0`."""
+        size = "native" if self.latent_dim is None else f"d={self.latent_dim}"
+        return " ".join([self.model, *([size] if self.has_code else []), f"seed {self.seed}"])
+
+
+@dataclass(frozen=True)
+class TrialSpec(RunSpec):
+    """A RunSpec of a search: trained without test images, and without a record of its own."""
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> "TrialSpec":
+        """The same training as `spec`, as a trial."""
+        return cls(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)})
+
+
+@dataclass(frozen=True)
+class EpochValues:
+    """What one epoch of training showed: `train/...` and `val/...` values, with real time."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    epoch: int
+    step: int
+    unix_ms: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a worker gives back of a trial that came to its end; `seconds` of training steps."""
+
+    status: Status
+    history: tuple[EpochValues, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The durable result of one RunSpec, as `record.json` holds it.
+
+    `scores[part][metric]` are means over images in float64 (parts "val" and "test"), `facts` the
+    other numbers of the run: parameters, multiply_adds, code_size, compression_ratio (of
+    classifiers classes, feature_size and predicted_classes instead), train_seconds,
+    images_per_second, best_epoch, active_units, active_fraction, output_std (spread of the outputs
+    over the images: near 0 means a constant output), and of discrete codes code_bits and
+    dead_codes. `weights_sha256` and `arrays_sha256` are the digests of the two files beside it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    schema_version: int
+    run_key: str
+    evaluation_digest: str
+    spec: RunSpec
+    status: Status
+    started_unix_ms: int
+    finished_unix_ms: int
+    history: tuple[EpochValues, ...]
+    scores: Mapping[str, Mapping[str, float]]
+    facts: Mapping[str, float]
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    data_source: str
+    split_digest: str
+    weights_sha256: str
+    arrays_sha256: str
+    environment: Mapping[str, str]
+    message: str = ""
+
+    @property
+    def track(self) -> str:
+        """Where the run competes: `d16` for 16 real numbers, `b288` for 288 bits, OVERCOMPLETE.
+
+        Discrete codes are a track of their own by their bits: an index of 9 bits is no match for
+        a real number. One of at least the 8 bits a pixel that the image has is over-complete.
+        `mean_image` has no code; it stands in the track that it was run for. Classifiers compete
+        by the number of classes: `classes10`.
+        """
+        if not self.spec.has_code:
+            return f"{CLASSES}{len(self.class_names)}"
+        pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
+        bits = int(self.facts.get("code_bits", 0))
+        if bits:
+            return OVERCOMPLETE if bits >= 8 * pixels else f"b{bits}"
+        size = int(self.facts["code_size"]) or self.spec.latent_dim or 0
+        return OVERCOMPLETE if size >= pixels else f"d{size}"
+
+    def to_json(self) -> bytes:
+        """Indented JSON, the content of `record.json`."""
+        return TypeAdapter(RunRecord).dump_json(self, indent=1)
+
+
+def to_json_types(value: Any) -> dict[str, Any]:
+    """A frozen dataclass as plain nested dictionaries and lists (JSON types only)."""
+    dumped: dict[str, Any] = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return dumped

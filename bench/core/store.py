@@ -1,0 +1,125 @@
+"""Where results live on disk, and the one way to write a file that a kill cannot tear.
+
+The root is `BENCH_HOME`, else the nearest folder upwards from here that holds `mlruns/`, else the
+current folder: so a command finds the same store from every sub-folder of a clone.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.core.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folders of one workspace; all paths are absolute."""
+
+    root: Path
+
+    @property
+    def mlruns(self) -> Path:
+        """Everything that is made here and never committed."""
+        return self.root / "mlruns"
+
+    @property
+    def records(self) -> Path:
+        """One folder a finished run: the durable result."""
+        return self.mlruns / "records"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One file a run in progress: where a stopped training goes on."""
+        return self.mlruns / "checkpoints"
+
+    @property
+    def artifacts(self) -> Path:
+        """What MLflow keeps beside its data base."""
+        return self.mlruns / "artifacts"
+
+    @property
+    def costs(self) -> Path:
+        """Training speeds measured on this machine."""
+        return self.mlruns / "costs.json"
+
+    @property
+    def registry(self) -> Path:
+        """The committed results and champions."""
+        return self.root / "registry"
+
+    def prepare(self) -> "Store":
+        """Make the folders and prove that they can be written; BadInput otherwise."""
+        for folder in (self.mlruns, self.records, self.checkpoints, self.artifacts):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                raise BadInput(
+                    f"cannot write to the store at {folder}: {error.strerror}; "
+                    "make it writable or set BENCH_HOME to a folder that is"
+                ) from None
+        return self
+
+
+def open_store() -> Store:
+    """Find the workspace as the module's docstring says; nothing is written.
+
+    Raises BadInput where BENCH_HOME names something that is no folder.
+    """
+    home = os.environ.get("BENCH_HOME")
+    if home:
+        root = Path(home).expanduser().resolve()
+        if root.exists() and not root.is_dir():
+            raise BadInput(f"BENCH_HOME is {root}, which is no folder; set it to one")
+        return Store(root)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "mlruns").is_dir():
+            return Store(folder)
+    return Store(here)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` completely or not at all, also through a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp gives 0600; a result is for everybody whom the folder lets in.
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames within a folder durable (a folder cannot be opened for that on Windows)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def writing_to(what: str) -> Iterator[None]:
+    """Turn an OSError of a write (disk full, no permission) into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        place = f" at {error.filename}" if error.filename else ""
+        raise BadInput(
+            f"cannot write {what}{place}: {error.strerror or error}; "
+            "free some space or mend the permissions and repeat the command"
+        ) from None

@@ -1,0 +1,53 @@
+"""Plain data into frozen dataclasses: every key known and of its type, or one line that says so."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from bench.core.errors import BadInput
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+T = TypeVar("T")
+
+
+def parse_strict(kind: type[T], data: Mapping[str, Any], where: str) -> T:
+    """Build the frozen dataclass `kind` from plain data; BadInput names `where` and every key."""
+    # JSON mode is strict about types yet lets arrays become tuples and 3 stand for 3.0.
+    text = json.dumps(data, default=str)
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        first_by_key: dict[str, str] = {}
+        for item in error.errors():
+            key, message = _describe(data, item)
+            first_by_key.setdefault(key, message)
+        problems = "; ".join(f"{key}: {message}" for key, message in first_by_key.items())
+        raise BadInput(f"{where}: {problems}") from None
+
+
+def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:
+    """One problem as (key, what was expected), without the branches of a union in the key."""
+    path: list[str] = []
+    value: Any = data
+    for part in item["loc"]:
+        if isinstance(value, Mapping) and (part in value or item["type"] == "missing"):
+            value = value.get(part)
+        elif isinstance(value, list | tuple) and isinstance(part, int):
+            value = value[part]
+        else:
+            continue
+        path.append(str(part))
+    key = ".".join(path) or "file"
+    if item["type"] == "unexpected_keyword_argument":
+        return key, "unknown key; remove it or mend its spelling"
+    if item["type"] in ("missing", "missing_argument"):
+        return key, "missing; the key is required"
+    if item["type"] == "too_short":
+        return key, "must not be empty; give a value or remove the key"
+    if "bool" in item["loc"][-1:]:
+        # The first branch of a Scalar, whose own message would ask for a boolean.
+        return key, f"must be a finite number, a text, true or false (got {value!r})"
+    return key, f"{item['msg'][0].lower()}{item['msg'][1:]} (got {value!r})"

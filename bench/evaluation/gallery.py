@@ -1,0 +1,214 @@
+"""What a record keeps to be looked at: images, reconstructions, codes, samples, interpolations.
+
+Everything is chosen by fixed rules (the first image of each class, the best and worst scores), so
+that the pictures of two runs show the same images and nothing was picked by hand.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.data import LabelledImages, Splits
+from bench.evaluation.evaluate import Classification, Evaluation
+from bench.metrics import METRICS
+from bench.metrics.classification import confusion, per_class
+from bench.models.base import Autoencoder
+
+SHOWN, SAMPLES, STANDARD, CODES, STEPS = 8, 64, 32, 2000, 5
+MISTAKES = 24
+_FULL_COVARIANCE = 512
+"""Largest code whose full covariance is fitted for sampling; beyond it, variances alone."""
+
+Gallery = dict[str, NDArray[np.float32] | NDArray[np.int64]]
+
+
+def build_gallery(model: Autoencoder, splits: Splits, scored: Evaluation, metric: str) -> Gallery:
+    """The arrays under `shown`, `label`, `codes`, `extremes`, `samples`, `interpolation`.
+
+    What each holds stands in records.
+
+    `scored` is the evaluation of the validation images, or of the test images where a protocol
+    has no validation; `metric` orders the extremes.
+    """
+    ranked = splits.validation if len(splits.validation.images) else splits.test
+    gallery = class_labels(splits)
+    for part, images in (("train", splits.train), ("test", splits.test)):
+        chosen = first_of_each_class(images.labels)
+        gallery |= {
+            f"shown/{part}/x": _unit(images.images[chosen]),
+            f"shown/{part}/x_hat": _reconstruct(model, images.images[chosen]),
+            f"shown/{part}/label": images.labels[chosen],
+        }
+    gallery |= _extremes(model, ranked, scored.scores[metric], METRICS[metric].higher_is_better)
+    if model.code_size:
+        gallery |= {
+            "codes/z": scored.codes[:CODES],
+            "codes/label": ranked.labels[: len(scored.codes[:CODES])],
+        }
+        gallery |= _samples(model, splits.train.images)
+        gallery |= _interpolation(model, gallery["shown/test/x"])
+    return gallery
+
+
+def classification_gallery(splits: Splits, scored: Mapping[str, Classification]) -> Gallery:
+    """The arrays under `label`, `predicted`, `confidence`, `confusion`, `per_class`, `shown` and
+    `misclassified` of a classifier.
+
+    `scored` by part, "validation" and "test"; the mistakes shown are the most confident ones on
+    validation, or on test where a protocol has no validation.
+    """
+    gallery = class_labels(splits)
+    for part, found in scored.items():
+        labels, predicted = (
+            torch.from_numpy(array) for array in (gallery[f"label/{part}"], found.predicted)
+        )
+        counts = confusion(labels, predicted, len(splits.class_names))
+        shares = torch.stack(per_class(counts)[:3], dim=1)
+        gallery |= {
+            f"predicted/{part}": found.predicted,
+            f"confidence/{part}": found.confidence,
+            f"confusion/{part}": counts.numpy(),
+            f"per_class/{part}": shares.float().numpy(),
+        }
+    for part, images in (("train", splits.train), ("test", splits.test)):
+        chosen = first_of_each_class(images.labels)
+        gallery |= {
+            f"shown/{part}/x": _unit(images.images[chosen]),
+            f"shown/{part}/label": images.labels[chosen],
+        }
+    ranked = splits.validation if len(splits.validation.images) else splits.test
+    return gallery | _mistakes(ranked, next(iter(scored.values())))
+
+
+def _mistakes(images: LabelledImages, found: Classification) -> Gallery:
+    """The images that were called something else, those with the most confidence first.
+
+    Nothing where there is no mistake.
+    """
+    wrong = np.flatnonzero(found.predicted != images.labels)
+    if not len(wrong):
+        return {}
+    chosen = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:MISTAKES]
+    return {
+        "misclassified/x": _unit(images.images[chosen]),
+        "misclassified/label": images.labels[chosen],
+        "misclassified/predicted": found.predicted[chosen],
+        "misclassified/confidence": found.confidence[chosen],
+    }
+
+
+def class_labels(splits: Splits) -> Gallery:
+    """The class of every scored image, in the order of its scores; none for a set without."""
+    if not splits.class_names:
+        return {}
+    parts = {"validation": splits.validation, "test": splits.test}
+    return {f"label/{part}": images.labels for part, images in parts.items() if len(images.labels)}
+
+
+def first_of_each_class(labels: NDArray[np.int64], count: int = SHOWN) -> NDArray[np.int64]:
+    """Indices of up to `count` images: the first of each class, then the second of each, ..."""
+    turn = np.zeros(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        turn[members] = np.arange(len(members))
+    order: NDArray[np.int64] = np.lexsort((labels, turn))[:count]
+    return order
+
+
+def _unit(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return images.astype(np.float32) / np.float32(255)
+
+
+def _device(model: Autoencoder) -> torch.device:
+    """Where the model's numbers are (closed forms have buffers only)."""
+    first: Tensor = next(iter(model.state_dict().values()))
+    return first.device
+
+
+def _reconstruct(model: Autoencoder, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return _to_numpy(model.reconstruct(torch.from_numpy(_unit(images)).to(_device(model))))
+
+
+def _to_numpy(images: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = images.detach().float().contiguous().cpu().numpy()
+    return array
+
+
+def _extremes(
+    model: Autoencoder, images: LabelledImages, scores: NDArray[np.float32], higher: bool
+) -> Gallery:
+    """The best and the worst reconstructions, as many of each as there are, up to 8.
+
+    Nothing of a single image: it would be both.
+    """
+    order = np.argsort(-scores if higher else scores, kind="stable")
+    half = min(SHOWN, len(order) // 2)
+    if not half:
+        return {}
+    chosen = np.concatenate((order[:half], order[len(order) - half :][::-1]))
+    return {
+        "extremes/x": _unit(images.images[chosen]),
+        "extremes/x_hat": _reconstruct(model, images.images[chosen]),
+        "extremes/score": scores[chosen],
+    }
+
+
+def _samples(model: Autoencoder, train: NDArray[np.uint8]) -> Gallery:
+    """Decode draws from N(0, I), or from what is fitted to codes of training images.
+
+    Real codes: a Gaussian. Discrete codes: each position by itself, as often as seen. Of fitted
+    real codes the plain N(0, I) is decoded as well: it shows what the fit was needed for.
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(SAMPLES, model.code_size, generator=generator)
+    plain: Gallery = {}
+    if not model.gaussian_prior:
+        if model.levels is None:
+            normal = drawn[:STANDARD].to(_device(model))
+            plain = {"samples/standard_x_hat": _to_numpy(model.decode_images(normal))}
+        images = torch.from_numpy(_unit(train[:CODES])).to(_device(model))
+        codes = model.encode_images(images).double().cpu()
+        if model.levels is None:
+            drawn = _gaussian_like(codes, drawn.double()).float()
+        else:
+            chosen = torch.randint(len(codes), drawn.shape, generator=generator)
+            drawn = codes.gather(0, chosen).float()
+    return plain | {
+        "samples/x_hat": _to_numpy(model.decode_images(drawn.to(_device(model)))),
+        "samples/fitted": np.array([0 if model.gaussian_prior else 1], dtype=np.int64),
+    }
+
+
+def _gaussian_like(codes: Tensor, noise: Tensor) -> Tensor:
+    """Turn N(0, I) draws into draws of the Gaussian with the mean and covariance of `codes`."""
+    mean, size = codes.mean(dim=0), codes.shape[1]
+    if size > _FULL_COVARIANCE:
+        return mean + noise * codes.std(dim=0)
+    values, vectors = torch.linalg.eigh(torch.cov(codes.T).view(size, size))
+    drawn: Tensor = mean + (noise * values.clamp_min(0).sqrt()) @ vectors.T
+    return drawn
+
+
+def _interpolation(model: Autoencoder, shown: NDArray[np.float32] | NDArray[np.int64]) -> Gallery:
+    """Decode evenly spaced points between the codes of neighbouring shown test images.
+
+    Between discrete codes there is nothing: there the numbers change over one after the other.
+    """
+    pairs = len(shown) // 2
+    if not pairs:
+        return {}
+    ends = torch.from_numpy(shown[: 2 * pairs]).float().to(_device(model))
+    codes = model.encode_images(ends).view(pairs, 2, -1)
+    weights = torch.linspace(0, 1, STEPS, device=codes.device).view(1, STEPS, 1)
+    points = codes[:, :1] * (1 - weights) + codes[:, 1:] * weights
+    if model.levels is not None:
+        place = torch.arange(model.code_size, device=codes.device) / model.code_size
+        points = torch.where(place < weights, codes[:, 1:], codes[:, :1])
+    decoded = model.decode_images(points.flatten(0, 1))
+    return {
+        "interpolation/x": _to_numpy(ends).reshape(pairs, 2, *model.image_shape),
+        "interpolation/x_hat": _to_numpy(decoded).reshape(pairs, STEPS, *model.image_shape),
+    }

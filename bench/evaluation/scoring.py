@@ -1,0 +1,164 @@
+"""What a trained model is scored on, and what its record keeps of that; a class for each task.
+
+The test images are looked at here, once, after training.
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.core.protocol import WHOLE_LOSS
+from bench.core.spec import RunSpec
+from bench.data import LabelledImages, Splits
+from bench.evaluation.evaluate import Classification, Evaluation, Labelled, classify, evaluate
+from bench.evaluation.gallery import build_gallery, classification_gallery
+from bench.metrics.latent import active_fraction, active_units, dead_codes
+from bench.models.base import Autoencoder, Classifier, ImageModel
+
+Arrays = dict[str, NDArray[np.generic]]
+Means = dict[str, dict[str, float]]
+
+
+class Scored(ABC):
+    """The scores of a model on validation (where there is any) and test images."""
+
+    @abstractmethod
+    def means(self) -> Means:
+        """`means()[part][metric]` for parts "val" and "test": averages over images in float64,
+        or the one value that a metric has for all of them."""
+
+    @abstractmethod
+    def signs(self) -> dict[str, float]:
+        """Facts that tell a sick model."""
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """Scores by image and what is looked at (see `bench.records.files` for the keys)."""
+
+
+@functools.singledispatch
+def score(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
+    """Score a trained model on the device that it lies on, as its task has it."""
+    raise TypeError(f"{type(model).__name__} is of no task that can be scored")
+
+
+def on_device(data: LabelledImages, device: torch.device) -> Labelled:
+    """Images and classes as tensors, uint8 and int64."""
+    images, labels = (torch.from_numpy(part).to(device) for part in data)
+    return Labelled(images, labels)
+
+
+def device_of(model: ImageModel) -> torch.device:
+    """Where the model's numbers are (closed forms have buffers only)."""
+    first: torch.Tensor = next(iter(model.state_dict().values()))
+    return first.device
+
+
+def _averages(scores: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
+    return {name: float(np.mean(values, dtype=np.float64)) for name, values in scores.items()}
+
+
+@dataclass(frozen=True)
+class _Reconstruction(Scored):
+    """Of an autoencoder."""
+
+    model: Autoencoder
+    splits: Splits
+    metric: str
+    validation: Evaluation | None
+    test: Evaluation
+
+    @property
+    def ranked(self) -> Evaluation:
+        """The validation images' evaluation where there are any, else the test images'."""
+        return self.validation or self.test
+
+    def means(self) -> Means:
+        parts = {"val": self.validation, "test": self.test}
+        return {part: self._means(found) for part, found in parts.items() if found is not None}
+
+    @staticmethod
+    def _means(found: Evaluation) -> dict[str, float]:
+        whole = {} if found.whole_loss is None else {WHOLE_LOSS: found.whole_loss}
+        return _averages(found.scores) | whole
+
+    def signs(self) -> dict[str, float]:
+        """Codes that do not move, outputs that do not differ."""
+        signs = {"output_std": self.ranked.output_std}
+        codes = torch.from_numpy(self.ranked.codes)
+        if codes.shape[1]:
+            signs["active_units"] = float(active_units(codes))
+        if self.model.levels is not None:
+            signs["dead_codes"] = float(dead_codes(codes, self.model.levels))
+        elif codes.shape[1]:
+            signs["active_fraction"] = active_fraction(codes)
+        return signs
+
+    def arrays(self) -> Arrays:
+        parts = {"validation": self.validation, "test": self.test}
+        scores: Arrays = {
+            f"{part}/{metric}": values
+            for part, found in parts.items()
+            if found is not None
+            for metric, values in found.scores.items()
+        }
+        return scores | build_gallery(self.model, self.splits, self.ranked, self.metric)
+
+
+@score.register
+def _(model: Autoencoder, spec: RunSpec, splits: Splits) -> Scored:
+    device = device_of(model)
+    validation, test = (on_device(part, device) for part in (splits.validation, splits.test))
+    return _Reconstruction(
+        model,
+        splits,
+        spec.selection_metric,
+        evaluate(model, validation.images, spec.evaluation) if len(validation) else None,
+        evaluate(model, test.images, spec.evaluation),
+    )
+
+
+@dataclass(frozen=True)
+class _Classification(Scored):
+    """Of a classifier."""
+
+    splits: Splits
+    parts: Mapping[str, Classification]
+
+    def means(self) -> Means:
+        return {
+            {"validation": "val", "test": "test"}[part]: _averages(found.scores) | found.whole
+            for part, found in self.parts.items()
+        }
+
+    def signs(self) -> dict[str, float]:
+        """How many classes are ever predicted: one alone is a classifier that has learned none."""
+        ranked = next(iter(self.parts.values()))
+        return {"predicted_classes": float(len(np.unique(ranked.predicted)))}
+
+    def arrays(self) -> Arrays:
+        scores: Arrays = {
+            f"{part}/{metric}": values
+            for part, found in self.parts.items()
+            for metric, values in found.scores.items()
+        }
+        return scores | classification_gallery(self.splits, self.parts)
+
+
+@score.register
+def _(model: Classifier, spec: RunSpec, splits: Splits) -> Scored:
+    device = device_of(model)
+    parts = {"validation": splits.validation, "test": splits.test}
+    return _Classification(
+        splits,
+        {
+            part: classify(model, on_device(data, device), spec.evaluation)
+            for part, data in parts.items()
+            if len(data.images)
+        },
+    )

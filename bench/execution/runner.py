@@ -1,0 +1,285 @@
+"""execute(): one RunSpec -> one RunRecord on disk. Runs in a worker, knows no tracker.
+
+Splits, build, fit, evaluate, record: the test images are looked at once, after training.
+"""
+
+import ctypes
+import dataclasses
+import functools
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.core.errors import BadInput, CheckFailed
+from bench.core.protocol import SplitConfig
+from bench.core.spec import SCHEMA_VERSION, EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
+from bench.core.store import Store
+from bench.data import SearchSplits, Splits, load_search_splits, load_splits
+from bench.evaluation.scoring import Scored, device_of, on_device, score
+from bench.execution.environment import environment
+from bench.models.base import ClosedFormAutoencoder, ImageModel
+from bench.models.zoo import build_network
+from bench.records.files import Arrays, read_arrays, read_weights, sound_record, write_record
+from bench.training.train import EpochHook, FitConfig, FitData, FitResult, fit
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_LARGEST_INT = 2**31 - 1
+
+
+def prepare_torch(threads: int) -> None:
+    """Threads of this process; numbers too small for a float's full precision count as 0.
+
+    The moments that Adam keeps of a dead unit decay into such numbers, and processors compute with
+    them many times slower; beside Adam's eps of 1e-8 they move no weight.
+    """
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    _keep_freed_memory()
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Have the C library reuse large blocks instead of handing them back to the system.
+
+    Feature maps of a batch are blocks of 10 MB, made and freed in every step; by default each is
+    mapped anew and cleared page by page, a quarter of the time of `conv_baseline_ae`. Results do
+    not change. Only glibc has this setting (mallopt(3)).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    for setting in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+        library.mallopt(setting, _LARGEST_INT)
+
+
+class StoppedEarly(Exception):
+    """The training was asked to stop; its checkpoint is on disk and no record was written."""
+
+
+@functools.lru_cache(maxsize=1)
+def _splits(dataset: str, split: SplitConfig) -> Splits:
+    """A worker trains many specs on one data set: read it once."""
+    return load_splits(dataset, split)
+
+
+def execute(spec: RunSpec, store: Store, on_epoch: EpochHook) -> RunRecord:
+    """Train and score `spec`, write its record, return it.
+
+    A record that is there already is returned as it is; one that was scored by other metrics is
+    scored again from its weights and nothing is trained. Raises StoppedEarly when `on_epoch` asked
+    to stop, CheckFailed when the data are not those that were planned, BadInput for a device that
+    this machine lacks.
+    """
+    prepare_torch(spec.threads)
+    splits = _splits(spec.dataset, spec.split)
+    if splits.digest != spec.data_digest:
+        raise CheckFailed(f"{spec.dataset} changed since the plan was made; plan the run again")
+    device = checked_device(spec.device)
+    model = build(spec, splits).to(device)
+    known = sound_record(store.records, spec.run_key)
+    if known is not None and known.evaluation_digest == spec.evaluation_digest:
+        return known
+    if known is not None and known.status == "finished":
+        return _rescored(known, spec, store)
+    return _trained(model, spec, splits, store, on_epoch)
+
+
+@functools.lru_cache(maxsize=1)
+def _search_splits(dataset: str, split: SplitConfig) -> SearchSplits:
+    """What trials train on: there is no test part that they could look at."""
+    return load_search_splits(dataset, split)
+
+
+def execute_trial(spec: TrialSpec, store: Store, on_epoch: EpochHook) -> TrialResult:
+    """Train a trial, score it on validation, record nothing; raises as `execute` does."""
+    prepare_torch(spec.threads)
+    splits = _search_splits(spec.dataset, spec.split)
+    if splits.digest != spec.data_digest:
+        raise CheckFailed(f"{spec.dataset} changed since the study was planned; start it again")
+    model = build(spec, splits).to(checked_device(spec.device))
+    checkpoint = trial_checkpoint(store, spec)
+    result = _fit(model, spec, splits, checkpoint, on_epoch)
+    if result.status == "stopped":
+        raise StoppedEarly(spec.title)
+    checkpoint.unlink(missing_ok=True)
+    return TrialResult(result.status, result.history, result.seconds)
+
+
+def trial_checkpoint(store: Store, spec: TrialSpec) -> Path:
+    """Where a trial that was stopped goes on."""
+    return store.checkpoints / f"trial-{spec.run_key}.safetensors"
+
+
+def build(spec: RunSpec, splits: SearchSplits) -> ImageModel:
+    """The untrained network of a spec, its weights drawn from the spec's seed."""
+    return build_for(spec, splits.image_shape, len(splits.class_names))
+
+
+def build_for(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> ImageModel:
+    """The same, where only the shape of the images (C, H, W) and their classes are known."""
+    torch.manual_seed(spec.seed)
+    model = build_network(spec.model, image_shape, spec.latent_dim, spec.hyperparameters, classes)
+    layout = torch.channels_last if model.channels_last else torch.contiguous_format
+    return model.to(memory_format=layout)
+
+
+def checked_device(name: str) -> torch.device:
+    """The torch device of a resolved name (`cpu`, `cuda`, `cuda:1`, `mps`)."""
+    available: dict[str, Callable[[], bool]] = {
+        "cpu": lambda: True,
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
+    kind = name.partition(":")[0]
+    if kind not in available or not available[kind]():
+        raise BadInput(f"device {name} is not on this machine; use --device cpu or auto")
+    return torch.device(name)
+
+
+def _trained(
+    model: ImageModel, spec: RunSpec, splits: Splits, store: Store, on_epoch: EpochHook
+) -> RunRecord:
+    started = int(time.time() * 1000)
+    checkpoint = store.checkpoints / f"{spec.run_key}.safetensors"
+    result = _fit(model, spec, splits, checkpoint, on_epoch)
+    if result.status == "stopped":
+        raise StoppedEarly(spec.title)
+    arrays: dict[str, np.typing.NDArray[np.generic]] = {}
+    facts = _facts(model, splits, result)
+    scores: dict[str, dict[str, float]] = {}
+    if result.status == "finished":
+        scored = score(model, spec, splits)
+        scores = scored.means()
+        facts |= scored.signs()
+        arrays = {**scored.arrays(), **_progress(result, splits)}
+    record = RunRecord(
+        schema_version=SCHEMA_VERSION,
+        run_key=spec.run_key,
+        evaluation_digest=spec.evaluation_digest,
+        spec=spec,
+        status=result.status,
+        started_unix_ms=started,
+        finished_unix_ms=int(time.time() * 1000),
+        history=result.history,
+        scores=scores,
+        facts=facts,
+        image_shape=splits.image_shape,
+        class_names=splits.class_names,
+        data_source=splits.source,
+        split_digest=splits.split_digest,
+        weights_sha256="",
+        arrays_sha256="",
+        environment=environment(spec),
+        message="" if result.status == "finished" else f"diverged in epoch {len(result.history)}",
+    )
+    written = write_record(store.records, record, _weights(model), arrays)
+    checkpoint.unlink(missing_ok=True)
+    return written
+
+
+def _fit(
+    model: ImageModel, spec: RunSpec, splits: SearchSplits, checkpoint: Path, on_epoch: EpochHook
+) -> FitResult:
+    """Solve or train the model on the training images."""
+    device = checked_device(spec.device)
+    train = on_device(splits.train, device)
+    if isinstance(model, ClosedFormAutoencoder):
+        begun = time.perf_counter()
+        model.fit(train.images)
+        return FitResult("finished", (), 0, time.perf_counter() - begun, len(train), {})
+    data = FitData(train, on_device(splits.validation, device))
+    config = FitConfig(
+        spec.train, spec.evaluation, spec.selection_metric, spec.seed, checkpoint=checkpoint
+    )
+    return fit(model, data, config, on_epoch)
+
+
+def _progress(result: FitResult, splits: Splits) -> dict[str, np.typing.NDArray[np.generic]]:
+    """The same validation images as they were reconstructed while training went on."""
+    if not result.snapshots:
+        return {}
+    return {
+        "progress/x": splits.validation.images[:8].astype(np.float32) / np.float32(255),
+        "progress/x_hat": np.stack([x.numpy() for x in result.snapshots.values()]),
+        "progress/epoch": np.array(list(result.snapshots), dtype=np.int64),
+    }
+
+
+def _facts(model: ImageModel, splits: Splits, result: FitResult) -> dict[str, float]:
+    """Size, cost and course of a run."""
+    return {
+        "parameters": float(model.learned_numbers),
+        "multiply_adds": multiply_adds(model),
+        **model.sizes,
+        "train_seconds": result.seconds,
+        "images_per_second": result.images / result.seconds,
+        "train_images": float(len(splits.train.images)),
+        "best_epoch": float(result.best_epoch),
+        "epochs_run": float(len(result.history)),
+    }
+
+
+def multiply_adds(model: ImageModel) -> float:
+    """Multiply-adds of answering for one image (an autoencoder encodes and decodes it): half of
+    torch's count of operations."""
+    device = device_of(model)
+    x = torch.zeros(1, *model.image_shape, device=device)
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.answers(x, torch.zeros(1, dtype=torch.int64, device=device))
+    return float(counter.get_total_flops()) / 2
+
+
+def _weights(model: ImageModel) -> Arrays:
+    return {
+        key: value.detach().contiguous().cpu().numpy() for key, value in model.state_dict().items()
+    }
+
+
+def load_weights(model: ImageModel, weights: Arrays) -> None:
+    """Put recorded weights into a network that was built from the same spec."""
+    model.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
+
+
+def rescore(spec: RunSpec, weights: Arrays) -> dict[str, dict[str, float]]:
+    """Recompute a row from its weights: `scores[part][metric]` for parts "val" and "test"."""
+    return _evaluated(spec, weights).means()
+
+
+def _evaluated(spec: RunSpec, weights: Arrays) -> Scored:
+    prepare_torch(spec.threads)
+    splits = _splits(spec.dataset, spec.split)
+    if splits.digest != spec.data_digest:
+        raise CheckFailed(f"{spec.dataset} is not the data that {spec.title} was trained on")
+    model = build(spec, splits)
+    load_weights(model, weights)
+    model.to(checked_device(spec.device))
+    return score(model, spec, splits)
+
+
+def _rescored(known: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
+    """The known record with the scores of another evaluation, from its weights."""
+    weights = read_weights(store.records, known)
+    scored = _evaluated(spec, weights)
+    old = read_arrays(store.records, known)
+    kept = {
+        key: value for key, value in old.items() if not key.startswith(("validation/", "test/"))
+    }
+    record = dataclasses.replace(
+        known,
+        spec=spec,
+        evaluation_digest=spec.evaluation_digest,
+        scores=scored.means(),
+        facts={**known.facts, **scored.signs()},
+    )
+    return write_record(store.records, record, weights, {**kept, **scored.arrays()})
+
+
+def ignore_epochs(values: EpochValues) -> bool:
+    """An EpochHook for callers that only want the record."""
+    return False

@@ -1,0 +1,1 @@
+"""The one training loop, and where a stopped one goes on."""

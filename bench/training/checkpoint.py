@@ -1,0 +1,98 @@
+"""Where an interrupted training goes on: one safetensors file, nothing pickled.
+
+Holds the weights, the best weights so far, the optimiser's state, torch's random state (it draws
+the noise of variational codes and dropout) and, as JSON in the file's metadata, the history.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from bench.core.spec import EpochValues
+from bench.core.store import write_atomically
+
+_HISTORY = TypeAdapter(tuple[EpochValues, ...])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training at the end of an epoch; `optimizer` is its `state_dict()`."""
+
+    weights: Mapping[str, Tensor]
+    best_weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    snapshots: dict[int, Tensor]
+    history: tuple[EpochValues, ...]
+    scalars: Mapping[str, float]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically, with torch's random state as it is now."""
+    tensors = {
+        **{f"weights/{key}": value for key, value in checkpoint.weights.items()},
+        **{f"best/{key}": value for key, value in checkpoint.best_weights.items()},
+        **{f"snapshots/{key}": value for key, value in checkpoint.snapshots.items()},
+        "random/cpu": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        tensors["random/cuda"] = torch.cuda.get_rng_state()
+    for index, slots in checkpoint.optimizer["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": value for key, value in slots.items()}
+    scalars = {k: v for k, v in checkpoint.scalars.items() if math.isfinite(v)}
+    metadata = {
+        "scalars": json.dumps(scalars),
+        "groups": json.dumps(checkpoint.optimizer["param_groups"]),
+        "history": _HISTORY.dump_json(checkpoint.history).decode(),
+    }
+    packed = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    write_atomically(path, save_safetensors(packed, metadata))
+
+
+def load_checkpoint(path: Path) -> Checkpoint | None:
+    """Read a checkpoint and restore torch's random state; None where there is none to use.
+
+    A damaged file is removed with a warning: the training starts again, which costs time but no
+    result.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError) as error:
+        logging.getLogger(__name__).warning("%s is damaged (%s); training anew", path, error)
+        path.unlink(missing_ok=True)
+        return None
+    torch.set_rng_state(tensors["random/cpu"])
+    if "random/cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random/cuda"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under(tensors, "optimizer").items():
+        index, slot = name.split("/", 1)
+        state.setdefault(int(index), {})[slot] = value
+    scalars = json.loads(metadata["scalars"])
+    return Checkpoint(
+        weights=_under(tensors, "weights"),
+        best_weights=_under(tensors, "best"),
+        optimizer={"state": state, "param_groups": json.loads(metadata["groups"])},
+        snapshots={int(key): value for key, value in _under(tensors, "snapshots").items()},
+        history=_HISTORY.validate_json(metadata["history"]),
+        scalars={"best_score": math.nan, **scalars},
+    )
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose key starts with `prefix/`, without it."""
+    start = f"{prefix}/"
+    return {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}

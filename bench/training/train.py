@@ -1,0 +1,312 @@
+"""fit(): the one training loop, for every variant.
+
+Images stay in memory as one uint8 tensor on the device and are gathered, with their classes, by a
+permutation; nothing is read from the device inside an epoch. The loop knows neither MLflow nor
+Optuna: each epoch's values go to `on_epoch`, whose answer may stop it. The clock runs over
+training steps only.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.errors import BadInput
+from bench.core.protocol import EvaluationConfig, TrainConfig
+from bench.core.spec import EpochValues, Status
+from bench.evaluation.evaluate import Labelled, mean_scores
+from bench.metrics import METRICS
+from bench.models.base import ImageModel
+from bench.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+CHECKPOINT_SECONDS = 20.0
+SNAPSHOTS = 8
+"""How many times the progress pictures are taken over a whole training."""
+
+EpochHook = Callable[[EpochValues], bool]
+"""Hears of every epoch; answers True to stop here."""
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Training and validation images with their classes, on the device of the model."""
+
+    train: Labelled
+    validation: Labelled
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What `fit` needs besides the model and the images."""
+
+    train: TrainConfig
+    evaluation: EvaluationConfig
+    selection_metric: str
+    seed: int
+    checkpoint: Path | None = None
+    """Where an interrupted training goes on; none for trainings that are too short to care."""
+
+
+@dataclass
+class FitState:
+    """Everything that a training is at the end of an epoch, besides model and optimiser."""
+
+    epoch: int = 0
+    seconds: float = 0.0
+    images: int = 0
+    best_epoch: int = 0
+    best_score: float = math.nan
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    history: list[EpochValues] = field(default_factory=list)
+    snapshots: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The trained model is the one passed in, with the weights that the recipe keeps.
+
+    `seconds` of training steps, `images` passed through them; `snapshots`: reconstructions of the
+    first 8 validation images by epoch (classifiers have none). `status` is "stopped" when
+    `on_epoch` asked for it.
+    """
+
+    status: Status
+    history: tuple[EpochValues, ...]
+    best_epoch: int
+    seconds: float
+    images: int
+    snapshots: dict[int, Tensor]
+
+
+def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook) -> FitResult:
+    """Train `model` in place by the recipe; deterministic in `config.seed` on one thread.
+
+    A training whose loss or validation score is no longer finite ends as "diverged". Stopped
+    trainings leave a checkpoint and go on from it; the result is the same as without the stop.
+    Raises BadInput where a network that normalises over batches would see batches of one image.
+    """
+    recipe = config.train
+    _refuse_lone_images(model, min(recipe.batch_size, len(data.train)))
+    torch.manual_seed(config.seed)
+    optimizer = make_optimizer(model, recipe)
+    state = _resume(model, optimizer, config) or FitState()
+    for earlier in state.history:
+        on_epoch(earlier)
+    steps = len(data.train) // recipe.batch_size + bool(_last_batch(len(data.train), recipe))
+    saved_at = time.monotonic()
+    status: Status = "finished"
+    while state.epoch < recipe.epochs and not _out_of_patience(state, recipe):
+        values = _train_epoch(model, optimizer, data.train, config, state)
+        values |= _validate(model, data.validation, config)
+        state.epoch += 1
+        finite = {key: value for key, value in values.items() if math.isfinite(value)}
+        now = EpochValues(state.epoch, state.epoch * steps, int(time.time() * 1000), finite)
+        state.history.append(now)
+        if len(finite) < len(values):
+            status = "diverged"
+            break
+        _keep_best(model, state, values, config)
+        _take_snapshot(model, data.validation.images, state, recipe.epochs)
+        stop = on_epoch(now)
+        if config.checkpoint and (stop or time.monotonic() - saved_at > CHECKPOINT_SECONDS):
+            _save(model, optimizer, state, config.checkpoint)
+            saved_at = time.monotonic()
+        if stop:
+            status = "stopped"
+            break
+    if recipe.keep == "best" and state.best_weights and status != "stopped":
+        model.load_state_dict(state.best_weights)
+    kept = state.best_epoch if recipe.keep == "best" else state.epoch
+    return FitResult(
+        status, tuple(state.history), kept, state.seconds, state.images, state.snapshots
+    )
+
+
+def make_optimizer(model: ImageModel, recipe: TrainConfig) -> torch.optim.Optimizer:
+    """Fused Adam or AdamW over every parameter."""
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(
+        model.parameters(),
+        lr=recipe.lr,
+        eps=recipe.adam_eps,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+def adam_epsilon(recipe: TrainConfig, step: int, beta2: float) -> float:
+    """What stands beside the corrected second moment's root in the update of a step (from 0).
+
+    The efficient form adds epsilon before the correction, which is the same as to add it divided
+    by sqrt(1 - beta2^t) after: 30 times as much in the first step. Where gradients are as small
+    as epsilon this is a warm-up. It decides how many ReLU units of a code the first steps kill.
+    """
+    if not recipe.adam_eps_hat:
+        return recipe.adam_eps
+    return recipe.adam_eps / math.sqrt(1 - beta2 ** (step + 1))
+
+
+def learning_rate(recipe: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """The rate of a step (from 0) of the whole training, as `TrainConfig` states the schedules.
+
+    `one_cycle` rises by a cosine from lr/25 to lr and falls by a cosine to lr/250,000, the
+    defaults of the paper's common implementations, and leaves Adam's betas alone.
+    """
+    total = recipe.epochs * steps_per_epoch
+    warm = recipe.warm_up * total
+    if recipe.schedule == "constant":
+        return recipe.lr
+    if recipe.schedule == "step":
+        return recipe.lr * recipe.step_gamma ** (step // (recipe.step_epochs * steps_per_epoch))
+    fall = (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1))) / 2
+    if recipe.schedule == "cosine":
+        return recipe.lr * ((step + 1) / (warm + 1) if step < warm else fall)
+    lowest, highest, last = recipe.lr / 25, recipe.lr, recipe.lr / 250_000
+    if step < warm:
+        return lowest + (highest - lowest) * (1 - math.cos(math.pi * step / warm)) / 2
+    return last + (highest - last) * fall
+
+
+def _refuse_lone_images(model: ImageModel, batch: int) -> None:
+    if batch == 1 and any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()
+    ):
+        raise BadInput(
+            "train.batch_size: this network normalises over the images of a batch and cannot learn "
+            "from batches of one; expected at least 2 images"
+        )
+
+
+def _last_batch(images: int, recipe: TrainConfig) -> int:
+    """Size of the last, smaller batch; one lone image is left out (no batch statistics)."""
+    rest = images % recipe.batch_size
+    return 0 if rest == 1 and images > 1 else rest
+
+
+def batches(
+    data: Labelled, recipe: TrainConfig, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """An epoch's batches: images in [0, 1] and classes, in an order by seed and epoch alone.
+
+    The order is drawn on the CPU, so that it is the same on every device.
+    """
+    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    order = torch.randperm(len(data), generator=generator).to(data.images.device)
+    usable = len(data) - len(data) % recipe.batch_size + _last_batch(len(data), recipe)
+    for chosen in order[:usable].split(recipe.batch_size):
+        yield data.images[chosen].to(torch.float32).div_(255.0), data.labels[chosen]
+
+
+def _train_epoch(
+    model: ImageModel,
+    optimizer: torch.optim.Optimizer,
+    data: Labelled,
+    config: FitConfig,
+    state: FitState,
+) -> dict[str, float]:
+    """One pass over the training images; mean loss terms over images, and the last rate."""
+    recipe = config.train
+    steps_per_epoch = len(data) // recipe.batch_size + bool(_last_batch(len(data), recipe))
+    step, seen = state.epoch * steps_per_epoch, 0
+    sums: dict[str, Tensor] = {}
+    layout = torch.channels_last if model.channels_last else torch.contiguous_format
+    model.train()
+    started = time.perf_counter()
+    for images, labels in batches(data, recipe, config.seed, state.epoch):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step, steps_per_epoch)
+            group["eps"] = adam_epsilon(recipe, step, group["betas"][1])
+        loss = model.loss(images.contiguous(memory_format=layout), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        optimizer.step()
+        for name, term in {"loss": loss.total, **loss.parts()}.items():
+            sums.setdefault(name, torch.zeros_like(term)).add_(term.detach(), alpha=len(images))
+        seen, step = seen + len(images), step + 1
+    values = {f"train/{name}": (total / seen).item() for name, total in sums.items()}
+    state.seconds += time.perf_counter() - started  # reading the sums waited for the device
+    state.images += seen
+    return values | {"train/lr": learning_rate(recipe, step - 1, steps_per_epoch)}
+
+
+def _validate(model: ImageModel, data: Labelled, config: FitConfig) -> dict[str, float]:
+    """The metric that selects, with those that the task watches, on the validation images."""
+    if not len(data):
+        return {}
+    metrics = tuple(dict.fromkeys((config.selection_metric, *model.watched)))
+    scores = mean_scores(model, data, metrics, config.evaluation)
+    return {f"val/{name}": value for name, value in scores.items()}
+
+
+def _keep_best(
+    model: ImageModel, state: FitState, values: dict[str, float], config: FitConfig
+) -> None:
+    """Copy the weights when the validation score is the best so far."""
+    score = values.get(f"val/{config.selection_metric}")
+    if score is None:
+        return
+    higher = METRICS[config.selection_metric].higher_is_better
+    better = score > state.best_score if higher else score < state.best_score
+    if better or math.isnan(state.best_score):
+        state.best_epoch, state.best_score = state.epoch, score
+        state.best_weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+
+def _out_of_patience(state: FitState, recipe: TrainConfig) -> bool:
+    return recipe.patience is not None and state.epoch - state.best_epoch >= recipe.patience
+
+
+def _take_snapshot(model: ImageModel, validation: Tensor, state: FitState, epochs: int) -> None:
+    """Show the model 8 validation images at epochs spread evenly on a log scale."""
+    chosen = {round(epochs ** (k / (SNAPSHOTS - 1))) for k in range(SNAPSHOTS)} | {epochs}
+    if not len(validation) or state.epoch not in chosen:
+        return
+    taken = model.snapshot(validation[:8].to(torch.float32) / 255.0)
+    if taken is not None:
+        state.snapshots[state.epoch] = taken.contiguous().cpu()
+
+
+def _save(model: ImageModel, optimizer: torch.optim.Optimizer, state: FitState, path: Path) -> None:
+    scalars = {
+        name: getattr(state, name)
+        for name in ("epoch", "seconds", "images", "best_epoch", "best_score")
+    }
+    save_checkpoint(
+        path,
+        Checkpoint(
+            weights=model.state_dict(),
+            best_weights=state.best_weights,
+            optimizer=optimizer.state_dict(),
+            snapshots=state.snapshots,
+            history=tuple(state.history),
+            scalars=scalars,
+        ),
+    )
+
+
+def _resume(
+    model: ImageModel, optimizer: torch.optim.Optimizer, config: FitConfig
+) -> FitState | None:
+    """Put model, optimiser and random state where the checkpoint left them, if there is one."""
+    if config.checkpoint is None:
+        return None
+    found = load_checkpoint(config.checkpoint)
+    if found is None:
+        return None
+    model.load_state_dict(found.weights)
+    optimizer.load_state_dict(found.optimizer)
+    scalars = found.scalars
+    return FitState(
+        epoch=int(scalars["epoch"]),
+        seconds=scalars["seconds"],
+        images=int(scalars["images"]),
+        best_epoch=int(scalars["best_epoch"]),
+        best_score=scalars["best_score"],
+        best_weights=found.best_weights,
+        history=list(found.history),
+        snapshots=found.snapshots,
+    )
