@@ -14,8 +14,8 @@ from torch import Tensor
 from bench.core.errors import BadInput
 from bench.core.protocol import EvaluationConfig, SsimSettings
 from bench.metrics import METRICS, metrics_of, per_image
-from bench.metrics.latent import active_units, output_std
-from bench.metrics.reconstruction import PSNR_CAP
+from bench.metrics.base import PSNR_CAP
+from bench.metrics.latent import active_units
 
 CONFIG = EvaluationConfig()
 UNIFORM = {"win_size": 7, "data_range": 1.0}
@@ -209,10 +209,3 @@ def test_active_units_survives_a_large_offset(grey: tuple[Tensor, Tensor]) -> No
     """E[z^2] - E[z]^2 in float32 would call these constant columns active, or the others dead."""
     codes = grey[0].flatten(1)[:, :10] + 1000
     assert active_units(codes) == 10 and active_units(torch.full((500, 10), 1000.1)) == 0
-
-
-def test_output_std_tells_a_constant_output(colour: tuple[Tensor, Tensor]) -> None:
-    x = colour[0]
-    assert output_std(x[:1].expand(50, -1, -1, -1)) == 0.0
-    assert output_std(x) == pytest.approx(float(x.double().numpy().std(axis=0).mean()), rel=1e-9)
-    assert output_std(x) > 0.1

@@ -122,8 +122,8 @@ def _cost(plan: "StudyPlan", store: "Store", workers: int, before: "Before") -> 
     from bench.benchmark.forecast import forecast
 
     runs = plan.defaults
-    one = forecast([plan.base], runs.counts, store, 1).by_run[plan.base.run_key]
-    each = forecast(runs.specs, runs.counts, store, 1).by_run
+    one = forecast([plan.base], runs.sizes, store, 1).by_run[plan.base.run_key]
+    each = forecast(runs.specs, runs.sizes, store, 1).by_run
     tuned, default = sum(each.values()), sum(each[spec.run_key] for spec in runs.missing)
     return {
         "study": before.name,

@@ -1,7 +1,6 @@
 """Pictures of a classifier: what it confuses, how well each class is told, how sure it is."""
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from bench.figures.style import (
     short_name,
     styled,
 )
-from bench.metrics.classification import BINS, CalibrationBins, calibration_bins
+from bench.metrics.calibration import BINS, CalibrationBins, calibration_bins
 
 MOST_CLASSES = 30
 """More classes than that are not named one by one."""
@@ -127,10 +126,9 @@ def reliability(record: RunRecord, arrays: Arrays) -> Figure:
     earned, below it the classifier is too sure. The larger a point, the more images are in its bin.
     """
     bins = _bins(arrays)
-    images = bins.images.numpy()
+    images = bins.images
     held = images > 0
-    confidence, accuracy = bins.confidence.numpy()[held], bins.accuracy.numpy()[held]
-    error = float((images[held] * np.abs(accuracy - confidence)).sum() / images.sum())
+    confidence, accuracy = bins.confidence[held], bins.accuracy[held]
     figure, (left, right) = plot_canvas(2, 9.0, 4.4)
     left.plot([0, 1], [0, 1], ls="--", color=MUTED, lw=1.2, label="as often as it claims")
     left.vlines(confidence, confidence, accuracy, color=COLOURS[3], lw=3, alpha=0.5, label="gap")
@@ -138,7 +136,7 @@ def reliability(record: RunRecord, arrays: Arrays) -> Figure:
     left.scatter(confidence, accuracy, areas, color=COLOURS[0], zorder=3, label="this classifier")
     left.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean confidence", ylabel="share that is right")
     left.legend(loc="lower right", fontsize=8.5)
-    left.set_title(f"Expected calibration error {error:.4f}")
+    left.set_title(f"Expected calibration error {bins.error:.4f}")
     middles = (np.arange(BINS) + 0.5) / BINS
     right.bar(middles, images / images.sum(), width=0.9 / BINS, color=COLOURS[0])
     right.set(xlim=(0, 1.02), xlabel="confidence", ylabel="share of the test images")
@@ -149,7 +147,6 @@ def reliability(record: RunRecord, arrays: Arrays) -> Figure:
 
 def _bins(arrays: Arrays) -> CalibrationBins:
     predicted, labels, confidence = (
-        torch.from_numpy(np.asarray(arrays[f"{key}/test"]))
-        for key in ("predicted", "label", "confidence")
+        np.asarray(arrays[f"{key}/test"]) for key in ("predicted", "label", "confidence")
     )
     return calibration_bins(confidence, predicted == labels)

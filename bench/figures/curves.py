@@ -24,7 +24,6 @@ from bench.figures.style import (
     styled,
 )
 from bench.metrics import METRICS
-from bench.models.base import Autoencoder
 from bench.models.zoo import MODELS
 
 LOG_FROM = 5.0
@@ -69,10 +68,9 @@ def on_both_scales(record: RunRecord) -> tuple[EpochValues, ...]:
 
 def _area(model: str) -> float | None:
     """The square of the width of a variant's value range; none for one that is not known."""
-    build = MODELS[model].build if model in MODELS else None
-    if not isinstance(build, type) or not issubclass(build, Autoencoder):
+    if model not in MODELS:
         return None
-    low, high = build.value_range
+    low, high = MODELS[model].value_range
     return (high - low) ** 2
 
 

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.errors import BadInput, CheckFailed, unknown_name
-from bench.figures import draw_figures, to_png
 from bench.core.identity import sha256_of_file
 from bench.leaderboard.render import Champion
 from bench.leaderboard.wording import TableRow
-from bench.models.base import Autoencoder, Classifier, ImageModel
 from bench.records.files import (
     WEIGHTS,
     Arrays,
@@ -29,7 +27,6 @@ from bench.records.files import (
 )
 from bench.registry.card_text import card_text
 from bench.registry.cards import CARD, CARD_TEXT, Card, Weights, card_of, read_card, with_standing
-from bench.execution.runner import build_for, load_weights
 from bench.core.spec import RunRecord
 from bench.core.store import Store, sync_folder, write_atomically
 
@@ -108,40 +105,6 @@ def champion_weights(folder: Path, card: Card) -> Arrays:
     return read_safetensors(folder / WEIGHTS, card.weights.sha256)
 
 
-def load_champion(folder: Path | str) -> Autoencoder:
-    """The autoencoder of a champion with its weights, ready to encode and decode, on the CPU.
-
-    `folder` is one of registry/, such as `registry/fashion_mnist_mini/quick.d8`. Raises BadInput
-    when no autoencoder with weights lies there, CheckFailed when card or weights were changed.
-    """
-    model = _load(Path(folder))
-    if not isinstance(model, Autoencoder):
-        raise BadInput(f"the champion in {folder} is a classifier; load it with: load_classifier")
-    return model
-
-
-def load_classifier(folder: Path | str) -> Classifier:
-    """The classifier of a champion with its weights, ready to classify, on the CPU.
-
-    Its features are those of the layer before the last. Raises as `load_champion`.
-    """
-    model = _load(Path(folder))
-    if not isinstance(model, Classifier):
-        raise BadInput(f"the champion in {folder} is an autoencoder; load it with: load_champion")
-    return model
-
-
-def _load(place: Path) -> ImageModel:
-    if not (place / CARD).is_file():
-        raise BadInput(f"no champion lies in {place}; see: bench registry list")
-    card = read_card(place / CARD, str(place / CARD))
-    if not card.weights.committed:
-        raise BadInput(f"the weights of {card.track} are too large to lie in {place}")
-    model = build_for(card.spec, card.image_shape, len(card.class_names))
-    load_weights(model, champion_weights(place, card))
-    return model.eval()
-
-
 def install(
     store: Store, record: RunRecord, track: str, standing: ChampionRank, keep_previous: bool
 ) -> Card:
@@ -176,6 +139,8 @@ def install(
 
 def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
     """Draw the record's pictures into `folder`; their SHA-256 by file name."""
+    from bench.figures import draw_figures, to_png
+
     figures = draw_figures(record, arrays)
     drawn = {}
     for name in PICTURES:
