@@ -38,7 +38,7 @@ def loss_curves(record: RunRecord, _arrays: Arrays) -> Figure:
     Training values are means over the batches of an epoch, while the weights still move.
     """
     history = on_both_scales(record)
-    figure, (left, right) = plot_canvas(2, 8.6, 3.6)
+    figure, (left, right) = plot_canvas(2, 3.7, 2.2)
     _curves(left, history, _objective(history))
     left.set_title("Training objective")
     selection = METRICS[record.spec.selection_metric]
@@ -136,7 +136,7 @@ def _mark_epoch(ax: Axes, history: Sequence[EpochValues], epoch: int, key: str) 
 def score_histogram(record: RunRecord, arrays: Arrays) -> Figure:
     """How the scores of single test images spread, with validation as an outline."""
     chosen = _two_metrics(record, arrays)
-    figure, axes = plot_canvas(len(chosen), 4.3 * len(chosen), 3.6)
+    figure, axes = plot_canvas(len(chosen), 3.7, 2.2)
     for ax, name in zip(axes, chosen, strict=True):
         _histogram(ax, name, arrays)
     count = len(arrays[f"test/{chosen[0]}"])
