@@ -16,7 +16,7 @@ from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, RunSpec, SplitSizes
 from bench.core.store import Store
 from bench.data import ImageSet, dataset_label, load_set, split_set
-from bench.execution.devices import gpu_count, resolved_device
+from bench.execution.devices import accelerators, resolved_device
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
 from bench.records.files import sound_record
@@ -62,7 +62,7 @@ class Plan:
 def default_workers(request: Request, device: str) -> int:
     """One worker a GPU, or as many as the cores that this process may use carry."""
     if device.startswith("cuda"):
-        return gpu_count()
+        return len(accelerators("cuda"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // request.threads)
 

@@ -12,34 +12,30 @@ from bench.core.errors import BadInput, BenchError
 
 _ASK = """
 import json, torch
-mps = int(torch.backends.mps.is_available())
-print(json.dumps({"cuda": torch.cuda.device_count(), "mps": mps}))
+cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+print(json.dumps({"cuda": cuda, "mps": ["mps"] if torch.backends.mps.is_available() else []}))
 """
 
 
 def resolved_device(name: str) -> str:
     """`auto` becomes the best device of this machine; others are checked. BadInput otherwise."""
     if name == "auto":
-        return next((kind for kind in ("cuda", "mps") if _count(kind)), "cpu")
+        return next((kind for kind in ("cuda", "mps") if accelerators(kind)), "cpu")
     kind, colon, index = name.partition(":")
     number = int(index) if index.isdecimal() else -1 if colon else 0
-    if not 0 <= number < (1 if kind == "cpu" else _count(kind)):
+    if not 0 <= number < (1 if kind == "cpu" else len(accelerators(kind))):
         raise BadInput(f"device {name} is not on this machine; use --device cpu or auto")
     return name
 
 
-def gpu_count() -> int:
-    """How many CUDA devices torch sees."""
-    return _count("cuda")
-
-
-def _count(kind: str) -> int:
-    return _accelerators().get(kind, 0) if kind in ("cuda", "mps") else 0
+def accelerators(kind: str) -> list[str]:
+    """The names of the devices of a kind (`cuda` or `mps`) that torch sees here."""
+    return _accelerators().get(kind, [])
 
 
 @functools.cache
-def _accelerators() -> dict[str, int]:
-    """How many devices of each kind torch sees; it is asked only where there can be one."""
+def _accelerators() -> dict[str, list[str]]:
+    """Names by kind; torch is asked, in a process of its own, only where there can be one."""
     if not _may_have_accelerator():
         return {}
     asked = subprocess.run(
@@ -48,7 +44,7 @@ def _accelerators() -> dict[str, int]:
     if asked.returncode:
         reason = (asked.stderr.strip() or "no message").splitlines()[-1]
         raise BenchError(f"torch does not start: {reason}")
-    found: dict[str, int] = json.loads(asked.stdout.splitlines()[-1])
+    found: dict[str, list[str]] = json.loads(asked.stdout.splitlines()[-1])
     return found
 
 

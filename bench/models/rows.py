@@ -1,4 +1,4 @@
-"""What a row of MODELS is, and what many rows share: origins, their recipes, search ranges."""
+"""What a row of MODELS is, and what rows share: origins, their recipes, outputs, search ranges."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -21,6 +21,12 @@ ORIGINS: Mapping[str, str] = {
     "S4": "fully connected autoencoder at two code sizes on Fashion-MNIST",
     "literature": "from the papers that their classes name, sized for this suite",
 }
+
+OUTPUTS: Mapping[Task, tuple[str, ...]] = {
+    "reconstruction": ("reconstruction", "code", "anomaly_score"),
+    "classification": ("probabilities", "features", "logits"),
+}
+"""What a served model can give back, by its task; the first is the default."""
 
 RECIPE_SEARCH: Mapping[str, SearchRange] = {
     "lr": FloatRange(1e-4, 2e-2, log=True),

@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.core.errors import BadInput, CheckFailed, unknown_name
 from bench.core.identity import sha256_of_file
 from bench.leaderboard.render import Champion
-from bench.leaderboard.wording import TableRow
+from bench.leaderboard.wording import TableRow, short_title, shown_score
 from bench.records.files import (
     WEIGHTS,
     Arrays,
@@ -88,6 +89,30 @@ def previous(registry: Path, card: Card) -> Card | None:
     """The card of the champion before this one, if one is kept."""
     path = registry / card.folder / PREVIOUS / CARD
     return read_card(path, f"registry/{path.relative_to(registry)}") if path.exists() else None
+
+
+def describe_champions(store: Store) -> list[dict[str, Any]]:
+    """One row per track: champion, its mean test score, challenger, the champion before."""
+    rows = []
+    for track, card in champions(store.registry).items():
+        metric = card.spec.selection_metric
+        older = previous(store.registry, card)
+        test = card.summary.means[f"test_{metric}"]
+        rows.append(
+            {
+                "track": track,
+                "champion": card.summary.row,
+                "metric": metric,
+                "test_mean": test,
+                "test": f"{short_title(metric)} {shown_score(test, metric)}",
+                "over_pca": card.summary.over_pca,
+                "challenger": card.challenger.row if card.challenger else None,
+                "previous": older.summary.row if older else None,
+                "run_key": card.run_key,
+                "folder": f"registry/{card.folder}",
+            }
+        )
+    return rows
 
 
 def shown_champions(cards: Mapping[str, Card]) -> dict[str, Champion]:

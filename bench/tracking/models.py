@@ -22,7 +22,7 @@ from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 import bench
 from bench.core.spec import RunRecord
 from bench.core.store import Store
-from bench.models.outputs import OUTPUTS
+from bench.models.rows import OUTPUTS
 from bench.records.files import WEIGHTS, read_arrays, read_weights, record_folder
 from bench.tracking import content
 from bench.tracking.writing import MEDIAN, Entry, RunBook, part_digest

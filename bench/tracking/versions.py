@@ -14,7 +14,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 
 from bench.core.spec import RunRecord
 from bench.core.store import Store
-from bench.models.outputs import OUTPUTS
+from bench.models.rows import OUTPUTS
 from bench.records.files import read_arrays
 from bench.tracking import content, models
 from bench.tracking.database import prepared_address
