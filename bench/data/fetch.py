@@ -102,8 +102,6 @@ def _from_csv_pair(row: Dataset, folder: Path, tables: list[Path]) -> ImageSet:
                 f"{folder}: expected one CSV file with '{part}' in its name, found {listed}"
             )
         images, labels = read_csv(named[0])
-        if labels is None:
-            raise BadInput(f"{named[0]}: has no labels; {row.id} needs its own")
         parts[part] = LabelledImages(images, _class_numbers(named[0], np.array(labels)))
     return _verified(row, parts, folder)
 
