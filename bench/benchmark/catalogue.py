@@ -1,4 +1,4 @@
-"""What there is to run: the cast and the protocols, described for `bench models|protocols`."""
+"""Descriptions of variants and protocols for `bench models` and `bench protocols`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +15,8 @@ ORIGIN_SHAPE, ORIGIN_CLASSES = (1, 28, 28), 10
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """A row a variant, at the image shape (1 x 28 x 28), 10 classes and native code size of its
-    origin; a classifier has no code size."""
+    """One row per variant, at its origin's image shape (1 x 28 x 28), 10 classes and native
+    code size; a classifier has no code size."""
     rows = []
     for name, row in MODELS.items():
         model = build_network(name, ORIGIN_SHAPE, classes=ORIGIN_CLASSES)
@@ -37,7 +37,7 @@ def describe_models() -> list[dict[str, Any]]:
 
 
 def describe_protocols(names: Sequence[str], store: Store, measure: bool) -> list[dict[str, Any]]:
-    """A row a protocol with the cost that is known for this machine, or measured now."""
+    """One row per protocol with its cost on this machine, known already or measured now."""
     return [_describe_protocol(name, store, measure) for name in names]
 
 
@@ -60,7 +60,7 @@ def _describe_protocol(name: str, store: Store, measure: bool) -> dict[str, Any]
     try:
         made = plan(request, store)
     except BenchError as error:
-        # Mostly its data set is not here: the protocol exists all the same; the row says why.
+        # Usually the data set is not here: list the protocol all the same and say why.
         missing = f"data missing: bench data fetch {protocol.dataset}"
         note = str(error) if _is_here(protocol.dataset) else missing
         return row | {"cost_note": note, "problem": str(error)}

@@ -1,7 +1,7 @@
-"""What a plan will cost on this machine: measured before it starts, never guessed.
+"""What a plan will cost on this machine, measured before it starts.
 
-Each variant at each latent size is timed over a few training steps on the device and threads that
-the plan asks for; the speeds are kept in `mlruns/costs.json` under the machine's signature.
+Each variant at each latent size is timed over a few training steps on the plan's device and
+threads; the speeds are kept in `mlruns/costs.json` under the machine's signature.
 """
 
 import json
@@ -22,18 +22,18 @@ from bench.models.zoo import variant
 from bench.training.train import make_optimizer
 
 Speeds = tuple[float, float]
-"""Seconds per trained and per scored image; for a closed form, of its whole fit and 0."""
+"""Seconds per trained and per scored image; for a closed form, seconds of the whole fit, and 0."""
 
 _MEASURE_SECONDS = 0.4
 _STARTUP_SECONDS = 6.0
-"""A worker's interpreter, torch and the images, once a worker."""
+"""Start of a worker's interpreter, torch and the images, once per worker."""
 _ROUND_SECONDS = 1.0
-"""Scoring, gallery and record of one run, once a run."""
+"""Scoring, gallery and record of one run, once per run."""
 
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """How many images a split has, their shape (C, H, W) and their classes."""
+    """The sizes of a split, the shape of its images (C, H, W) and its number of classes."""
 
     train: int
     validation: int
@@ -44,18 +44,18 @@ class SplitSizes:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds by run key, and of the whole plan on `workers` workers."""
+    """Seconds by run key, and for the whole plan on `workers` workers."""
 
     by_run: Mapping[str, float]
     workers: int
 
     @property
     def total_seconds(self) -> float:
-        """Wall-clock seconds: the longest-first schedule over the workers."""
+        """Wall-clock seconds of the longest-first schedule on the workers."""
         return self.on(self.workers)
 
     def on(self, workers: int) -> float:
-        """The same on another number of workers."""
+        """The same for another number of workers."""
         if not self.by_run:
             return 0.0
         loads = [_STARTUP_SECONDS] * workers
@@ -65,7 +65,7 @@ class Forecast:
 
 
 def forecast(specs: Iterable[RunSpec], counts: SplitSizes, store: Store, workers: int) -> Forecast:
-    """Seconds that each spec will take; measures the variants that were not measured yet."""
+    """The seconds of each spec; measures the variants that were not measured before."""
     known = _read(store)
     specs, before = list(specs), len(known)
     for spec in specs:
@@ -80,7 +80,7 @@ def forecast(specs: Iterable[RunSpec], counts: SplitSizes, store: Store, workers
 def known_forecast(
     specs: Iterable[RunSpec], counts: SplitSizes, store: Store, workers: int
 ) -> Forecast | None:
-    """The forecast from what was measured before; None where something was not."""
+    """The forecast from earlier measurements; None if one is missing."""
     known, specs = _read(store), list(specs)
     if any(_signature(spec, counts) not in known for spec in specs):
         return None
@@ -90,7 +90,7 @@ def known_forecast(
 def _add_up(
     specs: Sequence[RunSpec], counts: SplitSizes, known: Mapping[str, Speeds], workers: int
 ) -> Forecast:
-    """Seconds of each run from its variant's speeds and the sizes of the split."""
+    """Seconds of each run, from its variant's speeds and the sizes of the split."""
     by_run: dict[str, float] = {}
     for spec in specs:
         train, score = known[_signature(spec, counts)]
@@ -101,7 +101,7 @@ def _add_up(
 
 
 def _read(store: Store) -> dict[str, Speeds]:
-    """Speeds measured before; an unreadable file is measured anew (it is only a cache)."""
+    """Speeds measured before; an unreadable file is only a lost cache: measure again."""
     try:
         found = json.loads(store.costs.read_text())
         return {str(key): (float(a), float(b)) for key, (a, b) in found.items()}
@@ -110,7 +110,7 @@ def _read(store: Store) -> dict[str, Speeds]:
 
 
 def _signature(spec: RunSpec, counts: SplitSizes) -> str:
-    """What a speed depends on: machine, network, image shape, batch, device, threads."""
+    """What a speed depends on: machine, network, image shape, batch size, device, threads."""
     size = spec.size_name
     shape = "x".join(map(str, counts.image_shape))
     machine = f"{platform.node()} {os.cpu_count()} cores torch {torch.__version__}"
@@ -122,7 +122,7 @@ def _signature(spec: RunSpec, counts: SplitSizes) -> str:
 
 
 def _measure(spec: RunSpec, counts: SplitSizes) -> Speeds:
-    """Seconds per trained and per scored image; a closed form: (seconds of its fit, 0)."""
+    """Seconds per trained and per scored image; for a closed form (seconds of its fit, 0)."""
     threads = torch.get_num_threads()
     prepare_torch(spec.threads)
     try:
@@ -150,7 +150,7 @@ def _time_fit(model: ClosedFormAutoencoder, counts: SplitSizes) -> float:
 def step_seconds(
     model: ImageModel, batch: torch.Tensor, spec: RunSpec, measure: float = _MEASURE_SECONDS
 ) -> float:
-    """Seconds an image of bare training steps on one resident batch: the floor of any loop."""
+    """Seconds per image of bare training steps on one resident batch: a bound for any loop."""
     optimizer = make_optimizer(model, spec.train)
     labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
     model.train()
@@ -173,7 +173,7 @@ def step_seconds(
 
 
 def _time_scoring(model: ImageModel, batch: torch.Tensor) -> float:
-    """Seconds an image of the model's answer, the larger part of scoring."""
+    """Seconds per image of the model's answer, the larger part of scoring."""
     labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
     model.eval()
     model.answers(batch, labels)
@@ -189,7 +189,7 @@ def _wait(device: torch.device) -> None:
 
 
 class Remaining:
-    """What remains of a plan: the forecast, corrected by how fast the runs really go."""
+    """Time left in a plan: the forecast, corrected by the speed of the runs so far."""
 
     def __init__(self, forecast: Forecast) -> None:
         self._forecast = forecast
@@ -197,7 +197,7 @@ class Remaining:
         self._begun = time.monotonic()
 
     def hear(self, event: Event) -> None:
-        """Take an event of the executor into account."""
+        """Update with an event of the executor."""
         match event:
             case EpochEnded(spec, values):
                 self._shares[spec.run_key] = values.epoch / spec.train.epochs
@@ -206,11 +206,11 @@ class Remaining:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds that remain."""
+        """Remaining wall-clock seconds."""
         by_run, workers = self._forecast.by_run, self._forecast.workers
         done = sum(by_run.get(key, 0.0) * share for key, share in self._shares.items())
         total = sum(by_run.values())
         spent = time.monotonic() - self._begun
         ahead = (total - done) / workers
-        # The first minute says little about speed: workers are starting.
+        # The first minute says little about speed: workers are still starting.
         return ahead * (spent * workers / done if done and spent > 60 else 1.0)

@@ -5,8 +5,8 @@ from torch import Tensor
 from bench.core.protocol import EvaluationConfig
 
 PSNR_CAP = 100.0
-"""dB. A perfect image would score infinity, which JSON cannot hold and which would make every mean
-infinite; 100 dB is an error of 1e-5 on [0, 1], far below the 1/255 step of the images."""
+"""In dB. A perfect image would score infinity, which JSON cannot hold and which would make every
+mean infinite; 100 dB is an RMS error of 1e-5 on [0, 1], far below the 1/255 step of the images."""
 
 
 def mse(x: Tensor, x_hat: Tensor, _config: EvaluationConfig) -> Tensor:
@@ -20,5 +20,5 @@ def mae(x: Tensor, x_hat: Tensor, _config: EvaluationConfig) -> Tensor:
 
 
 def psnr(x: Tensor, x_hat: Tensor, config: EvaluationConfig) -> Tensor:
-    """10 log10(1 / MSE) in dB, from 0 to PSNR_CAP; the mean over images is not that of the MSE."""
+    """10 log10(1 / MSE) in dB, from 0 to PSNR_CAP, per image: its mean is not that of the MSE."""
     return mse(x, x_hat, config).log10_().mul_(-10).clamp_(max=PSNR_CAP)

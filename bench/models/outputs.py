@@ -1,4 +1,4 @@
-"""What a served model can give back, by its task; the first is what comes unasked."""
+"""What a served model can return, by task; the first is the default."""
 
 from collections.abc import Mapping
 
