@@ -36,9 +36,9 @@ def npy_claiming(shape: tuple[int, ...], zeros: int) -> bytes:
 
 
 NPZ_CASES: dict[str, tuple[bytes, list[str]]] = {
-    "no zip": (b"hello", ["no NPZ file"]),
-    "empty": (b"", ["no NPZ file"]),
-    "truncated": (npz(images=GREY)[:-30], ["no NPZ file"]),
+    "no zip": (b"hello", ["not an NPZ file"]),
+    "empty": (b"", ["not an NPZ file"]),
+    "truncated": (npz(images=GREY)[:-30], ["not an NPZ file"]),
     "damaged": (flipped(npz(images=GREY), 1000), ["damaged"]),
     "pickled": (npz(images=np.array([{"a": 1}, None])), ["images", "pickled", "never read"]),
     "pickled labels": (
@@ -67,7 +67,7 @@ NPZ_CASES: dict[str, tuple[bytes, list[str]]] = {
         npz(x_train=GREY, y_train=LABELS, x_test=GREY[:, :20], y_test=LABELS),
         ["x_test", "differ in shape"],
     ),
-    "27x29": (npz(images=np.zeros((5, 27, 29), np.uint8)), ["images", "27x29", "divide by 4"]),
+    "27x29": (npz(images=np.zeros((5, 27, 29), np.uint8)), ["images", "27x29", "multiples of 4"]),
     "four channels": (npz(images=np.zeros((5, 28, 28, 4), np.uint8)), ["5 x 28 x 28 x 4"]),
     "flat": (npz(images=GREY.reshape(40, -1)), ["40 x 784", "N x H x W"]),
     "no images": (npz(images=GREY[:0]), ["no images"]),

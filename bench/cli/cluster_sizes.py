@@ -1,4 +1,4 @@
-"""What clusters of several sizes would take: said in a dry run, where there need not be one."""
+"""Forecasts for clusters of several sizes, shown in a dry run without a cluster."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ _WORKERS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def seconds_by_workers(seconds: Callable[[int], float], most: int) -> dict[int, float]:
-    """Wall-clock seconds by the number of workers, as far as there is work for `most` at once."""
+    """Wall-clock seconds by the number of workers, up to the `most` that have work at once."""
     return {count: seconds(count) for count in _WORKERS if count < 2 * max(most, 1)}
 
 

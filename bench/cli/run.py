@@ -55,7 +55,7 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     workers: Annotated[
-        str | None, typer.Option(metavar="N", help="Runs at once (default: one a core or GPU).")
+        str | None, typer.Option(metavar="N", help="Runs at once (default: one per core or GPU).")
     ] = None,
     threads: Annotated[str, typer.Option(metavar="N", help="Threads of each run.")] = "1",
     executor: ExecutorOption = "local",
@@ -67,7 +67,7 @@ def run(
 ) -> None:
     """Train and score every run of a protocol that has no record yet.
 
-    Stop with Ctrl-C at any time: the same command goes on where it was.
+    Stop with Ctrl-C at any time: the same command resumes.
     """
     from bench.benchmark.plan import Request, default_workers, forecast_plan, plan
     from bench.execution.places import choose_place
@@ -108,7 +108,7 @@ def run(
 
 
 def _show_plan(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
-    """What will happen and what it costs, before it happens."""
+    """Show what will run and what it costs, before it starts."""
     missing = plan.missing
     console.say(
         f"{plan.protocol.name} on {plan.dataset_label}: {len(plan.specs)} runs, "
@@ -130,7 +130,7 @@ def _show_plan(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> Non
 
 
 def show_plan(plan: "Plan", cost: "Forecast", *, as_json: bool) -> None:
-    """What would run, for --dry-run."""
+    """Show what would run, for --dry-run."""
     _show_plan(plan, cost, not as_json, "")
     if as_json:
         console.print_json(_plan_as_json(plan, cost))
@@ -164,7 +164,7 @@ def execute_plan(
     look: str = "bench leaderboard",
     place: "Place | None" = None,
 ) -> None:
-    """Run the plan under a progress display, then say what came of it and where to `look`."""
+    """Run the plan under a progress display, then report the outcome and where to `look`."""
     from bench.execution.places import Place
     from bench.tracking import open_tracker
 
@@ -177,7 +177,7 @@ def execute_plan(
             executor.close()
         tracker.close()
     if tracker.missed:
-        console.say(f"{tracker.missed} runs are not in MLflow yet; tell it with: bench sync")
+        console.say(f"{tracker.missed} runs are not in MLflow yet; send them with: bench sync")
     if as_json:
         console.print_json(_outcome_as_json(plan, outcome, tracker.link()))
     for failed in outcome.failures:
@@ -222,7 +222,7 @@ def _with_progress(
 
 
 def _show_event(event: "Event", progress: console.RunProgress, left: str) -> None:
-    """An event as a line or a bar; `left` says what remains of the plan."""
+    """Show an event as a line or a bar; `left` says what remains of the plan."""
     from bench.execution import EpochEnded, Failed, Finished, Lost
 
     metric = event.spec.selection_metric
@@ -265,7 +265,7 @@ def _outcome_as_json(plan: "Plan", outcome: "PlanResult", link: str) -> dict[str
 
 
 def models(as_json: JsonOption = False) -> None:
-    """List the cast: every variant with its origin, native code size and parameters."""
+    """List every variant with its origin, native code size and parameters."""
     from bench.benchmark.catalogue import describe_models
 
     rows = describe_models()
@@ -294,7 +294,7 @@ def protocols(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the shipped protocols with what they cost on this machine."""
+    """List the shipped protocols with their cost on this machine."""
     from bench.benchmark.catalogue import describe_protocols
 
     rows = describe_protocols(list(shipped_protocols()), open_store(), measure)
@@ -322,11 +322,11 @@ def protocols(
 def speed(
     quick: Annotated[bool, typer.Option("--quick", help="Shorter, noisier measurements.")] = False,
     workers: Annotated[
-        bool, typer.Option("--workers", help="What a second worker brings to a search, instead.")
+        bool, typer.Option("--workers", help="Measure the gain of a second worker in a search.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure speed as ratios within one run: the loop against its floor, SSIM and loaders."""
+    """Measure speed as ratios within one run: training loop, SSIM and data loading."""
     from bench.speed.ratios import measure_all
     from bench.speed.workers import measure_workers
 

@@ -1,4 +1,4 @@
-"""`bench sweep`: its options."""
+"""The options of `bench sweep`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,17 +16,17 @@ SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes, qmc.")
 PrunerOption = Annotated[str, typer.Option(help="third, median, hyperband, none.")]
 TimeoutOption = Annotated[
     str | None,
-    typer.Option(metavar="SECONDS", help="Stop searching after so long; confirm the best so far."),
+    typer.Option(metavar="SECONDS", help="Stop searching after this; confirm the best so far."),
 ]
 StorageOption = Annotated[
-    str | None, typer.Option(metavar="URL", help="Where studies live (default: mlruns/optuna.db).")
+    str | None, typer.Option(metavar="URL", help="Study database (default: mlruns/optuna.db).")
 ]
 DatasetOption = Annotated[
     str | None, typer.Option(help="Another data set: an id, csv:PATH, npz:PATH or folder:PATH.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 TrialsOption = Annotated[
-    str, typer.Option(metavar="N", help="Trials of each study, those finished before included.")
+    str, typer.Option(metavar="N", help="Trials of each study, including those already finished.")
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Every trained variant of the protocol.")]
 NewStudyOption = Annotated[
@@ -50,7 +50,7 @@ def sweep(
     trials: TrialsOption = "30",
     latent_dim: Annotated[
         list[str] | None,
-        typer.Option("--latent-dim", "-d", help="Code sizes, a study each (default: the first)."),
+        typer.Option("--latent-dim", "-d", help="Code sizes, one study each (default: the first)."),
     ] = None,
     native: Annotated[
         bool, typer.Option("--native", help="At the code size of its origin, besides --latent-dim.")
@@ -60,7 +60,7 @@ def sweep(
     pruner: PrunerOption = "third",
     timeout: TimeoutOption = None,
     workers: Annotated[
-        str | None, typer.Option(metavar="N", help="Trials at once (default: one a core or GPU).")
+        str | None, typer.Option(metavar="N", help="Trials at once (default: one per core or GPU).")
     ] = None,
     threads: Annotated[str, typer.Option(metavar="N", help="Threads of each trial.")] = "1",
     executor: ExecutorOption = "local",
@@ -78,7 +78,7 @@ def sweep(
 ) -> None:
     """Tune a variant with Optuna on validation data, then confirm the winner with fresh seeds.
 
-    Stop with Ctrl-C at any time: the same command goes on where it was.
+    Stop with Ctrl-C at any time: the same command resumes.
     """
     from bench.execution.places import choose_place
     from bench.sweep.plan import SweepRequest, tunable
@@ -119,7 +119,7 @@ def sweep(
 
 
 def _refuse_search_options(context: typer.Context) -> None:
-    """Options of a search that were given beside --winner, which has no use for them."""
+    """Refuse search options given with --winner, which ignores them."""
     useful = {"winner", "workers", "threads", "executor", "address", "device", "dry_run", "as_json"}
     for name in sorted(set(context.params) - useful):
         source = context.get_parameter_source(name)

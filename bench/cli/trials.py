@@ -1,4 +1,4 @@
-"""The progress of a search: a live table of trials on a terminal, a line a trial elsewhere."""
+"""Progress of a search: a live table of trials on a terminal, one line per trial elsewhere."""
 
 import statistics
 import time
@@ -16,7 +16,7 @@ _SHOWN = 14
 
 
 class TrialsProgress:
-    """Hears of the events of one study and shows how it stands, on stderr."""
+    """Receives the events of one study and shows its state, on stderr."""
 
     def __init__(self, plan: "StudyPlan", workers: int, expected: float) -> None:
         from rich.console import Console

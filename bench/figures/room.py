@@ -1,7 +1,7 @@
-"""Room for texts: measured with the letters that they are drawn in, never guessed by their number.
+"""Room for texts, measured with their actual fonts.
 
-Matplotlib's automatic layouts measure and place everything twice; here only what lies around the
-axes is measured, and the figure grows by what it lacks. The axes keep their size.
+Matplotlib's automatic layouts measure and place everything twice. Here only what surrounds the
+axes is measured, and the figure grows by the missing room. The axes keep their size.
 """
 
 import math
@@ -14,15 +14,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-# Matplotlib's own types say nothing of these two.
+# Matplotlib's own type stubs lack these two.
 _Renderer: Any = RendererAgg
 _Canvas: Any = FigureCanvasAgg
 _EDGE = 7.0
-"""Pixels that stay free around labels."""
+"""Free pixels around labels."""
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Pixels that the longest line of a text takes, in points of `size`."""
+    """Width in pixels of the longest line of a text, at `size` points."""
     ruler = _Renderer(1, 1, mpl.rcParams["figure.dpi"])
     font = FontProperties(size=size, weight=weight)
     lines = (ruler.get_text_width_height_descent(line, font, False) for line in text.splitlines())
@@ -30,12 +30,12 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
 
 
 def widest(texts: Iterable[str], size: float) -> float:
-    """Pixels that the longest of some texts takes; 0 without any."""
+    """Width in pixels of the longest text; 0 if there are none."""
     return max((text_width(text, size) for text in texts), default=0.0)
 
 
 def wrapped(text: str, size: float, room: float) -> str:
-    """A text in lines that are no wider than `room` pixels, broken between words."""
+    """Break a text between words into lines no wider than `room` pixels."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -47,8 +47,8 @@ def wrapped(text: str, size: float, room: float) -> str:
 
 
 def make_room(figure: Figure) -> None:
-    """Let the figure grow until ticks and labels of all axes are inside it and clear of the axes
-    left of them. Scales and limits must be final."""
+    """Grow the figure until ticks and labels of all axes are inside it and clear of the axes
+    to their left. Scales and limits must be final."""
     renderer = _Canvas(figure).get_renderer()
     shifts: dict[Axes, float] = {}
     shift = bottom = right = edge = labels_end = 0.0
@@ -77,7 +77,7 @@ def grow(
 ) -> None:
     """Make a figure wider and higher by some pixels; axes move by their `shifts`, up by `bottom`.
 
-    Nothing that is placed on the figure itself may be there yet: it would move.
+    Call it before placing anything on the figure itself, which would move.
     """
     if right <= 0 and bottom <= 0:
         return

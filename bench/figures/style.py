@@ -1,7 +1,7 @@
-"""One look for every figure: seaborn's white grid, colours and marks that survive grey print.
+"""The common look of all figures: seaborn's white grid, colours and marks that survive grey print.
 
-Colours are seaborn's "colorblind" palette (Okabe and Ito 2008, ten colours); whatever is told
-apart by colour also differs in marker and line style. Nothing here touches pyplot.
+Colours are seaborn's "colorblind" palette (Okabe and Ito 2008, ten colours); whatever differs by
+colour also differs in marker and line style. Nothing here uses pyplot.
 """
 
 import io
@@ -45,7 +45,7 @@ _LOOK = mpl.RcParams(
         "ytick.color": INK,
         "axes.titlesize": 10.5,
         "axes.titlelocation": "left",
-        # A fixed height: looking for room above the ticks takes half of the drawing time.
+        # A fixed height: automatic placement above the ticks takes half of the drawing time.
         "axes.titley": 1.0,
         "lines.linewidth": 1.8,
         "legend.framealpha": 0.85,
@@ -64,7 +64,7 @@ class Canvas(NamedTuple):
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Give what `draw` makes the common look, and put the settings back afterwards."""
+    """Apply the common look to the figure drawn by `draw`, and restore the settings."""
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -75,14 +75,14 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def describe(record: RunRecord) -> str:
-    """What a run's figures say below their title: data set, variant, latent size, seed."""
+    """The line below the title of a run's figures: data set, variant, latent size, seed."""
     spec = record.spec
     recipe = "" if spec.recipe == "default" else f" · {spec.recipe}"
     return f"{spec.dataset_label} · {spec.model} · {_size(record)} · seed {spec.seed}{recipe}"
 
 
 def _size(record: RunRecord) -> str:
-    """Latent size of an autoencoder, classes of a classifier."""
+    """Latent size of an autoencoder, number of classes of a classifier."""
     if not record.spec.has_code:
         return f"{len(record.class_names)} classes"
     size = int(record.facts["code_size"])
@@ -93,7 +93,7 @@ def _size(record: RunRecord) -> str:
 
 
 def code_bits(record: RunRecord) -> int:
-    """The bits of a discrete code, whose numbers are indices; 0 for one of real numbers."""
+    """The bits of a discrete code, whose numbers are indices; 0 for a code of real numbers."""
     return int(record.facts.get("code_bits", 0))
 
 
@@ -103,12 +103,12 @@ def counted(count: int, word: str, plural: str = "") -> str:
 
 
 def ranked_part(record: RunRecord) -> str:
-    """Where codes and extremes come from: test images only if the protocol has no validation."""
+    """The part that codes and extremes come from: test only if the protocol has no validation."""
     return "validation" if record.spec.split.validation else "test"
 
 
 def short_name(name: str, longest: int) -> str:
-    """A name cut in its middle, so that names that differ at either end stay apart."""
+    """Shorten a name in its middle, so that names that differ at either end stay distinct."""
     if len(name) <= longest:
         return name
     head = longest // 2
@@ -118,7 +118,7 @@ def short_name(name: str, longest: int) -> str:
 def put_title(figure: Figure, title: str, below: str) -> None:
     """A bold title and a line of context in the upper left corner, clear of the axes.
 
-    The last step of a figure: it grows by what its texts, ticks and labels lack in room.
+    The last step of a figure: grows it by the room that its texts, ticks and labels lack.
     """
     make_room(figure)
     widest = max(text_width(title, _TITLE, "bold"), text_width(below, _BELOW))
@@ -130,7 +130,7 @@ def put_title(figure: Figure, title: str, below: str) -> None:
 
 
 def put_note(figure: Figure, note: str) -> None:
-    """Small print below everything else, wrapped to the width of the figure; before the title."""
+    """Small print below everything else, wrapped to the figure's width; call before put_title."""
     make_room(figure)
     text = wrapped(note, _NOTE, figure.bbox.width - 2 * _MARGIN)
     grow(figure, bottom=10 + 14 * len(text.splitlines()))
@@ -145,9 +145,9 @@ def plot_canvas(
 ) -> Canvas:
     """A figure of `columns` panels side by side below room for the title; sizes in inches.
 
-    `left` is kept free for the axis' labels, `right` for a legend beside the last panel. The
-    margins are what is there to begin with: `put_title` measures the labels and adds what they
-    lack.
+    `left` is reserved for the axis' labels, `right` for a legend beside the last panel. The
+    margins are only a start: `put_title` measures the labels and adds the missing
+    room.
     """
     figure = Figure(figsize=(width, height))
     span = width - right
@@ -166,12 +166,12 @@ def plot_canvas(
 
 
 def room_for(labels: Iterable[str]) -> float:
-    """Inches that the longest of the labels left of an axis takes."""
+    """Inches needed for the longest of the labels left of an axis."""
     return 0.35 + 0.085 * max(map(len, labels))
 
 
 def score_axis(ax: Axes, metric: Metric, which: str = "x") -> None:
-    """Name an axis after a metric: its title, unit and direction."""
+    """Label an axis with a metric: its title, unit and direction."""
     unit = f" in {metric.unit}" if metric.unit else ""
     better = "higher" if metric.higher_is_better else "lower"
     getattr(ax, f"set_{which}label")(f"{metric.title}{unit} ({better} is better)")

@@ -1,4 +1,4 @@
-"""The champions described for `bench registry list`."""
+"""Descriptions of the champions for `bench registry list`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from bench.core.store import Store
 
 
 def describe_champions(store: Store) -> list[dict[str, Any]]:
-    """A row a track: champion, its mean test score, challenger, the champion before."""
+    """One row per track: champion, its mean test score, challenger, previous champion."""
     rows = []
     for track, card in champions(store.registry).items():
         metric = card.spec.selection_metric

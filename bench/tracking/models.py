@@ -37,16 +37,16 @@ _CODE = (
     "spec.py",
     "models",
 )
-"""What a model needs to be rebuilt where the suite is not installed."""
+"""What a model needs to be rebuilt without the suite."""
 
 _log = logging.getLogger("bench.tracking")
 
 
 def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord) -> str:
-    """Log the model of a record into its run, unless it is there; returns MLflow's id of it.
+    """Log the model of a record to its run, unless it is there; returns its id in MLflow.
 
-    A models-from-code pyfunc over safetensors: it can be served, nothing in it is a pickle.
-    Raises CheckFailed when the weights on disk are not the record's.
+    A models-from-code pyfunc with safetensors: it can be served and contains no pickle.
+    Raises CheckFailed if the weights on disk are not the record's.
     """
     experiment_id = client.get_run(run_id).info.experiment_id
     there = _logged_before(client, experiment_id, run_id, record)
@@ -61,8 +61,8 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
             flavor=mlflow.pyfunc,
             name=name,
             run_id=run_id,
-            # MLflow links the run's values of that step; at 0 stand the final ones, which are
-            # linked below with the images that they were computed on.
+            # MLflow links the run's values at this step. Those at step 0 are the final ones,
+            # linked below together with the images that they were computed on.
             step=max(1, int(record.facts.get("best_epoch", 1))),
             tags=content.model_tags(record),
             python_model=str(_PACKAGE / "serving.py"),
@@ -80,7 +80,7 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
 
 
 def _logged_before(client: MlflowClient, experiment_id: str, run_id: str, record: RunRecord) -> str:
-    """The id of a whole model of this record in this run, which a kill kept from being noted."""
+    """The id of a complete model of this record in this run, if a kill prevented noting it."""
     found = client.search_logged_models(
         [experiment_id], filter_string=f"tags.`{_VERSION}` = '{content.version(record)}'"
     )
@@ -91,7 +91,7 @@ def _logged_before(client: MlflowClient, experiment_id: str, run_id: str, record
 
 
 def _card(folder: Path, record: RunRecord) -> Path:
-    """What the served model is rebuilt from."""
+    """The file from which the served model is rebuilt."""
     spec = record.spec
     path = folder / "card.json"
     card = {
@@ -123,7 +123,7 @@ def _code(folder: Path) -> Path:
 
 
 def _signature(record: RunRecord) -> ModelSignature:
-    """Images in; the output that comes unasked, which the parameter can change."""
+    """Images in, the default output back; a parameter chooses another output."""
     task = record.spec.task
     answer = record.image_shape if task == "reconstruction" else (len(record.class_names),)
     kind = np.dtype(np.float32)
@@ -135,16 +135,16 @@ def _signature(record: RunRecord) -> ModelSignature:
 
 
 def _requirements() -> list[str]:
-    """Pinned by hand: finding them out takes MLflow 15 s a model."""
+    """Versions pinned here: MLflow needs 15 s per model to find them."""
     names = ("mlflow", "torch", "numpy", "safetensors", "pydantic")
     return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in names]
 
 
 @contextlib.contextmanager
 def surroundings(uri: str, experiment_id: str) -> Iterator[None]:
-    """What MLflow takes from the process: store and experiment; put back as they were.
+    """Set MLflow's global store and experiment, and restore them afterwards.
 
-    Without the second, the model of a run of ours would stand in the experiment "Default".
+    Without the experiment, the model of a run would go to the experiment "Default".
     """
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
     before = {name: os.environ.get(name) for name in names}
@@ -161,9 +161,9 @@ def surroundings(uri: str, experiment_id: str) -> Iterator[None]:
 
 
 def _link_scores(client: MlflowClient, run_id: str, model_id: str, record: RunRecord) -> None:
-    """Show the final scores beside the model, in a column group for each part of the data.
+    """Show the final scores with the model, one column group per part of the data.
 
-    With the run's own time stamps: MLflow then knows them as the values that the run has.
+    They have the run's own time stamps, so MLflow recognises them as the run's values.
     """
     client.log_batch(
         run_id,
@@ -186,7 +186,7 @@ def _link_scores(client: MlflowClient, run_id: str, model_id: str, record: RunRe
 
 
 def withdraw_model(book: RunBook, entry: Entry) -> None:
-    """Another seed stands for the cell now: take the mark and, unless registered, the model."""
+    """Another seed represents the cell now: remove the mark and, unless registered, the model."""
     registered = book.client.search_model_versions(f"run_id = '{entry.run_id}'")
     if entry.model_id and not registered:
         with contextlib.suppress(MlflowException):

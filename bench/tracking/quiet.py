@@ -1,6 +1,6 @@
-"""Environment for MLflow, set before it is imported; what a person has set stays.
+"""Environment for MLflow, set before its import; values set by the user are kept.
 
-A dead server would block one call for four minutes with MLflow's defaults (7 retries, 120 s).
+With MLflow's defaults (7 retries, 120 s) a dead server would block one call for four minutes.
 """
 
 import os
@@ -13,7 +13,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    # Recording where git stands starts git for every run; the record has it already.
+    # Recording git's state would start git for every run; the record has it already.
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
