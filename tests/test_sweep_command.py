@@ -213,7 +213,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert "goes on from here" in errors
+    assert "resumes from here" in errors
     assert "Traceback" not in errors
     assert not [t for t in trials_of(store) if t.state.name == "RUNNING"]
     assert not running_in_mlflow(store)

@@ -34,7 +34,7 @@ class _OneLineErrors(TyperGroup):
                 say_error(message)
             raise SystemExit(error.exit_code) from None
         if result == Stopped.exit_code:  # stopped outside of a command's own handling
-            say_error("stopped; what was finished is kept, and the same command goes on")
+            say_error("stopped; what was finished is kept, and the same command resumes")
         raise SystemExit(result if isinstance(result, int) else 0)
 
 

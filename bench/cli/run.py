@@ -217,7 +217,7 @@ def _with_progress(
             done = len(recorded(plan.specs, store))
             raise Stopped(
                 f"stopped with {done} of {len(plan.specs)} runs recorded; "
-                "the same command goes on from here"
+                "the same command resumes from here"
             ) from None
 
 

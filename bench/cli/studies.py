@@ -86,7 +86,7 @@ def search_all(
                 if len(plans) == 1:
                     raise
                 failures.append(f"study {plan.name}: {error}")
-                console.say(f"{failures[-1]}; going on with the others")
+                console.say(f"{failures[-1]}; continuing with the others")
     finally:
         workers.close()
     if outcomes or as_json:
@@ -168,7 +168,7 @@ def _search(desk: "Desk", workers: "Workers", trial_seconds: float) -> "StudyOut
         except KeyboardInterrupt:
             again = "the same command"
             again += " without --new-study" if desk.plan.request.new_study else ""
-            raise Stopped(f"study {desk.book.name} is stopped; {again} goes on from here") from None
+            raise Stopped(f"study {desk.book.name} is stopped; {again} resumes from here") from None
     return outcome
 
 
@@ -183,9 +183,9 @@ def _confirm(desk: "Desk", outcome: "StudyOutcome", workers: "Workers") -> list[
         console.say(f"study {outcome.study}: {outcome.closer} still works on it, or on its winner")
         return []
     if plan is None:
-        return [f"study {outcome.study}: no trial came to its end, there is no winner"]
+        return [f"study {outcome.study}: no trial finished, so there is no winner"]
     if outcome.is_default:
-        console.say("the default recipe won: its runs stand for the winner's")
+        console.say("the default recipe won: its runs are the winner's")
     tracker = open_tracker(store, plan.protocol, plan.dataset_label)
     cost = forecast_plan(plan.on_device(workers.measured_on), store, workers.count)
     try:

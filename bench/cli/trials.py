@@ -86,7 +86,7 @@ class TrialsProgress:
         if finished:
             trials = self._plan.request.trials
             self._print(
-                f"study {study} goes on: {finished} of {trials} trials finished"
+                f"study {study} resumes: {finished} of {trials} trials finished"
                 if finished < trials
                 else f"study {study} has {finished} finished trials, {trials} were asked for"
             )

@@ -167,7 +167,7 @@ def _check_digests(
     if not row.sha256 and sizes.min() != sizes.max():
         raise BadInput(
             f"{places['labels']}: {row.id} has equally many {part} images of each class, these "
-            f"labels do not ({sizes.min():,} to {sizes.max():,} a class)"
+            f"labels do not ({sizes.min():,} to {sizes.max():,} per class)"
         )
 
 

@@ -47,7 +47,7 @@ def _keep_freed_memory() -> None:
     """Make the C library reuse large blocks instead of returning them to the system.
 
     Feature maps of a batch are blocks of 10 MB, allocated and freed in every step. By default
-    each is mapped anew and cleared page by page, a quarter of the time of `conv_baseline_ae`.
+    each is mapped again and cleared page by page, a quarter of the time of `conv_baseline_ae`.
     Results do not change. Only glibc has this setting (mallopt(3)).
     """
     if platform.libc_ver()[0] != "glibc":

@@ -183,7 +183,7 @@ def _not_here(track: Track, missing: list[dict[str, str]]) -> BadInput:
     size = f"--latent-dim {numbered} " * bool(numbered) + "--native " * ("native" in sizes)
     seeds = ",".join(map(str, sorted({int(row["seed"]) for row in missing})))
     return BadInput(
-        f"track {track.title} changed and must be compared anew, but the per-image scores of "
+        f"track {track.title} changed and must be compared again, but the per-image scores of "
         f"{len(missing)} of its runs are not on this machine (the first is {describe(missing[0])});"
         f" run: bench run --protocol {missing[0]['protocol']} {models} {size}--seed {seeds}"
     )

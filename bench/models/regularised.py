@@ -139,7 +139,7 @@ class RegularisedAutoencoder(DenseAutoencoder):
     `gradient_penalty` * ||J_D(z)||_F^2 (RAE-GP); either may be 0. The norm of the decoder's
     Jacobian is estimated without bias by ||J_D u||^2 with one random sign vector u per image
     (Hutchinson 1990). The defaults of `beta` and `l2` are those that the authors ran on MNIST
-    (1e-4 and 1e-7 beside a mean over pixels), converted to this scale.
+    (1e-4 and 1e-7 with a mean over pixels), converted to this scale.
     """
 
     def __init__(

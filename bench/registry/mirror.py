@@ -74,6 +74,6 @@ def _headline(record: RunRecord) -> dict[str, str]:
 
 def _not_here(track: str, alias: str, row: str) -> str:
     return (
-        f"{track}: MLflow was not told of the {alias} {row}, which did not run on this machine; "
-        "`bench run` and `bench promote` would"
+        f"{track}: MLflow lacks the {alias} {row}, which did not run on this machine; to add "
+        "it: `bench run`, then `bench promote`"
     )

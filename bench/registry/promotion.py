@@ -161,7 +161,7 @@ def _stays(
     why = "no row is significantly better"
     if held_back:
         why = (
-            f"{held_back[0]['row']} was rolled back from here; bring it forward again with: "
+            f"{held_back[0]['row']} was rolled back; restore it with: "
             f"bench registry rollback {track.title}"
         )
     if not own:

@@ -1,4 +1,4 @@
-"""Opening a study: locks, its generation (a study may be begun anew), and its identity."""
+"""Opening a study: locks, its generation (--new-study begins another), and its identity."""
 
 import contextlib
 import uuid

@@ -301,7 +301,7 @@ def _summary(outcome: StudyOutcome) -> str:
             f"{counts.complete} complete, {counts.pruned} pruned, {counts.diverged} diverged; "
             f"{counts.put_back} were put back and do not count. {100 * outcome.epochs_share:.0f} % "
             "of the epochs of full trainings.",
-            f"What mattered ({EVALUATOR}): {mattered or 'too few trials'}.",
+            f"Importance of settings ({EVALUATOR}): {mattered or 'too few trials'}.",
             f"Search again: `{command(outcome.plan)}`\n\nTrain the winner again: "
             f"`{repeat_winner(outcome.study)}`, or `bench sweep --winner winner.toml` with the "
             "file that is here",
@@ -312,11 +312,11 @@ def _summary(outcome: StudyOutcome) -> str:
 def _worth(outcome: StudyOutcome) -> str:
     """What fresh seeds show about the winner; the best score of many trials is biased."""
     if outcome.winner is None:
-        return "no trial came to its end"
+        return "no trial finished"
     default, winner = outcome.mean(tuned=False), outcome.mean(tuned=True)
     metric = outcome.plan.base.selection_metric
     if outcome.is_default:
-        return "the default recipe won: its runs stand for the winner's"
+        return "the default recipe won: its runs are the winner's"
     if not math.isfinite(winner) or not math.isfinite(default):
         return f'the winner is trained again with fresh seeds, as "{outcome.recipe}"'
     return (
@@ -332,5 +332,5 @@ def _found(outcome: StudyOutcome) -> str:
     return (
         f"Found by {outcome.counts.finished} trials: number {outcome.winner.number} "
         f"({changed or 'the default recipe'}). In the search it reached "
-        f"{outcome.value:.5g}, which is no result: it was chosen because it looked good."
+        f"{outcome.value:.5g}, which is biased: it was chosen as the best."
     )

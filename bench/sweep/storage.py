@@ -153,7 +153,7 @@ def _one_line(url: URL) -> Iterator[None]:
         if url.get_backend_name() == "sqlite":
             raise BadInput(
                 f"the studies in {url.database} cannot be used: {why}; move the file away (their "
-                "searches begin anew, results stay), or give another one with --storage"
+                "searches start again, results stay), or give another one with --storage"
             ) from None
         raise BadInput(
             f"--storage {shown} cannot be used: {why}; start it, or fix the address"

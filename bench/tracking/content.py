@@ -212,7 +212,7 @@ def _fact_lines(record: RunRecord) -> list[str]:
     lines = (
         [
             f"{facts['parameters']:,.0f} parameters, {facts['multiply_adds']:,.0f} multiply-adds "
-            f"an image, trained for {facts['train_seconds']:.1f} s on {record.spec.device}."
+            f"per image, trained for {facts['train_seconds']:.1f} s on {record.spec.device}."
         ]
         if {"parameters", "multiply_adds", "train_seconds"} <= facts.keys()
         else []

@@ -112,7 +112,7 @@ def _description(protocol: Protocol, dataset_label: str) -> str:
     if protocol.experiment:
         return (
             "Published figures of the systems that this suite unites, reproduced by their own "
-            "recipes\n\nRows of different protocols do not compare. The verdicts are "
+            "recipes\n\nRows of different protocols cannot be compared. The verdicts are "
             "`bench reproduce --list`."
         )
     train = protocol.train

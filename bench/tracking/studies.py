@@ -108,8 +108,8 @@ def open_study_tracker(
         name=f"{plan.name} sweeps",
         protocol=f"{plan.protocol} sweeps",
         description=f"Studies that tune the variants of {plan.name}: trials see training and "
-        "validation images only.\n\nA parent run is a study, its children are trials. What a "
-        "winner is worth stands in the protocol's own experiment, with fresh seeds.",
+        "validation images only.\n\nA parent run is a study, its children are trials. The "
+        "winner's runs with fresh seeds are in the protocol's own experiment.",
     )
     return StudyTracker(store, beside, card, mutex)
 
