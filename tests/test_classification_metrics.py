@@ -18,7 +18,8 @@ from torch import Tensor
 
 from bench.core.protocol import EvaluationConfig
 from bench.metrics import METRICS, metrics_of, per_image, whole_set
-from bench.metrics.classification import calibration_bins, confusion, per_class
+from bench.metrics.calibration import calibration_bins
+from bench.metrics.classification import confusion, per_class
 
 CONFIG = EvaluationConfig()
 ROWS = metrics_of("classification")
@@ -94,8 +95,7 @@ def test_the_calibration_error_is_that_of_the_paper(answers: Answers) -> None:
 
 
 def test_bins_hold_their_upper_ends() -> None:
-    sure = torch.tensor([0.2, 0.5, 1.0, 0.999], dtype=torch.float64)
-    found = calibration_bins(sure, torch.tensor([1, 0, 1, 1]))
+    found = calibration_bins(np.array([0.2, 0.5, 1.0, 0.999]), np.array([1, 0, 1, 1]))
     assert found.images.tolist() == [0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2]
     assert found.accuracy[[2, 7, 14]].tolist() == [1, 0, 1]
 

@@ -106,4 +106,10 @@ def test_ranking_has_the_best_on_top(metric: str, order: list[str]) -> None:
 
 def test_ranking_has_room_for_long_names() -> None:
     bars = [Bar(f"a_variant_with_a_name_of_some_length_{i}", i, i, i) for i in range(1, 4)]
-    assert_texts_inside(ranking_bars(bars, "psnr", "photographs"))
+    figure = ranking_bars(bars, "psnr", "photographs")
+    assert_texts_inside(figure)
+    for below in ("photographs", "a long line below the title " * 8):
+        other = ranking_bars([Bar(f"{bar.mean}", *[bar.mean] * 3) for bar in bars], "psnr", below)
+        assert_texts_inside(other)
+        sizes = [each.axes[0].bbox.size for each in (figure, other)]
+        np.testing.assert_allclose(*sizes, atol=1, err_msg="the panel lost room to texts")

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from bench.core.errors import BadInput
 from bench.core.protocol import EvaluationConfig, SsimSettings
+from bench.evaluation.evaluate import evaluate
 from bench.metrics import METRICS, metrics_of, per_image
-from bench.metrics.latent import active_units, output_std
-from bench.metrics.reconstruction import PSNR_CAP
+from bench.metrics.base import PSNR_CAP
+from bench.metrics.latent import active_units
+from bench.models.base import ClosedFormAutoencoder
+from bench.models.zoo import build_model
 
 CONFIG = EvaluationConfig()
 UNIFORM = {"win_size": 7, "data_range": 1.0}
@@ -211,8 +214,16 @@ def test_active_units_survives_a_large_offset(grey: tuple[Tensor, Tensor]) -> No
     assert active_units(codes) == 10 and active_units(torch.full((500, 10), 1000.1)) == 0
 
 
-def test_output_std_tells_a_constant_output(colour: tuple[Tensor, Tensor]) -> None:
-    x = colour[0]
-    assert output_std(x[:1].expand(50, -1, -1, -1)) == 0.0
-    assert output_std(x) == pytest.approx(float(x.double().numpy().std(axis=0).mean()), rel=1e-9)
-    assert output_std(x) > 0.1
+def test_the_spread_of_outputs_tells_a_constant_output(colour: tuple[Tensor, Tensor]) -> None:
+    """`output_std` of an evaluation: the mean over pixels of the deviation over images."""
+    pictures = (colour[0] * 255).round().to(torch.uint8)
+    constant = build_model("mean_image", (3, *pictures.shape[2:]), 4)
+    assert isinstance(constant, ClosedFormAutoencoder)
+    constant.fit(pictures)
+    assert evaluate(constant, pictures, CONFIG).output_std == pytest.approx(0, abs=1e-7)
+    solved = build_model("pca", (3, *pictures.shape[2:]), 4)
+    assert isinstance(solved, ClosedFormAutoencoder)
+    solved.fit(pictures)
+    given = solved.reconstruct(pictures.float() / 255).double().numpy()
+    expected = float(given.std(axis=0).mean())
+    assert evaluate(solved, pictures, CONFIG).output_std == pytest.approx(expected, rel=1e-5)

@@ -142,6 +142,20 @@ def test_a_row_is_complete(name: str) -> None:
 
 
 @every_row
+def test_what_a_row_says_of_its_class_is_true(name: str) -> None:
+    row = MODELS[name]
+    model = build_network(name, (1, 28, 28), classes=10)
+    assert row.native_parameters == model.learned_numbers
+    assert row.closed_form == isinstance(model, ClosedFormAutoencoder)
+    if isinstance(model, Autoencoder):
+        said = row.native_code_size if row.native_latent_dim is None else row.native_latent_dim
+        assert said == model.code_size
+        assert row.value_range == model.value_range
+    else:
+        assert row.native_code_size is None and row.native_latent_dim is None
+
+
+@every_row
 def test_every_hyperparameter_has_its_allowed_values(name: str) -> None:
     row = MODELS[name]
     assert set(row.allowed) == set(row.hyperparameters)

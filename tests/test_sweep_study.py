@@ -16,7 +16,7 @@ from bench.core.recipes import tuned
 from bench.core.spec import Choice, FloatRange, SearchRange
 from bench.core.store import Store
 from bench.data import SearchSplits
-from bench.execution.runner import execute, execute_trial, ignore_epochs, trial_checkpoint
+from bench.execution.runner import execute, execute_trial, ignore_epochs
 from bench.figures import STUDY_FIGURES, to_png
 from bench.figures.study import expected_best
 from bench.records.files import read_record
@@ -159,7 +159,7 @@ def test_trials_cannot_reach_test_images(
     assert not any(key.startswith("test") for v in result.history for key in v.values)
     assert not hasattr(seen[0], "test")
     assert not list(store.records.iterdir())
-    assert not trial_checkpoint(store, plan.base).exists()
+    assert not (store.checkpoints / plan.base.checkpoint_name).exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Descriptions of variants and protocols for `bench models` and `bench protocols`."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.benchmark.forecast import forecast, known_forecast
@@ -8,40 +9,36 @@ from bench.benchmark.plan import Request, default_workers, plan
 from bench.core.errors import BadInput, BenchError
 from bench.core.protocol import load_protocol
 from bench.core.store import Store
-from bench.data import find_dataset
-from bench.models.zoo import MODELS, build_network
-
-ORIGIN_SHAPE, ORIGIN_CLASSES = (1, 28, 28), 10
+from bench.data import ImageSet, find_dataset, load_set
+from bench.models.zoo import MODELS
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """One row per variant, at its origin's image shape (1 x 28 x 28), 10 classes and native
-    code size; a classifier has no code size."""
-    rows = []
-    for name, row in MODELS.items():
-        model = build_network(name, ORIGIN_SHAPE, classes=ORIGIN_CLASSES)
-        code_size = model.sizes.get("code_size")
-        rows.append(
-            {
-                "id": name,
-                "origin": row.origin,
-                "task": row.task,
-                "native_code_size": None if code_size is None else int(code_size),
-                "parameters": model.learned_numbers,
-                "closed_form": row.closed_form,
-                "hyperparameters": dict(row.hyperparameters),
-                "line": row.line,
-            }
-        )
-    return rows
+    """One row per variant, at the native code size of its origin; a classifier has no code."""
+    return [
+        {
+            "id": name,
+            "origin": row.origin,
+            "task": row.task,
+            "native_code_size": row.native_latent_dim or row.native_code_size,
+            "parameters": row.native_parameters,
+            "closed_form": row.closed_form,
+            "hyperparameters": dict(row.hyperparameters),
+            "line": row.line,
+        }
+        for name, row in MODELS.items()
+    ]
 
 
 def describe_protocols(names: Sequence[str], store: Store, measure: bool) -> list[dict[str, Any]]:
     """One row per protocol with its cost on this machine, known already or measured now."""
-    return [_describe_protocol(name, store, measure) for name in names]
+    load = functools.cache(load_set)  # many protocols share a data set
+    return [_describe_protocol(name, store, load, measure) for name in names]
 
 
-def _describe_protocol(name: str, store: Store, measure: bool) -> dict[str, Any]:
+def _describe_protocol(
+    name: str, store: Store, load: Callable[[str], ImageSet], measure: bool
+) -> dict[str, Any]:
     protocol = load_protocol(name)
     row: dict[str, Any] = {
         "name": name,
@@ -58,7 +55,7 @@ def _describe_protocol(name: str, store: Store, measure: bool) -> dict[str, Any]
     }
     request = Request(protocol)
     try:
-        made = plan(request, store)
+        made = plan(request, store, load)
     except BenchError as error:
         # Usually the data set is not here: list the protocol all the same and say why.
         missing = f"data missing: bench data fetch {protocol.dataset}"
@@ -67,9 +64,9 @@ def _describe_protocol(name: str, store: Store, measure: bool) -> dict[str, Any]
     row |= {"runs": len(made.specs), "recorded": len(made.done)}
     workers = default_workers(request, made.specs[0].device)
     if measure:
-        cost = forecast(made.missing, made.counts, store.prepare(), workers)
+        cost = forecast(made.missing, made.sizes, store.prepare(), workers)
     else:
-        known = known_forecast(made.missing, made.counts, store, workers)
+        known = known_forecast(made.missing, made.sizes, store, workers)
         if known is None:
             return row | {"cost_note": "not measured yet (--measure)"}
         cost = known

@@ -11,6 +11,7 @@ import psutil
 import bench
 from bench.core.errors import BenchError
 from bench.core.store import Store
+from bench.execution.devices import accelerators
 from bench.records.files import remove_leftovers, survey_records
 from bench.tracking.address import find_address
 from bench.tracking.mending import mend, sync_records
@@ -82,15 +83,12 @@ def _workspace(store: Store) -> dict[str, object]:
 
 
 def _machine() -> dict[str, object]:
-    import torch
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores for us": cores,
         "free memory": f"{psutil.virtual_memory().available / 2**30:.1f} GiB",
-        "GPUs": ", ".join(gpus) or ("mps" if torch.backends.mps.is_available() else "none"),
+        "GPUs": ", ".join(accelerators("cuda") + accelerators("mps")) or "none",
     }
 
 

@@ -1,45 +1,27 @@
 """What a plan will cost on this machine, measured before it starts.
 
-Each variant at each latent size is timed over a few training steps on the plan's device and
-threads; the speeds are kept in `mlruns/costs.json` under the machine's signature.
+Each variant at each latent size is timed once, in a worker, on the device and threads that the plan
+asks for; the speeds are kept in `mlruns/costs.json` under the machine's signature.
 """
 
 import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
-import torch
-
-from bench.core.spec import RunSpec
+from bench.core.spec import RunSpec, SplitSizes
 from bench.core.store import Store, write_atomically
 from bench.execution import EpochEnded, Event, Failed, Finished
-from bench.execution.runner import build_for, checked_device, prepare_torch
-from bench.models.base import ClosedFormAutoencoder, ImageModel
+from bench.execution.stopwatch import Speeds, Stopwatch
 from bench.models.zoo import variant
-from bench.training.train import make_optimizer
 
-Speeds = tuple[float, float]
-"""Seconds per trained and per scored image; for a closed form, seconds of the whole fit, and 0."""
-
-_MEASURE_SECONDS = 0.4
 _STARTUP_SECONDS = 6.0
 """Start of a worker's interpreter, torch and the images, once per worker."""
 _ROUND_SECONDS = 1.0
 """Scoring, gallery and record of one run, once per run."""
-
-
-@dataclass(frozen=True)
-class SplitSizes:
-    """The sizes of a split, the shape of its images (C, H, W) and its number of classes."""
-
-    train: int
-    validation: int
-    test: int
-    image_shape: tuple[int, int, int]
-    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,38 +46,51 @@ class Forecast:
         return max(loads)
 
 
-def forecast(specs: Iterable[RunSpec], counts: SplitSizes, store: Store, workers: int) -> Forecast:
-    """The seconds of each spec; measures the variants that were not measured before."""
-    known = _read(store)
-    specs, before = list(specs), len(known)
-    for spec in specs:
-        key = _signature(spec, counts)
-        if key not in known:
-            known[key] = _measure(spec, counts)
-    if len(known) > before:
-        write_atomically(store.costs, json.dumps(known, indent=1, sort_keys=True).encode())
-    return _add_up(specs, counts, known, workers)
+def forecast(
+    specs: Iterable[RunSpec],
+    sizes: SplitSizes,
+    store: Store,
+    workers: int,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Forecast:
+    """Seconds that each spec will take; measures the variants that were not measured yet.
+
+    `progress` gets a line before each measurement, which takes a second or two.
+    """
+    known, specs = _read(store), list(specs)
+    unknown = {_signature(spec, sizes): spec for spec in specs}
+    unknown = {key: spec for key, spec in unknown.items() if key not in known}
+    if unknown:
+        try:
+            with Stopwatch() as stopwatch:
+                for count, (key, spec) in enumerate(unknown.items(), start=1):
+                    what = f"{spec.model} at {spec.size_name}" if spec.has_code else spec.model
+                    progress(f"measuring the speed of {what} ({count} of {len(unknown)})")
+                    known[key] = stopwatch.measure(spec, sizes)
+        finally:  # what was measured before Ctrl-C is kept
+            write_atomically(store.costs, json.dumps(known, indent=1, sort_keys=True).encode())
+    return _add_up(specs, sizes, known, workers)
 
 
 def known_forecast(
-    specs: Iterable[RunSpec], counts: SplitSizes, store: Store, workers: int
+    specs: Iterable[RunSpec], sizes: SplitSizes, store: Store, workers: int
 ) -> Forecast | None:
     """The forecast from earlier measurements; None if one is missing."""
     known, specs = _read(store), list(specs)
-    if any(_signature(spec, counts) not in known for spec in specs):
+    if any(_signature(spec, sizes) not in known for spec in specs):
         return None
-    return _add_up(specs, counts, known, workers)
+    return _add_up(specs, sizes, known, workers)
 
 
 def _add_up(
-    specs: Sequence[RunSpec], counts: SplitSizes, known: Mapping[str, Speeds], workers: int
+    specs: Sequence[RunSpec], sizes: SplitSizes, known: Mapping[str, Speeds], workers: int
 ) -> Forecast:
     """Seconds of each run, from its variant's speeds and the sizes of the split."""
     by_run: dict[str, float] = {}
     for spec in specs:
-        train, score = known[_signature(spec, counts)]
-        scored = (spec.train.epochs + 1) * counts.validation + counts.test
-        trained = 1 if variant(spec.model).closed_form else spec.train.epochs * counts.train
+        train, score = known[_signature(spec, sizes)]
+        scored = (spec.train.epochs + 1) * sizes.validation + sizes.test
+        trained = 1 if variant(spec.model).closed_form else spec.train.epochs * sizes.train
         by_run[spec.run_key] = trained * train + scored * score + _ROUND_SECONDS
     return Forecast(by_run, max(1, min(workers, len(by_run))))
 
@@ -109,83 +104,16 @@ def _read(store: Store) -> dict[str, Speeds]:
         return {}
 
 
-def _signature(spec: RunSpec, counts: SplitSizes) -> str:
+def _signature(spec: RunSpec, sizes: SplitSizes) -> str:
     """What a speed depends on: machine, network, image shape, batch size, device, threads."""
     size = spec.size_name
-    shape = "x".join(map(str, counts.image_shape))
-    machine = f"{platform.node()} {os.cpu_count()} cores torch {torch.__version__}"
-    closed = f" {counts.train} images" if variant(spec.model).closed_form else ""
+    shape = "x".join(map(str, sizes.image_shape))
+    machine = f"{platform.node()} {os.cpu_count()} cores torch {version('torch')}"
+    closed = f" {sizes.train} images" if variant(spec.model).closed_form else ""
     return (
         f"{machine} | {spec.model} r{spec.model_revision} {size} {dict(spec.hyperparameters)} "
         f"{shape} batch {spec.train.batch_size} {spec.device} {spec.threads} threads{closed}"
     )
-
-
-def _measure(spec: RunSpec, counts: SplitSizes) -> Speeds:
-    """Seconds per trained and per scored image; for a closed form (seconds of its fit, 0)."""
-    threads = torch.get_num_threads()
-    prepare_torch(spec.threads)
-    try:
-        device = checked_device(spec.device)
-        model = build_for(spec, counts.image_shape, counts.classes).to(device)
-        if isinstance(model, ClosedFormAutoencoder):
-            return _time_fit(model, counts), 0.0
-        batch = torch.rand(spec.train.batch_size, *counts.image_shape, device=device)
-        if model.channels_last:
-            batch = batch.contiguous(memory_format=torch.channels_last)
-        return step_seconds(model, batch, spec), _time_scoring(model, batch)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _time_fit(model: ClosedFormAutoencoder, counts: SplitSizes) -> float:
-    """Seconds to solve for as many random images as the split has (at most 20,000)."""
-    count = min(counts.train, 20_000)
-    images = torch.randint(0, 256, (count, *counts.image_shape), dtype=torch.uint8)
-    begun = time.perf_counter()
-    model.fit(images)
-    return (time.perf_counter() - begun) * counts.train / count
-
-
-def step_seconds(
-    model: ImageModel, batch: torch.Tensor, spec: RunSpec, measure: float = _MEASURE_SECONDS
-) -> float:
-    """Seconds per image of bare training steps on one resident batch: a bound for any loop."""
-    optimizer = make_optimizer(model, spec.train)
-    labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
-    model.train()
-
-    def step() -> None:
-        loss = model.loss(batch, labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        optimizer.step()
-
-    for _ in range(3):
-        step()
-    _wait(batch.device)
-    begun, steps = time.perf_counter(), 0
-    while time.perf_counter() - begun < measure:
-        step()
-        steps += 1
-    _wait(batch.device)
-    return (time.perf_counter() - begun) / (steps * len(batch))
-
-
-def _time_scoring(model: ImageModel, batch: torch.Tensor) -> float:
-    """Seconds per image of the model's answer, the larger part of scoring."""
-    labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
-    model.eval()
-    model.answers(batch, labels)
-    begun = time.perf_counter()
-    model.answers(batch, labels)
-    _wait(batch.device)
-    return max((time.perf_counter() - begun) / len(batch), 1e-9)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class Remaining:

@@ -5,18 +5,18 @@ A plan says which runs there are, which have a record on disk and what the missi
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.benchmark.checks import check_images, check_names, check_tasks, said_of
-from bench.benchmark.forecast import Forecast, SplitSizes, forecast
+from bench.benchmark.forecast import Forecast, forecast
 from bench.core.errors import BadInput
 from bench.core.protocol import Protocol
-from bench.core.spec import RunRecord, RunSpec
+from bench.core.spec import RunRecord, RunSpec, SplitSizes
 from bench.core.store import Store
-from bench.data import dataset_label, load_splits
-from bench.execution.runner import checked_device
+from bench.data import ImageSet, dataset_label, load_set, split_set
+from bench.execution.devices import accelerators, resolved_device
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
 from bench.records.files import sound_record
@@ -42,7 +42,7 @@ class Plan:
 
     protocol: Protocol
     dataset_label: str
-    counts: SplitSizes
+    sizes: SplitSizes
     specs: tuple[RunSpec, ...]
     done: Mapping[str, RunRecord]
 
@@ -59,24 +59,10 @@ class Plan:
         return dataclasses.replace(self, specs=specs)
 
 
-def resolved_device(name: str) -> str:
-    """Replace `auto` by the best device of this machine; check others. BadInput otherwise."""
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    checked_device(name)
-    return name
-
-
 def default_workers(request: Request, device: str) -> int:
     """One worker per GPU, or as many as the available cores carry."""
     if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.device_count()
+        return len(accelerators("cuda"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // request.threads)
 
@@ -89,8 +75,11 @@ def dataset_reference(name: str) -> str:
     return f"{kind}:{Path(path).expanduser().resolve()}" if separator else name
 
 
-def plan(request: Request, store: Store) -> Plan:
-    """Lay out every run; trains nothing. Raises BadInput for anything that cannot be run."""
+def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_set) -> Plan:
+    """Lay out every run; nothing is trained. Raises BadInput for anything that cannot be run.
+
+    `load` reads a data set, as `load_set` does.
+    """
     protocol = request.protocol
     check_names(protocol)
     dataset = dataset_reference(request.dataset or protocol.dataset)
@@ -98,7 +87,7 @@ def plan(request: Request, store: Store) -> Plan:
     check_tasks(models, protocol)
     device = resolved_device(request.device)
     with said_of(protocol, "" if request.dataset else "dataset"):
-        splits = load_splits(dataset, protocol.split)
+        splits = split_set(load(dataset), protocol.split)
         label = dataset_label(dataset)
     check_images(protocol, dataset, splits.image_shape, len(splits.class_names))
 
@@ -132,14 +121,14 @@ def plan(request: Request, store: Store) -> Plan:
         for model in models
         for seed in _seeds(request, model)
     )
-    counts = SplitSizes(
+    sizes = SplitSizes(
         len(splits.train.images),
         len(splits.validation.images),
         len(splits.test.images),
         splits.image_shape,
         len(splits.class_names),
     )
-    return Plan(protocol, label, counts, specs, recorded(specs, store))
+    return Plan(protocol, label, sizes, specs, recorded(specs, store))
 
 
 def _models_of_task(protocol: Protocol) -> tuple[str, ...]:
@@ -177,6 +166,8 @@ def recorded(specs: Iterable[RunSpec], store: Store) -> dict[str, RunRecord]:
     }
 
 
-def forecast_plan(plan: Plan, store: Store, workers: int) -> Forecast:
-    """What the missing runs cost on this machine (measured; see bench.benchmark.forecast)."""
-    return forecast(plan.missing, plan.counts, store, workers)
+def forecast_plan(
+    plan: Plan, store: Store, workers: int, progress: Callable[[str], None] = lambda _: None
+) -> Forecast:
+    """What the missing runs will cost on this machine, as `forecast` measures it."""
+    return forecast(plan.missing, plan.sizes, store, workers, progress)

@@ -22,8 +22,6 @@ from bench.execution import (
     Lost,
     Started,
 )
-from bench.figures import draw_figures
-from bench.records.files import read_arrays
 from bench.tracking import Tracker
 
 
@@ -61,7 +59,7 @@ def run(
                     _publish_cell(spec, plan, outcome, store, tracker)
                     yield Finished(spec, record)
                 for event in executor.events(timeout=1.0):
-                    _publish(event, store, tracker)
+                    _publish(event, tracker)
                     _account(event, outcome, waiting)
                     if isinstance(event, Finished):
                         _publish_cell(event.spec, plan, outcome, store, tracker)
@@ -72,7 +70,7 @@ def run(
             for spec in plan.missing:
                 if spec.run_key in waiting:
                     executor.stop(spec)
-            _drain(executor, store, tracker)
+            _drain(executor, tracker)
             raise
     if tracker.missed:
         tracker.rouse()
@@ -87,25 +85,19 @@ def _tell(plan: Plan, records: Mapping[str, RunRecord], tracker: Tracker) -> Non
         tracker.cell_finished(cell)
 
 
-def _publish(event: Event, store: Store, tracker: Tracker) -> None:
-    """Send an event to the tracker; figures are drawn here, from the record."""
+def _publish(event: Event, tracker: Tracker) -> None:
+    """Tell the tracker."""
     match event:
         case Started(spec):
             tracker.run_started(spec)
         case EpochEnded(spec, values):
             tracker.epoch(spec, values)
         case Finished(_, record):
-            publish_record(record, store, tracker)
+            tracker.run_finished(record)
         case Failed(spec, reason):
             tracker.run_failed(spec, reason)
         case Halted(spec) | Lost(spec):
             tracker.run_stopped(spec)
-
-
-def publish_record(record: RunRecord, store: Store, tracker: Tracker) -> None:
-    """Draw a record's figures and send both to the tracker."""
-    arrays = read_arrays(store.records, record)
-    tracker.run_finished(record, arrays, draw_figures(record, arrays))
 
 
 def _account(event: Event, outcome: PlanResult, waiting: set[str]) -> None:
@@ -142,10 +134,10 @@ def _complete_cells(plan: Plan, records: Mapping[str, RunRecord]) -> list[list[R
     ]
 
 
-def _drain(executor: Executor, store: Store, tracker: Tracker) -> None:
+def _drain(executor: Executor, tracker: Tracker) -> None:
     """Wait for stopping runs; publish those that finished meanwhile."""
     give_up = time.monotonic() + STOP_SECONDS
     while executor.running and time.monotonic() < give_up:
         for event in executor.events(timeout=0.5):
             if not isinstance(event, Started):
-                _publish(event, store, tracker)
+                _publish(event, tracker)

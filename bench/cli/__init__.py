@@ -13,7 +13,19 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 import bench
-from bench.cli import data, figures, leaderboard, registry, reproduce, run, sweeping, sync, ui
+from bench.cli import (
+    catalogue,
+    data,
+    figures,
+    leaderboard,
+    registry,
+    reproduce,
+    run,
+    speed,
+    sweeping,
+    sync,
+    ui,
+)
 from bench.cli.console import say_error
 from bench.core.errors import BenchError, Stopped
 
@@ -51,9 +63,9 @@ app = typer.Typer(
 app.command(rich_help_panel="Benchmark")(run.run)
 app.command(rich_help_panel="Benchmark")(sweeping.sweep)
 app.command(rich_help_panel="Benchmark")(reproduce.reproduce)
-app.command(rich_help_panel="Benchmark")(run.models)
-app.command(rich_help_panel="Benchmark")(run.protocols)
-app.command(rich_help_panel="Benchmark")(run.speed)
+app.command(rich_help_panel="Benchmark")(catalogue.models)
+app.command(rich_help_panel="Benchmark")(catalogue.protocols)
+app.command(rich_help_panel="Benchmark")(speed.speed)
 app.command(rich_help_panel="Results")(leaderboard.leaderboard)
 app.command(rich_help_panel="Results")(leaderboard.promote)
 app.command(rich_help_panel="Results")(leaderboard.verify)

@@ -5,14 +5,12 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from bench.core.errors import BadInput
 from bench.core.spec import RunSpec
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 SILENCE_SECONDS = 120.0
 """Without a terminal, a progress line is logged at least this often."""
@@ -72,16 +70,6 @@ def whole_numbers(values: Sequence[str], option: str, lowest: int, highest: int)
         if number not in found:
             found.append(number)
     return tuple(found)
-
-
-def whole_number(text: str | None, option: str, lowest: int, highest: int) -> int | None:
-    """One number, or None for an option that was not given."""
-    if text is None:
-        return None
-    found = whole_numbers([text], option, lowest, highest)
-    if len(found) > 1:
-        raise BadInput(f"{option}: expected one whole number, got '{text}'")
-    return found[0]
 
 
 def names(values: Sequence[str], option: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import console
-from bench.cli.console import JsonOption
+from bench.cli.options import JsonOption
 from bench.core.store import open_store
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import console
-from bench.cli.console import JsonOption
+from bench.cli.options import JsonOption
 from bench.core.errors import BadInput
 from bench.core.protocol import load_protocol
 from bench.core.store import open_store

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import console
-from bench.cli.console import JsonOption
+from bench.cli.options import JsonOption
 from bench.core.store import open_store
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ TrackArgument = Annotated[
 @app.command("list")
 def list_champions(as_json: JsonOption = False) -> None:
     """List every track with its champion and challenger."""
-    from bench.registry.listing import describe_champions
+    from bench.registry.champions import describe_champions
 
     rows = describe_champions(open_store())
     if as_json:

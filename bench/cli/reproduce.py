@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import console
-from bench.cli.console import JsonOption
+from bench.cli.options import DeviceOption, JsonOption, ThreadsOption, WorkersOption
 from bench.core.errors import CellsFailed, CheckFailed
 from bench.core.store import open_store
 
@@ -29,11 +29,9 @@ def reproduce(
     first_epochs: Annotated[
         bool, typer.Option("--first-epochs", help="Only figures published for epoch 1.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    workers: Annotated[
-        str | None, typer.Option(metavar="N", help="Runs at once (default: one per core or GPU).")
-    ] = None,
-    threads: Annotated[str, typer.Option(metavar="N", help="Threads of each run.")] = "1",
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    threads: ThreadsOption = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Check the figures that the origins published, using their own recipes.
@@ -47,9 +45,7 @@ def reproduce(
     store = open_store()
     failed = ""
     if not list_:
-        slots = console.whole_number(workers, "--workers", 1, 256)
-        count = console.whole_number(threads, "--threads", 1, 256) or 1
-        failed = _run(claims, device, slots, count)
+        failed = _run(claims, device, workers, threads)
     found = findings(claims, store)
     if as_json:
         console.print_json([_as_json(finding) for finding in found])
@@ -65,13 +61,13 @@ def _run(claims: list["PublishedFigure"], device: str, slots: int | None, thread
     """Train what is missing, one protocol after the other; returns the failures in one line."""
     from bench.benchmark.plan import Request, default_workers, forecast_plan
     from bench.benchmark.reproduction import plans_of
-    from bench.cli.run import execute_plan
+    from bench.cli.plan_view import execute_plan
 
     store = open_store().prepare()
     plans = plans_of(claims, store, device, threads)
     first = plans[0].specs[0]
     workers = slots or default_workers(Request(plans[0].protocol, threads=threads), first.device)
-    costs = [forecast_plan(plan, store, workers) for plan in plans]
+    costs = [forecast_plan(plan, store, workers, console.say) for plan in plans]
     missing = sum(len(plan.missing) for plan in plans)
     total = console.duration(sum(cost.total_seconds for cost in costs))
     console.say(
@@ -83,7 +79,7 @@ def _run(claims: list["PublishedFigure"], device: str, slots: int | None, thread
         if plan.missing:
             console.say(f"{plan.protocol.name}: {plan.protocol.description}")
         try:
-            execute_plan(plan, cost, store, as_json=False, look="bench reproduce --list")
+            execute_plan(plan, cost, store, in_json=False, look="bench reproduce --list")
         except CellsFailed as error:
             failures.append(f"{plan.protocol.name}: {error}")
     return "; ".join(failures)

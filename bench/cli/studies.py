@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from bench.cli import cluster_sizes, console, gains
-from bench.cli import run as runs
+from bench.cli import console, gains, plan_view
 from bench.core.errors import BadInput, CellsFailed, CheckFailed, Stopped
 
 if TYPE_CHECKING:
@@ -45,10 +44,10 @@ def train_winner(
     made = plan_winner(winner_path(winner, store), store, request.device, request.threads)
     cost = forecast_plan(made, store, where.slots or _slots(request, made))
     if dry_run:
-        runs.show_plan(made, cost, as_json=as_json)
+        plan_view.show_plan(made, cost, in_json=as_json)
         return
     made = made.on_device(where.place.device(where.device))
-    runs.execute_plan(made, cost, store, as_json, place=where.place)
+    plan_view.execute_plan(made, cost, store, as_json, place=where.place)
 
 
 def _slots(request: "SweepRequest", runs: "Plan") -> int:
@@ -122,8 +121,8 @@ def _cost(plan: "StudyPlan", store: "Store", workers: int, before: "Before") -> 
     from bench.benchmark.forecast import forecast
 
     runs = plan.defaults
-    one = forecast([plan.base], runs.counts, store, 1).by_run[plan.base.run_key]
-    each = forecast(runs.specs, runs.counts, store, 1).by_run
+    one = forecast([plan.base], runs.sizes, store, 1, console.say).by_run[plan.base.run_key]
+    each = forecast(runs.specs, runs.sizes, store, 1, console.say).by_run
     tuned, default = sum(each.values()), sum(each[spec.run_key] for spec in runs.missing)
     return {
         "study": before.name,
@@ -190,7 +189,7 @@ def _confirm(desk: "Desk", outcome: "StudyOutcome", workers: "Workers") -> list[
     cost = forecast_plan(plan.on_device(workers.measured_on), store, workers.count)
     try:
         pool = workers.pool() if plan.missing else None
-        found = runs._with_progress(plan, cost, store, pool, tracker)
+        found = plan_view.run_with_progress(plan, cost, store, pool, tracker)
     finally:
         tracker.close()
     confirmed(desk, outcome, found.records)
@@ -210,7 +209,7 @@ def _show_plans(
         return spent * workers / count
 
     most = max(plan.request.trials for plan in plans)
-    by_workers = {} if local else cluster_sizes.seconds_by_workers(seconds, most)
+    by_workers = {} if local else plan_view.seconds_by_workers(seconds, most)
     if as_json:
         extra: dict[str, object] = {"workers": workers}
         if by_workers:
@@ -226,7 +225,7 @@ def _show_plans(
         _announce(plan, cost, workers)
         _print_space(plan, cost["study"])
     if by_workers:
-        cluster_sizes.show(by_workers)
+        plan_view.show_sizes(by_workers)
 
 
 def _plan_as_json(plan: "StudyPlan") -> dict[str, object]:

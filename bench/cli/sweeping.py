@@ -6,8 +6,16 @@ from typing import Annotated
 import typer
 
 from bench.cli import console, studies
-from bench.cli.console import JsonOption
-from bench.cli.run import AddressOption, ExecutorOption, ProtocolOption
+from bench.cli.options import (
+    AddressOption,
+    DatasetOption,
+    DeviceOption,
+    DryRunOption,
+    ExecutorOption,
+    JsonOption,
+    ProtocolOption,
+    ThreadsOption,
+)
 from bench.core.errors import BadInput
 from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.core.store import open_store
@@ -15,18 +23,25 @@ from bench.core.store import open_store
 SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes, qmc.")]
 PrunerOption = Annotated[str, typer.Option(help="third, median, hyperband, none.")]
 TimeoutOption = Annotated[
-    str | None,
-    typer.Option(metavar="SECONDS", help="Stop searching after this; confirm the best so far."),
+    int | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=1,
+        max=10**8,
+        help="Stop searching after so long; confirm the best so far.",
+    ),
 ]
 StorageOption = Annotated[
     str | None, typer.Option(metavar="URL", help="Study database (default: mlruns/optuna.db).")
 ]
-DatasetOption = Annotated[
-    str | None, typer.Option(help="Another data set: an id, csv:PATH, npz:PATH or folder:PATH.")
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 TrialsOption = Annotated[
-    str, typer.Option(metavar="N", help="Trials of each study, including those already finished.")
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=100_000,
+        help="Trials of each study, those finished before included.",
+    ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Every trained variant of the protocol.")]
 NewStudyOption = Annotated[
@@ -47,7 +62,7 @@ def sweep(
         list[str] | None, typer.Option("--model", "-m", help="Variant to tune (repeatable).")
     ] = None,
     all_models: AllOption = False,
-    trials: TrialsOption = "30",
+    trials: TrialsOption = 30,
     latent_dim: Annotated[
         list[str] | None,
         typer.Option("--latent-dim", "-d", help="Code sizes, one study each (default: the first)."),
@@ -60,20 +75,23 @@ def sweep(
     pruner: PrunerOption = "third",
     timeout: TimeoutOption = None,
     workers: Annotated[
-        str | None, typer.Option(metavar="N", help="Trials at once (default: one per core or GPU).")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=256, help="Trials at once (default: one per core or GPU)."
+        ),
     ] = None,
-    threads: Annotated[str, typer.Option(metavar="N", help="Threads of each trial.")] = "1",
+    threads: ThreadsOption = 1,
     executor: ExecutorOption = "local",
     address: AddressOption = "auto",
     storage: StorageOption = None,
-    seed: Annotated[str, typer.Option(metavar="N", help="Seed of the search.")] = "0",
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, max=2**31 - 2000, help="Seed of the search.")
+    ] = 0,
     dataset: DatasetOption = None,
     device: DeviceOption = "auto",
     new_study: NewStudyOption = False,
     winner: WinnerOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and its cost, train nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Tune a variant with Optuna on validation data, then confirm the winner with fresh seeds.
@@ -83,8 +101,7 @@ def sweep(
     from bench.execution.places import choose_place
     from bench.sweep.plan import SweepRequest, tunable
 
-    cores = console.whole_number(threads, "--threads", 1, 256) or 1
-    place = choose_place(executor, address, cores)
+    place = choose_place(executor, address, threads)
     found, is_file = load_protocol(protocol), protocol.endswith(".toml")
     if bool(model) + all_models + (winner is not None) != 1:
         raise BadInput("say what to tune: one of --model NAME (repeatable), --all, --winner STUDY")
@@ -96,19 +113,18 @@ def sweep(
         console.whole_numbers(latent_dim or [], "--latent-dim", 1, 65_536),
         native=native,
         protocol_reference=str(Path(protocol).resolve()) if is_file else protocol,
-        trials=console.whole_number(trials, "--trials", 1, 100_000) or 30,
+        trials=trials,
         sampler=sampler,
         pruner=pruner,
-        seed=console.whole_number(seed, "--seed", 0, 2**31 - 2000) or 0,
-        timeout=console.whole_number(timeout, "--timeout", 1, 10**8),
+        seed=seed,
+        timeout=timeout,
         storage="" if storage is None else console.given(storage, "--storage"),
         new_study=new_study,
         dataset="" if dataset is None else console.given(dataset, "--dataset"),
         device=place.planned_device(device),
-        threads=cores,
+        threads=threads,
     )
-    slots = console.whole_number(workers, "--workers", 1, 256)
-    slots = slots or (place.planned_slots if dry_run else place.slots) or None
+    slots = workers or (place.planned_slots if dry_run else place.slots) or None
     where = studies.Where(place, device, slots)
     store = open_store().prepare()
     if winner is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import console
-from bench.cli.console import JsonOption
+from bench.cli.options import JsonOption
 from bench.core.errors import CheckFailed, unknown_name
 from bench.core.protocol import name_in_records, shipped_protocols
 from bench.core.store import Store, open_store

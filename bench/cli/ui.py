@@ -9,21 +9,22 @@ from bench.core.store import open_store
 
 
 def ui(
-    port: Annotated[str, typer.Option(metavar="N", help="Port on 127.0.0.1.")] = "5000",
+    port: Annotated[
+        int, typer.Option(metavar="N", min=1, max=65_535, help="Port on 127.0.0.1.")
+    ] = 5000,
 ) -> None:
     """Open MLflow's web interface on this workspace, at 127.0.0.1 only. Ctrl-C ends it."""
     from bench.tracking import server
 
-    number = console.whole_number(port, "--port", 1, 65_535) or 5000
     store = open_store().prepare()
-    links = server.experiment_links(store, number)
+    links = server.experiment_links(store, port)
     if server.is_elsewhere(store):
         _show(links)
         return
-    server.check_port(number)
+    server.check_port(port)
     console.say("starting MLflow's web interface (about 20 s) ...")
     try:
-        with server.serving(store, number) as running:
+        with server.serving(store, port) as running:
             _show(links)
             running.wait()
     except KeyboardInterrupt:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict
 
 from bench.core.identity import chosen_settings, digest
 from bench.core.protocol import EvaluationConfig, Scalar, SplitConfig, Task, TrainConfig
-from bench.core.strict import STRICT
+from bench.core.strict import STRICT, adapter
 
 SCHEMA_VERSION = 1
 OVERCOMPLETE = "overcomplete"
@@ -139,6 +139,11 @@ class RunSpec:
         return "native" if self.latent_dim is None else str(self.latent_dim)
 
     @property
+    def checkpoint_name(self) -> str:
+        """The file, in the store's folder of checkpoints, where a stopped training goes on."""
+        return f"{self.run_key}.safetensors"
+
+    @property
     def title(self) -> str:
         """Short name for progress lines and figures, such as `cnn_ae d=16 seed 0`."""
         size = "native" if self.latent_dim is None else f"d={self.latent_dim}"
@@ -153,6 +158,22 @@ class TrialSpec(RunSpec):
     def of(cls, spec: RunSpec) -> "TrialSpec":
         """`spec` as a trial."""
         return cls(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)})
+
+    @property
+    def checkpoint_name(self) -> str:
+        """That of a trial: it must not be taken for that of the run of the same training."""
+        return f"trial-{super().checkpoint_name}"
+
+
+@dataclass(frozen=True)
+class SplitSizes:
+    """How many images a split has, their shape (C, H, W) and their classes."""
+
+    train: int
+    validation: int
+    test: int
+    image_shape: tuple[int, int, int]
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -227,10 +248,10 @@ class RunRecord:
 
     def to_json(self) -> bytes:
         """Indented JSON, as stored in `record.json`."""
-        return TypeAdapter(RunRecord).dump_json(self, indent=1)
+        return adapter(RunRecord).dump_json(self, indent=1)
 
 
 def to_json_types(value: Any) -> dict[str, Any]:
     """A frozen dataclass as plain nested dictionaries and lists (JSON types only)."""
-    dumped: dict[str, Any] = TypeAdapter(type(value)).dump_python(value, mode="json")
+    dumped: dict[str, Any] = adapter(type(value)).dump_python(value, mode="json")
     return dumped

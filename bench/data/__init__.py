@@ -10,7 +10,7 @@ from bench.data.loading import (
     load_set,
     load_splits,
 )
-from bench.data.split import SearchSplits, Splits
+from bench.data.split import SearchSplits, Splits, split_set
 from bench.data.table import DATASETS, Dataset
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "load_search_splits",
     "load_set",
     "load_splits",
+    "split_set",
 ]

@@ -1,7 +1,6 @@
 """Results and checkpoints in transit between machines that share no folder."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.core.spec import RunRecord, RunSpec, TrialSpec
 from bench.core.store import Store, write_atomically
@@ -21,7 +20,7 @@ class Parcel:
 def pack(store: Store, spec: RunSpec) -> Parcel:
     """Collect the stored files of a run."""
     record = None if isinstance(spec, TrialSpec) else sound_record(store.records, spec.run_key)
-    path = checkpoint_path(store, spec)
+    path = store.checkpoints / spec.checkpoint_name
     checkpoint = path.read_bytes() if path.is_file() else None
     if record is None:
         return Parcel(checkpoint=checkpoint)
@@ -31,7 +30,7 @@ def pack(store: Store, spec: RunSpec) -> Parcel:
 
 def unpack(parcel: Parcel, spec: RunSpec, store: Store) -> RunRecord | None:
     """Write a parcel into another store; returns the record. OSError if it cannot."""
-    path = checkpoint_path(store, spec)
+    path = store.checkpoints / spec.checkpoint_name
     if parcel.checkpoint is None:
         path.unlink(missing_ok=True)
     else:
@@ -39,12 +38,3 @@ def unpack(parcel: Parcel, spec: RunSpec, store: Store) -> RunRecord | None:
     if parcel.record is None or parcel.weights is None or parcel.arrays is None:
         return None
     return write_record(store.records, parcel.record, parcel.weights, parcel.arrays)
-
-
-def checkpoint_path(store: Store, spec: RunSpec) -> Path:
-    """The checkpoint from which a stopped run or trial resumes."""
-    from bench.execution.runner import trial_checkpoint
-
-    if isinstance(spec, TrialSpec):
-        return trial_checkpoint(store, spec)
-    return store.checkpoints / f"{spec.run_key}.safetensors"

@@ -101,17 +101,12 @@ def execute_trial(spec: TrialSpec, store: Store, on_epoch: EpochHook) -> TrialRe
     if splits.digest != spec.data_digest:
         raise CheckFailed(f"{spec.dataset} changed since the study was planned; start it again")
     model = build(spec, splits).to(checked_device(spec.device))
-    checkpoint = trial_checkpoint(store, spec)
+    checkpoint = store.checkpoints / spec.checkpoint_name
     result = _fit(model, spec, splits, checkpoint, on_epoch)
     if result.status == "stopped":
         raise StoppedEarly(spec.title)
     checkpoint.unlink(missing_ok=True)
     return TrialResult(result.status, result.history, result.seconds)
-
-
-def trial_checkpoint(store: Store, spec: TrialSpec) -> Path:
-    """The checkpoint from which a stopped trial resumes."""
-    return store.checkpoints / f"trial-{spec.run_key}.safetensors"
 
 
 def build(spec: RunSpec, splits: SearchSplits) -> ImageModel:
@@ -144,7 +139,7 @@ def _trained(
     model: ImageModel, spec: RunSpec, splits: Splits, store: Store, on_epoch: EpochHook
 ) -> RunRecord:
     started = int(time.time() * 1000)
-    checkpoint = store.checkpoints / f"{spec.run_key}.safetensors"
+    checkpoint = store.checkpoints / spec.checkpoint_name
     result = _fit(model, spec, splits, checkpoint, on_epoch)
     if result.status == "stopped":
         raise StoppedEarly(spec.title)

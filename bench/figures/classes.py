@@ -15,7 +15,6 @@ from bench.figures.style import (
     log_axis,
     plot_canvas,
     put_title,
-    room_for,
     score_axis,
     short_name,
     styled,
@@ -41,7 +40,7 @@ def class_scores(record: RunRecord, arrays: Arrays) -> Figure:
     order = sorted(by_class, key=lambda label: (by_class[label].mean(), label))
     order = (order[::-1] if metric.higher_is_better else order)[-MOST_CLASSES:]
     names = [_name(record, label, by_class[label].mean(), metric.decimals) for label in order]
-    figure, (ax,) = plot_canvas(1, 7.8, 1.3 + 0.32 * len(order), 0.3, room_for(names))
+    figure, (ax,) = plot_canvas(1, 5.5, 0.1 + 0.32 * len(order))
     _boxes(ax, [by_class[label] for label in order])
     ax.axvline(scores.mean(), color=INK, ls=":", lw=1.2, zorder=0.5)
     ax.set_yticks(range(len(order)), names)

@@ -1,7 +1,6 @@
 """Figures of a classifier: its confusions, the scores of each class, its calibration."""
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -17,11 +16,10 @@ from bench.figures.style import (
     plot_canvas,
     put_title,
     ranked_part,
-    room_for,
     short_name,
     styled,
 )
-from bench.metrics.classification import BINS, CalibrationBins, calibration_bins
+from bench.metrics.calibration import BINS, CalibrationBins, calibration_bins
 
 MOST_CLASSES = 30
 """Above this many classes, names are left out."""
@@ -44,10 +42,9 @@ def confusion_matrix(record: RunRecord, arrays: Arrays) -> Figure:
     right = int(np.trace(counts))
     below = f"{describe(record)} · {right:,} of {counts.sum():,} test images right"
     side = max(3.0, 0.44 * min(len(names), MOST_CLASSES))
-    room = room_for(names) + 0.25
-    figure, (ax,) = plot_canvas(1, side + room + 0.3, side + 1.23, 0.3, room)
+    figure, (ax,) = plot_canvas(1, side, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     if len(names) <= _NUMBERED:
         _write_counts(ax, counts, shares)
     shown = range(len(names)) if len(names) <= MOST_CLASSES else range(0)
@@ -102,8 +99,7 @@ def class_report(record: RunRecord, arrays: Arrays) -> Figure:
     shares = np.asarray(arrays["per_class/test"], np.float64)
     order = np.argsort(shares[:, 2], kind="stable")[:MOST_CLASSES]
     names = [f"{short_name(record.class_names[i], 20)}  {shares[i, 2]:.3f}" for i in order]
-    figure, (ax,) = plot_canvas(1, 7.8, 1.7 + 0.32 * len(order), 0.3, room_for(names))
-    figure.subplots_adjust(top=1 - 0.9 / figure.get_figheight())
+    figure, (ax,) = plot_canvas(1, 5.9, 0.25 + 0.32 * len(order))
     places = np.arange(len(order))
     ax.barh(places, shares[order, 2], height=0.62, color="#c9d7e6", label="F1 (number)")
     ax.plot(shares[order, 0], places - 0.12, "v", color=COLOURS[0], ms=6, label="precision")
@@ -127,18 +123,17 @@ def reliability(record: RunRecord, arrays: Arrays) -> Figure:
     calibrated, below it overconfident. Larger points stand for more images.
     """
     bins = _bins(arrays)
-    images = bins.images.numpy()
+    images = bins.images
     held = images > 0
-    confidence, accuracy = bins.confidence.numpy()[held], bins.accuracy.numpy()[held]
-    error = float((images[held] * np.abs(accuracy - confidence)).sum() / images.sum())
-    figure, (left, right) = plot_canvas(2, 9.0, 4.4)
+    confidence, accuracy = bins.confidence[held], bins.accuracy[held]
+    figure, (left, right) = plot_canvas(2, 3.7, 2.9)
     left.plot([0, 1], [0, 1], ls="--", color=MUTED, lw=1.2, label="as often as it claims")
     left.vlines(confidence, confidence, accuracy, color=COLOURS[3], lw=3, alpha=0.5, label="gap")
     areas = 14 + 240 * images[held] / images.sum()
     left.scatter(confidence, accuracy, areas, color=COLOURS[0], zorder=3, label="this classifier")
     left.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean confidence", ylabel="share that is right")
     left.legend(loc="lower right", fontsize=8.5)
-    left.set_title(f"Expected calibration error {error:.4f}")
+    left.set_title(f"Expected calibration error {bins.error:.4f}")
     middles = (np.arange(BINS) + 0.5) / BINS
     right.bar(middles, images / images.sum(), width=0.9 / BINS, color=COLOURS[0])
     right.set(xlim=(0, 1.02), xlabel="confidence", ylabel="share of the test images")
@@ -149,7 +144,6 @@ def reliability(record: RunRecord, arrays: Arrays) -> Figure:
 
 def _bins(arrays: Arrays) -> CalibrationBins:
     predicted, labels, confidence = (
-        torch.from_numpy(np.asarray(arrays[f"{key}/test"]))
-        for key in ("predicted", "label", "confidence")
+        np.asarray(arrays[f"{key}/test"]) for key in ("predicted", "label", "confidence")
     )
     return calibration_bins(confidence, predicted == labels)

@@ -9,16 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from bench.figures.labels import End, height_for, label_ends, room_beside
+from bench.figures.labels import End, height_for, label_ends
 from bench.figures.palette import look
 from bench.figures.style import (
     COLOURS,
     INK,
     log_axis,
     plot_canvas,
-    put_note,
     put_title,
-    room_for,
     score_axis,
     styled,
 )
@@ -66,19 +64,16 @@ def rate_distortion(
     by_model: dict[str, list[Point]] = defaultdict(list)
     for point in sorted(points, key=lambda point: point.code_size):
         by_model[point.model].append(point)
-    beside = room_beside(by_model)
-    height = max(4.8, 1.4 + height_for(len(by_model)))
-    figure, (ax,) = plot_canvas(1, 6.6 + beside, height, right=beside)
+    figure, (ax,) = plot_canvas(1, 5.9, max(3.6, 0.2 + height_for(len(by_model))))
     ends = [_line(ax, row) for row in by_model.values()]
     _scales(ax, points, metric)
     ax.set_xlabel("code size (numbers per image)")
     score_axis(ax, metric, "y")
     label_ends(ax, ends)
-    if left_out:
-        put_note(figure, f"Not drawn: {left_out}")
     bands = any(min(point.scores) < max(point.scores) for point in points)
     below += " · bands: lowest to highest seed" if bands else ""
-    put_title(figure, f"{metric.title} against latent size", below)
+    note = f"Not drawn: {left_out}" if left_out else ""
+    put_title(figure, f"{metric.title} against latent size", below, note)
     return figure
 
 
@@ -127,9 +122,7 @@ def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str, title: str = "
     """
     metric = METRICS[metric_id]
     ranked = sorted(bars, key=lambda bar: bar.mean, reverse=metric.higher_is_better)
-    figure, (ax,) = plot_canvas(
-        1, 7.8, 1.25 + 0.32 * len(ranked), left=room_for(bar.label for bar in ranked)
-    )
+    figure, (ax,) = plot_canvas(1, 6.4, 0.32 * len(ranked))
     span = max(abs(bar.high) for bar in ranked)
     for i, bar in enumerate(ranked):
         fill = "#d9d9d9" if bar.closed_form else COLOURS[0]

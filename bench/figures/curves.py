@@ -24,7 +24,6 @@ from bench.figures.style import (
     styled,
 )
 from bench.metrics import METRICS
-from bench.models.base import Autoencoder
 from bench.models.zoo import MODELS
 
 LOG_FROM = 5.0
@@ -39,7 +38,7 @@ def loss_curves(record: RunRecord, _arrays: Arrays) -> Figure:
     Training values are means over the batches of an epoch, during which the weights change.
     """
     history = on_both_scales(record)
-    figure, (left, right) = plot_canvas(2, 8.6, 3.6)
+    figure, (left, right) = plot_canvas(2, 3.7, 2.2)
     _curves(left, history, _objective(history))
     left.set_title("Training objective")
     selection = METRICS[record.spec.selection_metric]
@@ -69,10 +68,9 @@ def on_both_scales(record: RunRecord) -> tuple[EpochValues, ...]:
 
 def _area(model: str) -> float | None:
     """The square of the width of a variant's value range; None for an unknown variant."""
-    build = MODELS[model].build if model in MODELS else None
-    if not isinstance(build, type) or not issubclass(build, Autoencoder):
+    if model not in MODELS:
         return None
-    low, high = build.value_range
+    low, high = MODELS[model].value_range
     return (high - low) ** 2
 
 
@@ -138,7 +136,7 @@ def _mark_epoch(ax: Axes, history: Sequence[EpochValues], epoch: int, key: str) 
 def score_histogram(record: RunRecord, arrays: Arrays) -> Figure:
     """Histogram of the scores of single test images, with validation as an outline."""
     chosen = _two_metrics(record, arrays)
-    figure, axes = plot_canvas(len(chosen), 4.3 * len(chosen), 3.6)
+    figure, axes = plot_canvas(len(chosen), 3.7, 2.2)
     for ax, name in zip(axes, chosen, strict=True):
         _histogram(ax, name, arrays)
     count = len(arrays[f"test/{chosen[0]}"])

@@ -1,6 +1,6 @@
 """Labels at the ends of lines, so that many lines can be told apart without a legend."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,11 +31,6 @@ class End:
     hollow: bool = False
 
 
-def room_beside(names: Iterable[str]) -> float:
-    """Inches needed right of the axes for the longest label."""
-    return (_TEXT + 12 + 7.2 * max(map(len, names))) / DPI
-
-
 def height_for(names: int) -> float:
     """Height of the axes, in inches, that fits so many labels."""
     return (names + 1) * _GAP / DPI
@@ -44,7 +39,8 @@ def height_for(names: int) -> float:
 def label_ends(ax: Axes, ends: Sequence[End]) -> None:
     """Write every line's name right of the axes, as close to its end as the other labels allow.
 
-    A thin leader connects the name to the end. Limits and scales of the axes must be final.
+    A thin leader ties the name to the end. Limits and scales of the axes must be final, as their
+    size is: `put_title` keeps it.
     """
     if not ends:
         return
@@ -79,6 +75,7 @@ def _leader(ax: Axes, end: End, target: tuple[float, float]) -> None:
         xytext=target,
         textcoords="axes fraction",
         annotation_clip=False,
+        in_layout=False,
         arrowprops={
             "arrowstyle": "-",
             "color": MUTED if crosses else end.look.colour,

@@ -46,7 +46,7 @@ def latent_map(record: RunRecord, arrays: Arrays) -> Figure:
     """
     codes = np.asarray(arrays["codes/z"], np.float64)
     labels = np.asarray(arrays["codes/label"]).astype(int)
-    figure, (ax,) = plot_canvas(1, 7.4, 5.4, right=1.8 if record.class_names else 0.15)
+    figure, (ax,) = plot_canvas(1, 5.2, 4.2)
     size = codes.shape[1]
     names: tuple[str, ...]
     if size == 1:

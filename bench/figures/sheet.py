@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bench.figures.room import widest
-from bench.figures.style import DPI, put_title
+from bench.figures.style import DPI, text_width, title_width, write_title
 
 Images = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -87,7 +86,7 @@ def draw_sheet(
     scale = min(1.0, _WIDEST / (columns * wide), _TALLEST * (cell or _CELL) / high)
     lines = max((text.count("\n") + 1 for row in rows for text in row.above), default=1)
     gap, block, line = (round(size / scale) for size in (_GAP, _BLOCK, lines * _LINE))
-    longest = widest((text for row in rows for text in row.above), _ABOVE)
+    longest = max((text_width(text, _ABOVE) for row in rows for text in row.above), default=0.0)
     lefts = np.arange(columns) * max(wide + gap, math.ceil((longest + _APART) / scale))
     for start in breaks:
         lefts[start:] += block
@@ -97,14 +96,15 @@ def draw_sheet(
     # Texts above the first row are drawn outside the axes.
     tops = np.cumsum([0, *(high + space for space in spaces[1:])])
     canvas = _paste([row.images for row in rows], tops, lefts, upscale)
-    figure, ax = _figure_around(canvas, scale, rows, max(0.0, longest - wide * scale) / 2)
+    jut = max(0.0, longest - wide * scale) / 2
+    figure, ax = _figure_around(canvas, scale, rows, jut, DPI * title_width(title, below))
     for row, top in zip(rows, tops, strict=True):
         middle = top + high / 2
         ax.text(-10 / scale, middle, row.label, ha="right", va="center", fontsize=_BESIDE)
         for text, left in zip(row.above, lefts, strict=False):
             centre = left + wide / 2
             ax.text(centre, top - 4 / scale, text, ha="center", va="bottom", fontsize=_ABOVE)
-    put_title(figure, title, below)
+    write_title(figure, title, below)
     return figure
 
 
@@ -116,16 +116,16 @@ def _upscale(height: int, width: int, columns: int, cell: int) -> int:
 
 
 def _figure_around(
-    canvas: Pixels, scale: float, rows: Sequence[Row], jut: float
+    canvas: Pixels, scale: float, rows: Sequence[Row], jut: float, least: float
 ) -> tuple[Figure, Axes]:
     """A figure in which the canvas fills its axes pixel by pixel (times `scale`); texts above
-    images extend beyond it by `jut` on either side."""
+    images `jut` out of it on either side; at `least` so many wide."""
     high, wide = (side * scale for side in canvas.shape[:2])
-    beside = widest((row.label for row in rows), _BESIDE)
+    beside = max(text_width(row.label, _BESIDE) for row in rows)
     labels = max(_LABELS, 10 + beside + _MARGIN) if beside else 0
     left = math.ceil(max(labels, _MARGIN + jut))  # whole pixels, otherwise images blur
     head = _HEAD + _LINE * max((text.count("\n") + 1 for text in rows[0].above), default=0)
-    total_wide = max(left + math.ceil(wide + jut) + _MARGIN, 480)
+    total_wide = max(left + math.ceil(wide + jut) + _MARGIN, math.ceil(least), 480)
     total_high = head + high + _MARGIN
     figure = Figure(figsize=(total_wide / DPI, total_high / DPI))
     place = (left / total_wide, _MARGIN / total_high, wide / total_wide, high / total_high)

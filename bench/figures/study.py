@@ -31,8 +31,6 @@ _LINE_KEYS = {
     ("complete", "origin"): "the origin's recipe",
 }
 """Names of the trials' lines, by outcome and source."""
-_BESIDE = 2.0
-"""Inches right of the panels for a legend: among twenty trials no corner is surely free."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class StudyFigureRow:
 @styled
 def history(trials: StudyTrials) -> Figure:
     """Every trial's value by number, and the best complete one so far."""
-    figure, (ax,) = plot_canvas(1, 7.6 + _BESIDE, 4.0, right=_BESIDE)
+    figure, (ax,) = plot_canvas(1, 6.9, 2.8)
     _scatter(ax, trials, lambda point: point.number)
     values = map(_value, trials.complete)
     best = list(accumulate(values, lambda *two: trials.best(list(two))))
@@ -128,7 +126,7 @@ def history(trials: StudyTrials) -> Figure:
 def importance(trials: StudyTrials) -> Figure:
     """The share of the variance of the complete trials' values that each setting explains."""
     names = list(trials.importance)[::-1]
-    figure, (ax,) = plot_canvas(1, 6.4, 1.5 + 0.4 * len(names), left=1.5)
+    figure, (ax,) = plot_canvas(1, 5.1, 0.3 + 0.4 * len(names))
     bars = ax.barh(names, [trials.importance[name] for name in names], color=COLOURS[0], height=0.6)
     ax.bar_label(bars, fmt="%.2f", padding=3, color=INK)
     ax.set_xlim(0, 1.08 * max(trials.importance.values()))
@@ -142,7 +140,7 @@ def importance(trials: StudyTrials) -> Figure:
 def slices(trials: StudyTrials) -> Figure:
     """The value against each setting separately."""
     names = _names(trials)
-    figure, axes = plot_canvas(len(names), 1.05 + 3.0 * len(names) + _BESIDE, 3.9, right=_BESIDE)
+    figure, axes = plot_canvas(len(names), 2.8, 2.5)
     for ax, name in zip(axes, names, strict=True):
         places, ticks = _positions(trials, name)
         _scatter(ax, trials, lambda point, at=places: at[point.number])  # type: ignore[misc]
@@ -161,7 +159,7 @@ def slices(trials: StudyTrials) -> Figure:
 def parallel_coordinates(trials: StudyTrials) -> Figure:
     """One line per complete trial through all settings to its value; the best ones are dark."""
     names = _names(trials)
-    figure, (ax,) = plot_canvas(1, 2.4 + 1.5 * len(names), 4.2, right=0.5)
+    figure, (ax,) = plot_canvas(1, 1.8 + 1.5 * len(names), 3.0)
     columns = [_unit(trials, name) for name in names]
     points = sorted(trials.complete, key=_value, reverse=not _higher(trials))
     for place, point in enumerate(points):
@@ -185,7 +183,7 @@ def parallel_coordinates(trials: StudyTrials) -> Figure:
 @styled
 def intermediate_values(trials: StudyTrials) -> Figure:
     """The best value so far by epoch, one line per trial; pruned ones end early."""
-    figure, (ax,) = plot_canvas(1, 7.6 + _BESIDE, 4.2, right=_BESIDE)
+    figure, (ax,) = plot_canvas(1, 6.9, 3.0)
     for point in trials.points:
         if point.values:
             line = _line(point.outcome, point.source)
@@ -228,7 +226,7 @@ def _line_keys(trials: StudyTrials) -> list[Line2D]:
 @styled
 def budget(trials: StudyTrials) -> Figure:
     """Expected best of k trials in random order (Dodge et al. 2019), against k."""
-    figure, (ax,) = plot_canvas(1, 7.0, 4.0)
+    figure, (ax,) = plot_canvas(1, 6.3, 2.8)
     known = [_value(p) for p in trials.points if p.value is not None]
     # A trial that diverged in its first epoch has no value but did cost time. It counts as the
     # worst of the others: without it every budget would look better than it is.
@@ -285,7 +283,8 @@ def _scatter(ax: Axes, trials: StudyTrials, x: Callable[[TrialPoint], float]) ->
 
 
 def _legend_beside(ax: Axes, keys: list[Line2D] | None = None) -> None:
-    """A legend right of a panel: of the given entries, or of the labelled artists."""
+    """A legend right of a panel (among twenty trials no corner is free for sure): of these samples,
+    or of what was drawn with a label."""
     ax.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0.2)
 
 

@@ -5,19 +5,21 @@ colour also differs in marker and line style. Nothing here uses pyplot.
 """
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
+from textwrap import fill
 from typing import Any, NamedTuple, ParamSpec
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from bench.core.spec import RunRecord
-from bench.figures.room import grow, make_room, text_width, wrapped
 from bench.metrics import Metric
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -29,6 +31,8 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1)))
 INK, MUTED = "#222222", "#666666"
 _MARGIN, _TITLE, _BELOW, _NOTE = 12, 12.5, 9, 8
 """Pixels beside texts, and the sizes of title, context and small print in points."""
+_HEAD, _AROUND = 0.58, (3.0, 2.0)
+"""Inches: the height of title and context, and a first guess of what panels need around them."""
 
 _LOOK = mpl.RcParams(
     {
@@ -115,59 +119,61 @@ def short_name(name: str, longest: int) -> str:
     return f"{name[:head]}…{name[head + 1 - longest :]}"
 
 
-def put_title(figure: Figure, title: str, below: str) -> None:
-    """A bold title and a line of context in the upper left corner, clear of the axes.
-
-    The last step of a figure: grows it by the room that its texts, ticks and labels lack.
-    """
-    make_room(figure)
-    widest = max(text_width(title, _TITLE, "bold"), text_width(below, _BELOW))
-    grow(figure, right=widest + 2 * _MARGIN - figure.bbox.width)
-    height = figure.get_size_inches()[1]
-    left = _MARGIN / DPI / figure.get_size_inches()[0]
-    figure.text(left, 1 - 0.10 / height, title, va="top", fontsize=_TITLE, fontweight="bold")
-    figure.text(left, 1 - 0.36 / height, below, va="top", fontsize=_BELOW, color=MUTED)
-
-
-def put_note(figure: Figure, note: str) -> None:
-    """Small print below everything else, wrapped to the figure's width; call before put_title."""
-    make_room(figure)
-    text = wrapped(note, _NOTE, figure.bbox.width - 2 * _MARGIN)
-    grow(figure, bottom=10 + 14 * len(text.splitlines()))
-    inches = figure.dpi_scale_trans
-    figure.text(
-        _MARGIN / DPI, 0.08, text, transform=inches, va="bottom", fontsize=_NOTE, color=MUTED
-    )
-
-
-def plot_canvas(
-    columns: int, width: float, height: float, right: float = 0.15, left: float = 0.72
-) -> Canvas:
-    """A figure of `columns` panels side by side below room for the title; sizes in inches.
-
-    `left` is reserved for the axis' labels, `right` for a legend beside the last panel. The
-    margins are only a start: `put_title` measures the labels and adds the missing
-    room.
-    """
-    figure = Figure(figsize=(width, height))
-    span = width - right
-    between = left
+def plot_canvas(columns: int, width: float, height: float) -> Canvas:
+    """Panels side by side, of `width` x `height` inches each. They fill the figure until
+    `put_title` lets it grow around them."""
+    figure = Figure(figsize=(columns * width, height))
+    figure.subplots_adjust(0, 0, 1, 1, 0)
     axes = figure.subplots(1, columns, squeeze=False)[0].tolist()
-    figure.subplots_adjust(
-        left=left / width,
-        right=span / width,
-        bottom=0.55 / height,
-        top=1 - (0.92 if columns > 1 else 0.68) / height,
-        wspace=between / ((span - left - between * (columns - 1)) / columns),
-    )
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     return Canvas(figure, axes)
 
 
-def room_for(labels: Iterable[str]) -> float:
-    """Inches needed for the longest of the labels left of an axis."""
-    return 0.35 + 0.085 * max(map(len, labels))
+def put_title(figure: Figure, title: str, below: str, note: str = "") -> None:
+    """The last step of a plot: a title and a line of context above it, small print below it.
+
+    The panels keep their size: constrained layout says what they need around them, and by that the
+    figure grows. A second round knows it, a third how wide the small print is.
+    """
+    panels, around = figure.get_size_inches(), np.array(_AROUND)
+    pad = _MARGIN / DPI
+    for _ in range(3 if note else 2):
+        size = panels + around
+        wide, high = max(size[0], title_width(title, below)), size[1] + _HEAD
+        figure.set_size_inches(wide, high)
+        if note:
+            text = wrapped(note, _NOTE, DPI * wide - 2 * _MARGIN)
+            figure.supxlabel(text, x=pad / wide, ha="left", size=_NOTE, color=MUTED)
+        rect = (0, 0, size[0] / wide, size[1] / high)
+        ConstrainedLayoutEngine(w_pad=pad, h_pad=pad, rect=rect).execute(figure)
+        boxes = [ax.get_position(original=True) for ax in figure.axes]
+        around = size - (wide * sum(box.width for box in boxes), high * boxes[0].height)
+    write_title(figure, title, below)
+
+
+def write_title(figure: Figure, title: str, below: str) -> None:
+    """A bold title and a line of context in the upper left corner, where there is room for both."""
+    left, top = _MARGIN / figure.bbox.width, figure.bbox.height
+    figure.text(left, 1 - 10 / top, title, va="top", fontsize=_TITLE, fontweight="bold")
+    figure.text(left, 1 - 36 / top, below, va="top", fontsize=_BELOW, color=MUTED)
+
+
+def title_width(title: str, below: str) -> float:
+    """Inches that a title and its context take with their margins."""
+    return (max(text_width(title, _TITLE, "bold"), text_width(below, _BELOW)) + 2 * _MARGIN) / DPI
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Pixels that the longest line of a text takes, in points of `size`."""
+    label = Figure().text(0, 0, text, fontsize=size, fontweight=weight)
+    return float(label.get_window_extent().width)
+
+
+def wrapped(text: str, size: float, room: float) -> str:
+    """A text in lines that are no wider than `room` pixels, broken between words."""
+    tries = (fill(text, most, break_on_hyphens=False) for most in range(200, 1, -4))
+    return next(lines for lines in tries if text_width(lines, size) <= room)
 
 
 def score_axis(ax: Axes, metric: Metric, which: str = "x") -> None:

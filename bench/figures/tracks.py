@@ -22,7 +22,6 @@ from bench.figures.style import (
     counted,
     plot_canvas,
     put_title,
-    room_for,
     short_name,
     styled,
 )
@@ -117,10 +116,7 @@ def class_map(group: Group) -> Figure:
     hardest = np.argsort(np.mean(means, axis=0) * (1 if metric.higher_is_better else -1))
     hardest = hardest[np.isfinite(means).all(axis=0)[hardest]][:_MOST_CLASSES]
     rows = [cell.name for cell in cells]
-    beside = room_for(rows)
-    width, height = beside + max(5.0, 0.66 * len(hardest)) + 0.2, 1.75 + 0.27 * len(rows)
-    figure, (ax,) = plot_canvas(1, width, height, 0.2, beside)
-    figure.subplots_adjust(bottom=0.95 / height)
+    figure, (ax,) = plot_canvas(1, max(5.0, 0.66 * len(hardest)), 0.1 + 0.27 * len(rows))
     _tiles(ax, means[:, hardest], metric)
     ax.set_yticks(range(len(rows)), rows)
     columns = [short_name(names[int(label)], _LONGEST_NAME) for label in hardest]

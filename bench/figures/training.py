@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.core.spec import RunRecord
 from bench.figures.curves import LOG_FROM, on_both_scales
 from bench.figures.group import Cell, Group
-from bench.figures.labels import End, height_for, label_ends, room_beside
+from bench.figures.labels import End, height_for, label_ends
 from bench.figures.style import counted, log_axis, plot_canvas, put_title, styled
 from bench.metrics import Metric
 
@@ -38,10 +38,8 @@ def training_curves(group: Group) -> Figure:
     }
     labelled = validation or training
     names = [*(cell.name for cell, _ in labelled), *levels]
-    beside = room_beside(names)
-    height = max(3.9, 1.7 + 1.4 * height_for(len(names)))
-    sides, width = (2, 8.6) if validation else (1, 5.2)
-    figure, axes = plot_canvas(sides, width + beside, height, right=beside)
+    sides, width = (2, 3.7) if validation else (1, 4.5)
+    figure, axes = plot_canvas(sides, width, max(2.4, 0.2 + 1.4 * height_for(len(names))))
     ends = _draw(axes[0], training, {}, group)
     if validation:
         axes[0].set_title(f"Training: {what}")

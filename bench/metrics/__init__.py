@@ -7,13 +7,15 @@ Most give one value per image, averaged once, elsewhere; a few give one value fo
 import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bench.core.errors import unknown_name
+from bench.core.lazy import Lazy
 from bench.core.protocol import EvaluationConfig, Task
-from bench.metrics import classification, reconstruction, ssim
-from bench.metrics.base import ClassMetric, ClassSetMetric, Metric
+from bench.metrics.base import PSNR_CAP, ClassMetric, ClassSetMetric, Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["METRICS", "Metric", "metrics_of", "per_image", "whole_set"]
 
@@ -33,7 +35,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="mean (x - x_hat)^2",
             source="the usual definition; as numpy's mean over the image",
-            score=reconstruction.mse,
+            score=Lazy("bench.metrics.reconstruction", "mse"),
         ),
         "mae": Metric(
             id="mae",
@@ -46,7 +48,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="mean |x - x_hat|",
             source="the usual definition; as numpy's mean over the image",
-            score=reconstruction.mae,
+            score=Lazy("bench.metrics.reconstruction", "mae"),
         ),
         "psnr": Metric(
             id="psnr",
@@ -56,10 +58,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             revision=1,
             unit="dB",
             decimals=2,
-            bounds=(0.0, reconstruction.PSNR_CAP),
+            bounds=(0.0, PSNR_CAP),
             formula="10 log10(1 / MSE of the image), at most 100 dB",
             source="as scikit-image's peak_signal_noise_ratio at data_range=1, mean over images",
-            score=reconstruction.psnr,
+            score=Lazy("bench.metrics.reconstruction", "psnr"),
         ),
         "ssim": Metric(
             id="ssim",
@@ -72,7 +74,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(-1.0, 1.0),
             formula="mean SSIM, uniform 7x7 window, sample covariance (settings: evaluation.ssim)",
             source=_WANG,
-            score=ssim.ssim_uniform,
+            score=Lazy("bench.metrics.ssim", "ssim_uniform"),
         ),
         "ssim_gaussian": Metric(
             id="ssim_gaussian",
@@ -86,7 +88,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             formula="mean SSIM, Gaussian 11x11 window of sigma 1.5 "
             "(settings: evaluation.ssim_gaussian)",
             source=_WANG,
-            score=ssim.ssim_gaussian,
+            score=Lazy("bench.metrics.ssim", "ssim_gaussian"),
         ),
         "accuracy": ClassMetric(
             id="accuracy",
@@ -99,7 +101,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="1 where the largest logit is that of the label, else 0",
             source="the usual definition; as scikit-learn's accuracy_score",
-            score=classification.accuracy,
+            score=Lazy("bench.metrics.classification", "accuracy"),
         ),
         "cross_entropy": ClassMetric(
             id="cross_entropy",
@@ -112,7 +114,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, math.inf),
             formula="-log softmax(logits)[label]",
             source="the usual definition; as scikit-learn's log_loss",
-            score=classification.cross_entropy,
+            score=Lazy("bench.metrics.classification", "cross_entropy"),
         ),
         "macro_precision": ClassSetMetric(
             id="macro_precision",
@@ -125,7 +127,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="mean over classes of hits / predictions, 0/0 = 0",
             source=_MACRO.format("precision_score"),
-            score=classification.macro_precision,
+            score=Lazy("bench.metrics.classification", "macro_precision"),
         ),
         "macro_recall": ClassSetMetric(
             id="macro_recall",
@@ -138,7 +140,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="mean over classes of hits / images, 0/0 = 0",
             source=_MACRO.format("recall_score"),
-            score=classification.macro_recall,
+            score=Lazy("bench.metrics.classification", "macro_recall"),
         ),
         "macro_f1": ClassSetMetric(
             id="macro_f1",
@@ -151,7 +153,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="mean over classes of 2 hits / (images + predictions)",
             source=_MACRO.format("f1_score"),
-            score=classification.macro_f1,
+            score=Lazy("bench.metrics.classification", "macro_f1"),
         ),
         "calibration_error": ClassSetMetric(
             id="calibration_error",
@@ -164,7 +166,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="sum over 15 equal bins of share x |accuracy - mean confidence|",
             source="Guo, Pleiss, Sun, Weinberger 2017, equation 3",
-            score=classification.calibration_error,
+            score=Lazy("bench.metrics.classification", "calibration_error"),
         ),
     }
 )
@@ -176,8 +178,8 @@ def metrics_of(task: Task) -> dict[str, Metric]:
 
 
 def per_image(
-    metric_ids: Iterable[str], x: Tensor, x_hat: Tensor, config: EvaluationConfig
-) -> dict[str, Tensor]:
+    metric_ids: Iterable[str], x: "Tensor", x_hat: "Tensor", config: EvaluationConfig
+) -> "dict[str, Tensor]":
     """Score the model's outputs (`x_hat`) against the targets (`x`), image by image.
 
     Reconstructions: images x and x_hat, both N x C x H x W float32 in [0, 1]. Classifications:
@@ -190,7 +192,7 @@ def per_image(
 
 
 def whole_set(
-    metric_ids: Iterable[str], x: Tensor, x_hat: Tensor, config: EvaluationConfig
+    metric_ids: Iterable[str], x: "Tensor", x_hat: "Tensor", config: EvaluationConfig
 ) -> dict[str, float]:
     """The metrics in `metric_ids` that score all images at once; otherwise as `per_image`."""
     chosen = [metric for metric in _rows(metric_ids) if not metric.per_image]

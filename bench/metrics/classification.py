@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.core.protocol import EvaluationConfig
-
-BINS = 15
-"""Equal-width bins of the calibration error, as in the paper."""
+from bench.metrics.calibration import calibration_bins
 
 
 class PerClass(NamedTuple):
@@ -26,14 +24,6 @@ class PerClass(NamedTuple):
     f1: Tensor
     support: Tensor
     predicted: Tensor
-
-
-class CalibrationBins(NamedTuple):
-    """Float64 tensors (BINS,): images, and their mean confidence and accuracy (0 if none)."""
-
-    images: Tensor
-    confidence: Tensor
-    accuracy: Tensor
 
 
 def accuracy(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
@@ -92,22 +82,8 @@ def _macro(labels: Tensor, logits: Tensor) -> PerClass:
     return PerClass(*(part[occurs] for part in found))
 
 
-def calibration_bins(confidence: Tensor, hit: Tensor) -> CalibrationBins:
-    """Bins ((b - 1)/BINS, b/BINS] of the confidences (N,) in (0, 1]; `hit` (N,) is 0 or 1."""
-    confidence = confidence.double()
-    bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
-    count = torch.bincount(bins, minlength=BINS).double()
-    at_least_one = count.clamp_min(1)
-    return CalibrationBins(
-        count,
-        torch.bincount(bins, weights=confidence, minlength=BINS) / at_least_one,
-        torch.bincount(bins, weights=hit.double(), minlength=BINS) / at_least_one,
-    )
-
-
 def calibration_error(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
     """Sum over bins of (share of the images) x |accuracy - mean confidence|."""
     confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
-    bins = calibration_bins(confidence, predicted == labels)
-    gaps = (bins.accuracy - bins.confidence).abs()
-    return (bins.images * gaps).sum() / len(labels)
+    bins = calibration_bins(confidence.cpu().numpy(), (predicted == labels).cpu().numpy())
+    return torch.tensor(bins.error, dtype=torch.float64)

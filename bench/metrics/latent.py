@@ -32,14 +32,6 @@ def dead_codes(codes: Tensor, levels: int) -> int:
     return int((used == 0).sum())
 
 
-def output_std(x_hat: Tensor) -> float:
-    """Mean over pixels of the standard deviation over images, for images N x C x H x W in [0, 1].
-
-    Near 0: every input gives the same output (a collapsed or constant model).
-    """
-    return float(_variance_by_column(x_hat).sqrt().mean())
-
-
 def _variance_by_column(values: Tensor) -> Tensor:
     """Population variance over the first axis, float64, a few columns at a time."""
     columns = torch.split(values.detach().flatten(1), _COLUMNS_AT_ONCE, dim=1)

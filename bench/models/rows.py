@@ -1,13 +1,16 @@
-"""The row type of MODELS, and what rows share: origins, their recipes, search ranges."""
+"""What a row of MODELS is, and what rows share: origins, their recipes, outputs, search ranges."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bench.core.errors import BadInput
 from bench.core.protocol import Scalar, Task
 from bench.core.spec import Choice, FloatRange, IntRange, SearchRange
-from bench.models.base import ClosedFormAutoencoder, ImageModel
+
+if TYPE_CHECKING:
+    from bench.models.base import ImageModel
 
 ORIGINS: Mapping[str, str] = {
     "reference": "what every table needs",
@@ -18,6 +21,12 @@ ORIGINS: Mapping[str, str] = {
     "S4": "fully connected autoencoder at two code sizes on Fashion-MNIST",
     "literature": "from the papers that their classes name, sized for this suite",
 }
+
+OUTPUTS: Mapping[Task, tuple[str, ...]] = {
+    "reconstruction": ("reconstruction", "code", "anomaly_score"),
+    "classification": ("probabilities", "features", "logits"),
+}
+"""What a served model can give back, by its task; the first is the default."""
 
 RECIPE_SEARCH: Mapping[str, SearchRange] = {
     "lr": FloatRange(1e-4, 2e-2, log=True),
@@ -53,6 +62,11 @@ class Variant:
     """One row. `build(image_shape, size, **hyperparameters)` makes the untrained network.
 
     `size` is the latent size of an autoencoder, the number of classes of a classifier.
+    `native_latent_dim`: the latent size of the origin; none where its code has the size that the
+    network gives it: `native_code_size`, for images of 1 x 28 x 28, and none for classifiers.
+    `native_parameters`: of the origin's network, for such images and 10 classes. `closed_form`:
+    solved rather than trained. `value_range`: that of the outputs. Tests hold these four against
+    the class.
     `allowed` gives the range (inclusive) of each of the `hyperparameters`; the `search` ranges
     lie within.
     `origin_recipe`: the origin's recipe by keys of TrainConfig; a sweep tries it early.
@@ -60,20 +74,19 @@ class Variant:
 
     line: str
     origin: str
-    build: Callable[..., ImageModel]
+    build: "Callable[..., ImageModel]"
+    native_parameters: int
     native_latent_dim: int | None = None
+    native_code_size: int | None = None
     task: Task = "reconstruction"
     revision: int = 1
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     allowed: Mapping[str, SearchRange] = field(default_factory=dict)
     search: Mapping[str, SearchRange] = field(default_factory=lambda: dict(RECIPE_SEARCH))
     origin_recipe: Mapping[str, Scalar] = field(default_factory=dict)
+    closed_form: bool = False
+    value_range: tuple[float, float] = (0.0, 1.0)
     may_be_champion: bool = True
-
-    @property
-    def closed_form(self) -> bool:
-        """Whether the variant is solved rather than trained."""
-        return isinstance(self.build, type) and issubclass(self.build, ClosedFormAutoencoder)
 
 
 def checked_value(where: str, value: Scalar, allowed: SearchRange) -> Scalar:

@@ -6,32 +6,12 @@ Raise `revision` by hand, with a changelog entry, when a change to the class alt
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BadInput, unknown_name
+from bench.core.lazy import Lazy
 from bench.core.protocol import Scalar
 from bench.core.spec import Choice, FloatRange, IntRange
-from bench.models.base import Autoencoder, Classifier, ImageModel, ImageShape
-from bench.models.classifier import CnnClassifier, MlpClassifier
-from bench.models.conv_dense import ConvBaselineAutoencoder, ConvModifiedAutoencoder
-from bench.models.convolutional import CnnAutoencoder, ConvBatchNormAutoencoder
-from bench.models.dense import (
-    DeepAutoencoder,
-    FcAutoencoder,
-    MlpAutoencoder,
-    TaperedAutoencoder,
-)
-from bench.models.discrete import VectorQuantised
-from bench.models.linear import MeanImage, Pca
-from bench.models.recurrent import RnnAutoencoder
-from bench.models.regularised import (
-    ContractiveAutoencoder,
-    DenoisingAutoencoder,
-    RegularisedAutoencoder,
-    SparseAutoencoder,
-    WassersteinAutoencoder,
-)
-from bench.models.residual import ResidualAutoencoder
 from bench.models.rows import (
     CLASSIFIER_SEARCH,
     NOISE_LEVEL,
@@ -46,49 +26,59 @@ from bench.models.rows import (
     Variant,
     checked_value,
 )
-from bench.models.variational import BetaVae, ConvVae, VariationalAutoencoder
+
+if TYPE_CHECKING:
+    from bench.models.base import Autoencoder, Classifier, ImageModel, ImageShape
 
 MODELS: Mapping[str, Variant] = {
     "mean_image": Variant(
         line="predicts the mean training image; the floor of every table",
         origin="reference",
-        build=MeanImage,
-        native_latent_dim=None,
+        build=Lazy("bench.models.linear", "MeanImage"),
+        native_code_size=0,
+        native_parameters=784,
+        closed_form=True,
         search={},
         may_be_champion=False,
     ),
     "pca": Variant(
         line="principal components: the best linear autoencoder at a code size",
         origin="reference",
-        build=Pca,
+        build=Lazy("bench.models.linear", "Pca"),
+        native_parameters=50_960,
+        closed_form=True,
         native_latent_dim=64,
         search={},
     ),
     "fc_ae": Variant(
         line="one hidden layer of 128 on each side, ReLU also on the code",
         origin="S1",
-        build=FcAutoencoder,
+        build=Lazy("bench.models.dense", "FcAutoencoder"),
+        native_parameters=218_192,
         native_latent_dim=64,
         origin_recipe=S1_RECIPE,
     ),
     "deep_ae": Variant(
         line="hidden layers of 512, 256 and 128, linear code",
         origin="S0",
-        build=DeepAutoencoder,
+        build=Lazy("bench.models.dense", "DeepAutoencoder"),
+        native_parameters=1_149_520,
         native_latent_dim=64,
         origin_recipe=S0_RECIPE,
     ),
     "cnn_ae": Variant(
         line="two convolutions with pooling and two transposed ones; native code 32 x H/4 x W/4",
         origin="S1",
-        build=CnnAutoencoder,
-        native_latent_dim=None,
+        build=Lazy("bench.models.convolutional", "CnnAutoencoder"),
+        native_code_size=1_568,
+        native_parameters=9_569,
         origin_recipe=S1_RECIPE,
     ),
     "vae": Variant(
         line="variational, one hidden layer of 400, KL weight beta as the origin ran it",
         origin="S1",
-        build=VariationalAutoencoder,
+        build=Lazy("bench.models.variational", "VariationalAutoencoder"),
+        native_parameters=667_248,
         native_latent_dim=32,
         hyperparameters={"beta": 12.25},
         allowed={"beta": PENALTY_WEIGHT},
@@ -98,14 +88,16 @@ MODELS: Mapping[str, Variant] = {
     "rnn_ae": Variant(
         line="LSTMs over the rows; native code H x 128, else one linear code repeated at every row",
         origin="S1",
-        build=RnnAutoencoder,
-        native_latent_dim=None,
+        build=Lazy("bench.models.recurrent", "RnnAutoencoder"),
+        native_code_size=3_584,
+        native_parameters=98_592,
         origin_recipe=S1_RECIPE,
     ),
     "conv_baseline_ae": Variant(
         line="one or two convolutions and pooling around a dense code, nearest up-sampling",
         origin="S2",
-        build=ConvBaselineAutoencoder,
+        build=Lazy("bench.models.conv_dense", "ConvBaselineAutoencoder"),
+        native_parameters=1_621_889,
         native_latent_dim=128,
         hyperparameters={"encoder_convs": 1},
         allowed={"encoder_convs": Choice((1, 2))},
@@ -115,35 +107,42 @@ MODELS: Mapping[str, Variant] = {
     "conv_modified_ae": Variant(
         line="three convolutions, two of them strided, around a dense code, and their mirror",
         origin="S2",
-        build=ConvModifiedAutoencoder,
+        build=Lazy("bench.models.conv_dense", "ConvModifiedAutoencoder"),
+        native_parameters=1_926_657,
         native_latent_dim=128,
         origin_recipe=S2_RECIPE,
     ),
     "tapered_ae": Variant(
         line="hidden layers of 128, 64, 32, 16 and 12 as far as wider than the code; Tanh output",
         origin="S3",
-        build=TaperedAutoencoder,
+        build=Lazy("bench.models.dense", "TaperedAutoencoder"),
+        native_parameters=223_955,
+        value_range=(-1.0, 1.0),
         native_latent_dim=3,
         origin_recipe=S3_RECIPE,
     ),
     "conv_bn_ae": Variant(
         line="three convolutions with batch norm; native code 64 x (H/4-2) x (W/4-2); Tanh output",
         origin="S3",
-        build=ConvBatchNormAutoencoder,
-        native_latent_dim=None,
+        build=Lazy("bench.models.convolutional", "ConvBatchNormAutoencoder"),
+        native_code_size=1_600,
+        native_parameters=46_849,
+        value_range=(-1.0, 1.0),
         origin_recipe=S3_RECIPE,
     ),
     "mlp_ae": Variant(
         line="hidden layers of 256 and 128 (assumed: unpublished), linear code",
         origin="S4",
-        build=MlpAutoencoder,
+        build=Lazy("bench.models.dense", "MlpAutoencoder"),
+        native_parameters=480_832,
         native_latent_dim=48,
         origin_recipe=S4_RECIPE,
     ),
     "sparse_ae": Variant(
         line="the network of fc_ae with an L1 penalty on the code; l1 = 0 is what the origin ran",
         origin="S1",
-        build=SparseAutoencoder,
+        build=Lazy("bench.models.regularised", "SparseAutoencoder"),
+        native_parameters=218_192,
         native_latent_dim=64,
         hyperparameters={"l1": 1e-3},
         allowed={"l1": PENALTY_WEIGHT},
@@ -153,7 +152,8 @@ MODELS: Mapping[str, Variant] = {
     "denoising_ae": Variant(
         line="one hidden layer of 400; sees images with added noise or masked pixels",
         origin="literature",
-        build=DenoisingAutoencoder,
+        build=Lazy("bench.models.regularised", "DenoisingAutoencoder"),
+        native_parameters=680_048,
         native_latent_dim=64,
         hyperparameters={"corruption": "gaussian", "level": 0.1},
         allowed={"corruption": Choice(("gaussian", "masking")), "level": NOISE_LEVEL},
@@ -166,7 +166,8 @@ MODELS: Mapping[str, Variant] = {
     "contractive_ae": Variant(
         line="one hidden layer of 400; penalises the Jacobian of the encoder",
         origin="literature",
-        build=ContractiveAutoencoder,
+        build=Lazy("bench.models.regularised", "ContractiveAutoencoder"),
+        native_parameters=680_048,
         native_latent_dim=64,
         hyperparameters={"contraction": 0.1},
         allowed={"contraction": PENALTY_WEIGHT},
@@ -175,7 +176,8 @@ MODELS: Mapping[str, Variant] = {
     "beta_vae": Variant(
         line="the network of vae with the KL weight of the beta-VAE paper",
         origin="literature",
-        build=BetaVae,
+        build=Lazy("bench.models.variational", "BetaVae"),
+        native_parameters=667_248,
         native_latent_dim=32,
         hyperparameters={"beta": 4.0},
         allowed={"beta": PENALTY_WEIGHT},
@@ -184,7 +186,8 @@ MODELS: Mapping[str, Variant] = {
     "conv_vae": Variant(
         line="variational, two strided convolutions and their mirror, evidence bound (beta 1)",
         origin="literature",
-        build=ConvVae,
+        build=Lazy("bench.models.variational", "ConvVae"),
+        native_parameters=1_700_609,
         native_latent_dim=32,
         hyperparameters={"beta": 1.0},
         allowed={"beta": PENALTY_WEIGHT},
@@ -193,7 +196,8 @@ MODELS: Mapping[str, Variant] = {
     "wae_mmd": Variant(
         line="one hidden layer of 400; codes drawn towards N(0, I) by kernel discrepancy",
         origin="literature",
-        build=WassersteinAutoencoder,
+        build=Lazy("bench.models.regularised", "WassersteinAutoencoder"),
+        native_parameters=680_048,
         native_latent_dim=64,
         hyperparameters={"mmd": 10.0},
         allowed={"mmd": PENALTY_WEIGHT},
@@ -202,7 +206,8 @@ MODELS: Mapping[str, Variant] = {
     "rae": Variant(
         line="one hidden layer of 400; small codes, L2 or gradient penalty on the decoder",
         origin="literature",
-        build=RegularisedAutoencoder,
+        build=Lazy("bench.models.regularised", "RegularisedAutoencoder"),
+        native_parameters=680_048,
         native_latent_dim=64,
         hyperparameters={"beta": 0.01, "l2": 1e-4, "gradient_penalty": 0.0},
         allowed=dict.fromkeys(("beta", "l2", "gradient_penalty"), PENALTY_WEIGHT),
@@ -217,14 +222,16 @@ MODELS: Mapping[str, Variant] = {
     "res_ae": Variant(
         line="residual blocks, group norm, SiLU, sub-pixel up-sampling around a linear code",
         origin="literature",
-        build=ResidualAutoencoder,
+        build=Lazy("bench.models.residual", "ResidualAutoencoder"),
+        native_parameters=1_619_716,
         native_latent_dim=64,
     ),
     "vq_vae": Variant(
         line="discrete code: one of 512 learned vectors at each position, 9 bits each",
         origin="literature",
-        build=VectorQuantised,
-        native_latent_dim=None,
+        build=Lazy("bench.models.discrete", "VectorQuantised"),
+        native_code_size=49,
+        native_parameters=204_433,
         hyperparameters={"commitment": 0.25},
         allowed={"commitment": PENALTY_WEIGHT},
         search={**RECIPE_SEARCH, "commitment": FloatRange(0.05, 2.0, log=True)},
@@ -232,7 +239,8 @@ MODELS: Mapping[str, Variant] = {
     "mlp_classifier": Variant(
         line="hidden layers of 512, 256 and 128 with batch norm and dropout",
         origin="S0",
-        build=MlpClassifier,
+        build=Lazy("bench.models.classifier", "MlpClassifier"),
+        native_parameters=569_226,
         task="classification",
         hyperparameters={"dropout": 0.3},
         allowed={"dropout": NOISE_LEVEL},
@@ -242,7 +250,8 @@ MODELS: Mapping[str, Variant] = {
     "cnn_classifier": Variant(
         line="five small convolutions with batch norm; sees shifted, on wish mirrored images",
         origin="literature",
-        build=CnnClassifier,
+        build=Lazy("bench.models.classifier", "CnnClassifier"),
+        native_parameters=89_146,
         task="classification",
         hyperparameters={"shift": 1, "mirror": False},
         # The smallest images have sides of 12: part of them must stay visible.
@@ -279,11 +288,11 @@ def checked_hyperparameters(name: str, given: Mapping[str, Scalar]) -> dict[str,
 
 def build_network(
     name: str,
-    image_shape: ImageShape,
+    image_shape: "ImageShape",
     latent_dim: int | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
     classes: int = 0,
-) -> ImageModel:
+) -> "ImageModel":
     """An untrained variant for images of `image_shape`; `latent_dim` None is its native code.
 
     Classifiers have no code: they need `classes` instead. Weights are drawn from torch's global
@@ -320,11 +329,13 @@ def _checked_classes(name: str, latent_dim: int | None, classes: int) -> int:
 
 def build_model(
     name: str,
-    image_shape: ImageShape,
+    image_shape: "ImageShape",
     latent_dim: int | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
-) -> Autoencoder:
+) -> "Autoencoder":
     """An untrained autoencoder; raises as `build_network`, and BadInput for a classifier."""
+    from bench.models.base import Autoencoder
+
     if variant(name).task != "reconstruction":
         raise BadInput(f"model {name} is a classifier; expected an autoencoder")
     model = build_network(name, image_shape, latent_dim, hyperparameters)
@@ -334,11 +345,13 @@ def build_model(
 
 def build_classifier(
     name: str,
-    image_shape: ImageShape,
+    image_shape: "ImageShape",
     classes: int,
     hyperparameters: Mapping[str, Any] | None = None,
-) -> Classifier:
+) -> "Classifier":
     """An untrained classifier; raises as `build_network`, and BadInput for an autoencoder."""
+    from bench.models.base import Classifier
+
     if variant(name).task != "classification":
         raise BadInput(f"model {name} is an autoencoder; expected a classifier")
     model = build_network(name, image_shape, None, hyperparameters, classes)

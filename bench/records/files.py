@@ -51,7 +51,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
@@ -60,6 +60,7 @@ from bench.core.errors import CheckFailed
 from bench.core.identity import sha256_of_file
 from bench.core.spec import SCHEMA_VERSION, RunRecord
 from bench.core.store import sync_folder, write_atomically
+from bench.core.strict import adapter
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -124,7 +125,7 @@ def read_record(records: Path, run_key: str) -> RunRecord | None:
         aside.rename(folder)
     path = folder / RECORD
     try:
-        record: RunRecord = TypeAdapter(RunRecord).validate_json(path.read_bytes())
+        record: RunRecord = adapter(RunRecord).validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:

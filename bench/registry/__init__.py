@@ -5,12 +5,24 @@
 | results.py      | results.csv, cells.csv, comparisons.csv: read, merge, write, check    |
 | publishing.py   | tables, pictures, the README's block: rendered, written, checked      |
 | cards.py        | card.json of a champion          card_text.py  card.md, rendered from it |
-| champions.py    | the folders of champions: installed, swapped back, checked, loaded    |
+| champions.py    | the folders of champions: installed, swapped back, checked            |
+| loading.py      | their networks, rebuilt from card and weights                         |
 | promotion.py    | choosing champions, and rollback                                       |
 | mirror.py       | champions in MLflow's Model Registry                                   |
 | verification.py | scores recomputed from weights                                         |
 """
 
-from bench.registry.champions import load_champion, load_classifier
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.registry.loading import load_champion, load_classifier
 
 __all__ = ["load_champion", "load_classifier"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import late: the tables need no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(importlib.import_module("bench.registry.loading"), name)

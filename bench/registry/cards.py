@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from bench.records.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest
 from bench.leaderboard.wording import TableRow, margin
-from bench.core.strict import STRICT
+from bench.core.strict import STRICT, adapter
 from bench.core.spec import RunRecord, RunSpec
 
 CARD, CARD_TEXT = "card.json", "card.md"
@@ -85,15 +85,14 @@ class Card:
 
     def to_json(self) -> bytes:
         """The content of card.json."""
-        return _ADAPTER.dump_json(self, indent=1) + b"\n"
+        return adapter(Card).dump_json(self, indent=1) + b"\n"
 
 
-_ADAPTER = TypeAdapter(Card)
 
 
 def sealed(card: Card) -> Card:
     """The card with its digest filled in."""
-    values = _ADAPTER.dump_python(dataclasses.replace(card, digest=""), mode="json")
+    values = adapter(Card).dump_python(dataclasses.replace(card, digest=""), mode="json")
     return dataclasses.replace(card, digest=digest(values))
 
 
@@ -101,7 +100,7 @@ def read_card(path: Path, where: str) -> Card:
     """Read a card; CheckFailed names `where` if it was edited or is damaged."""
     content = path.read_bytes()
     try:
-        card: Card = _ADAPTER.validate_json(content)
+        card: Card = adapter(Card).validate_json(content)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"])) or "file"
         raise CheckFailed(

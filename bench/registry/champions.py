@@ -12,13 +12,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.core.errors import BadInput, CheckFailed, unknown_name
-from bench.figures import draw_figures, to_png
 from bench.core.identity import sha256_of_file
 from bench.leaderboard.render import Champion
-from bench.leaderboard.wording import TableRow
-from bench.models.base import Autoencoder, Classifier, ImageModel
+from bench.leaderboard.wording import TableRow, short_title, shown_score
 from bench.records.files import (
     WEIGHTS,
     Arrays,
@@ -29,7 +28,6 @@ from bench.records.files import (
 )
 from bench.registry.card_text import card_text
 from bench.registry.cards import CARD, CARD_TEXT, Card, Weights, card_of, read_card, with_standing
-from bench.execution.runner import build_for, load_weights
 from bench.core.spec import RunRecord
 from bench.core.store import Store, sync_folder, write_atomically
 
@@ -93,6 +91,30 @@ def previous(registry: Path, card: Card) -> Card | None:
     return read_card(path, f"registry/{path.relative_to(registry)}") if path.exists() else None
 
 
+def describe_champions(store: Store) -> list[dict[str, Any]]:
+    """One row per track: champion, its mean test score, challenger, the champion before."""
+    rows = []
+    for track, card in champions(store.registry).items():
+        metric = card.spec.selection_metric
+        older = previous(store.registry, card)
+        test = card.summary.means[f"test_{metric}"]
+        rows.append(
+            {
+                "track": track,
+                "champion": card.summary.row,
+                "metric": metric,
+                "test_mean": test,
+                "test": f"{short_title(metric)} {shown_score(test, metric)}",
+                "over_pca": card.summary.over_pca,
+                "challenger": card.challenger.row if card.challenger else None,
+                "previous": older.summary.row if older else None,
+                "run_key": card.run_key,
+                "folder": f"registry/{card.folder}",
+            }
+        )
+    return rows
+
+
 def shown_champions(cards: Mapping[str, Card]) -> dict[str, Champion]:
     """The champions as shown in the tables."""
     return {
@@ -106,40 +128,6 @@ def shown_champions(cards: Mapping[str, Card]) -> dict[str, Champion]:
 def champion_weights(folder: Path, card: Card) -> Arrays:
     """The weights next to a card, after checking their digest; CheckFailed if it differs."""
     return read_safetensors(folder / WEIGHTS, card.weights.sha256)
-
-
-def load_champion(folder: Path | str) -> Autoencoder:
-    """The autoencoder of a champion with its weights, ready to encode and decode, on the CPU.
-
-    `folder` is a folder in registry/ such as `registry/fashion_mnist_mini/quick.d8`. Raises
-    BadInput if it holds no autoencoder with weights, CheckFailed if card or weights were changed.
-    """
-    model = _load(Path(folder))
-    if not isinstance(model, Autoencoder):
-        raise BadInput(f"the champion in {folder} is a classifier; load it with: load_classifier")
-    return model
-
-
-def load_classifier(folder: Path | str) -> Classifier:
-    """The classifier of a champion with its weights, ready to classify, on the CPU.
-
-    Its features are those of the layer before the last. Raises as `load_champion`.
-    """
-    model = _load(Path(folder))
-    if not isinstance(model, Classifier):
-        raise BadInput(f"the champion in {folder} is an autoencoder; load it with: load_champion")
-    return model
-
-
-def _load(place: Path) -> ImageModel:
-    if not (place / CARD).is_file():
-        raise BadInput(f"no champion in {place}; see: bench registry list")
-    card = read_card(place / CARD, str(place / CARD))
-    if not card.weights.committed:
-        raise BadInput(f"the weights of {card.track} are too large and not stored in {place}")
-    model = build_for(card.spec, card.image_shape, len(card.class_names))
-    load_weights(model, champion_weights(place, card))
-    return model.eval()
 
 
 def install(
@@ -176,6 +164,8 @@ def install(
 
 def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
     """Draw the record's figures into `folder`; returns their SHA-256 by file name."""
+    from bench.figures import draw_figures, to_png
+
     figures = draw_figures(record, arrays)
     drawn = {}
     for name in PICTURES:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from bench.core.errors import CheckFailed
-from bench.figures import Point, rate_distortion, to_png
 from bench.core.identity import digest, sha256_of_file
 from bench.leaderboard.ledger import current, numbers, rows_in
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
@@ -218,7 +218,16 @@ def _by_board(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
     return [((str(key[0]), str(key[1])), group) for key, group in groups]
 
 
-def _points(rows: pd.DataFrame) -> list[Point]:
+class _Point(NamedTuple):
+    """What `bench.figures.Point` is made of; comparing a picture with its numbers draws nothing."""
+
+    model: str
+    code_size: int
+    scores: tuple[float, ...]
+    variant: str
+
+
+def _points(rows: pd.DataFrame) -> list[_Point]:
     """The test scores of every cell by code size in real numbers.
 
     Leaves out over-complete codes, which compress nothing, and bits, which need another axis.
@@ -231,7 +240,7 @@ def _points(rows: pd.DataFrame) -> list[Point]:
             cell = track.rows[track.rows["configuration"] == group[0]["configuration"]]
             scores = tuple(float(x) for x in numbers(cell, f"test_{metric}").dropna())
             if scores and size:
-                points.append(Point(cell_name(group[0]), size, scores, group[0]["model"]))
+                points.append(_Point(cell_name(group[0]), size, scores, group[0]["model"]))
     return points if len({point.code_size for point in points}) > 1 else []
 
 
@@ -239,7 +248,7 @@ def _picture_file(rows: pd.DataFrame) -> str:
     return f"{rows['dataset'].iloc[0]}/{rows['protocol'].iloc[0]}.rate_distortion.png"
 
 
-def _drawn_from(points: Sequence[Point]) -> str:
+def _drawn_from(points: Sequence[_Point]) -> str:
     listed = [[point.model, point.code_size, *point.scores] for point in points]
     return digest({"points": listed})
 
@@ -256,6 +265,8 @@ def _picture(store: Store, rows: pd.DataFrame) -> PageFigure | None:
 def _redraw(store: Store, results: Results) -> list[str]:
     """Draw the figures whose numbers changed. Other versions of matplotlib draw different bytes
     from the same numbers, so figures with unchanged numbers are kept."""
+    from bench.figures import Point, rate_distortion, to_png
+
     known = store.root / PAGE
     text = known.read_text(encoding="utf-8") if known.exists() else ""
     changed = []
@@ -267,7 +278,7 @@ def _redraw(store: Store, results: Results) -> list[str]:
             continue
         seeds = len(set(rows["seed"]))
         figure = rate_distortion(
-            points,
+            [Point(*point) for point in points],
             str(rows["selection_metric"].iloc[0]),
             f"{dataset} · {protocol} · test images · {seeds} seed{'s' * (seeds > 1)}",
         )

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 import bench
-from bench.benchmark.forecast import step_seconds
 from bench.benchmark.plan import Request, plan
 from bench.core.protocol import DEFAULT_PROTOCOL, EvaluationConfig, TrainConfig, load_protocol
 from bench.core.spec import RunSpec
@@ -24,6 +23,7 @@ from bench.core.store import open_store
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled
 from bench.execution.runner import build_for, prepare_torch
+from bench.execution.speeds import step_seconds
 from bench.metrics import per_image
 from bench.models.base import ImageModel
 from bench.training.train import FitConfig, FitData, fit
@@ -98,7 +98,7 @@ def _floor(spec: RunSpec, images: Tensor, seconds: float) -> float:
     model = _model(spec, images)
     layout = torch.channels_last if model.channels_last else torch.contiguous_format
     batch = (images[:_BATCH].float() / 255).contiguous(memory_format=layout)
-    return 1 / step_seconds(model, batch, spec, measure=seconds)
+    return 1 / step_seconds(model, batch, spec, seconds=seconds)
 
 
 def _loop(spec: RunSpec, images: Tensor, seconds: float) -> float:

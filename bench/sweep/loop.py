@@ -23,7 +23,6 @@ from bench.execution import (
     Started,
     TrialEnded,
 )
-from bench.execution.runner import trial_checkpoint
 from bench.sweep.book import StudyBook
 from bench.sweep.events import (
     StudyProgress,
@@ -240,7 +239,8 @@ class Search:
 
     def _forget(self, running: _Running) -> None:
         del self._running[running.ticket.key]
-        trial_checkpoint(self._store, running.ticket.spec).unlink(missing_ok=True)
+        path = self._store.checkpoints / running.ticket.spec.checkpoint_name
+        path.unlink(missing_ok=True)
 
     def _put_back(self, running: _Running, reason: str, failures: int) -> TrialPutBack:
         self._book.put_back(running.ticket, failures)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from bench.core.errors import CheckFailed
 from bench.core.protocol import Scalar
 from bench.core.spec import EpochValues, TrialSpec
 from bench.core.store import Store, write_atomically
-from bench.core.strict import STRICT
+from bench.core.strict import STRICT, adapter
 from bench.metrics import METRICS
 
 TrialOutcome = Literal["complete", "pruned", "diverged"]
@@ -62,7 +62,7 @@ def has_trials(store: Store, study: str) -> bool:
 def write_trial(store: Store, record: TrialRecord) -> None:
     """Write a result completely or not at all."""
     path = _path(store, record.study, record.spec.run_key)
-    write_atomically(path, TypeAdapter(TrialRecord).dump_json(record, indent=1))
+    write_atomically(path, adapter(TrialRecord).dump_json(record, indent=1))
 
 
 def withdraw_trial(store: Store, record: TrialRecord) -> None:
@@ -76,7 +76,7 @@ def read_trial(store: Store, study: str, run_key: str) -> TrialRecord | None:
     """The result of a trial, None if there is none; CheckFailed for a damaged file."""
     path = _path(store, study, run_key)
     try:
-        found: TrialRecord = TypeAdapter(TrialRecord).validate_json(path.read_bytes())
+        found: TrialRecord = adapter(TrialRecord).validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:

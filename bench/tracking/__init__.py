@@ -5,7 +5,6 @@ reported once, and `bench sync` later sends MLflow what it missed, from the reco
 
 | file         | content                                                           | mlflow |
 |--------------|------------------------------------------------------------------|--------|
-| quiet.py     | environment that MLflow reads on import                            | no     |
 | address.py   | the store's address, and whether it answers                        | no     |
 | database.py  | the local SQLite file: made once, probed, moved with its folder   | yes    |
 | content.py   | content of a run: parameters, tags, metrics, description           | no     |
@@ -22,9 +21,8 @@ reported once, and `bench sync` later sends MLflow what it missed, from the reco
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
-
-from bench.tracking import quiet  # it sets what mlflow reads while it is imported
 
 if TYPE_CHECKING:
     from bench.tracking.tracker import SyncReport, Tracker, open_tracker
@@ -35,7 +33,6 @@ __all__ = [
     "Tracker",
     "clear_alias",
     "open_tracker",
-    "quiet",
     "register_version",
 ]
 _ROOMS = {
@@ -52,3 +49,21 @@ def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     return getattr(importlib.import_module(f"bench.tracking.{_ROOMS[name]}"), name)
+
+
+# What MLflow reads when it is imported; what a person has set stays. With MLflow's own defaults
+# (7 retries, 120 s) a dead server would block one call for four minutes.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    # Recording where git stands starts git for every run; the record has it already.
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)

@@ -25,7 +25,6 @@ import math
 from collections.abc import Iterable, Mapping
 
 from bench.core.spec import EpochValues, RunRecord, RunSpec
-from bench.figures.palette import look
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS
 
@@ -46,6 +45,8 @@ def run_name(spec: RunSpec) -> str:
 
 def colour(model: str) -> str:
     """One colour per variant, the same in every chart of every experiment."""
+    from bench.figures.palette import look
+
     return look(model).colour
 
 

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -21,22 +22,14 @@ from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 import bench
 from bench.core.spec import RunRecord
 from bench.core.store import Store
-from bench.models.outputs import OUTPUTS
+from bench.models.rows import OUTPUTS
 from bench.records.files import WEIGHTS, read_arrays, read_weights, record_folder
 from bench.tracking import content
 from bench.tracking.writing import MEDIAN, Entry, RunBook, part_digest
 
 MODEL_ID, _VERSION = "bench.model_id", "bench.record"
 _PACKAGE = Path(bench.__file__).parent
-_CODE = (
-    "__init__.py",
-    "errors.py",
-    "identity.py",
-    "strict.py",
-    "protocol.py",
-    "spec.py",
-    "models",
-)
+_CODE = ("__init__.py", "core", "models")
 """What a model needs to be rebuilt without the suite."""
 
 _log = logging.getLogger("bench.tracking")
@@ -58,14 +51,14 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
     with tempfile.TemporaryDirectory() as folder, surroundings(client.tracking_uri, experiment_id):
         info = Model.log(
             artifact_path=None,
-            flavor=mlflow.pyfunc,
+            flavor=_Flavour,
             name=name,
             run_id=run_id,
             # MLflow links the run's values at this step. Those at step 0 are the final ones,
             # linked below together with the images that they were computed on.
             step=max(1, int(record.facts.get("best_epoch", 1))),
             tags=content.model_tags(record),
-            python_model=str(_PACKAGE / "serving.py"),
+            python_model=str(Path(__file__).with_name("serving.py")),
             artifacts={
                 "weights": str(record_folder(store.records, record.run_key) / WEIGHTS),
                 "card": str(_card(Path(folder), record)),
@@ -74,9 +67,24 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
             signature=_signature(record),
             input_example=(example, {"output": OUTPUTS[record.spec.task][0]}),
             pip_requirements=_requirements(),
+            validate_serving_input=False,
         )
     _link_scores(client, run_id, info.model_id, record)
     return str(info.model_id)
+
+
+class _Flavour:
+    """MLflow's pyfunc flavour, for `Model.log` with `validate_serving_input=False`.
+
+    The validation would rebuild the network in this process, a head that needs no torch; that what
+    is logged can be served is tested. `Model.log` knows the switch, the flavour's own function
+    does not.
+    """
+
+    @staticmethod
+    def save_model(*, validate_serving_input: bool, **options: Any) -> None:
+        """As mlflow.pyfunc.save_model."""
+        mlflow.pyfunc.save_model(**options)
 
 
 def _logged_before(client: MlflowClient, experiment_id: str, run_id: str, record: RunRecord) -> str:
@@ -110,7 +118,7 @@ def _card(folder: Path, record: RunRecord) -> Path:
 
 
 def _code(folder: Path) -> Path:
-    """A copy of the few modules that define the variants."""
+    """A copy of the rooms that define the variants."""
     target = folder / "code" / "bench"
     target.mkdir(parents=True)
     for name in _CODE:

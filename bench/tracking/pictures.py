@@ -4,17 +4,14 @@ import dataclasses
 import json
 import re
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
 from bench.core.spec import RunRecord
-from bench.figures import image_grid, to_png
 from bench.records.classes import class_scores, top_confusions
 from bench.records.files import Arrays
 
@@ -24,14 +21,11 @@ PER_CLASS, CONFUSIONS = "per_class.json", "confusions.json"
 _STEP = re.compile(r"progress[~#]x_hat[+%]step[+%](\d+)")
 
 
-def log_files(
-    client: MlflowClient,
-    run_id: str,
-    record: RunRecord,
-    arrays: Arrays,
-    figures: Mapping[str, Figure],
-) -> None:
+def log_files(client: MlflowClient, run_id: str, record: RunRecord, arrays: Arrays) -> None:
     """`record.json`, every figure as a PNG in `figures/`, and a classifier's tables by class."""
+    from bench.figures import draw_figures, to_png
+
+    figures = draw_figures(record, arrays)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "record.json").write_bytes(record.to_json())
@@ -70,6 +64,8 @@ def log_progress(client: MlflowClient, run_id: str, record: RunRecord, arrays: A
     """
     if "progress/x_hat" not in arrays:
         return
+    from bench.figures import image_grid
+
     there = {
         int(match[1])
         for item in client.list_artifacts(run_id, "images")

@@ -22,9 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from matplotlib.figure import Figure
 from mlflow.entities import Metric, RunTag
 
 from bench.core.owners import owner
@@ -35,6 +34,9 @@ from bench.tracking.database import prepared_address
 from bench.tracking.experiment import ExperimentPlan, set_tag
 from bench.tracking.tracker import LOCAL_SERVER, Tracker
 from bench.tracking.writing import Entry, RunBook
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "diverged": "FAILED"}
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
@@ -250,7 +252,7 @@ class StudyTracker(Tracker):
         self._attempt(write)
 
     def study_ended(
-        self, figures: Mapping[str, Figure], texts: Mapping[str, str], status: str
+        self, figures: "Mapping[str, Figure]", texts: Mapping[str, str], status: str
     ) -> None:
         """Figures and texts of the study, by file name; `status`: "finished" or "stopped"."""
         self._flush()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE, ErrorCode
@@ -16,8 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bench.core.protocol import Protocol
 from bench.core.spec import EpochValues, RunRecord, RunSpec
 from bench.core.store import Store
-from bench.figures import draw_figures
-from bench.records.files import Arrays, read_arrays
+from bench.records.files import read_arrays
 from bench.records.selection import median_record
 from bench.tracking import content, models, views
 from bench.tracking.address import Address
@@ -113,22 +111,14 @@ class Tracker:
             book.write_epochs(entry, self._buffer[run_key])
         self._buffer[run_key].clear()
 
-    def run_finished(
-        self, record: RunRecord, arrays: Arrays, figures: Mapping[str, Figure]
-    ) -> None:
+    def run_finished(self, record: RunRecord) -> None:
         """Send the whole content of the record, and the run's end state."""
         self._buffer.pop(record.run_key, None)
-        self._tell(record, lambda: arrays, lambda _: figures)
+        self._tell(record)
 
-    def _tell(
-        self,
-        record: RunRecord,
-        arrays: Callable[[], Arrays],
-        figures: Callable[[Arrays], Mapping[str, Figure]],
-    ) -> bool:
+    def _tell(self, record: RunRecord) -> bool:
         def write(book: RunBook) -> bool:
-            loaded = arrays()
-            book.finish(record, loaded, figures(loaded))
+            book.finish(record, read_arrays(self._store.records, record))
             self._show_track(book, record.track)
             return True
 
@@ -193,11 +183,7 @@ class Tracker:
             if self._attempt(partial(_has, record=record), record.run_key):
                 known += 1
                 self._missed.discard(record.run_key)
-            elif self._tell(
-                record,
-                partial(read_arrays, self._store.records, record),
-                partial(draw_figures, record),
-            ):
+            elif self._tell(record):
                 told += 1
             else:
                 missed += 1

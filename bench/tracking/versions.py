@@ -14,8 +14,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 
 from bench.core.spec import RunRecord
 from bench.core.store import Store
-from bench.figures import draw_figures
-from bench.models.outputs import OUTPUTS
+from bench.models.rows import OUTPUTS
 from bench.records.files import read_arrays
 from bench.tracking import content, models
 from bench.tracking.database import prepared_address
@@ -49,8 +48,7 @@ def register_version(
         book = open_book(store, plan_for(record), address)
         entry = book.known(record.run_key)
         if entry is None or entry.complete != content.version(record):
-            arrays = read_arrays(store.records, record)
-            entry = book.finish(record, arrays, draw_figures(record, arrays))
+            entry = book.finish(record, read_arrays(store.records, record))
         if not entry.model_id:
             entry.model_id = models.log_model(book.client, entry.run_id, store, record)
             book.say(entry, {models.MODEL_ID: entry.model_id})

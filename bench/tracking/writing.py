@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -140,8 +139,8 @@ class RunBook:
         )
         entry.epochs |= {values.epoch for values in new}
 
-    def finish(self, record: RunRecord, arrays: Arrays, figures: Mapping[str, Figure]) -> Entry:
-        """Write everything that a record holds; `bench.complete` comes last."""
+    def finish(self, record: RunRecord, arrays: Arrays) -> Entry:
+        """Write everything that a record holds, with its figures; `bench.complete` comes last."""
         entry = self._entries.get(record.run_key)
         older = entry if entry and entry.complete else None
         if entry is None or older or not entry.ours or entry.status != "RUNNING":
@@ -154,7 +153,7 @@ class RunBook:
             metrics=[Metric(k, v, record.finished_unix_ms, 0) for k, v in finals.items()],
         )
         self.client.log_inputs(entry.run_id, dataset_inputs(record, arrays))
-        pictures.log_files(self.client, entry.run_id, record, arrays, figures)
+        pictures.log_files(self.client, entry.run_id, record, arrays)
         self.say(entry, content.table_tags(pictures.class_tables(record, arrays)))
         pictures.log_progress(self.client, entry.run_id, record, arrays)
         if record.status != "finished":

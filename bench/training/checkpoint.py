@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from bench.core.spec import EpochValues
 from bench.core.store import write_atomically
+from bench.core.strict import adapter
 
-_HISTORY = TypeAdapter(tuple[EpochValues, ...])
+_HISTORY = adapter(tuple[EpochValues, ...])
 
 
 @dataclass(frozen=True)

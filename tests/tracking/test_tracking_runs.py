@@ -138,7 +138,7 @@ def test_a_diverged_run_looks_diverged(tracked: Store, protocol: Protocol, fresh
     tracker = open_tracker(fresh, protocol, protocol.dataset)
     tracker.run_started(record.spec)
     tracker.epoch(record.spec, history[0])
-    tracked_store.tell(tracker, fresh, record)
+    tracker.run_finished(record)
     tracker.cell_finished([record])
     assert tracker.missed == 0
     (run,) = runs_of(fresh).values()
@@ -219,7 +219,7 @@ def test_a_dead_server_costs_no_time_and_is_named_once(
         tracker.run_started(record.spec)
         for values in record.history:
             tracker.epoch(record.spec, values)
-        tracker.run_finished(record, {}, {})
+        tracker.run_finished(record)
     tracker.cell_finished(list(iter_records(store.records)))
     assert tracker.link() == ""
     assert tracker.missed == 4

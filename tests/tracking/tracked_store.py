@@ -13,9 +13,8 @@ from bench.core.protocol import Protocol, load_protocol
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store
 from bench.execution.runner import execute, ignore_epochs
-from bench.figures import draw_figures
-from bench.records.files import iter_records, read_arrays
-from bench.tracking import Tracker, open_tracker
+from bench.records.files import iter_records
+from bench.tracking import open_tracker
 from bench.tracking.address import find_address
 
 MODELS = ("pca", "fc_ae")
@@ -39,17 +38,12 @@ def build(folder: Path, protocol: Protocol) -> Store:
     store = Store(folder).prepare()
     tracker = open_tracker(store, protocol, protocol.dataset)
     for spec in specs_of(protocol, store, *MODELS):
-        tell(tracker, store, execute(spec, store, ignore_epochs))
+        tracker.run_finished(execute(spec, store, ignore_epochs))
     for cell in cells(store):
         tracker.cell_finished(cell)
     tracker.close()
     assert tracker.missed == 0, tracker.offline
     return store
-
-
-def tell(tracker: Tracker, store: Store, record: RunRecord) -> None:
-    arrays = read_arrays(store.records, record)
-    tracker.run_finished(record, arrays, draw_figures(record, arrays))
 
 
 def cells(store: Store) -> list[list[RunRecord]]:

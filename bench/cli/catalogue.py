@@ -1,0 +1,65 @@
+"""`bench models`, `bench protocols`."""
+
+from typing import Annotated
+
+import typer
+
+from bench.cli import console
+from bench.cli.options import JsonOption
+from bench.core.protocol import shipped_protocols
+from bench.core.store import open_store
+
+
+def models(as_json: JsonOption = False) -> None:
+    """List the cast: every variant with its origin, native code size and parameters."""
+    from bench.benchmark.catalogue import describe_models
+
+    rows = describe_models()
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        "",
+        ("model", "origin", ">native code", ">parameters", "what it is"),
+        [
+            (
+                r["id"],
+                r["origin"],
+                console.or_dash(r["native_code_size"]),
+                f"{r['parameters']:,}",
+                r["line"],
+            )
+            for r in rows
+        ],
+    )
+
+
+def protocols(
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure the costs that are not known yet.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the shipped protocols with what they cost on this machine."""
+    from bench.benchmark.catalogue import describe_protocols
+
+    rows = describe_protocols(list(shipped_protocols()), open_store(), measure)
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        "",
+        ("protocol", "data set", "latent sizes", ">seeds", ">runs", ">cost here", "what it is"),
+        [
+            (
+                r["name"],
+                r["dataset"],
+                " ".join(map(str, r["latent_dims"])),
+                f"{r['seeds']}",
+                f"{r['runs']}",
+                r["cost_note"] or console.duration(r["forecast_seconds"]),
+                r["description"],
+            )
+            for r in rows
+        ],
+    )

@@ -1,0 +1,189 @@
+"""A plan shown before it runs, run under a progress display, and what came of it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bench.cli import console
+from bench.core.errors import CellsFailed, Stopped
+
+if TYPE_CHECKING:
+    from bench.benchmark.forecast import Forecast
+    from bench.benchmark.plan import Plan
+    from bench.benchmark.running import PlanResult
+    from bench.core.store import Store
+    from bench.execution import Event, Executor
+    from bench.execution.places import Place
+
+_WORKERS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def seconds_by_workers(seconds: Callable[[int], float], most: int) -> dict[int, float]:
+    """What clusters of several sizes would take: seconds by the number of workers.
+
+    `most`: how many can be at work at the same time.
+    """
+    return {count: seconds(count) for count in _WORKERS if count < 2 * max(most, 1)}
+
+
+def show_sizes(found: dict[int, float]) -> None:
+    """Print what clusters of several sizes would take."""
+    rows = [(str(count), console.duration(seconds)) for count, seconds in found.items()]
+    console.print_table("", (">GPUs (or cores)", ">about, if as fast as this machine's"), rows)
+
+
+def announce(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
+    """What will happen and what it costs, before it happens."""
+    missing = plan.missing
+    console.say(
+        f"{plan.protocol.name} on {plan.dataset_label}: {len(plan.specs)} runs, "
+        f"{len(plan.done)} recorded, {len(missing)} to do"
+        + (
+            f", about {console.duration(cost.total_seconds)} on {cost.workers} worker(s){where}"
+            if missing
+            else ""
+        )
+    )
+    if in_full:
+        rows = [
+            (spec.model, spec.size_name, str(spec.seed), state, key)
+            for spec in plan.specs
+            for key in [spec.run_key]
+            for state in ["recorded" if key in plan.done else console.duration(cost.by_run[key])]
+        ]
+        console.print_table("", ("model", ">latent", ">seed", ">cost", "run"), rows)
+
+
+def show_plan(plan: "Plan", cost: "Forecast", *, in_json: bool) -> None:
+    """What would run, for --dry-run."""
+    announce(plan, cost, not in_json, "")
+    if in_json:
+        console.print_json(as_json(plan, cost))
+
+
+def as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
+    """A plan with its cost, for --json."""
+    from bench.core.spec import to_json_types
+
+    return {
+        "protocol": plan.protocol.name,
+        "dataset": plan.dataset_label,
+        "workers": cost.workers,
+        "forecast_seconds": cost.total_seconds,
+        "runs": [
+            {
+                "run_key": spec.run_key,
+                "recorded": spec.run_key in plan.done,
+                "forecast_seconds": cost.by_run.get(spec.run_key, 0.0),
+                **to_json_types(spec),
+            }
+            for spec in plan.specs
+        ],
+    }
+
+
+def execute_plan(
+    plan: "Plan",
+    cost: "Forecast",
+    store: "Store",
+    in_json: bool,
+    look: str = "bench leaderboard",
+    place: "Place | None" = None,
+) -> None:
+    """Run the plan under a progress display, then say what came of it and where to `look`."""
+    from bench.execution.places import Place
+    from bench.tracking import open_tracker
+
+    tracker = open_tracker(store, plan.protocol, plan.dataset_label)
+    executor = (place or Place()).open(cost.workers, store) if plan.missing else None
+    try:
+        outcome = run_with_progress(plan, cost, store, executor, tracker)
+    finally:
+        if executor is not None:
+            executor.close()
+        tracker.close()
+    if tracker.missed:
+        console.say(f"{tracker.missed} runs are not in MLflow yet; tell it with: bench sync")
+    if in_json:
+        console.print_json(_result_as_json(plan, outcome, tracker.link()))
+    for failed in outcome.failures:
+        console.say(f"failed: {failed.spec.title}: {failed.reason}\n{failed.detail}".rstrip())
+    console.say(
+        f"{outcome.trained} trained, {len(outcome.records)} of {len(plan.specs)} runs recorded; "
+        f"see the table with: {look}"
+    )
+    if link := tracker.link():
+        console.say(f"compare in the browser with: bench ui, then {link}")
+    if outcome.failures:
+        raise CellsFailed(f"{len(outcome.failures)} of {len(plan.specs)} runs failed (see above)")
+
+
+def run_with_progress(
+    plan: "Plan", cost: "Forecast", store: "Store", executor: "Executor | None", tracker: Any
+) -> "PlanResult":
+    """Drive the generator of events into the display; Ctrl-C becomes Stopped."""
+    from bench.benchmark.forecast import Remaining
+    from bench.benchmark.plan import recorded
+    from bench.benchmark.running import run as run_plan
+
+    remaining = Remaining(cost)
+    steps = run_plan(plan, store, executor, tracker)
+    with console.RunProgress(len(plan.missing)) as progress:
+        try:
+            while True:
+                event = next(steps)
+                remaining.hear(event)
+                _show_event(event, progress, f"about {console.duration(remaining.seconds)} left")
+        except StopIteration as end:
+            outcome: PlanResult = end.value
+            return outcome
+        except KeyboardInterrupt:
+            console.say("stopping: the runs in progress save where they are")
+            steps.close()
+            done = len(recorded(plan.specs, store))
+            raise Stopped(
+                f"stopped with {done} of {len(plan.specs)} runs recorded; "
+                "the same command goes on from here"
+            ) from None
+
+
+def _show_event(event: "Event", progress: console.RunProgress, left: str) -> None:
+    """An event as a line or a bar; `left` says what remains of the plan."""
+    from bench.execution import EpochEnded, Failed, Finished, Lost
+
+    metric = event.spec.selection_metric
+    match event:
+        case EpochEnded(spec, values):
+            score = values.values.get(f"val/{metric}")
+            shown = score if score is not None else values.values["train/loss"]
+            name = metric if score is not None else "loss"
+            progress.epoch(spec, values.epoch, f"{name} {shown:.5f}", left)
+        case Finished(spec, record):
+            score = record.scores.get("val", record.scores.get("test", {})).get(metric)
+            seconds = console.duration(record.facts["train_seconds"])
+            progress.ended(spec, record.message or f"{metric} {score:.5f} after {seconds}", left)
+        case Failed(spec, reason):
+            progress.ended(spec, f"failed: {reason}", left)
+        case Lost(spec, reason):
+            progress.note(f"{spec.title}: {reason}")
+
+
+def _result_as_json(plan: "Plan", outcome: "PlanResult", link: str) -> dict[str, Any]:
+    return {
+        "protocol": plan.protocol.name,
+        "dataset": plan.dataset_label,
+        "trained": outcome.trained,
+        "runs": [
+            {
+                "run_key": record.run_key,
+                "model": record.spec.model,
+                "latent_dim": record.spec.latent_dim,
+                "seed": record.spec.seed,
+                "status": record.status,
+                "scores": {part: dict(scores) for part, scores in record.scores.items()},
+                "facts": dict(record.facts),
+            }
+            for record in outcome.records.values()
+        ],
+        "failed": [{"run": item.spec.title, "reason": item.reason} for item in outcome.failures],
+        "mlflow": link,
+    }

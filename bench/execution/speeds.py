@@ -1,0 +1,76 @@
+"""Speeds of one variant on this machine, measured over a few steps. Runs in a worker."""
+
+import time
+
+import torch
+
+from bench.core.spec import RunSpec, SplitSizes
+from bench.execution.runner import build_for, checked_device, prepare_torch
+from bench.execution.stopwatch import Speeds
+from bench.models.base import ClosedFormAutoencoder, ImageModel
+from bench.training.train import make_optimizer
+
+_SECONDS = 0.4
+
+
+def measure(spec: RunSpec, sizes: SplitSizes) -> Speeds:
+    """Seconds per trained and per scored image; a closed form: (seconds of its fit, 0)."""
+    prepare_torch(spec.threads)
+    device = checked_device(spec.device)
+    model = build_for(spec, sizes.image_shape, sizes.classes).to(device)
+    if isinstance(model, ClosedFormAutoencoder):
+        return _time_fit(model, sizes), 0.0
+    batch = torch.rand(spec.train.batch_size, *sizes.image_shape, device=device)
+    if model.channels_last:
+        batch = batch.contiguous(memory_format=torch.channels_last)
+    return step_seconds(model, batch, spec), _time_scoring(model, batch)
+
+
+def _time_fit(model: ClosedFormAutoencoder, sizes: SplitSizes) -> float:
+    """Seconds to solve for as many random images as the split has (at most 20,000)."""
+    count = min(sizes.train, 20_000)
+    images = torch.randint(0, 256, (count, *sizes.image_shape), dtype=torch.uint8)
+    begun = time.perf_counter()
+    model.fit(images)
+    return (time.perf_counter() - begun) * sizes.train / count
+
+
+def step_seconds(
+    model: ImageModel, batch: torch.Tensor, spec: RunSpec, seconds: float = _SECONDS
+) -> float:
+    """Seconds an image of bare training steps on one resident batch: the floor of any loop."""
+    optimizer = make_optimizer(model, spec.train)
+    labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
+    model.train()
+
+    def step() -> None:
+        loss = model.loss(batch, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+    _wait(batch.device)
+    begun, steps = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        step()
+        steps += 1
+    _wait(batch.device)
+    return (time.perf_counter() - begun) / (steps * len(batch))
+
+
+def _time_scoring(model: ImageModel, batch: torch.Tensor) -> float:
+    """Seconds an image of the model's answer, the larger part of scoring."""
+    labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
+    model.eval()
+    model.answers(batch, labels)
+    begun = time.perf_counter()
+    model.answers(batch, labels)
+    _wait(batch.device)
+    return max((time.perf_counter() - begun) / len(batch), 1e-9)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
