@@ -1,7 +1,7 @@
 """What a plan will cost on this machine, measured before it starts.
 
-Each variant at each latent size is timed once, in a worker, on the device and threads that the plan
-asks for; the speeds are kept in `mlruns/costs.json` under the machine's signature.
+Each variant at each latent size is timed once, in a worker, on the plan's device and threads;
+the speeds are kept in `mlruns/costs.json` under the machine's signature.
 """
 
 import json
@@ -53,7 +53,7 @@ def forecast(
     workers: int,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Forecast:
-    """Seconds that each spec will take; measures the variants that were not measured yet.
+    """The seconds of each spec; measures the variants that were not measured before.
 
     `progress` gets a line before each measurement, which takes a second or two.
     """
@@ -67,7 +67,7 @@ def forecast(
                     what = f"{spec.model} at {spec.size_name}" if spec.has_code else spec.model
                     progress(f"measuring the speed of {what} ({count} of {len(unknown)})")
                     known[key] = stopwatch.measure(spec, sizes)
-        finally:  # what was measured before Ctrl-C is kept
+        finally:  # measurements before Ctrl-C are kept
             write_atomically(store.costs, json.dumps(known, indent=1, sort_keys=True).encode())
     return _add_up(specs, sizes, known, workers)
 

@@ -76,7 +76,7 @@ def dataset_reference(name: str) -> str:
 
 
 def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_set) -> Plan:
-    """Lay out every run; nothing is trained. Raises BadInput for anything that cannot be run.
+    """Lay out every run; trains nothing. Raises BadInput for anything that cannot be run.
 
     `load` reads a data set, as `load_set` does.
     """
@@ -169,5 +169,5 @@ def recorded(specs: Iterable[RunSpec], store: Store) -> dict[str, RunRecord]:
 def forecast_plan(
     plan: Plan, store: Store, workers: int, progress: Callable[[str], None] = lambda _: None
 ) -> Forecast:
-    """What the missing runs will cost on this machine, as `forecast` measures it."""
+    """What the missing runs cost on this machine, as measured by `forecast`."""
     return forecast(plan.missing, plan.sizes, store, workers, progress)

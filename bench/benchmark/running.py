@@ -86,7 +86,7 @@ def _tell(plan: Plan, records: Mapping[str, RunRecord], tracker: Tracker) -> Non
 
 
 def _publish(event: Event, tracker: Tracker) -> None:
-    """Tell the tracker."""
+    """Send an event to the tracker."""
     match event:
         case Started(spec):
             tracker.run_started(spec)

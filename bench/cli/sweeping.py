@@ -28,7 +28,7 @@ TimeoutOption = Annotated[
         metavar="SECONDS",
         min=1,
         max=10**8,
-        help="Stop searching after so long; confirm the best so far.",
+        help="Stop searching after this time; confirm the best so far.",
     ),
 ]
 StorageOption = Annotated[
@@ -40,7 +40,7 @@ TrialsOption = Annotated[
         metavar="N",
         min=1,
         max=100_000,
-        help="Trials of each study, those finished before included.",
+        help="Trials of each study, including those already finished.",
     ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Every trained variant of the protocol.")]

@@ -3,11 +3,11 @@
 | code | meaning                                             | class          |
 |------|-----------------------------------------------------|----------------|
 | 0    | done                                                |                |
-| 1    | bug in bench (any exception but a BenchError)        |                |
-| 2    | bad input: the user can fix it                       | BadInput       |
+| 1    | bug in bench (any exception but a BenchError)       |                |
+| 2    | bad input: the user can fix it                      | BadInput       |
 | 3    | a check failed: a committed file or a score drifted | CheckFailed    |
-| 4    | some runs failed; the others are recorded            | CellsFailed    |
-| 130  | stopped by Ctrl-C; the same command resumes          | Stopped        |
+| 4    | some runs failed; the others are recorded           | CellsFailed    |
+| 130  | stopped by Ctrl-C; the same command resumes         | Stopped        |
 
 A message is one line: what is wrong, where, what was expected, what to do.
 """

@@ -140,7 +140,7 @@ class RunSpec:
 
     @property
     def checkpoint_name(self) -> str:
-        """The file, in the store's folder of checkpoints, where a stopped training goes on."""
+        """The checkpoint's file name in the store, from which a stopped training resumes."""
         return f"{self.run_key}.safetensors"
 
     @property
@@ -161,13 +161,13 @@ class TrialSpec(RunSpec):
 
     @property
     def checkpoint_name(self) -> str:
-        """That of a trial: it must not be taken for that of the run of the same training."""
+        """A name of its own: the run with the same training must not resume from it."""
         return f"trial-{super().checkpoint_name}"
 
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """How many images a split has, their shape (C, H, W) and their classes."""
+    """The sizes of a split, the shape of its images (C, H, W) and its number of classes."""
 
     train: int
     validation: int

@@ -17,7 +17,7 @@ _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
 def adapter(kind: type[T]) -> TypeAdapter[T]:
-    """Pydantic's reader and writer of a type, made once: for a record that takes 20 ms."""
+    """Pydantic's reader and writer of a type, cached: for a record, building it takes 20 ms."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]

@@ -4,12 +4,12 @@ Workers are stateless: they get a spec, train, send each epoch's values, check w
 return a record that is already on disk (for a TrialSpec, the result only). A worker that dies is
 reported: a fresh worker tries its spec once more, then the spec counts as failed.
 
-| file      | content                                                                   |
+| file      | content                                                                  |
 |-----------|--------------------------------------------------------------------------|
 | events.py | what happens, and the interface: Executor                                |
 | worker.py | one spec in a worker                                                     |
 | local.py  | a pool of processes on this machine                                      |
-| parcel.py | results and checkpoints in transit between machines                       |
+| parcel.py | results and checkpoints in transit between machines                      |
 | cluster.py| a Ray cluster                                                            |
 | places.py | the choice between them                                                  |
 """

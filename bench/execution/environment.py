@@ -17,7 +17,7 @@ def environment(spec: RunSpec) -> dict[str, str]:
     """Facts outside a run's identity that may explain a difference."""
     return {
         "bench": bench.__version__,
-        # A plain text: torch's own class would make whoever receives the record import torch.
+        # Plain text: torch's own class would make every reader of the record import torch.
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),

@@ -39,8 +39,8 @@ def height_for(names: int) -> float:
 def label_ends(ax: Axes, ends: Sequence[End]) -> None:
     """Write every line's name right of the axes, as close to its end as the other labels allow.
 
-    A thin leader ties the name to the end. Limits and scales of the axes must be final, as their
-    size is: `put_title` keeps it.
+    A thin leader connects the name to the end. Limits, scales and size of the axes must be
+    final; `put_title` keeps the size.
     """
     if not ends:
         return

@@ -119,7 +119,7 @@ def _figure_around(
     canvas: Pixels, scale: float, rows: Sequence[Row], jut: float, least: float
 ) -> tuple[Figure, Axes]:
     """A figure in which the canvas fills its axes pixel by pixel (times `scale`); texts above
-    images `jut` out of it on either side; at `least` so many wide."""
+    images extend beyond it by `jut` on either side; at `least` so many wide."""
     high, wide = (side * scale for side in canvas.shape[:2])
     beside = max(text_width(row.label, _BESIDE) for row in rows)
     labels = max(_LABELS, 10 + beside + _MARGIN) if beside else 0

@@ -283,8 +283,8 @@ def _scatter(ax: Axes, trials: StudyTrials, x: Callable[[TrialPoint], float]) ->
 
 
 def _legend_beside(ax: Axes, keys: list[Line2D] | None = None) -> None:
-    """A legend right of a panel (among twenty trials no corner is free for sure): of these samples,
-    or of what was drawn with a label."""
+    """A legend right of a panel (among twenty trials no corner is surely free): of the given
+    entries, or of the labelled artists."""
     ax.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0.2)
 
 

@@ -32,7 +32,7 @@ INK, MUTED = "#222222", "#666666"
 _MARGIN, _TITLE, _BELOW, _NOTE = 12, 12.5, 9, 8
 """Pixels beside texts, and the sizes of title, context and small print in points."""
 _HEAD, _AROUND = 0.58, (3.0, 2.0)
-"""Inches: the height of title and context, and a first guess of what panels need around them."""
+"""Inches: the height of title and context, and a first guess of the space around the panels."""
 
 _LOOK = mpl.RcParams(
     {
@@ -121,7 +121,7 @@ def short_name(name: str, longest: int) -> str:
 
 def plot_canvas(columns: int, width: float, height: float) -> Canvas:
     """Panels side by side, of `width` x `height` inches each. They fill the figure until
-    `put_title` lets it grow around them."""
+    `put_title` makes it grow around them."""
     figure = Figure(figsize=(columns * width, height))
     figure.subplots_adjust(0, 0, 1, 1, 0)
     axes = figure.subplots(1, columns, squeeze=False)[0].tolist()
@@ -133,8 +133,8 @@ def plot_canvas(columns: int, width: float, height: float) -> Canvas:
 def put_title(figure: Figure, title: str, below: str, note: str = "") -> None:
     """The last step of a plot: a title and a line of context above it, small print below it.
 
-    The panels keep their size: constrained layout says what they need around them, and by that the
-    figure grows. A second round knows it, a third how wide the small print is.
+    The panels keep their size: constrained layout finds the space needed around them, and the
+    figure grows by that. A second round uses it, a third the width of the small print.
     """
     panels, around = figure.get_size_inches(), np.array(_AROUND)
     pad = _MARGIN / DPI
@@ -153,25 +153,25 @@ def put_title(figure: Figure, title: str, below: str, note: str = "") -> None:
 
 
 def write_title(figure: Figure, title: str, below: str) -> None:
-    """A bold title and a line of context in the upper left corner, where there is room for both."""
+    """A bold title and a line of context in the upper left corner."""
     left, top = _MARGIN / figure.bbox.width, figure.bbox.height
     figure.text(left, 1 - 10 / top, title, va="top", fontsize=_TITLE, fontweight="bold")
     figure.text(left, 1 - 36 / top, below, va="top", fontsize=_BELOW, color=MUTED)
 
 
 def title_width(title: str, below: str) -> float:
-    """Inches that a title and its context take with their margins."""
+    """Inches that a title and its context take, including margins."""
     return (max(text_width(title, _TITLE, "bold"), text_width(below, _BELOW)) + 2 * _MARGIN) / DPI
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Pixels that the longest line of a text takes, in points of `size`."""
+    """Width in pixels of the longest line of a text, at `size` points."""
     label = Figure().text(0, 0, text, fontsize=size, fontweight=weight)
     return float(label.get_window_extent().width)
 
 
 def wrapped(text: str, size: float, room: float) -> str:
-    """A text in lines that are no wider than `room` pixels, broken between words."""
+    """Break a text between words into lines no wider than `room` pixels."""
     tries = (fill(text, most, break_on_hyphens=False) for most in range(200, 1, -4))
     return next(lines for lines in tries if text_width(lines, size) <= room)
 

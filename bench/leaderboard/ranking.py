@@ -2,16 +2,16 @@
 
 | column of the result        | meaning                                                       |
 |-----------------------------|---------------------------------------------------------------|
-| BOARD, CELL, track, row,    | the cell; `title` is the name of its track in commands         |
+| BOARD, CELL, track, row,    | the cell; `title` is the name of its track in commands        |
 | title, configuration, ...   |                                                               |
 | rank                        | 1 + rows that are significantly better; 0: not ranked         |
-| why_unranked                | the reason if there is no rank                                 |
-| started, finished, diverged | number of runs                                                 |
+| why_unranked                | the reason if there is no rank                                |
+| started, finished, diverged | number of runs                                                |
 | val_METRIC, test_METRIC     | mean over seeds; with `_std`: standard deviation over seeds   |
 | low, high, test_low,        | 95 % interval of the selection metric over seeds and images,  |
 | test_high                   | on validation and on test                                     |
 | margin                      | how much lower the test MSE is than PCA's, in %               |
-| badges                      | notable properties of the cell, separated by "; "              |
+| badges                      | notable properties of the cell, separated by "; "             |
 """
 
 import math

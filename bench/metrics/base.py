@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PSNR_CAP = 100.0
-"""dB. A perfect image would score infinity, which JSON cannot hold and which would make every mean
-infinite; 100 dB is an error of 1e-5 on [0, 1], far below the 1/255 step of the images."""
+"""In dB. A perfect image would score infinity, which JSON cannot hold and which would make every
+mean infinite; 100 dB is an RMS error of 1e-5 on [0, 1], far below the 1/255 step of the images."""
 
 CHUNK_VALUES = 2**18
 """Images scored at a time. SSIM's temporaries then stay in a core's cache (0.10 s for 10,000

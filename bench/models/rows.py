@@ -1,4 +1,4 @@
-"""What a row of MODELS is, and what rows share: origins, their recipes, outputs, search ranges."""
+"""The row type of MODELS, and what rows share: origins, recipes, outputs, search ranges."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ OUTPUTS: Mapping[Task, tuple[str, ...]] = {
     "reconstruction": ("reconstruction", "code", "anomaly_score"),
     "classification": ("probabilities", "features", "logits"),
 }
-"""What a served model can give back, by its task; the first is the default."""
+"""What a served model can return, by task; the first is the default."""
 
 RECIPE_SEARCH: Mapping[str, SearchRange] = {
     "lr": FloatRange(1e-4, 2e-2, log=True),
@@ -62,11 +62,11 @@ class Variant:
     """One row. `build(image_shape, size, **hyperparameters)` makes the untrained network.
 
     `size` is the latent size of an autoencoder, the number of classes of a classifier.
-    `native_latent_dim`: the latent size of the origin; none where its code has the size that the
-    network gives it: `native_code_size`, for images of 1 x 28 x 28, and none for classifiers.
-    `native_parameters`: of the origin's network, for such images and 10 classes. `closed_form`:
-    solved rather than trained. `value_range`: that of the outputs. Tests hold these four against
-    the class.
+    `native_latent_dim`: the latent size of the origin; None if the network determines the code's
+    size, which is then `native_code_size` for images of 1 x 28 x 28 (None for classifiers).
+    `native_parameters`: those of the origin's network, for such images and 10 classes.
+    `closed_form`: solved rather than trained. `value_range`: that of the outputs. Tests compare
+    these with the class.
     `allowed` gives the range (inclusive) of each of the `hyperparameters`; the `search` ranges
     lie within.
     `origin_recipe`: the origin's recipe by keys of TrainConfig; a sweep tries it early.

@@ -8,12 +8,12 @@ Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 
 | key                            | shape               | meaning                              |
 |--------------------------------|---------------------|--------------------------------------|
-| validation/METRIC, test/METRIC | N, M                | one score per image                   |
+| validation/METRIC, test/METRIC | N, M                | one score per image                  |
 | label/{validation,test}        | N, M                | their classes, if the set has any    |
 | shown/{train,test}/{x,x_hat}   | 8 x C x H x W       | the first image of each class        |
 | shown/{train,test}/label       | 8                   | their classes                        |
 | progress/x                     | 8 x C x H x W       | validation images                    |
-| progress/x_hat                 | K x 8 x C x H x W   | reconstructions during training       |
+| progress/x_hat                 | K x 8 x C x H x W   | reconstructions during training      |
 | progress/epoch                 | K                   | after which epoch                    |
 | codes/z, codes/label           | n x d, n            | up to 2,000 validation images        |
 | samples/x_hat                  | 64 x C x H x W      | decoded samples                      |
@@ -30,14 +30,14 @@ Classifiers (K classes) have no reconstructions and no codes, but:
 
 | key                            | shape               | meaning                              |
 |--------------------------------|---------------------|--------------------------------------|
-| predicted/{validation,test}    | N, M                | int64: the predicted class            |
+| predicted/{validation,test}    | N, M                | int64: the predicted class           |
 | confidence/{validation,test}   | N, M                | float32: its probability             |
-| confusion/{validation,test}    | K x K               | int64: true class, predicted class    |
+| confusion/{validation,test}    | K x K               | int64: true class, predicted class   |
 | per_class/{validation,test}    | K x 3               | float32: precision, recall, F1       |
 | misclassified/x                | up to 24 x C x H x W| the most confident mistakes on       |
 |                                |                     | validation (test, if there is none)  |
-| misclassified/{label,          | up to 24            | true class, predicted class and its   |
-| predicted,confidence}          |                     | probability                           |
+| misclassified/{label,          | up to 24            | true class, predicted class and its  |
+| predicted,confidence}          |                     | probability                          |
 """
 
 import dataclasses

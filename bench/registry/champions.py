@@ -92,7 +92,7 @@ def previous(registry: Path, card: Card) -> Card | None:
 
 
 def describe_champions(store: Store) -> list[dict[str, Any]]:
-    """One row per track: champion, its mean test score, challenger, the champion before."""
+    """One row per track: champion, its mean test score, challenger, previous champion."""
     rows = []
     for track, card in champions(store.registry).items():
         metric = card.spec.selection_metric

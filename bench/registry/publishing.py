@@ -219,7 +219,7 @@ def _by_board(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
 
 
 class _Point(NamedTuple):
-    """What `bench.figures.Point` is made of; comparing a picture with its numbers draws nothing."""
+    """The arguments of `bench.figures.Point`; checking a figure's numbers draws nothing."""
 
     model: str
     code_size: int

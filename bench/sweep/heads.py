@@ -6,8 +6,8 @@ N trials end and no point is trained twice, however many heads there are.
 
 | table        | row                                                                          |
 |--------------|------------------------------------------------------------------------------|
-| bench_heads  | a living head: when it last renewed its lease, by the database's clock        |
-| bench_claims | a claim: its head, the point (a fingerprint), the trial, whether it ended     |
+| bench_heads  | a living head: when it last renewed its lease, by the database's clock       |
+| bench_claims | a claim: its head, the point (a fingerprint), the trial, whether it ended    |
 
 A head whose process is gone, or that did not renew its lease for LEASE_SECONDS, loses its claims
 to the first head that notices. If it was only suspended, it learns of this when it resumes: Optuna

@@ -7,10 +7,10 @@ first three names, alphabetically, that differ between the selected runs, which 
 
 | metric                        | by epoch | meaning                                              |
 |-------------------------------|----------|------------------------------------------------------|
-| train/loss, train/...         | yes      | training, as reported by `fit`                        |
+| train/loss, train/...         | yes      | training, as reported by `fit`                       |
 | val/METRIC                    | yes      | validation images, weights of that epoch             |
 | kept/val_METRIC               | no       | validation images, kept weights: selects the model   |
-| test/METRIC, test/mse_x1000,  | no       | test images, kept weights                             |
+| test/METRIC, test/mse_x1000,  | no       | test images, kept weights                            |
 | test/accuracy_percent         |          |                                                      |
 | cost/...                      | no       | parameters, multiply_adds, train_seconds, ...        |
 | facts/...                     | no       | code_size, best_epoch, active_units, ...             |

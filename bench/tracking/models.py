@@ -76,9 +76,9 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
 class _Flavour:
     """MLflow's pyfunc flavour, for `Model.log` with `validate_serving_input=False`.
 
-    The validation would rebuild the network in this process, a head that needs no torch; that what
-    is logged can be served is tested. `Model.log` knows the switch, the flavour's own function
-    does not.
+    The validation would rebuild the network in this process, a head that needs no torch; tests
+    check that logged models can be served. `Model.log` has this switch, the flavour's own
+    function does not.
     """
 
     @staticmethod
@@ -118,7 +118,7 @@ def _card(folder: Path, record: RunRecord) -> Path:
 
 
 def _code(folder: Path) -> Path:
-    """A copy of the rooms that define the variants."""
+    """A copy of the packages that define the variants."""
     target = folder / "code" / "bench"
     target.mkdir(parents=True)
     for name in _CODE:

@@ -8,9 +8,9 @@ chooses what is returned for images of shape (N, C, H, W), float32 in [0, 1]:
 | reconstruction | (N, C, H, W) in [0, 1]                                             |
 | code           | (N, code_size): the deterministic code                             |
 | anomaly_score  | (N,): the image's mean squared error, higher is less like training |
-| probabilities  | (N, classes): for a classifier, in the order of its classes         |
-| features       | (N, feature_size): for a classifier, the layer before the last      |
-| logits         | (N, classes): for a classifier, before the softmax                  |
+| probabilities  | (N, classes): for a classifier, in the order of its classes        |
+| features       | (N, feature_size): for a classifier, the layer before the last     |
+| logits         | (N, classes): for a classifier, before the softmax                 |
 
 The first three are an autoencoder's, the last three a classifier's.
 """

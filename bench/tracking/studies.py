@@ -6,7 +6,7 @@ no model files; the parent has the study's figures, the winner and how to repeat
 | metric of a trial | meaning                                                              |
 |-------------------|----------------------------------------------------------------------|
 | train/..., val/...| by epoch                                                             |
-| search/value      | validation selection metric of the weights that would be kept         |
+| search/value      | validation selection metric of the weights that would be kept        |
 | search/epochs     | epochs trained                                                       |
 | search/seconds    | from start to end                                                    |
 
