@@ -191,7 +191,7 @@ def test_the_champion_is_a_feature_network(home: Store, tmp_path: Path) -> None:
         stream.write(b"x")
     with pytest.raises(CheckFailed, match="was changed"):
         load_feature_network(changed, sha256)
-    with pytest.raises(BadInput, match="no classifier lies in"):
+    with pytest.raises(BadInput, match="no classifier in"):
         load_feature_network(home.registry / "nowhere", sha256)
     with pytest.raises(BadInput, match="load_classifier"):
         load_champion(folder)

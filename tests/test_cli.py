@@ -110,7 +110,7 @@ def test_a_stopped_command_goes_on(store: Store, tiny_protocol: str, how: signal
     _, errors = process.communicate(timeout=60)
     if how is signal.SIGINT:
         assert process.returncode == 130, errors
-        assert "the same command goes on" in errors
+        assert "the same command resumes" in errors
         assert "Traceback" not in errors
     done = len(list(iter_records(store.records)))
     assert 0 < done < 4
@@ -224,7 +224,7 @@ def test_ctrl_c_anywhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["models"])
     assert result.exit_code == 130
     assert result.stderr == (
-        "bench: stopped; what was finished is kept, and the same command goes on\n"
+        "bench: stopped; what was finished is kept, and the same command resumes\n"
     )
 
 

@@ -60,12 +60,16 @@ IDX_CASES: dict[str, tuple[bytes, bytes, list[str]]] = {
         ["images-file", "truncated", "31,360", "31,260"],
     ),
     "header cut": (IMAGE_BYTES[:10], LABEL_BYTES, ["images-file", "truncated within its header"]),
-    "empty": (b"", LABEL_BYTES, ["images-file", "no IDX file"]),
+    "empty": (b"", LABEL_BYTES, ["images-file", "not an IDX file"]),
     "trailing bytes": (IMAGE_BYTES + b"x", LABEL_BYTES, ["images-file", "holds more than"]),
     "swapped": (LABEL_BYTES, IMAGE_BYTES, ["labels-file", "holds images", "swapped"]),
     "labels for images": (LABEL_BYTES, LABEL_BYTES, ["images-file", "holds labels", "0x803"]),
     "wrong magic": (b"\0\0\x0d\x03" + IMAGE_BYTES[4:], LABEL_BYTES, ["images-file", "0x00000d03"]),
-    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(99), LABEL_BYTES, ["images-file", "no IDX file"]),
+    "a picture": (
+        b"\x89PNG\r\n\x1a\n" + bytes(99),
+        LABEL_BYTES,
+        ["images-file", "not an IDX file"],
+    ),
     "fewer labels": (
         IMAGE_BYTES,
         idx_header(0x801, 30) + LABEL_BYTES[8:38],
@@ -74,7 +78,7 @@ IDX_CASES: dict[str, tuple[bytes, bytes, list[str]]] = {
     "27x29": (
         idx_header(0x803, 40, 27, 29) + bytes(40 * 27 * 29),
         LABEL_BYTES,
-        ["images-file", "27x29", "divide by 4", "pad, crop or resize"],
+        ["images-file", "27x29", "multiples of 4", "pad, crop or resize"],
     ),
     "8x8": (idx_header(0x803, 40, 8, 8) + bytes(2560), LABEL_BYTES, ["8x8", "at least 12"]),
     "no images": (idx_header(0x803, 0, 28, 28), idx_header(0x801, 0), ["no images"]),
@@ -93,7 +97,7 @@ IDX_CASES: dict[str, tuple[bytes, bytes, list[str]]] = {
         LABEL_BYTES,
         ["images-file", "holds more than the 31,360 bytes"],
     ),
-    "gzip bomb of zeros": (bomb(b"", 256 << 20), LABEL_BYTES, ["images-file", "no IDX file"]),
+    "gzip bomb of zeros": (bomb(b"", 256 << 20), LABEL_BYTES, ["images-file", "not an IDX file"]),
 }
 
 
@@ -208,9 +212,9 @@ CSV_CASES: dict[str, tuple[str | bytes, list[str]]] = {
             ["label"] + [f"{r}x{c}" for r in range(1, 28) for c in range(1, 30)],
             [row[:784] for row in GOOD],
         ),
-        ["27x29", "divide by 4"],
+        ["27x29", "multiples of 4"],
     ),
-    "27x27": (text_of(None, [row[:730] for row in GOOD]), ["27x27", "divide by 4"]),
+    "27x27": (text_of(None, [row[:730] for row in GOOD]), ["27x27", "multiples of 4"]),
     "text for a number": (
         text_of(HEADER, rows_with(6, 50, "none")),
         ["line 8", "column 51", "'none'"],
@@ -229,9 +233,9 @@ CSV_CASES: dict[str, tuple[str | bytes, list[str]]] = {
         text_of(None, [[i, *ROWS[0]] for i in range(1001)]),
         ["1,001 different labels"],
     ),
-    "packed": (gzip.compress(text_of(HEADER, GOOD).encode()), ["no CSV text", "compressed?"]),
+    "packed": (gzip.compress(text_of(HEADER, GOOD).encode()), ["not CSV text", "compressed?"]),
     "zeros": (bytes(5000), ["x.csv"]),
-    "latin-1": (text_of(HEADER, rows_with(3, 0, "é")).encode("latin-1"), ["no CSV text"]),
+    "latin-1": (text_of(HEADER, rows_with(3, 0, "é")).encode("latin-1"), ["not CSV text"]),
 }
 
 

@@ -36,9 +36,9 @@ def npy_claiming(shape: tuple[int, ...], zeros: int) -> bytes:
 
 
 NPZ_CASES: dict[str, tuple[bytes, list[str]]] = {
-    "no zip": (b"hello", ["no NPZ file"]),
-    "empty": (b"", ["no NPZ file"]),
-    "truncated": (npz(images=GREY)[:-30], ["no NPZ file"]),
+    "no zip": (b"hello", ["not an NPZ file"]),
+    "empty": (b"", ["not an NPZ file"]),
+    "truncated": (npz(images=GREY)[:-30], ["not an NPZ file"]),
     "damaged": (flipped(npz(images=GREY), 1000), ["damaged"]),
     "pickled": (npz(images=np.array([{"a": 1}, None])), ["images", "pickled", "never read"]),
     "pickled labels": (
@@ -47,10 +47,10 @@ NPZ_CASES: dict[str, tuple[bytes, list[str]]] = {
     ),
     "other names": (npz(a=GREY, b=LABELS), ["holds a, b", "x_train"]),
     "test alone": (npz(x_test=GREY), ["holds x_test", "x_train"]),
-    "no array": (npz_of("images.npy", b"hello world"), ["images", "no array"]),
+    "no array": (npz_of("images.npy", b"hello world"), ["images", "not a NumPy array"]),
     "evil header": (
         npz_of("images.npy", b"\x93NUMPY\x01\x00\x76\x00" + b"__import__('os')".ljust(118)),
-        ["images", "no array"],
+        ["images", "not a NumPy array"],
     ),
     "claims a terabyte": (
         npz_of("images.npy", npy_claiming((2**30, 32, 32), 100)),
@@ -67,7 +67,7 @@ NPZ_CASES: dict[str, tuple[bytes, list[str]]] = {
         npz(x_train=GREY, y_train=LABELS, x_test=GREY[:, :20], y_test=LABELS),
         ["x_test", "differ in shape"],
     ),
-    "27x29": (npz(images=np.zeros((5, 27, 29), np.uint8)), ["images", "27x29", "divide by 4"]),
+    "27x29": (npz(images=np.zeros((5, 27, 29), np.uint8)), ["images", "27x29", "multiples of 4"]),
     "four channels": (npz(images=np.zeros((5, 28, 28, 4), np.uint8)), ["5 x 28 x 28 x 4"]),
     "flat": (npz(images=GREY.reshape(40, -1)), ["40 x 784", "N x H x W"]),
     "no images": (npz(images=GREY[:0]), ["no images"]),
@@ -126,8 +126,8 @@ FOLDER_CASES: dict[str, tuple[dict[str, bytes], list[str]]] = {
     "nothing": ({}, ["no images"]),
     "notes alone": ({"README.md": b"x"}, ["no images"]),
     "truncated": ({"a/1.png": FINE, "a/2.png": FINE[:-60]}, ["a/2.png", "damaged"]),
-    "no image": ({"a/1.png": FINE, "a/2.png": b"hello"}, ["a/2.png", "no image"]),
-    "empty file": ({"a/1.png": b""}, ["a/1.png", "no image"]),
+    "no image": ({"a/1.png": FINE, "a/2.png": b"hello"}, ["a/2.png", "not a readable image"]),
+    "empty file": ({"a/1.png": b""}, ["a/1.png", "not a readable image"]),
     "other size": (
         {"a/1.png": FINE, "b/2.png": png(GREY[0][:20])},
         ["b/2.png", "20x28 grey", "28x28 grey"],
@@ -143,7 +143,7 @@ FOLDER_CASES: dict[str, tuple[dict[str, bytes], list[str]]] = {
     ),
     "16 bits": ({"a/1.png": png(GREY[0].astype(np.uint16))}, ["a/1.png", "mode I;16"]),
     "27x29": ({"a/1.png": png(np.zeros((27, 29), np.uint8))}, ["a/1.png", "27x29"]),
-    "beside the classes": ({"a/1.png": FINE, "2.png": FINE}, ["beside the class folders"]),
+    "beside the classes": ({"a/1.png": FINE, "2.png": FINE}, ["next to the class folders"]),
     "deeper": ({"a/1.png": FINE, "a/b/2.png": FINE}, ["a/b", "inside the class a"]),
     "empty class": ({"a/1.png": FINE, "b/notes.txt": b""}, ["/b", "no images"]),
     "other file": ({"a/1.png": FINE, "a/2.pkl": b""}, ["a/2.pkl", "remove it"]),

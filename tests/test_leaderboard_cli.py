@@ -97,7 +97,7 @@ def test_verify_by_run_key_and_all(promoted):
     [
         (["leaderboard", "--write", "--check"], "exclude each other"),
         (["leaderboard", "--refresh"], "together with --write"),
-        (["leaderboard", "--check", "-p", "quick"], "always proves everything"),
+        (["leaderboard", "--check", "-p", "quick"], "always checks everything"),
         (["leaderboard", "-p", "quik"], "did you mean quick"),
         (["leaderboard", "--dataset", "fashion_mnist_mimi"], "fashion_mnist_mini"),
         (["registry", "show", "fashion_mnist_mini.quick.d9"], "did you mean"),

@@ -213,7 +213,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert "goes on from here" in errors
+    assert "resumes from here" in errors
     assert "Traceback" not in errors
     assert not [t for t in trials_of(store) if t.state.name == "RUNNING"]
     assert not running_in_mlflow(store)
@@ -284,9 +284,9 @@ def test_a_dry_run_says_what_it_would_do(
         (("-m", "fc_ae", "--sampler", "magic"), "unknown sampler"),
         (("--winner", "/nowhere/winner.toml"), "--protocol: --winner trains one recipe again"),
         (("-m", "fc_ae", "--dry-run", "--storage", ""), "--storage: is empty"),
-        (("-m", "fc_ae", "--dry-run", "--storage", "postgresql://a:b@c:d/e"), "that is no address"),
+        (("-m", "fc_ae", "--dry-run", "--storage", "postgresql://a:b@c:d/e"), "not an address"),
         (("-m", "fc_ae", "--dry-run", "--storage", "sqlite+odd:///a"), "cannot live in sqlite+odd"),
-        (("-m", "fc_ae", "--dry-run", "--storage", "nowhere"), "--storage: that is no address"),
+        (("-m", "fc_ae", "--dry-run", "--storage", "nowhere"), "--storage: not an address"),
         (("-m", "fc_ae", "--dry-run", "--storage", "mysql://a/b"), "cannot live in mysql"),
         (("-m", "fc_ae", "--dry-run", "--address", "a:1"), "only --executor ray has one"),
     ],

@@ -31,7 +31,7 @@ def test_a_folder_keeps_the_trials_of_one_study(tiny_protocol: str, store: Store
     plan = make_plan(tiny_protocol, store, trials=2)
     search(plan, store, Scripted())
     elsewhere = dataclasses.replace(plan.request, storage=f"sqlite:///{store.root}/other.db")
-    with pytest.raises(BadInput, match=r"keeps the trials of another study tiny\.fc_ae\.d4"):
+    with pytest.raises(BadInput, match=r"holds the trials of another study tiny\.fc_ae\.d4"):
         open_book(dataclasses.replace(plan, request=elsewhere), store)
     fresh = dataclasses.replace(elsewhere, new_study=True)
     assert open_book(dataclasses.replace(plan, request=fresh), store).name == "tiny.fc_ae.d4.2"

@@ -1,1 +1,1 @@
-"""What there is to run, what it costs, running what is missing, checks, repair."""
+"""Planning runs, forecasting their cost, running what is missing, checks and repair."""

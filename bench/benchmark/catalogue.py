@@ -1,4 +1,4 @@
-"""What there is to run: the cast and the protocols, described for `bench models|protocols`."""
+"""Descriptions of variants and protocols for `bench models` and `bench protocols`."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def describe_models() -> list[dict[str, Any]]:
 
 
 def describe_protocols(names: Sequence[str], store: Store, measure: bool) -> list[dict[str, Any]]:
-    """A row a protocol with the cost that is known for this machine, or measured now."""
+    """One row per protocol with its cost on this machine, known already or measured now."""
     load = functools.cache(load_set)  # many protocols share a data set
     return [_describe_protocol(name, store, load, measure) for name in names]
 
@@ -57,7 +57,7 @@ def _describe_protocol(
     try:
         made = plan(request, store, load)
     except BenchError as error:
-        # Mostly its data set is not here: the protocol exists all the same; the row says why.
+        # Usually the data set is not here: list the protocol all the same and say why.
         missing = f"data missing: bench data fetch {protocol.dataset}"
         note = str(error) if _is_here(protocol.dataset) else missing
         return row | {"cost_note": note, "problem": str(error)}

@@ -1,4 +1,4 @@
-"""Whether a protocol can be carried out: names, tasks and images, before anything is trained."""
+"""Checks that a protocol can be carried out (names, tasks, images) before training starts."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from bench.models.zoo import checked_hyperparameters, variant
 
 @contextlib.contextmanager
 def said_of(protocol: Protocol, key: str) -> Iterator[None]:
-    """Name the protocol's file and `key` in front of what was wrong with its value."""
+    """Prefix an error about a value with the protocol's file and `key`."""
     try:
         yield
     except BadInput as error:
@@ -19,7 +19,7 @@ def said_of(protocol: Protocol, key: str) -> Iterator[None]:
 
 
 def check_names(protocol: Protocol) -> None:
-    """Every name in a protocol is known, wherever it stands; BadInput with its file and key."""
+    """Check that every name in a protocol is known; BadInput with its file and key."""
     for name in protocol.models:
         with said_of(protocol, "models"):
             variant(name)
@@ -51,7 +51,7 @@ def _check_task_of(metric: str, protocol: Protocol) -> None:
 
 
 def _check_selects(metric: str, protocol: Protocol) -> None:
-    """Ranks and their intervals come from a resampling of images."""
+    """Only metrics with one value per image can rank: ranks and intervals resample images."""
     if not METRICS[metric].per_image:
         metrics = metrics_of(protocol.task).values()
         fitting = ", ".join(row.id for row in metrics if row.per_image)
@@ -62,7 +62,7 @@ def _check_selects(metric: str, protocol: Protocol) -> None:
 
 
 def check_tasks(models: Iterable[str], protocol: Protocol) -> None:
-    """Every variant is of the protocol's task; BadInput names one that is not."""
+    """Check that every variant has the protocol's task; BadInput names one that has not."""
     for name in models:
         if variant(name).task != protocol.task:
             raise BadInput(
@@ -74,13 +74,13 @@ def check_tasks(models: Iterable[str], protocol: Protocol) -> None:
 def check_images(
     protocol: Protocol, dataset: str, image_shape: tuple[int, int, int], classes: int
 ) -> None:
-    """The images of a data set can be scored under the protocol; BadInput says why not."""
+    """Check that the images of a data set can be scored under the protocol; BadInput says why."""
     _check_windows(protocol, image_shape)
     _check_classes(protocol, dataset, classes)
 
 
 def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> None:
-    """SSIM needs images at least as large as its window: say so before anything is trained."""
+    """SSIM needs images at least as large as its window."""
     smallest = min(image_shape[1:])
     for key in ("ssim", "ssim_gaussian"):
         window = getattr(protocol.evaluation, key).window
@@ -92,7 +92,7 @@ def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> Non
 
 
 def _check_classes(protocol: Protocol, dataset: str, classes: int) -> None:
-    """There is nothing to tell apart among images of one class."""
+    """Classification needs at least two classes."""
     if protocol.task == "classification" and classes < 2:
         raise BadInput(
             f"{dataset} has no classes to tell apart, which {protocol.source} needs; "

@@ -1,4 +1,4 @@
-"""A check-up of the workspace: what is mended, what is there, what this machine offers."""
+"""Check-up of the workspace: repairs it, then lists its content and what this machine offers."""
 
 import importlib.metadata
 import os
@@ -21,7 +21,7 @@ _LIBRARIES = ("torch", "torchvision", "numpy", "mlflow", "optuna", "safetensors"
 
 
 def tell_mlflow(store: Store, protocol: str = "") -> SyncReport:
-    """Tell MLflow of the sound records (of one protocol, if named) that it lacks.
+    """Send MLflow the sound records (of one protocol, if named) that it lacks.
 
     Raises BadInput for an unusable local store.
     """
@@ -32,17 +32,17 @@ def tell_mlflow(store: Store, protocol: str = "") -> SyncReport:
 
 
 def damaged_records(store: Store) -> list[str]:
-    """A line for each record that cannot be read."""
+    """One line for each record that cannot be read."""
     return survey_records(store.records)[1]
 
 
 def recorded_protocols(store: Store) -> set[str]:
-    """Names of the protocols that have sound records here."""
+    """Names of the protocols with sound records in this store."""
     return {record.spec.protocol for record in survey_records(store.records)[0]}
 
 
 def examine(store: Store, *, other_hosts: bool = False) -> dict[str, dict[str, object]]:
-    """Mend first, then look: sections of plain values, for a table or for JSON."""
+    """Repair first, then look: sections of plain values, for a table or for JSON."""
     return {
         "mended": _mended(store, other_hosts),
         "workspace": _workspace(store),
@@ -53,7 +53,7 @@ def examine(store: Store, *, other_hosts: bool = False) -> dict[str, dict[str, o
 
 
 def _mended(store: Store, other_hosts: bool) -> dict[str, object]:
-    """Leftover folders first, then MLflow; runs with a record are completed, others closed."""
+    """Remove leftover folders, then complete MLflow's runs that have a record; close others."""
     found: dict[str, object] = {"leftover folders removed": remove_leftovers(store.records)}
     try:
         mended = mend(store, other_hosts=other_hosts)

@@ -1,7 +1,7 @@
-"""What a plan will cost on this machine: measured before it starts, never guessed.
+"""What a plan will cost on this machine, measured before it starts.
 
-Each variant at each latent size is timed once, in a worker, on the device and threads that the plan
-asks for; the speeds are kept in `mlruns/costs.json` under the machine's signature.
+Each variant at each latent size is timed once, in a worker, on the plan's device and threads;
+the speeds are kept in `mlruns/costs.json` under the machine's signature.
 """
 
 import json
@@ -19,25 +19,25 @@ from bench.execution.stopwatch import Speeds, Stopwatch
 from bench.models.zoo import variant
 
 _STARTUP_SECONDS = 6.0
-"""A worker's interpreter, torch and the images, once a worker."""
+"""Start of a worker's interpreter, torch and the images, once per worker."""
 _ROUND_SECONDS = 1.0
-"""Scoring, gallery and record of one run, once a run."""
+"""Scoring, gallery and record of one run, once per run."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds by run key, and of the whole plan on `workers` workers."""
+    """Seconds by run key, and for the whole plan on `workers` workers."""
 
     by_run: Mapping[str, float]
     workers: int
 
     @property
     def total_seconds(self) -> float:
-        """Wall-clock seconds: the longest-first schedule over the workers."""
+        """Wall-clock seconds of the longest-first schedule on the workers."""
         return self.on(self.workers)
 
     def on(self, workers: int) -> float:
-        """The same on another number of workers."""
+        """The same for another number of workers."""
         if not self.by_run:
             return 0.0
         loads = [_STARTUP_SECONDS] * workers
@@ -53,7 +53,7 @@ def forecast(
     workers: int,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Forecast:
-    """Seconds that each spec will take; measures the variants that were not measured yet.
+    """The seconds of each spec; measures the variants that were not measured before.
 
     `progress` gets a line before each measurement, which takes a second or two.
     """
@@ -67,7 +67,7 @@ def forecast(
                     what = f"{spec.model} at {spec.size_name}" if spec.has_code else spec.model
                     progress(f"measuring the speed of {what} ({count} of {len(unknown)})")
                     known[key] = stopwatch.measure(spec, sizes)
-        finally:  # what was measured before Ctrl-C is kept
+        finally:  # measurements before Ctrl-C are kept
             write_atomically(store.costs, json.dumps(known, indent=1, sort_keys=True).encode())
     return _add_up(specs, sizes, known, workers)
 
@@ -75,7 +75,7 @@ def forecast(
 def known_forecast(
     specs: Iterable[RunSpec], sizes: SplitSizes, store: Store, workers: int
 ) -> Forecast | None:
-    """The forecast from what was measured before; None where something was not."""
+    """The forecast from earlier measurements; None if one is missing."""
     known, specs = _read(store), list(specs)
     if any(_signature(spec, sizes) not in known for spec in specs):
         return None
@@ -85,7 +85,7 @@ def known_forecast(
 def _add_up(
     specs: Sequence[RunSpec], sizes: SplitSizes, known: Mapping[str, Speeds], workers: int
 ) -> Forecast:
-    """Seconds of each run from its variant's speeds and the sizes of the split."""
+    """Seconds of each run, from its variant's speeds and the sizes of the split."""
     by_run: dict[str, float] = {}
     for spec in specs:
         train, score = known[_signature(spec, sizes)]
@@ -96,7 +96,7 @@ def _add_up(
 
 
 def _read(store: Store) -> dict[str, Speeds]:
-    """Speeds measured before; an unreadable file is measured anew (it is only a cache)."""
+    """Speeds measured before; an unreadable file is only a lost cache: measure again."""
     try:
         found = json.loads(store.costs.read_text())
         return {str(key): (float(a), float(b)) for key, (a, b) in found.items()}
@@ -105,7 +105,7 @@ def _read(store: Store) -> dict[str, Speeds]:
 
 
 def _signature(spec: RunSpec, sizes: SplitSizes) -> str:
-    """What a speed depends on: machine, network, image shape, batch, device, threads."""
+    """What a speed depends on: machine, network, image shape, batch size, device, threads."""
     size = spec.size_name
     shape = "x".join(map(str, sizes.image_shape))
     machine = f"{platform.node()} {os.cpu_count()} cores torch {version('torch')}"
@@ -117,7 +117,7 @@ def _signature(spec: RunSpec, sizes: SplitSizes) -> str:
 
 
 class Remaining:
-    """What remains of a plan: the forecast, corrected by how fast the runs really go."""
+    """Time left in a plan: the forecast, corrected by the speed of the runs so far."""
 
     def __init__(self, forecast: Forecast) -> None:
         self._forecast = forecast
@@ -125,7 +125,7 @@ class Remaining:
         self._begun = time.monotonic()
 
     def hear(self, event: Event) -> None:
-        """Take an event of the executor into account."""
+        """Update with an event of the executor."""
         match event:
             case EpochEnded(spec, values):
                 self._shares[spec.run_key] = values.epoch / spec.train.epochs
@@ -134,11 +134,11 @@ class Remaining:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds that remain."""
+        """Remaining wall-clock seconds."""
         by_run, workers = self._forecast.by_run, self._forecast.workers
         done = sum(by_run.get(key, 0.0) * share for key, share in self._shares.items())
         total = sum(by_run.values())
         spent = time.monotonic() - self._begun
         ahead = (total - done) / workers
-        # The first minute says little about speed: workers are starting.
+        # The first minute says little about speed: workers are still starting.
         return ahead * (spent * workers / done if done and spent > 60 else 1.0)

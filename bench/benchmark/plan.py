@@ -1,6 +1,6 @@
-"""plan(): every RunSpec of a protocol, complete before anything starts.
+"""plan(): every RunSpec of a protocol, laid out before anything starts.
 
-A plan says which runs there are, which have a record on disk and what the others will cost.
+A plan says which runs there are, which have a record on disk and what the missing ones cost.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from bench.records.files import sound_record
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for; empty fields mean what the protocol says."""
+    """What the user asked for; empty fields take the protocol's values."""
 
     protocol: Protocol
     models: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every run of a request: those with a record on disk and those that are missing."""
+    """Every run of a request: recorded on disk, or missing."""
 
     protocol: Protocol
     dataset_label: str
@@ -52,7 +52,7 @@ class Plan:
         return [spec for spec in self.specs if spec.run_key not in self.done]
 
     def on_device(self, device: str) -> "Plan":
-        """The same runs on a device of other machines; as they are for ""."""
+        """The same runs on a device of other machines; unchanged for ""."""
         if not device:
             return self
         specs = tuple(dataclasses.replace(spec, device=device) for spec in self.specs)
@@ -60,7 +60,7 @@ class Plan:
 
 
 def default_workers(request: Request, device: str) -> int:
-    """One worker a GPU, or as many as the cores that this process may use carry."""
+    """One worker per GPU, or as many as the available cores carry."""
     if device.startswith("cuda"):
         return len(accelerators("cuda"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -68,7 +68,7 @@ def default_workers(request: Request, device: str) -> int:
 
 
 def dataset_reference(name: str) -> str:
-    """`csv:PATH` and its like with an absolute path: workers may have another folder."""
+    """`csv:PATH` and its like with an absolute path: workers may run in another folder."""
     kind, separator, path = name.partition(":")
     if separator and not path:
         raise BadInput(f"data set '{name}' has no path; expected one such as {kind}:images")
@@ -76,7 +76,7 @@ def dataset_reference(name: str) -> str:
 
 
 def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_set) -> Plan:
-    """Lay out every run; nothing is trained. Raises BadInput for anything that cannot be run.
+    """Lay out every run; trains nothing. Raises BadInput for anything that cannot be run.
 
     `load` reads a data set, as `load_set` does.
     """
@@ -136,7 +136,7 @@ def _models_of_task(protocol: Protocol) -> tuple[str, ...]:
 
 
 def _sizes(request: Request) -> list[int | None]:
-    """The latent sizes asked for; none stands for the native code, or for no code at all."""
+    """The requested latent sizes; None means the native code, or no code at all."""
     if request.protocol.task == "classification":
         if request.latent_dims or request.native:
             raise BadInput(
@@ -151,7 +151,7 @@ def _sizes(request: Request) -> list[int | None]:
 
 
 def _seeds(request: Request, model: str) -> Sequence[int]:
-    """A closed form gives the same weights for every seed: one run stands for all."""
+    """A closed form gives the same weights for every seed, so one run is enough."""
     seeds = request.seeds or request.protocol.seeds
     return seeds[:1] if variant(model).closed_form else seeds
 
@@ -169,5 +169,5 @@ def recorded(specs: Iterable[RunSpec], store: Store) -> dict[str, RunRecord]:
 def forecast_plan(
     plan: Plan, store: Store, workers: int, progress: Callable[[str], None] = lambda _: None
 ) -> Forecast:
-    """What the missing runs will cost on this machine, as `forecast` measures it."""
+    """What the missing runs cost on this machine, as measured by `forecast`."""
     return forecast(plan.missing, plan.sizes, store, workers, progress)

@@ -1,8 +1,8 @@
-"""Draw figures again from records: of one run, of a track, or of all tracks of a protocol.
+"""Redraw figures from records: of one run, of a track, or of all tracks of a protocol.
 
-Nothing is trained and MLflow is not asked. What is laid side by side is what the leaderboard
-compares: of a protocol on a data set the local records of one fingerprint, data digest and
-evaluation digest, those that were finished last.
+Trains nothing and does not use MLflow. Figures compare what the leaderboard compares: the most
+recent local records of a protocol on a data set that share fingerprint, data digest and
+evaluation digest.
 """
 
 import dataclasses
@@ -25,15 +25,15 @@ from bench.records.files import iter_records, read_arrays, read_record
 from bench.records.selection import shown_record
 
 _SHORTEST = 4
-"""Digits of a run key that a person has to give at least."""
+"""The fewest digits of a run key that the user must give."""
 _NEEDED = ("shown/test/", "test/", "label/test")
-"""What figures of several runs are drawn from; codes and samples of all would fill the memory."""
+"""Arrays used by figures of several runs; codes and samples of all runs would fill the memory."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure of `subject` (a run key, a track, or a data set with a protocol): the file that it
-    was written to, or the reason why there was nothing to draw."""
+    """A figure of `subject` (a run key, a track, or a data set with a protocol): the file
+    written, or the reason why there was nothing to draw."""
 
     subject: str
     figure: str
@@ -43,7 +43,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure that can be drawn, as the bytes of a PNG file, or what it `lacks`."""
+    """A figure as the bytes of a PNG file, or what it `lacks`."""
 
     lacks: str
     draw: Callable[[], bytes]
@@ -51,7 +51,7 @@ class DrawnFigure:
 
 @dataclass(frozen=True)
 class Subject:
-    """What figures are drawn of: its name, its folder among the figures, its pictures by id."""
+    """What figures are drawn of: its name, its folder among the figures, its figures by id."""
 
     name: str
     folder: Path
@@ -61,11 +61,11 @@ class Subject:
 def redraw(
     store: Store, name: str, only: Sequence[str] = (), out: Path | None = None
 ) -> Iterator[Drawn]:
-    """Draw everything, or `only` some figures, of a run, track or protocol and write PNG files.
+    """Draw all, or `only` some, figures of a run, track or protocol and write PNG files.
 
-    They go to `out`, by default below `mlruns/figures/`; several tracks get a folder each. Raises
-    BadInput for an unknown name, a figure that such a subject does not have, a folder that cannot
-    be written, and where there was nothing to draw at all; CheckFailed for a damaged record.
+    They go to `out`, by default under `mlruns/figures/`; several tracks get one folder each.
+    Raises BadInput for an unknown name, a figure that the subject does not have, an unwritable
+    folder, or if there is nothing to draw; CheckFailed for a damaged record.
     """
     for figure in only:
         if figure not in FIGURES and figure not in TRACK_FIGURES:
@@ -107,12 +107,12 @@ def _drawn(subject: Subject, only: Sequence[str], folder: Path) -> Iterator[Draw
 
 
 def find(store: Store, name: str) -> list[Subject]:
-    """What a person means by `name`: a track, a protocol (all its tracks), or a run key.
+    """Resolve `name`: a track, a protocol (all its tracks), or a run key.
 
     Tracks are named as in tables (`fashion_mnist_mini.quick.d8`) or as their folder in the
     registry (`fashion_mnist_mini/quick.d8`), protocols also by their file (`origins/s1`,
-    `mine.toml`), runs by the beginning of their key. Raises BadInput
-    for a name that is none of these or the beginning of several keys.
+    `mine.toml`), runs by the beginning of their key. Raises BadInput for a name that is none of
+    these, or that begins several keys.
     """
     keys = sorted(path.parent.name for path in store.records.glob("[!.]*/record.json"))
     if not keys:
@@ -176,7 +176,7 @@ class _Board:
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """What a person may call it."""
+        """The names it can be given by."""
         return (
             self.protocol,
             f"{self.dataset}.{self.protocol}",
@@ -184,16 +184,16 @@ class _Board:
         )
 
     def folder(self, track: Track) -> Path:
-        """Where the figures of a track go: named as its champion's folder in the registry."""
+        """The folder for a track's figures, named as its champion's folder in the registry."""
         return Path(self.dataset, f"{self.protocol}.{track.name}")
 
     def subjects(self) -> list[Subject]:
-        """Every track by itself, then all of them together."""
+        """Each track on its own, then all of them together."""
         about = f"{self.dataset} · {self.protocol}"
         cells = self._cells(self.tracks, arrays=not self.ranked)
         groups = {True: Group(about, cells)}
         if not self.ranked and len(self.tracks) > 1:
-            # An origin lays its variants side by side whatever their code sizes; it ranks nothing.
+            # Origins are never ranked; their variants are compared whatever their code sizes.
             groups[False] = Group(f"{about} · code sizes differ", _told_apart(cells))
         together = _subject(
             f"{self.dataset}.{self.protocol}", Path(self.dataset, self.protocol), groups
@@ -208,7 +208,7 @@ class _Board:
         return _subject(track.title, self.folder(track), {False: group})
 
     def _cells(self, chosen: Sequence[Track], arrays: bool) -> tuple[Cell, ...]:
-        """The cells of tracks; pictures of all tracks need no `arrays`, only scores."""
+        """The cells of `chosen` tracks; figures of all tracks need only scores, no `arrays`."""
         cells = []
         for track in chosen:
             for rows in track.cells.values():
@@ -221,7 +221,7 @@ class _Board:
 
 
 def _subject(name: str, folder: Path, groups: Mapping[bool, Group]) -> Subject:
-    """The pictures of a group a kind: those over all tracks (True), those of one (False)."""
+    """The figures of each kind of group: those over all tracks (True), those of one (False)."""
     pictures = {
         row.id: DrawnFigure(row.lacks(group), partial(_png, row.draw, group))
         for row in TRACK_FIGURES.values()
@@ -231,7 +231,7 @@ def _subject(name: str, folder: Path, groups: Mapping[bool, Group]) -> Subject:
 
 
 def _told_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """Cells of several tracks; those that share a name get their code size."""
+    """Cells of several tracks; those that share a name get their code size appended."""
     names = Counter(cell.name for cell in cells)
     return tuple(
         dataclasses.replace(cell, name=f"{cell.name} {cell.track}")
@@ -244,7 +244,7 @@ def _told_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
 def _boards(store: Store) -> list[_Board]:
     """The local records as the leaderboard would compare them."""
     records = {r.run_key: r for r in iter_records(store.records) if r.status != "stopped"}
-    # How a row stands does not change what it may be compared with.
+    # Being closed-form or ranked does not affect what a row is compared with.
     rows = [
         row_of(record, RowContext(closed_form=False, ranked=True)) for record in records.values()
     ]

@@ -1,4 +1,4 @@
-"""`bench reproduce`: which published figures are meant, the runs they need, what came of them."""
+"""`bench reproduce`: selects published figures, plans their runs, collects the findings."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ from bench.registry.results import Scope, local_rows, merge_local, read_results
 
 
 def chosen_claims(names: Sequence[str], first_epochs: bool) -> list[PublishedFigure]:
-    """The claims that names mean: a variant, an origin (`s1`) or a protocol of one (`s1_text`,
+    """The claims selected by name: a variant, an origin (`s1`) or a protocol of one (`s1_text`,
     or as for `bench run --protocol`: `origins/s1_text`).
 
-    No name means all of them; `first_epochs` those after the first epoch alone. Raises BadInput
+    No names select all; `first_epochs` only those after the first epoch. Raises BadInput
     for a name that is none of these, or that has no such figure.
     """
     claims = claims_of(origin_protocols())
@@ -47,7 +47,7 @@ def _names(claim: PublishedFigure) -> tuple[str, str, str]:
 def plans_of(
     claims: Iterable[PublishedFigure], store: Store, device: str, threads: int
 ) -> list[Plan]:
-    """A plan a protocol and budget: the runs that these claims need, nothing else."""
+    """One plan per protocol and budget, with only the runs that these claims need."""
     by_protocol: dict[str, list[PublishedFigure]] = {}
     for claim in claims:
         by_protocol.setdefault(claim.protocol.name, []).append(claim)
@@ -66,7 +66,7 @@ def _plan_of(
         models = cells.setdefault(claim.expected.latent_dim, [])
         models += [claim.expected.model] * (claim.expected.model not in models)
     for models in cells.values() if claims[0].expected.epoch is None else ():
-        # What is solved costs seconds and shows what a figure is worth.
+        # Closed forms cost seconds and put a figure into perspective.
         models += [name for name in protocol.models if variant(name).closed_form]
     parts = [
         plan(
@@ -90,7 +90,7 @@ def _plan_of(
 
 
 def findings(claims: Sequence[PublishedFigure], store: Store) -> list[Finding]:
-    """The claims judged by what was run on this store, and where nothing was, by the ledger."""
+    """The claims judged by the runs in this store, or, if there are none, by the ledger."""
     results = read_results(store.registry)
     merged = merge_local(store, results, Scope(), refresh=False)
     ours = rows_in(current(merged.ledger))

@@ -1,6 +1,6 @@
-"""run(): train what is missing of a plan; draw and publish what comes back.
+"""run(): train the missing runs of a plan; draw and publish the results.
 
-Only the head process comes here; it alone speaks to the tracker.
+Runs in the head process only, which alone talks to the tracker.
 """
 
 import time
@@ -27,7 +27,7 @@ from bench.tracking import Tracker
 
 @dataclass
 class PlanResult:
-    """What became of a plan while and after it ran."""
+    """The outcome of a plan, during and after its run."""
 
     records: dict[str, RunRecord] = field(default_factory=dict)
     failures: list[Failed] = field(default_factory=list)
@@ -37,12 +37,12 @@ class PlanResult:
 def run(
     plan: Plan, store: Store, executor: Executor | None, tracker: Tracker
 ) -> Generator[Event, None, PlanResult]:
-    """Run what is missing and yield each event after it was published; returns the PlanResult.
+    """Run what is missing and yield each event after publishing it; returns the PlanResult.
 
-    Records are on disk before the tracker hears of them. On KeyboardInterrupt, or when the caller
+    Records are on disk before the tracker gets them. On KeyboardInterrupt, or when the caller
     closes the generator, the workers save and stop and their runs are closed in the tracker.
-    `executor` may be None where nothing is missing. What another command on this store trains
-    meanwhile is not trained again: its record is taken.
+    `executor` may be None if nothing is missing. Runs that another command on this store trains
+    meanwhile are not trained again: their records are used.
     """
     outcome = PlanResult(records=dict(plan.done))
     _tell(plan, outcome.records, tracker)
@@ -79,14 +79,14 @@ def run(
 
 
 def _tell(plan: Plan, records: Mapping[str, RunRecord], tracker: Tracker) -> None:
-    """Tell of the records, and of the cells that are complete, what MLflow does not know yet."""
+    """Send MLflow the records and complete cells that it lacks."""
     tracker.sync(records.values())
     for cell in _complete_cells(plan, records):
         tracker.cell_finished(cell)
 
 
 def _publish(event: Event, tracker: Tracker) -> None:
-    """Tell the tracker."""
+    """Send an event to the tracker."""
     match event:
         case Started(spec):
             tracker.run_started(spec)
@@ -116,7 +116,7 @@ def _account(event: Event, outcome: PlanResult, waiting: set[str]) -> None:
 def _publish_cell(
     spec: RunSpec, plan: Plan, outcome: PlanResult, store: Store, tracker: Tracker
 ) -> None:
-    """Log a cell's model once all of its seeds are there, whoever trained them."""
+    """Log a cell's model once all of its seeds are recorded, whoever trained them."""
     keys = [other.run_key for other in plan.specs if other.cell == spec.cell]
     if all(key in outcome.records for key in keys):
         with one_at_a_time(store, "cells"):
@@ -135,7 +135,7 @@ def _complete_cells(plan: Plan, records: Mapping[str, RunRecord]) -> list[list[R
 
 
 def _drain(executor: Executor, tracker: Tracker) -> None:
-    """Let stopping runs say their last word; what finished meanwhile is published."""
+    """Wait for stopping runs; publish those that finished meanwhile."""
     give_up = time.monotonic() + STOP_SECONDS
     while executor.running and time.monotonic() < give_up:
         for event in executor.events(timeout=0.5):

@@ -1,6 +1,6 @@
-"""Several commands on one store: each run is trained by one of them; the others take its record.
+"""Sharing runs between commands on one store: one trains a run, the others use its record.
 
-The command that trains a run holds a lock on a file in `mlruns/locks/`.
+The command that trains a run holds a lock file in `mlruns/locks/`.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from bench.execution import Executor
 from bench.records.files import sound_record
 
 _AHEAD = 2
-"""Specs that an executor holds for each slot: a worker that is free need not wait for the head."""
+"""Specs submitted per slot: a free worker finds the next one without waiting for the head."""
 
 
 class SharedQueue:
-    """Specs on their way to an executor, as it has room for them; as a context it gives back its
-    locks in the end."""
+    """Submits specs to an executor as slots become free; as a context manager it releases its
+    locks at the end."""
 
     def __init__(self, specs: Iterable[RunSpec], store: Store, executor: Executor) -> None:
         self._waiting = deque(specs)
@@ -37,9 +37,9 @@ class SharedQueue:
             self.release(run_key)
 
     def hand_out(self) -> Iterator[tuple[RunSpec, RunRecord]]:
-        """Submit what is free, and yield the records that another command has made meanwhile.
+        """Submit specs that no other command trains; yield records finished by other commands.
 
-        What another command trains now is looked at again the next time.
+        Specs that another command is training are checked again on the next call.
         """
         room = _AHEAD * self._executor.slots - len(self._held)
         for _ in range(len(self._waiting)):
@@ -64,7 +64,7 @@ class SharedQueue:
         return stream is not None
 
     def release(self, run_key: str) -> None:
-        """The run has ended here and was told; another command may have it."""
+        """Release a run that has ended here and was published; another command may take it."""
         stream = self._held.pop(run_key, None)
         if stream is not None:
             release(_path(self._store, run_key), stream)
@@ -76,6 +76,6 @@ def _path(store: Store, name: str) -> Path:
 
 @contextlib.contextmanager
 def one_at_a_time(store: Store, name: str) -> Iterator[None]:
-    """Wait until no other command of this store does what `name` says."""
+    """Wait until no other command on this store is doing the work called `name`."""
     with locked(_path(store, name)):
         yield

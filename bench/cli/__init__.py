@@ -1,7 +1,7 @@
 """The command `bench`: a thin shell over plain functions.
 
-Commands parse, import late, make one call and print. This package is the only place that prints
-and the only one that knows exit codes; what it imports at the top is light, so that
+Commands parse, import late, make one call and print. Only this package prints, and only it knows
+exit codes. Its top-level imports are light, so that
 `bench --help` answers at once.
 """
 
@@ -31,7 +31,7 @@ from bench.core.errors import BenchError, Stopped
 
 
 class _OneLineErrors(TyperGroup):
-    """Every error that a person can meet is one line on stderr with the error's exit code."""
+    """Print every expected error as one line on stderr, and exit with the error's code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
@@ -41,12 +41,12 @@ class _OneLineErrors(TyperGroup):
             say_error(str(error))
             raise SystemExit(error.exit_code) from None
         except TyperException as error:
-            # No arguments at all: the help was printed, there is nothing to add.
+            # No arguments at all: the help was already printed.
             if message := error.format_message():
                 say_error(message)
             raise SystemExit(error.exit_code) from None
-        if result == Stopped.exit_code:  # stopped where no command was ready for it
-            say_error("stopped; what was finished is kept, and the same command goes on")
+        if result == Stopped.exit_code:  # stopped outside of a command's own handling
+            say_error("stopped; what was finished is kept, and the same command resumes")
         raise SystemExit(result if isinstance(result, int) else 0)
 
 
@@ -90,11 +90,11 @@ def _options(
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Options that stand before the command."""
+    """Options before the command."""
 
 
 def main() -> None:
     """Entry point of the `bench` script and of `python -m bench`."""
-    # Schedulers, containers and `timeout` ask politely first: the same stop as Ctrl-C.
+    # Schedulers, containers and `timeout` send SIGTERM first: treat it like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

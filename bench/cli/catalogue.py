@@ -11,7 +11,7 @@ from bench.core.store import open_store
 
 
 def models(as_json: JsonOption = False) -> None:
-    """List the cast: every variant with its origin, native code size and parameters."""
+    """List every variant with its origin, native code size and parameters."""
     from bench.benchmark.catalogue import describe_models
 
     rows = describe_models()
@@ -40,7 +40,7 @@ def protocols(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the shipped protocols with what they cost on this machine."""
+    """List the shipped protocols with their cost on this machine."""
     from bench.benchmark.catalogue import describe_protocols
 
     rows = describe_protocols(list(shipped_protocols()), open_store(), measure)

@@ -1,4 +1,4 @@
-"""What commands share for talking to a person: stderr for progress, stdout for results."""
+"""Shared output functions of the commands: stderr for progress, stdout for results."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from bench.core.errors import BadInput
 from bench.core.spec import RunSpec
 
 SILENCE_SECONDS = 120.0
-"""Where no terminal shows bars, a log says at least this often how far the runs are."""
+"""Without a terminal, a progress line is logged at least this often."""
 
 
 def say(text: str) -> None:
@@ -32,7 +32,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A result for people, on stdout; a column whose name starts with `>` is set to the right."""
+    """A result for people, on stdout; columns whose name starts with `>` are right-aligned."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -58,7 +58,7 @@ def width() -> int:
 
 
 def whole_numbers(values: Sequence[str], option: str, lowest: int, highest: int) -> tuple[int, ...]:
-    """Numbers given by repeating an option or by commas; BadInput names the one that is wrong."""
+    """Numbers given by repeating an option or by commas; BadInput names the invalid one."""
     found: list[int] = []
     for text in (part.strip() for value in values for part in value.split(",")):
         try:
@@ -79,19 +79,19 @@ def names(values: Sequence[str], option: str) -> tuple[str, ...]:
 
 
 def given(text: str, option: str) -> str:
-    """A text that is not empty: an unset shell variable must not mean "everything"."""
+    """Refuse an empty text: an unset shell variable must not mean "everything"."""
     if not text:
         raise BadInput(f"{option}: is empty; give a value or leave the option out")
     return text
 
 
 def or_dash(value: object) -> str:
-    """A value as text, or a dash where there is none."""
+    """A value as text, or a dash if there is none."""
     return "-" if value is None else str(value)
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that a person would use."""
+    """Seconds in a readable unit."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
@@ -100,8 +100,8 @@ def duration(seconds: float) -> str:
 
 
 class RunProgress:
-    """Progress of a plan: a live display on a terminal; elsewhere a line a finished run, and one a
-    few minutes while a run is long."""
+    """Progress of a plan: a live display on a terminal; otherwise one line per finished run, and
+    one every few minutes during a long run."""
 
     def __init__(self, total: int) -> None:
         from rich.console import Console
@@ -130,7 +130,7 @@ class RunProgress:
         self._bars.stop()
 
     def epoch(self, spec: RunSpec, epoch: int, note: str, left: str) -> None:
-        """A run has finished one more epoch; `left` says what remains of the plan."""
+        """A run has finished an epoch; `left` says what remains of the plan."""
         if spec.run_key not in self._tasks:
             self._tasks[spec.run_key] = self._bars.add_task(
                 f"  {spec.title}", total=spec.train.epochs, note=""
@@ -150,7 +150,7 @@ class RunProgress:
         self.note(line if self._live else f"{line}; {left}")
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """Print a line."""
         self._spoke = time.monotonic()
-        # Lines are for reading and for grep: the terminal may wrap them, we do not.
+        # Lines are for reading and for grep: leave wrapping to the terminal.
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`bench data`: which sets of images are here, bring one here, verify them."""
+"""`bench data`: list, fetch and check data sets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -40,7 +40,7 @@ def list_(as_json: JsonOption = False) -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="An id that `bench data list` shows.")],
+    name: Annotated[str, typer.Argument(help="An id from `bench data list`.")],
     source: Annotated[
         Path | None,
         typer.Option(
@@ -50,7 +50,7 @@ def fetch(
         ),
     ] = None,
 ) -> None:
-    """Bring a data set into the cache folder: by download, or from files that you have."""
+    """Put a data set into the cache folder: by download, or from files that you have."""
     from bench.data.fetch import fetch as fetch_set
 
     place = fetch_set(name, source)
@@ -65,7 +65,7 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read data sets completely and verify what they hold (exit code 3 if one is not as known)."""
+    """Read data sets completely and verify their content (exit code 3 if a known one differs)."""
     from bench.data.survey import check_datasets
 
     rows = check_datasets(names or [])

@@ -1,4 +1,4 @@
-"""`bench figures`: pictures of what was recorded, without training."""
+"""`bench figures`: figures of recorded runs, without training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,18 +16,18 @@ def figures(
         typer.Argument(
             metavar="RUN|TRACK",
             help="A run key or its beginning, a track such as fashion_mnist_mini/quick.d8, or a "
-            "protocol (its name or file) for all its tracks and their rate-distortion picture.",
+            "protocol (its name or file) for all its tracks and their rate-distortion figure.",
         ),
     ],
     out: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where to (default: below mlruns/figures/).")
+        str | None, typer.Option(metavar="DIR", help="Output folder (default: mlruns/figures/).")
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Only these figures (repeatable).")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw the figures of a run, a track or a protocol again from records, as PNG files."""
+    """Redraw the figures of a run, a track or a protocol from records, as PNG files."""
     from bench.benchmark.redraw import redraw
 
     folder = None if out is None else Path(console.given(out, "--out")).expanduser().absolute()

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def show(outcomes: list["StudyOutcome"], as_json: bool) -> None:
-    """What tuning gained, from fresh seeds alone; the best of the search is no result."""
+    """What tuning gained, measured with fresh seeds only: the best score of a search is biased."""
     from bench.sweep.report import report
 
     rows = report(outcomes)
@@ -23,7 +23,7 @@ def show(outcomes: list["StudyOutcome"], as_json: bool) -> None:
         )
     missed = sum(outcome.missed for outcome in outcomes)
     if missed:
-        console.say(f"{missed} trials are not in MLflow yet; repeat the command to tell it")
+        console.say(f"{missed} trials are not in MLflow yet; repeat the command to send them")
     last = outcomes[-1]
     rows_of = "its row" if last.is_default else "both rows"
     console.say(
@@ -39,7 +39,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
     gain = row["gain_percent"]
     before, after = row["rank_before"], row["rank_after"]
-    # A study that is alone has no rank.
+    # A single study has no rank.
     ranks = f"{before or '-'} to {after or '-'}" if before or after else "-"
     mattered = ", ".join(f"{k} {v:.2f}" for k, v in list(row["importance"].items())[:2])
     return (

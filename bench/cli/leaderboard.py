@@ -30,10 +30,10 @@ def leaderboard(
     protocol: ProtocolFilter = None,
     dataset: DatasetFilter = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Put local records into the ledger; write the pages.")
+        bool, typer.Option("--write", help="Add local records to the ledger; write the pages.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Prove that the committed pages are what they claim.")
+        bool, typer.Option("--check", help="Check the committed pages against the ledger.")
     ] = False,
     refresh: Annotated[
         bool, typer.Option("--refresh", help="With --write: accept values that drifted.")
@@ -42,7 +42,7 @@ def leaderboard(
 ) -> None:
     """Rank what was run: local records and the committed ledger together.
 
-    Without --write nothing is changed.
+    Without --write nothing changes.
     """
     from bench.registry import publishing
 
@@ -73,7 +73,7 @@ def _refuse_mixture(write: bool, check: bool, refresh: bool, filtered: bool) -> 
     if refresh and not write:
         raise BadInput("--refresh changes the ledger; give it together with --write")
     if check and filtered:
-        raise BadInput("--check always proves everything; leave --protocol and --dataset out")
+        raise BadInput("--check always checks everything; leave --protocol and --dataset out")
 
 
 def _scope(protocol: str | None, dataset: str | None) -> "Scope":
@@ -87,7 +87,7 @@ def _scope(protocol: str | None, dataset: str | None) -> "Scope":
 
 
 def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
-    """Tables on stdout, what happened on stderr."""
+    """Tables on stdout, messages on stderr."""
     if as_json:
         console.print_json([_as_json(cell) for board in found.boards for cell in board.cells])
     else:
@@ -113,7 +113,7 @@ def _print_board(board: "Board") -> None:
 
 
 def _as_json(cell: Any) -> dict[str, Any]:
-    """A row without numbers that JSON lacks."""
+    """A row with None for NaN, which JSON lacks."""
     return {
         key: None if isinstance(value, float) and value != value else value  # noqa: PLR0124
         for key, value in cell.items()
@@ -128,9 +128,9 @@ def promote(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put the best row of each track into the registry, with weights, card and pictures.
+    """Put the best row of each track into the registry, with weights, card and figures.
 
-    A champion gives way only to a row that is significantly better on validation.
+    A champion is replaced only by a row that is significantly better on validation.
     """
     from bench.registry.promotion import promote as decide_and_write
 
@@ -198,7 +198,7 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute scores from weights and fail where they differ from what was written down."""
+    """Recompute scores from weights and fail if they differ from the recorded ones."""
     from bench.registry.verification import raise_problems, targets
     from bench.registry.verification import verify as recompute
 

@@ -1,4 +1,4 @@
-"""A plan shown before it runs, run under a progress display, and what came of it."""
+"""Show a plan before it runs, run it under a progress display, and report the outcome."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,21 +18,21 @@ _WORKERS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def seconds_by_workers(seconds: Callable[[int], float], most: int) -> dict[int, float]:
-    """What clusters of several sizes would take: seconds by the number of workers.
+    """Forecasts for clusters of several sizes: seconds by the number of workers.
 
-    `most`: how many can be at work at the same time.
+    `most`: how many can have work at the same time.
     """
     return {count: seconds(count) for count in _WORKERS if count < 2 * max(most, 1)}
 
 
 def show_sizes(found: dict[int, float]) -> None:
-    """Print what clusters of several sizes would take."""
+    """Print the forecasts for clusters of several sizes."""
     rows = [(str(count), console.duration(seconds)) for count, seconds in found.items()]
     console.print_table("", (">GPUs (or cores)", ">about, if as fast as this machine's"), rows)
 
 
 def announce(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
-    """What will happen and what it costs, before it happens."""
+    """Show what will run and what it costs, before it starts."""
     missing = plan.missing
     console.say(
         f"{plan.protocol.name} on {plan.dataset_label}: {len(plan.specs)} runs, "
@@ -54,7 +54,7 @@ def announce(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
 
 
 def show_plan(plan: "Plan", cost: "Forecast", *, in_json: bool) -> None:
-    """What would run, for --dry-run."""
+    """Show what would run, for --dry-run."""
     announce(plan, cost, not in_json, "")
     if in_json:
         console.print_json(as_json(plan, cost))
@@ -89,7 +89,7 @@ def execute_plan(
     look: str = "bench leaderboard",
     place: "Place | None" = None,
 ) -> None:
-    """Run the plan under a progress display, then say what came of it and where to `look`."""
+    """Run the plan under a progress display, then report the outcome and where to `look`."""
     from bench.execution.places import Place
     from bench.tracking import open_tracker
 
@@ -102,7 +102,7 @@ def execute_plan(
             executor.close()
         tracker.close()
     if tracker.missed:
-        console.say(f"{tracker.missed} runs are not in MLflow yet; tell it with: bench sync")
+        console.say(f"{tracker.missed} runs are not in MLflow yet; send them with: bench sync")
     if in_json:
         console.print_json(_result_as_json(plan, outcome, tracker.link()))
     for failed in outcome.failures:
@@ -120,7 +120,7 @@ def execute_plan(
 def run_with_progress(
     plan: "Plan", cost: "Forecast", store: "Store", executor: "Executor | None", tracker: Any
 ) -> "PlanResult":
-    """Drive the generator of events into the display; Ctrl-C becomes Stopped."""
+    """Show the events of the runs as progress; Ctrl-C becomes Stopped."""
     from bench.benchmark.forecast import Remaining
     from bench.benchmark.plan import recorded
     from bench.benchmark.running import run as run_plan
@@ -142,12 +142,12 @@ def run_with_progress(
             done = len(recorded(plan.specs, store))
             raise Stopped(
                 f"stopped with {done} of {len(plan.specs)} runs recorded; "
-                "the same command goes on from here"
+                "the same command resumes from here"
             ) from None
 
 
 def _show_event(event: "Event", progress: console.RunProgress, left: str) -> None:
-    """An event as a line or a bar; `left` says what remains of the plan."""
+    """Show an event as a line or a bar; `left` says what remains of the plan."""
     from bench.execution import EpochEnded, Failed, Finished, Lost
 
     metric = event.spec.selection_metric

@@ -1,4 +1,4 @@
-"""`bench registry list|show|rollback`: the champions that are committed."""
+"""`bench registry list|show|rollback`: the committed champions."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from bench.cli.options import JsonOption
 from bench.core.store import open_store
 
 app = typer.Typer(
-    help="The champions of every track, as they lie in registry/.", no_args_is_help=True
+    help="The champions of every track, as stored in registry/.", no_args_is_help=True
 )
 TrackArgument = Annotated[
     str, typer.Argument(help="A track, such as fashion_mnist_mini.quick.d8 (see: registry list).")
@@ -49,7 +49,7 @@ def show(track: TrackArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def rollback(track: TrackArgument) -> None:
-    """Bring the champion before this one back; a second time undoes it."""
+    """Restore the previous champion; a second call undoes it."""
     from bench.registry.promotion import rollback as bring_back
 
     now, before, lines = bring_back(open_store(), track)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 _WIDE = 150
-"""Characters that the whole table takes."""
+"""Width of the whole table in characters."""
 
 
 def reproduce(
@@ -27,17 +27,17 @@ def reproduce(
         bool, typer.Option("--list", help="Show the figures with cost and result; train nothing.")
     ] = False,
     first_epochs: Annotated[
-        bool, typer.Option("--first-epochs", help="Only what was published of epoch 1: minutes.")
+        bool, typer.Option("--first-epochs", help="Only figures published for epoch 1.")
     ] = False,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     threads: ThreadsOption = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the figures that the origins published, by their own recipes.
+    """Check the figures that the origins published, using their own recipes.
 
-    Exit code 3 if the mean over our seeds is not what was published. Ctrl-C stops; the same
-    command goes on.
+    Exit code 3 if the mean over our seeds misses a published figure. Ctrl-C stops; the same
+    command resumes.
     """
     from bench.benchmark.reproduction import chosen_claims, findings
 
@@ -58,7 +58,7 @@ def reproduce(
 
 
 def _run(claims: list["PublishedFigure"], device: str, slots: int | None, threads: int) -> str:
-    """Train what is missing, one protocol after the other; what failed, in a line."""
+    """Train what is missing, one protocol after the other; returns the failures in one line."""
     from bench.benchmark.plan import Request, default_workers, forecast_plan
     from bench.benchmark.reproduction import plans_of
     from bench.cli.plan_view import execute_plan
@@ -111,7 +111,7 @@ def _print(found: list["Finding"], costs: bool) -> None:
 
 
 def _whence(finding: "Finding") -> str:
-    """Where our figure is from, and what the ledger says where it is from here."""
+    """The source of our figure, and the ledger's if that is another one."""
     if not finding.run_keys:
         return "-"
     if not finding.local:
@@ -120,7 +120,7 @@ def _whence(finding: "Finding") -> str:
     if ledger is None:
         return "here"
     figure = "" if ledger.ours is None else f" {ledger.ours:.4g}"
-    # Fewer seeds than the ledger has may come to another verdict than all of them.
+    # With fewer seeds than the ledger has, the verdict may differ.
     other = "" if ledger.verdict == finding.verdict else f", {ledger.verdict}"
     return f"here (ledger{figure}{other})"
 

@@ -51,7 +51,7 @@ def run(
 ) -> None:
     """Train and score every run of a protocol that has no record yet.
 
-    Stop with Ctrl-C at any time: the same command goes on where it was.
+    Stop with Ctrl-C at any time: the same command resumes.
     """
     from bench.benchmark.plan import Request, default_workers, forecast_plan, plan
     from bench.execution.places import choose_place

@@ -11,11 +11,11 @@ from bench.cli.options import JsonOption
 def speed(
     quick: Annotated[bool, typer.Option("--quick", help="Shorter, noisier measurements.")] = False,
     workers: Annotated[
-        bool, typer.Option("--workers", help="What a second worker brings to a search, instead.")
+        bool, typer.Option("--workers", help="Measure the gain of a second worker in a search.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure speed as ratios within one run: the loop against its floor, SSIM and loaders."""
+    """Measure speed as ratios within one run: training loop, SSIM and data loading."""
     if workers:
         from bench.speed.workers import measure_workers
 

@@ -1,4 +1,4 @@
-"""What `bench sweep` does: plan studies, search them one after the other, confirm their winners."""
+"""The work of `bench sweep`: plan studies, search them one by one, confirm their winners."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Where:
-    """A place, the device that was asked for there, and how many workers (none: as it carries)."""
+    """A place, the device requested there, and the number of workers (None: as many as fit)."""
 
     place: "Place"
     device: str
     slots: int | None
 
     def moved(self, plans: list["StudyPlan"]) -> list["StudyPlan"]:
-        """The studies on the device of the place."""
+        """The studies on the place's device."""
         return [plan.on_device(self.place.device(self.device)) for plan in plans]
 
 
@@ -37,7 +37,7 @@ def train_winner(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Run the recipe of a winner (a study's name, or a file) with the protocol's seeds."""
+    """Run a winner's recipe (a study's name, or a file) with the protocol's seeds."""
     from bench.benchmark.plan import forecast_plan
     from bench.sweep.winner import plan_winner, winner_path
 
@@ -59,13 +59,13 @@ def _slots(request: "SweepRequest", runs: "Plan") -> int:
 def search_all(
     request: "SweepRequest", where: Where, store: "Store", *, dry_run: bool, as_json: bool
 ) -> None:
-    """Every study one after the other, then one report."""
+    """Search every study, one after the other, then report."""
     from bench.sweep.opening import look_up
     from bench.sweep.plan import plan_studies
     from bench.sweep.running import Workers
 
     plans = plan_studies(request, store)
-    before = look_up(plans, store)  # refuses what cannot go on before anything is trained
+    before = look_up(plans, store)  # raises before anything is trained
     count = where.slots or _slots(request, plans[0].defaults)
     costs = [_cost(plan, store, count, found) for plan, found in zip(plans, before, strict=True)]
     if dry_run:
@@ -85,7 +85,7 @@ def search_all(
                 if len(plans) == 1:
                     raise
                 failures.append(f"study {plan.name}: {error}")
-                console.say(f"{failures[-1]}; going on with the others")
+                console.say(f"{failures[-1]}; continuing with the others")
     finally:
         workers.close()
     if outcomes or as_json:
@@ -97,7 +97,7 @@ def search_all(
 def _study(
     plan: "StudyPlan", trial_seconds: float, workers: "Workers", store: "Store", failures: list[str]
 ) -> "StudyOutcome":
-    """One study from its first trial to its winner's worth; runs that failed go to `failures`."""
+    """One study from its first trial to its confirmed winner; failed runs go to `failures`."""
     from bench.sweep.running import at_study
 
     with at_study(plan, store) as desk:
@@ -107,8 +107,8 @@ def _study(
 
 
 class _Cost(TypedDict):
-    """A study before it goes on, and seconds: of a trial of the default recipe, of what remains of
-    the search, and of confirming the winner."""
+    """A study as it starts or resumes, and seconds: of a trial of the default recipe, of the rest
+    of the search, and of confirming the winner."""
 
     study: str
     finished_trials: int
@@ -146,14 +146,14 @@ def _announce(plan: "StudyPlan", cost: _Cost, workers: int) -> None:
 
 
 def _announce_all(costs: list[_Cost]) -> None:
-    """How long several studies take, one after the other."""
+    """Show how long several studies take, one after the other."""
     if len(costs) > 1:
         total = sum(cost["search_seconds"] + cost["confirm_seconds"] for cost in costs)
         console.say(f"{len(costs)} studies to go, at most about {console.duration(total)} in all")
 
 
 def _search(desk: "Desk", workers: "Workers", trial_seconds: float) -> "StudyOutcome":
-    """Drive the search into the display; Ctrl-C becomes Stopped."""
+    """Show the events of a search; Ctrl-C becomes Stopped."""
     from bench.cli.trials import TrialsProgress
     from bench.sweep.running import search_study
 
@@ -167,12 +167,12 @@ def _search(desk: "Desk", workers: "Workers", trial_seconds: float) -> "StudyOut
         except KeyboardInterrupt:
             again = "the same command"
             again += " without --new-study" if desk.plan.request.new_study else ""
-            raise Stopped(f"study {desk.book.name} is stopped; {again} goes on from here") from None
+            raise Stopped(f"study {desk.book.name} is stopped; {again} resumes from here") from None
     return outcome
 
 
 def _confirm(desk: "Desk", outcome: "StudyOutcome", workers: "Workers") -> list[str]:
-    """Train the winner the ordinary way and score it on test once; returns what failed."""
+    """Train the winner and score it on test once; returns what failed."""
     from bench.benchmark.plan import forecast_plan
     from bench.sweep.running import confirmed
     from bench.tracking import open_tracker
@@ -182,9 +182,9 @@ def _confirm(desk: "Desk", outcome: "StudyOutcome", workers: "Workers") -> list[
         console.say(f"study {outcome.study}: {outcome.closer} still works on it, or on its winner")
         return []
     if plan is None:
-        return [f"study {outcome.study}: no trial came to its end, there is no winner"]
+        return [f"study {outcome.study}: no trial finished, so there is no winner"]
     if outcome.is_default:
-        console.say("the default recipe won: its runs stand for the winner's")
+        console.say("the default recipe won: its runs are the winner's")
     tracker = open_tracker(store, plan.protocol, plan.dataset_label)
     cost = forecast_plan(plan.on_device(workers.measured_on), store, workers.count)
     try:
@@ -204,7 +204,7 @@ def _show_plans(
     as_json: bool,
 ) -> None:
     def seconds(count: int) -> float:
-        """Of all studies, one after the other."""
+        """Total of all studies, one after the other."""
         spent = sum(cost["search_seconds"] + cost["confirm_seconds"] for cost in costs)
         return spent * workers / count
 
@@ -240,7 +240,7 @@ def _plan_as_json(plan: "StudyPlan") -> dict[str, object]:
 
 
 def _print_space(plan: "StudyPlan", study: str) -> None:
-    """What is searched, and the settings of the recipes that are tried first."""
+    """Show the search ranges, and the settings of the recipes that are tried first."""
     from bench.sweep.space import describe_range
 
     def shown(value: object) -> str:

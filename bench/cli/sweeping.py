@@ -1,4 +1,4 @@
-"""`bench sweep`: its options."""
+"""The options of `bench sweep`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,11 +28,11 @@ TimeoutOption = Annotated[
         metavar="SECONDS",
         min=1,
         max=10**8,
-        help="Stop searching after so long; confirm the best so far.",
+        help="Stop searching after this time; confirm the best so far.",
     ),
 ]
 StorageOption = Annotated[
-    str | None, typer.Option(metavar="URL", help="Where studies live (default: mlruns/optuna.db).")
+    str | None, typer.Option(metavar="URL", help="Study database (default: mlruns/optuna.db).")
 ]
 TrialsOption = Annotated[
     int,
@@ -40,7 +40,7 @@ TrialsOption = Annotated[
         metavar="N",
         min=1,
         max=100_000,
-        help="Trials of each study, those finished before included.",
+        help="Trials of each study, including those already finished.",
     ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Every trained variant of the protocol.")]
@@ -65,7 +65,7 @@ def sweep(
     trials: TrialsOption = 30,
     latent_dim: Annotated[
         list[str] | None,
-        typer.Option("--latent-dim", "-d", help="Code sizes, a study each (default: the first)."),
+        typer.Option("--latent-dim", "-d", help="Code sizes, one study each (default: the first)."),
     ] = None,
     native: Annotated[
         bool, typer.Option("--native", help="At the code size of its origin, besides --latent-dim.")
@@ -96,7 +96,7 @@ def sweep(
 ) -> None:
     """Tune a variant with Optuna on validation data, then confirm the winner with fresh seeds.
 
-    Stop with Ctrl-C at any time: the same command goes on where it was.
+    Stop with Ctrl-C at any time: the same command resumes.
     """
     from bench.execution.places import choose_place
     from bench.sweep.plan import SweepRequest, tunable
@@ -135,7 +135,7 @@ def sweep(
 
 
 def _refuse_search_options(context: typer.Context) -> None:
-    """Options of a search that were given beside --winner, which has no use for them."""
+    """Refuse search options given with --winner, which ignores them."""
     useful = {"winner", "workers", "threads", "executor", "address", "device", "dry_run", "as_json"}
     for name in sorted(set(context.params) - useful):
         source = context.get_parameter_source(name)

@@ -18,7 +18,7 @@ def sync(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell MLflow every result on disk that it has not heard of; nothing is told twice."""
+    """Send MLflow every result on disk that it lacks; nothing is sent twice."""
     from bench.benchmark.doctor import damaged_records, tell_mlflow
     from bench.sweep.syncing import sync_trials
 
@@ -32,9 +32,9 @@ def sync(
     if as_json:
         console.print_json({"told": told, "known": known, "missed": missed})
     else:
-        typer.echo(f"told MLflow of {told} runs; it knew {known} already")
+        typer.echo(f"sent {told} runs to MLflow; it had {known} already")
     for line in damaged_records(store):
-        raise CheckFailed(f"{line}; what is sound was told")
+        raise CheckFailed(f"{line}; all sound records were sent")
     if missed:
         raise CheckFailed(
             f"MLflow did not take {missed} runs; they are safe on disk, repeat `bench sync` "
@@ -43,7 +43,7 @@ def sync(
 
 
 def _protocol_name(store: Store, given: str) -> str:
-    """The name in records of a protocol that is shipped, has records here, or is a file."""
+    """The name used in records for a protocol that is shipped, recorded here, or a file."""
     from bench.benchmark.doctor import recorded_protocols
 
     name = name_in_records(given)
@@ -56,13 +56,13 @@ def _protocol_name(store: Store, given: str) -> str:
 
 
 def _check_server(store: Store) -> None:
-    """One line where nobody would hear what there is to tell."""
+    """Raise a one-line error if the MLflow server does not answer."""
     from bench.tracking.address import find_address
 
     server = find_address(store)
     if reason := server.why_not():
         raise CheckFailed(
-            f"MLflow at {server.uri} does not answer ({reason}); nothing was told, every result "
+            f"MLflow at {server.uri} does not answer ({reason}); nothing was sent, every result "
             "is safe on disk: repeat `bench sync` when it does"
         )
 
@@ -74,7 +74,7 @@ def doctor(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Mend what kills and moved folders left behind, and show what this machine offers."""
+    """Repair what kills and moved folders left behind, and show what this machine offers."""
     from bench.benchmark.doctor import examine
 
     findings = examine(open_store().prepare(), other_hosts=other_hosts)

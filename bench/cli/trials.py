@@ -1,4 +1,4 @@
-"""The progress of a search: a live table of trials on a terminal, a line a trial elsewhere."""
+"""Progress of a search: a live table of trials on a terminal, one line per trial elsewhere."""
 
 import statistics
 import time
@@ -16,7 +16,7 @@ _SHOWN = 14
 
 
 class TrialsProgress:
-    """Hears of the events of one study and shows how it stands, on stderr."""
+    """Receives the events of one study and shows its state, on stderr."""
 
     def __init__(self, plan: "StudyPlan", workers: int, expected: float) -> None:
         from rich.console import Console
@@ -86,7 +86,7 @@ class TrialsProgress:
         if finished:
             trials = self._plan.request.trials
             self._print(
-                f"study {study} goes on: {finished} of {trials} trials finished"
+                f"study {study} resumes: {finished} of {trials} trials finished"
                 if finished < trials
                 else f"study {study} has {finished} finished trials, {trials} were asked for"
             )

@@ -32,7 +32,7 @@ def ui(
 
 
 def _show(links: list[tuple[str, str]]) -> None:
-    """The links are the result, the rest is for the eye."""
+    """Print the links to stdout, since they are the result; the rest goes to stderr."""
     for name, link in links:
         console.say(f"{name}:")
         typer.echo(link)

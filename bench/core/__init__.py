@@ -1,1 +1,1 @@
-"""Nouns that travel and the ground they stand on: errors, names, protocol, spec, store, locks."""
+"""Shared foundations: errors, names, protocols, run specifications, the store, locks."""

@@ -1,4 +1,4 @@
-"""Names that people give and digests that tell two things apart."""
+"""Rules for user-given names, and digests that identify data."""
 
 import dataclasses
 import hashlib
@@ -18,14 +18,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 
 def checked_name(kind: str, name: str) -> str:
-    """Return `name` if it may stand in file names, URLs and tables; raise BadInput otherwise."""
+    """Return `name` if it is safe in file names, URLs and tables; raise BadInput otherwise."""
     if not _NAME.match(name) or ".." in name:
         raise BadInput(f"{kind} {name!r} is not a name we can use; expected {NAME_RULE}")
     return name
 
 
 def slug(text: str) -> str:
-    """Make a name that obeys NAME_RULE out of a free text such as a file's stem."""
+    """Turn free text, such as a file's stem, into a name that obeys NAME_RULE."""
     cleaned = re.sub(r"[^a-z0-9._-]+", "-", text.lower())
     cleaned = re.sub(r"\.{2,}", ".", cleaned).strip("._-")[:40]
     return cleaned or "unnamed"
@@ -42,10 +42,10 @@ def digest(value: Mapping[str, object]) -> str:
 
 
 def chosen_settings(config: "DataclassInstance") -> dict[str, object]:
-    """What a frozen dataclass of settings says beyond its defaults, for digests.
+    """The settings of a frozen dataclass that differ from their defaults, for digests.
 
-    A setting that is added later, with a default that keeps the old behaviour, so leaves every
-    digest as it was. A default must therefore never change its value.
+    A setting added later leaves existing digests unchanged if its default keeps the old
+    behaviour. Defaults must therefore never change.
     """
     chosen: dict[str, object] = {}
     for field in dataclasses.fields(config):

@@ -1,6 +1,6 @@
-"""Functions and classes named in tables and imported when they are first called.
+"""Functions and classes that are named in tables and imported on first use.
 
-The tables of variants and metrics are read by every command; what their rows name needs torch,
+Every command reads the tables of variants and metrics; the named functions need torch,
 which takes seconds and 600 MB to import.
 """
 
@@ -11,13 +11,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Lazy:
-    """The function or class `name` of `module`; called like it."""
+    """The function or class `name` of `module`; call it like the original."""
 
     module: str
     name: str
 
     def load(self) -> Any:
-        """The function or class itself; ImportError or AttributeError where there is none."""
+        """The function or class itself; ImportError or AttributeError if there is none."""
         return getattr(importlib.import_module(self.module), self.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Locks on files. They are the operating system's: it gives them back when their holder dies."""
+"""File locks of the operating system, which releases them when their holder dies."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def try_lock(handle: int, *, shared: bool = False, wait: bool = False) -> bool:
-    """Lock an open file; False where another holder has it. Windows has no shared locks."""
+    """Lock an open file; False if another process holds it. Windows has no shared locks."""
     if os.name == "nt":
         import msvcrt
 
@@ -32,17 +32,17 @@ def try_lock(handle: int, *, shared: bool = False, wait: bool = False) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait for the lock on `path` and hold it; the file and its folder are made if needed."""
+    """Wait for the lock on `path` and hold it; creates the file and its folder if needed."""
     with _open(path) as stream:
         try_lock(stream.fileno(), wait=True)
         yield
 
 
 def take(path: Path) -> BufferedRandom | None:
-    """The lock on `path` as an open file, or None where another holder has it.
+    """The lock on `path` as an open file, or None if another process holds it.
 
-    It ends with `release`, or when the file is closed. A file that its last holder removed while
-    we opened it is not the lock: whoever comes next would lock a new file beside ours.
+    Free it with `release` or by closing the file. If the last holder removed the file while we
+    opened it, we hold no lock: the next process would lock a new file of the same name.
     """
     stream = _open(path)
     if not try_lock(stream.fileno()) or not _is_there(stream, path):
@@ -52,7 +52,7 @@ def take(path: Path) -> BufferedRandom | None:
 
 
 def release(path: Path, stream: BufferedRandom) -> None:
-    """Give back a lock that `take` gave, and remove its file."""
+    """Release a lock obtained from `take` and remove its file."""
     path.unlink(missing_ok=True)
     stream.close()
 

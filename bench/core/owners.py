@@ -1,4 +1,4 @@
-"""Which process something belongs to, in a text that outlives it; and whether it still lives."""
+"""Process identifiers that can be stored, and whether such a process is still running."""
 
 import os
 import socket
@@ -7,12 +7,12 @@ import psutil
 
 
 def owner() -> str:
-    """This process, so that `bench doctor` and other heads can tell the living from the dead."""
+    """This process as HOST:PID:START, so that others can check whether it still runs."""
     return f"{socket.gethostname()}:{os.getpid()}:{int(psutil.Process().create_time())}"
 
 
 def owner_state(owner: str) -> str:
-    """`alive`, `gone` or `elsewhere` (another machine) for HOST:PID:START of a run's process."""
+    """`alive`, `gone` or `elsewhere` (on another machine) for an `owner` text HOST:PID:START."""
     host, _, rest = owner.rpartition(":")[0].rpartition(":")
     started = owner.rpartition(":")[2]
     if not (host and rest.isdigit() and started.isdigit()):
@@ -20,7 +20,7 @@ def owner_state(owner: str) -> str:
     if host != socket.gethostname():
         return "elsewhere"
     try:
-        # A number may have been given to another process since.
+        # The process id may have been reused since.
         same = abs(psutil.Process(int(rest)).create_time() - int(started)) < 2
     except psutil.NoSuchProcess:
         return "gone"

@@ -1,9 +1,9 @@
-"""Protocols: what is held equal for everyone, read strictly from TOML into frozen dataclasses.
+"""Protocols: everything held equal between variants, parsed strictly from TOML.
 
 A protocol file names a data set, a split, one training recipe, seeds, latent sizes, metrics and
-the metric that selects. An unknown key, a wrong type or an impossible value is an error that
-names the file and the key. `Protocol.fingerprint` is the identity of all that makes two rows
-comparable; rows of different fingerprints never share a rank.
+the selection metric. An unknown key, a wrong type or an impossible value is an error that names
+the file and the key. `Protocol.fingerprint` identifies all that makes two rows comparable; rows
+with different fingerprints are never ranked together.
 """
 
 import dataclasses
@@ -29,18 +29,18 @@ Scalar = bool | int | float | str
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 LatentDim = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
-"""How many images a part gets: a whole number counts images, a fraction is of all at hand."""
+"""Size of a part: a whole number counts images, a fraction is a share of the available images."""
 
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How a data set becomes train, validation and test.
+    """How a data set is split into train, validation and test.
 
-    `official`: parts that the data set brings are kept; a missing test part is drawn from all
-    images, a missing validation part from the training images. `pooled`: all images are put
-    together first and every part is drawn (the legacy 56k/7k/7k split). Draws are stratified by
-    class and depend on `seed` alone. `validation = 0` leaves no validation images (for origins
-    that had none).
+    `official`: keep the parts that the data set provides; draw a missing test part from all
+    images and a missing validation part from the training images. `pooled`: merge all images
+    first, then draw every part (the legacy 56k/7k/7k split). Draws are stratified by class and
+    depend only on `seed`. `validation = 0` holds out no validation images (for origins that had
+    none).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -52,15 +52,15 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One recipe for every variant of a protocol (Adam of Kingma and Ba 2015, fused).
+    """The training recipe shared by all variants of a protocol (fused Adam, Kingma and Ba 2015).
 
     `lr` is the constant rate, or the peak of the `one_cycle` schedule (Smith and Topin 2018:
     warm-up over the first `warm_up` share of all steps, cosine down to almost 0) and of `cosine`
     (linear warm-up, cosine to 0); `step` multiplies by `step_gamma` every `step_epochs`. `keep`:
-    the weights that are kept, those with the best selection metric on validation or the last.
-    `patience`: stop after so many epochs without a better validation score (none: never).
-    `adam` adds `weight_decay` to the gradient (coupled L2), `adamw` decouples it. `adam_eps_hat`:
-    epsilon as in the efficient form of Adam's section 2, which Keras has, not as in its algorithm.
+    keep the weights with the best selection metric on validation, or the last ones. `patience`:
+    stop after this many epochs without a better validation score (none: never). `adam` adds
+    `weight_decay` to the gradient (coupled L2), `adamw` decouples it. `adam_eps_hat`: apply
+    epsilon as in the efficient form in Adam's section 2 (as Keras does), not as in its algorithm.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -92,7 +92,7 @@ class SsimSettings:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Which metrics are computed, with their settings. Its digest names the scores.
+    """Which metrics are computed, with their settings. Its digest identifies the scores.
 
     `whole_loss` adds the score `loss`, the variant's own training loss on held-out images, which
     some origins published as their test error.
@@ -116,12 +116,12 @@ class Expected:
     """A published figure that an origin's protocol is checked against.
 
     `metric` is an id of METRICS or `loss`, the variant's whole training loss; `part` test, val,
-    best_val (of the best epoch) or train (there: the mean over the last epoch's steps). `epoch`:
-    the figure after so many epochs of the recipe; none: after all of them. `tolerance` is a share
-    of `value`, or, where `relative` is false, a distance from it. A figure that is not `binding`
-    stands beside another reading of the origin than the one it was published for. Where an origin
-    printed no `value`, its claim may still be that the error is lower than at the code size
-    `lower_than_at`. `minutes` on one processor core. `note`: where the number misleads.
+    best_val (of the best epoch) or train (mean over the steps of the last epoch). `epoch`: the
+    figure after this many epochs of the recipe; none: after all of them. `tolerance` is a share
+    of `value`, or, if `relative` is false, an absolute distance. A figure that is not `binding`
+    is shown with a reading of the origin other than the one it was published for. If an origin
+    printed no `value`, it may still claim a lower error than at the code size `lower_than_at`.
+    `minutes` is on one processor core. `note`: how the number misleads.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -147,10 +147,10 @@ class Expected:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that is the same for all rows of a comparison, and which rows there are.
+    """Everything shared by all rows of a comparison, and which rows there are.
 
-    `models` empty means every variant of the task. `native` adds each variant at the code size
-    of its origin to the `latent_dims`. `ranked = false` marks protocols whose rows are shown but
+    Empty `models` means all variants of the task. `native` adds each variant at its origin's
+    code size to the `latent_dims`. `ranked = false` marks protocols whose rows are shown but
     never ranked or promoted (those of the origins).
     """
 
@@ -171,15 +171,15 @@ class Protocol:
     hyperparameters: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     expected: tuple[Expected, ...] = ()
     compare_with: str = ""
-    """The shipped protocol under which the same variants are shown beside published figures."""
+    """The shipped protocol that shows the same variants beside the published figures."""
     experiment: str = ""
     """The MLflow experiment of its runs; empty: its own name."""
     source: str = ""
-    """The file or name that it was read from; a file cannot set it."""
+    """The file or name it was read from; cannot be set in a file."""
 
     @property
     def fingerprint(self) -> str:
-        """Identity of what makes rows comparable: task, split, recipe, evaluation, selection."""
+        """Digest of what makes rows comparable: task, split, recipe, evaluation, selection."""
         return digest(
             {
                 "task": self.task,
@@ -199,9 +199,9 @@ def shipped_protocols() -> Iterator[str]:
 
 
 def name_in_records(given: str) -> str:
-    """What records call a protocol that is given as for `--protocol`: origins/s1, mine.toml.
+    """The name used in records for a `--protocol` argument such as origins/s1 or mine.toml.
 
-    Any other text is taken for such a name. Raises BadInput as `load_protocol` does.
+    Any other text is returned as it is. Raises BadInput as `load_protocol` does.
     """
     if given in shipped_protocols() or given.endswith(".toml"):
         return load_protocol(given).name
@@ -215,7 +215,7 @@ def origin_protocols() -> list[Protocol]:
 
 
 def known_protocols() -> Iterator[Protocol]:
-    """Every shipped protocol, and those of the origins at each shorter budget they publish."""
+    """Every shipped protocol, and the origins' protocols at each shorter published budget."""
     yield from map(load_protocol, shipped_protocols())
     for protocol in origin_protocols():
         for epoch in sorted({item.epoch for item in protocol.expected if item.epoch}):
@@ -223,7 +223,7 @@ def known_protocols() -> Iterator[Protocol]:
 
 
 def after_epochs(protocol: Protocol, epochs: int | None) -> Protocol:
-    """The same recipe stopped after so many epochs, under a name of its own; none: as it is."""
+    """The same recipe stopped after `epochs`, under its own name; None returns it unchanged."""
     if epochs is None:
         return protocol
     return dataclasses.replace(
@@ -235,9 +235,9 @@ def after_epochs(protocol: Protocol, epochs: int | None) -> Protocol:
 
 
 def load_protocol(name: str) -> Protocol:
-    """Read a shipped protocol by name, or a person's own file (a path that ends in .toml).
+    """Read a shipped protocol by name, or a user's file (a path that ends in .toml).
 
-    Raises BadInput naming the file and the key for anything that does not fit.
+    Raises BadInput naming the file and the key of anything invalid.
     """
     if name.endswith(".toml"):
         path = Path(name).expanduser()
@@ -256,7 +256,7 @@ def load_protocol(name: str) -> Protocol:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{where}: not a TOML file: {error}") from None
     if "source" in data:
-        raise BadInput(f"{where}: source: unknown key; remove it or mend its spelling")
+        raise BadInput(f"{where}: source: unknown key; remove it or fix its spelling")
     protocol = parse_strict(Protocol, data, where)
     checked_name(f"{where}: name: protocol name", protocol.name)
     protocol = dataclasses.replace(protocol, source=where)
@@ -284,7 +284,7 @@ def load_protocol(name: str) -> Protocol:
 
 
 def _takes_a_shipped_name(protocol: Protocol) -> bool:
-    """Whether a shipped protocol of this name says something else."""
+    """Whether a shipped protocol of the same name has other settings."""
     names = {Path(name).name: name for name in shipped_protocols()}
     shipped = names.get(protocol.name)
     return shipped is not None and load_protocol(shipped).fingerprint != protocol.fingerprint
@@ -315,7 +315,7 @@ def _check_without_validation(protocol: Protocol, where: str) -> None:
 
 
 def _refuse_repeats(protocol: Protocol, where: str) -> None:
-    """A value listed twice would be counted twice; refuse it."""
+    """Refuse a value that is listed twice: it would be counted twice."""
     for key in ("models", "latent_dims", "seeds"):
         values = getattr(protocol, key)
         if len(set(values)) != len(values):

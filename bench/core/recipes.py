@@ -1,13 +1,13 @@
-"""What a recipe is called: "default", or "tuned (30 trials)" by how many trials it was the best of.
+"""Names of recipes: "default", or "tuned (30 trials)" for the best of 30 trials.
 
-The second study of the same name, begun with --new-study, says so: "tuned (30 trials, study 2)".
+A second study of the same variant, begun with --new-study: "tuned (30 trials, study 2)".
 """
 
 import re
 from collections.abc import Mapping
 
 BEST_OF = "best_of_trials"
-"""The fact of a run of the default recipe that a study of so many trials found nothing better."""
+"""Fact of a default run: how many trials of a study found nothing better."""
 
 _LABEL = re.compile(r"tuned \((\d+) trials(?:, study \d+)?\)")
 
@@ -18,11 +18,11 @@ def tuned(trials: int, study: int = 1) -> str:
 
 
 def budget(recipe: str) -> int:
-    """The trials behind a recipe's name; 0 for one that no study chose."""
+    """The number of trials behind a recipe's name; 0 if no study chose it."""
     found = _LABEL.fullmatch(recipe)
     return int(found[1]) if found else 0
 
 
 def budget_of_row(row: Mapping[str, str]) -> int:
-    """The trials behind a row of the ledger, also where the default recipe won."""
+    """The number of trials behind a row of the ledger, even if the default recipe won."""
     return max(budget(row["recipe"]), int(float(row.get(BEST_OF) or 0)))

@@ -1,6 +1,6 @@
-"""The nouns that travel between processes: RunSpec, EpochValues, RunRecord, search ranges.
+"""Value types passed between processes: RunSpec, EpochValues, RunRecord, search ranges.
 
-Plain frozen dataclasses of plain values, so that they pickle, print and compare; no torch here.
+Frozen dataclasses of plain values, so that they pickle, print and compare; no torch here.
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ from bench.core.strict import STRICT, adapter
 
 SCHEMA_VERSION = 1
 OVERCOMPLETE = "overcomplete"
-"""Track of the codes with at least as many numbers as pixels: not a bottleneck."""
+"""Track of codes with at least as many numbers as pixels: no bottleneck."""
 CLASSES = "classes"
-"""Tracks of classifiers start with it."""
+"""Prefix of the tracks of classifiers."""
 NO_CODE = "-"
-"""What stands for the latent size of a classifier."""
+"""Shown as the latent size of a classifier."""
 
 Part = Literal["train", "validation", "test"]
 Status = Literal["finished", "diverged", "stopped"]
@@ -28,7 +28,7 @@ Status = Literal["finished", "diverged", "stopped"]
 
 @dataclass(frozen=True)
 class FloatRange:
-    """A range to search, `low` to `high` (both in), on a log scale if `log`."""
+    """A search range from `low` to `high` (inclusive), on a log scale if `log`."""
 
     low: float
     high: float
@@ -37,7 +37,7 @@ class FloatRange:
 
 @dataclass(frozen=True)
 class IntRange:
-    """A range of whole numbers to search, `low` to `high` (both in), on a log scale if `log`."""
+    """A search range of whole numbers from `low` to `high` (inclusive), log scale if `log`."""
 
     low: int
     high: int
@@ -56,12 +56,12 @@ SearchRange = FloatRange | IntRange | Choice
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training run, completely: what to train, on what, how, and how to score it.
+    """Complete specification of one run: what to train, on what, how, and how to score it.
 
-    `dataset` is what loads the images (an id of DATASETS or `csv:PATH`, `npz:PATH`,
-    `folder:PATH`); `dataset_label` is its name in tables. `latent_dim` none means the native
-    code. `recipe` is "default" or "tuned (30 trials)". `device` and `threads` are recorded, not
-    identity.
+    `dataset` is the source of the images (an id of DATASETS or `csv:PATH`, `npz:PATH`,
+    `folder:PATH`); `dataset_label` is its name in tables. `latent_dim` None means the native
+    code. `recipe` is "default" or "tuned (30 trials)". `device` and `threads` are recorded but
+    not part of the identity.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -87,7 +87,7 @@ class RunSpec:
 
     @property
     def run_key(self) -> str:
-        """Training fingerprint: names the run and its weights (16 hexadecimal digits)."""
+        """Digest of the training: identifies the run and its weights (16 hexadecimal digits)."""
         return digest(
             {
                 "data": self.data_digest,
@@ -98,7 +98,7 @@ class RunSpec:
                 "latent_dim": self.latent_dim,
                 "hyperparameters": dict(self.hyperparameters),
                 "train": chosen_settings(self.train),
-                # What is kept and when it stops depends on the metric that selects.
+                # The selection metric decides which weights are kept and when training stops.
                 "selection_metric": self.selection_metric,
                 "seed": self.seed,
             }
@@ -106,7 +106,7 @@ class RunSpec:
 
     @property
     def evaluation_digest(self) -> str:
-        """Names the scores: metrics, their settings and revisions."""
+        """Identifies the scores: metrics, their settings and revisions."""
         return digest(
             {
                 "evaluation": chosen_settings(self.evaluation),
@@ -116,7 +116,7 @@ class RunSpec:
 
     @property
     def cell(self) -> tuple[str, str, str, str, int | None, str]:
-        """What several seeds share: a row of the leaderboard."""
+        """What runs of different seeds share: one row of the leaderboard."""
         return (
             self.dataset_label,
             self.protocol,
@@ -128,19 +128,19 @@ class RunSpec:
 
     @property
     def has_code(self) -> bool:
-        """Whether there is a code, and with it a latent size."""
+        """Whether the model has a code, and so a latent size."""
         return self.task == "reconstruction"
 
     @property
     def size_name(self) -> str:
-        """The latent size in tables and names: a number, `native`, or `-` of a classifier."""
+        """The latent size in tables and names: a number, `native`, or `-` for a classifier."""
         if not self.has_code:
             return NO_CODE
         return "native" if self.latent_dim is None else str(self.latent_dim)
 
     @property
     def checkpoint_name(self) -> str:
-        """The file, in the store's folder of checkpoints, where a stopped training goes on."""
+        """The checkpoint's file name in the store, from which a stopped training resumes."""
         return f"{self.run_key}.safetensors"
 
     @property
@@ -152,22 +152,22 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class TrialSpec(RunSpec):
-    """A RunSpec of a search: trained without test images, and without a record of its own."""
+    """A RunSpec of a search: trained without test images; leaves no record."""
 
     @classmethod
     def of(cls, spec: RunSpec) -> "TrialSpec":
-        """The same training as `spec`, as a trial."""
+        """`spec` as a trial."""
         return cls(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)})
 
     @property
     def checkpoint_name(self) -> str:
-        """That of a trial: it must not be taken for that of the run of the same training."""
+        """A name of its own: the run with the same training must not resume from it."""
         return f"trial-{super().checkpoint_name}"
 
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """How many images a split has, their shape (C, H, W) and their classes."""
+    """The sizes of a split, the shape of its images (C, H, W) and its number of classes."""
 
     train: int
     validation: int
@@ -178,7 +178,7 @@ class SplitSizes:
 
 @dataclass(frozen=True)
 class EpochValues:
-    """What one epoch of training showed: `train/...` and `val/...` values, with real time."""
+    """Values of one training epoch: `train/...` and `val/...`, with elapsed time."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     epoch: int
@@ -189,7 +189,7 @@ class EpochValues:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a worker gives back of a trial that came to its end; `seconds` of training steps."""
+    """What a worker returns for a finished trial; `seconds` counts training steps only."""
 
     status: Status
     history: tuple[EpochValues, ...]
@@ -198,14 +198,14 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The durable result of one RunSpec, as `record.json` holds it.
+    """The durable result of one RunSpec, stored as `record.json`.
 
-    `scores[part][metric]` are means over images in float64 (parts "val" and "test"), `facts` the
-    other numbers of the run: parameters, multiply_adds, code_size, compression_ratio (of
+    `scores[part][metric]` are means over images in float64 (parts "val" and "test"). `facts`
+    holds the run's other numbers: parameters, multiply_adds, code_size, compression_ratio (for
     classifiers classes, feature_size and predicted_classes instead), train_seconds,
     images_per_second, best_epoch, active_units, active_fraction, output_std (spread of the outputs
-    over the images: near 0 means a constant output), and of discrete codes code_bits and
-    dead_codes. `weights_sha256` and `arrays_sha256` are the digests of the two files beside it.
+    over the images: near 0 means a constant output), and for discrete codes code_bits and
+    dead_codes. The two digests are those of the files stored beside `record.json`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -232,10 +232,10 @@ class RunRecord:
     def track(self) -> str:
         """Where the run competes: `d16` for 16 real numbers, `b288` for 288 bits, OVERCOMPLETE.
 
-        Discrete codes are a track of their own by their bits: an index of 9 bits is no match for
-        a real number. One of at least the 8 bits a pixel that the image has is over-complete.
-        `mean_image` has no code; it stands in the track that it was run for. Classifiers compete
-        by the number of classes: `classes10`.
+        Discrete codes compete in tracks by bits, since a 9-bit index is not comparable with a
+        real number. A discrete code of at least 8 bits per pixel is over-complete. `mean_image`
+        has no code; it is in the track that it was run for. Classifiers compete by the number
+        of classes: `classes10`.
         """
         if not self.spec.has_code:
             return f"{CLASSES}{len(self.class_names)}"
@@ -247,7 +247,7 @@ class RunRecord:
         return OVERCOMPLETE if size >= pixels else f"d{size}"
 
     def to_json(self) -> bytes:
-        """Indented JSON, the content of `record.json`."""
+        """Indented JSON, as stored in `record.json`."""
         return adapter(RunRecord).dump_json(self, indent=1)
 
 

@@ -1,7 +1,7 @@
-"""Where results live on disk, and the one way to write a file that a kill cannot tear.
+"""Where results are stored on disk, and atomic file writes.
 
-The root is `BENCH_HOME`, else the nearest folder upwards from here that holds `mlruns/`, else the
-current folder: so a command finds the same store from every sub-folder of a clone.
+The root is `BENCH_HOME`, else the nearest parent folder that holds `mlruns/`, else the current
+folder. A command therefore finds the same store from every sub-folder of a clone.
 """
 
 import contextlib
@@ -22,22 +22,22 @@ class Store:
 
     @property
     def mlruns(self) -> Path:
-        """Everything that is made here and never committed."""
+        """Everything generated that is never committed."""
         return self.root / "mlruns"
 
     @property
     def records(self) -> Path:
-        """One folder a finished run: the durable result."""
+        """One folder per finished run: the durable result."""
         return self.mlruns / "records"
 
     @property
     def checkpoints(self) -> Path:
-        """One file a run in progress: where a stopped training goes on."""
+        """One file per unfinished run, from which its training resumes."""
         return self.mlruns / "checkpoints"
 
     @property
     def artifacts(self) -> Path:
-        """What MLflow keeps beside its data base."""
+        """What MLflow stores outside its database."""
         return self.mlruns / "artifacts"
 
     @property
@@ -51,7 +51,7 @@ class Store:
         return self.root / "registry"
 
     def prepare(self) -> "Store":
-        """Make the folders and prove that they can be written; BadInput otherwise."""
+        """Create the folders and check that they are writable; BadInput otherwise."""
         for folder in (self.mlruns, self.records, self.checkpoints, self.artifacts):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -66,15 +66,15 @@ class Store:
 
 
 def open_store() -> Store:
-    """Find the workspace as the module's docstring says; nothing is written.
+    """Find the workspace as described at the top of this module; writes nothing.
 
-    Raises BadInput where BENCH_HOME names something that is no folder.
+    Raises BadInput if BENCH_HOME is not a folder.
     """
     home = os.environ.get("BENCH_HOME")
     if home:
         root = Path(home).expanduser().resolve()
         if root.exists() and not root.is_dir():
-            raise BadInput(f"BENCH_HOME is {root}, which is no folder; set it to one")
+            raise BadInput(f"BENCH_HOME is {root}, which is not a folder; set it to a folder")
         return Store(root)
     here = Path.cwd()
     for folder in (here, *here.parents):
@@ -84,7 +84,7 @@ def open_store() -> Store:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` completely or not at all, also through a power cut."""
+    """Replace `path` by `content` completely or not at all, even on a power failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -92,7 +92,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp gives 0600; a result is for everybody whom the folder lets in.
+        # mkstemp sets mode 0600; results should be readable by everyone with access to the folder.
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
@@ -102,7 +102,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames within a folder durable (a folder cannot be opened for that on Windows)."""
+    """Make renames within a folder durable (not possible on Windows)."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -114,12 +114,12 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing_to(what: str) -> Iterator[None]:
-    """Turn an OSError of a write (disk full, no permission) into one clear line."""
+    """Turn an OSError while writing (disk full, no permission) into a one-line BadInput."""
     try:
         yield
     except OSError as error:
         place = f" at {error.filename}" if error.filename else ""
         raise BadInput(
             f"cannot write {what}{place}: {error.strerror or error}; "
-            "free some space or mend the permissions and repeat the command"
+            "free some space or fix the permissions and repeat the command"
         ) from None

@@ -1,4 +1,4 @@
-"""Plain data into frozen dataclasses: every key known and of its type, or one line that says so."""
+"""Parse plain data into frozen dataclasses, checking every key and type."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
 def adapter(kind: type[T]) -> TypeAdapter[T]:
-    """Pydantic's reader and writer of a type, made once: for a record that takes 20 ms."""
+    """Pydantic's reader and writer of a type, cached: for a record, building it takes 20 ms."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]
@@ -25,7 +25,7 @@ def adapter(kind: type[T]) -> TypeAdapter[T]:
 
 def parse_strict(kind: type[T], data: Mapping[str, Any], where: str) -> T:
     """Build the frozen dataclass `kind` from plain data; BadInput names `where` and every key."""
-    # JSON mode is strict about types yet lets arrays become tuples and 3 stand for 3.0.
+    # JSON mode checks types strictly but accepts arrays as tuples and 3 as 3.0.
     text = json.dumps(data, default=str)
     try:
         return adapter(kind).validate_json(text)
@@ -39,7 +39,7 @@ def parse_strict(kind: type[T], data: Mapping[str, Any], where: str) -> T:
 
 
 def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:
-    """One problem as (key, what was expected), without the branches of a union in the key."""
+    """One problem as (key, what was expected), without union branches in the key."""
     path: list[str] = []
     value: Any = data
     for part in item["loc"]:
@@ -52,12 +52,12 @@ def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:
         path.append(str(part))
     key = ".".join(path) or "file"
     if item["type"] == "unexpected_keyword_argument":
-        return key, "unknown key; remove it or mend its spelling"
+        return key, "unknown key; remove it or fix its spelling"
     if item["type"] in ("missing", "missing_argument"):
         return key, "missing; the key is required"
     if item["type"] == "too_short":
         return key, "must not be empty; give a value or remove the key"
     if "bool" in item["loc"][-1:]:
-        # The first branch of a Scalar, whose own message would ask for a boolean.
+        # pydantic reports the first branch of a Scalar, which would ask for a boolean.
         return key, f"must be a finite number, a text, true or false (got {value!r})"
     return key, f"{item['msg'][0].lower()}{item['msg'][1:]} (got {value!r})"

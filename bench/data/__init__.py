@@ -1,4 +1,4 @@
-"""Images: the table of known sets, readers for a person's own, and honest splits."""
+"""Images: the table of known data sets, readers for the user's own, and splits."""
 
 from bench.data.content import ImageSet, LabelledImages
 from bench.data.loading import (

@@ -1,4 +1,4 @@
-"""The nouns of image data: labelled images, a whole set with its parts, and what fits the suite."""
+"""Types of image data: labelled images, a whole set with its parts, and the supported shapes."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ SMALLEST_SIDE = 12
 SIDE_MULTIPLE = 4
 MOST_CLASSES = 1000
 ONE_CLASS = "all"
-"""The class of every image of a set that brings no labels."""
+"""The class of every image in a set without labels."""
 
 
 class LabelledImages(NamedTuple):
@@ -31,7 +31,7 @@ class LabelledImages(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A whole data set as it lies on disk: one to three parts, all of one shape."""
+    """A whole data set as stored on disk: one to three parts, all of one shape."""
 
     name: str
     class_names: tuple[str, ...]
@@ -46,14 +46,14 @@ class ImageSet:
 
     @property
     def counts(self) -> dict[Part, int]:
-        """Images of each part that is there."""
+        """Number of images in each existing part."""
         return {part: len(images.labels) for part, images in self.parts.items()}
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over shapes, images, labels and part structure; not over names or file format.
+        """SHA-256 over shapes, images, labels and part structure, not names or file format.
 
-        So the same images give the same digest from IDX, CSV, NPZ or a folder.
+        The same images therefore have the same digest as IDX, CSV, NPZ or a folder.
         """
         present = [part for part in PARTS if part in self.parts]
         shapes = [[part, *self.parts[part].images.shape] for part in present]
@@ -68,15 +68,15 @@ class ImageSet:
 def checked_shape(shape: Sequence[int], where: str) -> tuple[int, int, int]:
     """Return (C, H, W) if every variant can take such images; BadInput names the shape.
 
-    Networks halve the sides twice and the SSIM windows need room: sides divide by 4 and have at
-    least 12 pixels; one channel (grey) or three (RGB).
+    Networks halve the sides twice and the SSIM windows need room: sides must be divisible by 4 and
+    have at least 12 pixels; one channel (grey) or three (RGB).
     """
     channels, height, width = shape
     sides_fit = all(side >= SMALLEST_SIDE and side % SIDE_MULTIPLE == 0 for side in (height, width))
     if not sides_fit:
         raise BadInput(
-            f"{where}: images of {height}x{width} pixels cannot be used; both sides must divide by "
-            f"{SIDE_MULTIPLE} and have at least {SMALLEST_SIDE} pixels: pad, crop or resize them"
+            f"{where}: images of {height}x{width} pixels cannot be used; both sides must be "
+            f"multiples of {SIDE_MULTIPLE}, at least {SMALLEST_SIDE}: pad, crop or resize them"
         )
     if channels not in (1, 3):
         raise BadInput(
@@ -91,7 +91,7 @@ def classes_of(
     """Number the labels of all parts from 0 in sorted order; returns class names and numbers.
 
     Whole numbers sort as numbers, anything else as text. BadInput if there are so many that they
-    are hardly classes (the wrong column, most likely).
+    are hardly classes (most likely the wrong column).
     """
     arrays = {part: np.asarray(values) for part, values in labels.items()}
     if any(array.dtype.kind == "U" for array in arrays.values()):
@@ -110,7 +110,7 @@ def classes_of(
 
 
 def _as_integers_or_text(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Text such as "7" as the number 7, if all of it is such."""
+    """Convert text such as "7" to the number 7, if all of it is numeric."""
     try:
         return array.astype(np.int64)
     except (ValueError, OverflowError):
@@ -118,10 +118,10 @@ def _as_integers_or_text(array: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def without_labels(count: int) -> NDArray[np.int64]:
-    """Labels of images that have none: all of them are of the one class `all`."""
+    """Labels for images without labels: all are in the one class `all`."""
     return np.zeros(count, np.int64)
 
 
 def own_source(name: str, path: Path) -> str:
-    """Where a person's own images came from: the file's name alone, no folder of theirs."""
+    """The source of the user's own images: the file's name alone, without its folder."""
     return f"{name}: own images, read from {path.resolve().name}"

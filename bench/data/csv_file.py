@@ -1,11 +1,11 @@
-"""Images as CSV: one image a row, as Kaggle spreads MNIST and its kin.
+"""Images as CSV: one image per row, as on Kaggle for MNIST and similar sets.
 
 With a header: a column `label` (or class, target, y) anywhere, and pixel columns
 `pixel0, pixel1, ...` (any word or none before the number, from 0 or 1) or `1x1, 1x2, ...`, in any
 order. Without: the label first. A file without labels is refused, because it cannot be told from
 one that lost a column; images without classes take the same label in every row.
-Pixels are whole numbers from 0 to 255 in row-major order; three times a square number of them are
-an RGB image with its channels last. Labels may be text.
+Pixels are whole numbers from 0 to 255 in row-major order; three times a square number of them
+make an RGB image with channels last. Labels may be text.
 """
 
 import csv
@@ -59,8 +59,8 @@ def load_csv(path: Path, name: str) -> ImageSet:
 def read_csv(path: Path) -> tuple[NDArray[np.uint8], list[str]]:
     """Images (N x C x H x W) and the text of their labels.
 
-    Raises BadInput naming the file and the line or column for anything else than the module's
-    docstring describes, and for images that the suite cannot take.
+    Raises BadInput naming the file and the line or column for anything other than described at
+    the top of this module, and for images that the suite cannot take.
     """
     regular_file(path, "a CSV file")
     # No value takes less than two characters, a digit and a comma.
@@ -73,7 +73,7 @@ def read_csv(path: Path) -> tuple[NDArray[np.uint8], list[str]]:
         return 0
 
     try:
-        # loadtxt's own loop is in C; it hands over only the cells of the label column.
+        # loadtxt's own loop is in C; it only calls back for cells of the label column.
         table = np.loadtxt(
             path,
             dtype=np.uint8,
@@ -122,19 +122,19 @@ def _first_rows(path: Path) -> tuple[tuple[int, list[str]], tuple[int, list[str]
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, each with the number of its line from 1."""
+    """The rows that are not blank, each with its line number from 1."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             if len(stream.readline(_LONGEST_LINE)) == _LONGEST_LINE:
-                raise BadInput(f"{path}: no CSV text: its first line has no end")
+                raise BadInput(f"{path}: not CSV text: its first line does not end")
             stream.seek(0)
-            # As strict as loadtxt about quotes; its line numbers are those of an editor.
+            # As strict about quotes as loadtxt; its line numbers match those of an editor.
             reader = csv.reader(stream)
             for cells in reader:
                 if cells:
                     yield reader.line_num, cells
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path}: no CSV text (compressed?): {reason_of(error)}") from None
+        raise BadInput(f"{path}: not CSV text (compressed?): {reason_of(error)}") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {reason_of(error)}") from None
 
@@ -149,7 +149,7 @@ def _from_header(path: Path, line: int, cells: Sequence[str]) -> _Layout:
     names = [cell.strip().lower() for cell in cells]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
-        raise BadInput(f"{path}: column '{repeated}' stands in the header more than once")
+        raise BadInput(f"{path}: column '{repeated}' is in the header more than once")
     found = [names.index(name) for name in _LABEL_NAMES if name in names]
     if len(found) > 1:
         raise BadInput(
@@ -184,7 +184,7 @@ def _grid(path: Path, pixels: dict[str, int]) -> tuple[list[int], tuple[int, int
 
 
 def _numbered(path: Path, pixels: dict[str, int]) -> tuple[list[int], tuple[int, int, int]]:
-    """Pixel columns with a number each, such as pixel0 or 784."""
+    """Pixel columns with one number each, such as pixel0 or 784."""
     matches = {name: _NUMBERED.match(name) for name in pixels}
     words = [match["word"] for match in matches.values() if match]
     word = max(set(words), key=words.count) if words else "pixel"
@@ -221,7 +221,7 @@ def _refuse_unknown(path: Path, unknown: Sequence[str]) -> None:
 
 
 def _square(count: int) -> tuple[int, int, int] | None:
-    """Shape of the square grey or RGB image of so many values, if there is one."""
+    """Shape of the square grey or RGB image with so many values, if there is one."""
     for channels in (1, 3):
         side = math.isqrt(max(count, 0) // channels)
         if side > 1 and channels * side * side == count:
@@ -230,7 +230,7 @@ def _square(count: int) -> tuple[int, int, int] | None:
 
 
 def _explain(path: Path, layout: _Layout, error: ValueError) -> NoReturn:
-    """Say which line of a file that loadtxt refused is wrong; slow, and only read on failure."""
+    """Name the bad line of a file that loadtxt refused; slow, used only on failure."""
     for line, cells in _rows(path):
         if line <= layout.skip:
             continue
@@ -244,7 +244,7 @@ def _explain(path: Path, layout: _Layout, error: ValueError) -> NoReturn:
                 raise BadInput(f"{path}: line {line}: the label is missing")
             if column != layout.label and not (_PIXEL.match(cell) and int(cell) <= 255):
                 raise BadInput(
-                    f"{path}: line {line}, column {column + 1}: '{cell[:40]}' is no whole number "
-                    "from 0 to 255"
+                    f"{path}: line {line}, column {column + 1}: '{cell[:40]}' is not a whole "
+                    "number from 0 to 255"
                 )
     raise BadInput(f"{path}: cannot be read as numbers: {reason_of(error)}")

@@ -1,7 +1,7 @@
-"""Bring a known set into the cache folder, from a person's files or by torchvision's download.
+"""Put a known set into the cache folder, from the user's files or by torchvision's download.
 
-The set is decoded, verified against its row and then written beside its place and renamed, so
-that the cache never holds half a set or an unverified one.
+The set is decoded, verified against its row, written to a temporary folder and renamed, so
+that the cache never holds a partial or unverified set.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ _SILENCE = 30.0  # seconds without a byte after which a download has failed
 
 
 def fetch(name: str, source: Path | None = None) -> Path:
-    """Put a known set into the cache folder and return the folder that holds it now.
+    """Put a known set into the cache folder and return the folder that holds it.
 
     `source` is a folder with IDX files (plain or gzip, also in torchvision's layout) or with a
-    pair of CSV files with `train` and `test` in their names, or an NPZ file; none means download.
-    Raises BadInput, with the cache unchanged, if there is nothing to read, if it is not the set,
+    pair of CSV files with `train` and `test` in their names, or an NPZ file; None means download.
+    Raises BadInput, with the cache unchanged, if there is nothing to read, if it is another set,
     if the download fails or the cache cannot be written.
     """
     if name not in DATASETS:
@@ -48,7 +48,7 @@ def fetch(name: str, source: Path | None = None) -> Path:
 
 @contextlib.contextmanager
 def _workspace(row: Dataset) -> Iterator[Path]:
-    """A folder beside the set's place, gone afterwards; faults of writing are one clear line."""
+    """A temporary folder next to the set's; turns write errors into one clear line."""
     with writing_to("the data cache"):
         cache_folder().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{row.id}.") as folder:
@@ -56,7 +56,7 @@ def _workspace(row: Dataset) -> Iterator[Path]:
 
 
 def _store(row: Dataset, images: ImageSet, folder: Path) -> Path:
-    """Write plain IDX files, which load faster than packed ones, and move them into place."""
+    """Write plain IDX files, which load faster than gzip, and move them into place."""
     new, place = folder / "new", cache_folder() / row.id
     new.mkdir()
     for part, content in images.parts.items():
@@ -70,7 +70,7 @@ def _store(row: Dataset, images: ImageSet, folder: Path) -> Path:
 
 
 def _read_source(row: Dataset, source: Path) -> ImageSet:
-    """A verified set from whatever lies at `source`."""
+    """A verified set from the files at `source`."""
     if not source.exists():
         raise BadInput(f"{source}: no such file or folder")
     if source.is_file() and source.suffix.lower() == ".npz":
@@ -119,7 +119,7 @@ def _from_npz(row: Dataset, path: Path) -> ImageSet:
 
 
 def _class_numbers(path: Path, labels: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Labels of a known set are its class numbers, also where a file holds them as text."""
+    """Labels of a known set as class numbers, even if a file holds them as text."""
     try:
         return labels.astype(np.int64)
     except ValueError as error:
@@ -143,7 +143,7 @@ def _download(row: Dataset, folder: Path) -> ImageSet:
             f"torch and torchvision from the same index, {hint}"
         ) from None
     silence = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SILENCE)  # its urlopen has no time-out of its own
+    socket.setdefaulttimeout(_SILENCE)  # torchvision's urlopen has no time-out
     try:
         getattr(datasets, str(row.torchvision))(str(folder), train=True, download=True)
     except (RuntimeError, OSError, EOFError, ValueError, http.client.HTTPException) as error:
@@ -154,7 +154,7 @@ def _download(row: Dataset, folder: Path) -> ImageSet:
         socket.setdefaulttimeout(silence)
     found = find_idx(row, folder)
     if found is None:
-        raise BadInput(f"cannot download {row.id}: torchvision brought no files; {hint}")
+        raise BadInput(f"cannot download {row.id}: torchvision delivered no files; {hint}")
     return read_found(row, found)
 
 

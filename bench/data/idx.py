@@ -1,6 +1,6 @@
 """IDX, the format of the MNIST family (LeCun et al. 1998), plain or gzip.
 
-A header of big-endian 32-bit numbers, a magic number and the sizes, then one byte a value:
+A header of big-endian 32-bit numbers, a magic number and the sizes, then one byte per value:
 0x803 images (N, H, W), 0x801 labels (N).
 """
 
@@ -83,7 +83,7 @@ def _check_magic(path: Path, first: bytes, kind: str, expected: int) -> None:
                 f"(0x{expected:x}); are the files of images and labels swapped?"
             )
     raise BadInput(
-        f"{path}: no IDX file of {kind}: starts with 0x{first.hex() or '0'}, expected "
+        f"{path}: not an IDX file of {kind}: starts with 0x{first.hex() or '0'}, expected "
         f"0x{expected:08x}"
     )
 
@@ -100,7 +100,7 @@ def encode_labels(labels: NDArray[np.int64]) -> bytes:
 
 
 def encode_part(part: Part, content: LabelledImages) -> dict[str, bytes]:
-    """A part as the two IDX files that would hold it, by file name."""
+    """A part as its two IDX files, by file name."""
     return {
         idx_name(part, "images"): encode_images(content.images),
         idx_name(part, "labels"): encode_labels(content.labels),
@@ -110,7 +110,7 @@ def encode_part(part: Part, content: LabelledImages) -> dict[str, bytes]:
 def sha256_of_part(part: Part, content: LabelledImages) -> dict[str, str]:
     """SHA-256 of a part's two IDX files once decompressed, by file name.
 
-    Computed from the decoded values, so that it holds for a set that came as CSV or NPZ too.
+    Computed from the decoded values, so that it also holds for a set read from CSV or NPZ.
     """
     files = encode_part(part, content)
     return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}

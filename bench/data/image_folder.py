@@ -1,10 +1,10 @@
-"""Images as files: a folder for each class, with train, validation and test above if wished.
+"""Images as files: one folder per class, optionally inside train, validation and test folders.
 
     birds/crow/1.png  birds/wren/2.png            a set of one part, classes crow and wren
-    birds/train/crow/1.png  birds/test/...        a set that brings its parts
+    birds/train/crow/1.png  birds/test/...        a set with its own parts
     birds/1.png                                   no classes
 
-All images have one size and are all grey or all RGB, 8 bits a channel.
+All images have one size and are all grey or all RGB, 8 bits per channel.
 """
 
 import warnings
@@ -49,16 +49,16 @@ _NO_CLASS = ""
 def load_folder(path: Path, name: str) -> ImageSet:
     """Read a folder of images; classes are numbered in the sorted order of their folders' names.
 
-    Raises BadInput naming the file or folder for anything that does not fit the docstring above.
-    Hidden files and notes (.txt, .csv, ...) are passed over.
+    Raises BadInput naming the file or folder for anything that does not match the layout above.
+    Hidden files and notes (.txt, .csv, ...) are ignored.
     """
     if path.is_file():
         raise BadInput(f"{path}: a file; expected a folder of images (of a table write csv:PATH)")
     if not path.is_dir():
         raise BadInput(f"{path}: no such folder; expected a folder of images for each class")
     with warnings.catch_warnings():
-        # Pillow warns of odd metadata, which is not ours to judge, and from 89 million pixels on
-        # of a decompression bomb, which is an error here.
+        # Pillow warns about odd metadata, which does not matter here, and, above 89 million
+        # pixels, about a decompression bomb, which is an error here.
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return _read_folder(path, name)
@@ -69,7 +69,7 @@ def _read_folder(path: Path, name: str) -> ImageSet:
     classes = sorted({label for by_class in files.values() for label in by_class})
     if _NO_CLASS in classes and len(classes) > 1:
         raise BadInput(
-            f"{path}: some images lie beside the class folders ({classes[1]}, ...), not in one; "
+            f"{path}: some images are next to the class folders ({classes[1]}, ...), not in one; "
             "move each image into the folder of its class"
         )
     shape = _common_shape(path, files)
@@ -83,7 +83,7 @@ def _read_folder(path: Path, name: str) -> ImageSet:
 
 
 def _part_folders(path: Path) -> dict[Part, Path]:
-    """Where each part lies; the folder itself if its folders are not named after parts."""
+    """The folder of each part; the folder itself if its folders are not named after parts."""
     named = {
         entry: _PART_NAMES.get(entry.name.lower()) for entry in _entries(path) if entry.is_dir()
     }
@@ -99,7 +99,7 @@ def _part_folders(path: Path) -> dict[Part, Path]:
 
 
 def _files_by_class(folder: Path) -> dict[str, list[Path]]:
-    """The images of one part by class, sorted by name so that their order is the same anywhere."""
+    """The images of one part by class, sorted by name so that the order is the same everywhere."""
     found: dict[str, list[Path]] = {}
     for entry in _entries(folder):
         if entry.is_dir():
@@ -133,14 +133,14 @@ def _is_image(file: Path) -> bool:
     if ending in _NOTES:
         return False
     raise BadInput(
-        f"{file}: is no image that can be read (PNG, JPEG, BMP, GIF, TIFF, WEBP, PPM); remove it"
+        f"{file}: is not a readable image (PNG, JPEG, BMP, GIF, TIFF, WEBP, PPM); remove it"
     )
 
 
 def _common_shape(
     path: Path, files: Mapping[Part, Mapping[str, list[Path]]]
 ) -> tuple[int, int, int]:
-    """Shape of the first image, once it is sure that so many of them fit into memory."""
+    """Shape of the first image, after checking that all images fit into memory."""
     paths = [file for by_class in files.values() for of in by_class.values() for file in of]
     height, width, channels = _decoded(paths[0]).shape
     shape = checked_shape((channels, height, width), str(paths[0]))
@@ -159,7 +159,7 @@ def _pixels(paths: list[Path], shape: tuple[int, int, int]) -> NDArray[np.uint8]
 
 
 def _decoded(path: Path, shape: tuple[int, int, int] | None = None) -> NDArray[np.uint8]:
-    """One image as H x W x C, upright as its EXIF says; it must have that shape (C x H x W)."""
+    """One image as H x W x C, upright according to EXIF; it must have that shape (C x H x W)."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
             _check_header(path, image, shape)
@@ -171,18 +171,18 @@ def _decoded(path: Path, shape: tuple[int, int, int] | None = None) -> NDArray[n
         raise BadInput(f"{path}: far too many pixels (a decompression bomb?)") from None
     except UnidentifiedImageError:
         raise BadInput(
-            f"{path}: is no image that can be read (PNG, JPEG, BMP, GIF, TIFF, WEBP, PPM)"
+            f"{path}: is not a readable image (PNG, JPEG, BMP, GIF, TIFF, WEBP, PPM)"
         ) from None
     except BadInput:
         raise
     except Exception as error:
-        # Pillow's decoders answer damage with almost any exception (KeyError, TypeError,
-        # struct.error, ...): whatever it is, the file is what cannot be used.
+        # Pillow's decoders raise almost any exception on damage (KeyError, TypeError,
+        # struct.error, ...): in every case the file cannot be used.
         raise BadInput(f"{path}: damaged or cannot be read: {reason_of(error)}") from None
 
 
 def _check_header(path: Path, image: Image.Image, shape: tuple[int, int, int] | None) -> None:
-    """What an image says of itself before any pixel is decoded."""
+    """Check an image's header before any pixel is decoded."""
     if image.mode not in _MODES:
         raise BadInput(
             f"{path}: is of mode {image.mode}; expected 8-bit grey (L) or RGB, without palette or "
@@ -191,8 +191,8 @@ def _check_header(path: Path, image: Image.Image, shape: tuple[int, int, int] | 
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise BadInput(f"{path}: holds {frames} frames; expected a single image")
-    # EXIF may turn the image, so that its sides change places: sizes are compared again once
-    # decoded.
+    # EXIF may rotate the image, which swaps its sides: sizes are compared again after
+    # decoding.
     if shape is not None and (
         _MODES[image.mode] != shape[0] or sorted(image.size) != sorted(shape[1:])
     ):

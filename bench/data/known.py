@@ -19,14 +19,14 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 @dataclass(frozen=True)
 class Found:
-    """Where a set lies: a word for people and the paths of its IDX files by usual name."""
+    """The location of a set: a short description, and the paths of its IDX files by usual name."""
 
     place: str
     files: Mapping[str, Path]
 
 
 def cache_folder() -> Path:
-    """`BENCH_DATA`, else the platform's folder for caches; it need not exist yet."""
+    """`BENCH_DATA`, else the platform's folder for caches; it may not exist yet."""
     chosen = os.environ.get("BENCH_DATA")
     if chosen:
         return Path(chosen).expanduser().resolve()
@@ -34,13 +34,13 @@ def cache_folder() -> Path:
 
 
 def find(row: Dataset) -> Found | None:
-    """Look for a known set: bundled, then the cache folder, then where the system puts it.
+    """Look for a known set: bundled, then the cache folder, then the system's folders.
 
-    A folder with some of the files and not others is a BadInput that names what is missing.
+    Raises BadInput naming the missing files if a folder holds only some of them.
     """
     if row.bundled:
         return _complete(row, BUNDLED, "bundled")
-    # In the cache folder itself files would be nobody's: the sets of the family share their names.
+    # Not in the cache folder itself: the sets of the family share their file names.
     in_cache = (cache_folder() / row.id, cache_folder() / str(row.torchvision) / "raw")
     for folder in (*in_cache, *map(Path, row.folders)):
         found = _complete(row, folder, str(folder))
@@ -50,7 +50,7 @@ def find(row: Dataset) -> Found | None:
 
 
 def find_idx(row: Dataset, folder: Path) -> Found | None:
-    """Look for a set's IDX files in a person's folder and in the sub-folders that tools make."""
+    """Look for a set's IDX files in a user's folder and in the sub-folders that tools make."""
     for below in (row.id, f"{row.torchvision}/raw", "raw", "."):
         found = _complete(row, folder / below, str(folder / below))
         if found is not None:
@@ -59,7 +59,7 @@ def find_idx(row: Dataset, folder: Path) -> Found | None:
 
 
 def _complete(row: Dataset, folder: Path, place: str) -> Found | None:
-    """The files of a set in one folder: all of them, or none; BadInput names what is missing."""
+    """The files of a set in one folder: all of them, or none; BadInput names missing ones."""
     names = [idx_name(part, kind) for part in row.counts for kind in ("images", "labels")]
     paths = {name: path for name in names if (path := _existing(folder, name, row)) is not None}
     if not paths:
@@ -74,7 +74,7 @@ def _complete(row: Dataset, folder: Path, place: str) -> Found | None:
 
 
 def _existing(folder: Path, name: str, row: Dataset) -> Path | None:
-    # Some copies of MNIST write train-images.idx3-ubyte.
+    # Some copies of MNIST use the name train-images.idx3-ubyte.
     spelled = (name, name.replace("-idx", ".idx"))
     prefix = f"{row.id}-" if row.bundled else ""
     for path in (folder / f"{prefix}{text}{end}" for text in spelled for end in ("", ".gz")):
@@ -84,7 +84,7 @@ def _existing(folder: Path, name: str, row: Dataset) -> Path | None:
 
 
 def locate(row: Dataset) -> Found:
-    """Where a known set lies; BadInput says how to get it, or which files are missing."""
+    """The location of a known set; BadInput says how to get it, or which files are missing."""
     found = find(row)
     if found is None:
         looked = ", ".join(map(str, (cache_folder(), *row.folders)))
@@ -96,7 +96,7 @@ def locate(row: Dataset) -> Found:
 
 
 def load_known(row: Dataset) -> ImageSet:
-    """Read and verify a known set; BadInput as `locate`, or what is wrong with the files."""
+    """Read and verify a known set; BadInput as `locate`, or for wrong files."""
     return read_found(row, locate(row))
 
 
@@ -120,7 +120,7 @@ def image_set(row: Dataset, parts: Mapping[Part, LabelledImages]) -> ImageSet:
 def verify(
     row: Dataset, parts: Mapping[Part, LabelledImages], where: Mapping[str, str] | str
 ) -> None:
-    """Hold the decoded parts of a known set to its row; BadInput names the file and the fault.
+    """Check the decoded parts of a known set against its row; BadInput names file and fault.
 
     `where` names the file behind each IDX name, or the one source of them all.
     """
@@ -167,7 +167,7 @@ def _check_digests(
     if not row.sha256 and sizes.min() != sizes.max():
         raise BadInput(
             f"{places['labels']}: {row.id} has equally many {part} images of each class, these "
-            f"labels do not ({sizes.min():,} to {sizes.max():,} a class)"
+            f"labels do not ({sizes.min():,} to {sizes.max():,} per class)"
         )
 
 

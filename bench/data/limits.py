@@ -1,4 +1,4 @@
-"""Reading files of unknown origin: bounded, in chunks, and refused before memory is gone."""
+"""Safe reading of untrusted files: bounded, in chunks, refused before memory runs out."""
 
 import contextlib
 import gzip
@@ -18,12 +18,12 @@ Stream = IO[bytes] | gzip.GzipFile
 
 _CHUNK = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
-# Deflate cannot do better than 1032 to 1 (zlib's technical notes); a claim beyond it is a lie.
+# Deflate cannot do better than 1032 to 1 (zlib's technical notes); a larger claim is false.
 MOST_DEFLATED = 1040
 
 
 def human_size(count: float) -> str:
-    """Bytes in the unit that a person would use."""
+    """Bytes in a readable unit."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -32,7 +32,7 @@ def human_size(count: float) -> str:
 
 
 def reason_of(error: BaseException | str) -> str:
-    """What a library or the system says, as a short line: some quote the whole file."""
+    """An error's message as a short line: some libraries quote the whole file."""
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
     return textwrap.shorten(text.encode("utf-8", "replace").decode(), 160, placeholder=" ...")
 
@@ -40,8 +40,8 @@ def reason_of(error: BaseException | str) -> str:
 def refuse_if_too_large(where: str, count: int) -> None:
     """Raise BadInput if `count` bytes do not fit into half of the memory that is free now.
 
-    The other half is for the drawn parts, batches and everybody else: a set is refused with its
-    size rather than swapped.
+    The other half is for the drawn parts, batches and other processes: a set that is too large
+    is refused, with its size, before the machine starts to swap.
     """
     free = psutil.virtual_memory().available
     if count > free // 2:
@@ -60,7 +60,7 @@ def regular_file(path: Path, what: str) -> Path:
         if not path.exists():
             raise BadInput(f"{path}: no such file; expected {what}")
         if not path.is_file():
-            raise BadInput(f"{path}: is no regular file; expected {what}")
+            raise BadInput(f"{path}: is not a regular file; expected {what}")
         with path.open("rb"):
             return path
     except OSError as error:
@@ -69,9 +69,9 @@ def regular_file(path: Path, what: str) -> Path:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Stream]:
-    """Open a file that may be gzip (told by its first bytes, not its name) for reading.
+    """Open a file for reading; gzip is detected by its first bytes, not its name.
 
-    Damage that shows while reading is a BadInput that names the file.
+    Damage found while reading is a BadInput that names the file.
     """
     regular_file(path, "an IDX file")
     try:
@@ -96,7 +96,7 @@ def opened(path: Path) -> Iterator[Stream]:
 
 
 def most_that_can_be_in(path: Path) -> int:
-    """Upper bound of the bytes that a file, if gzip once unpacked, can hold."""
+    """Upper bound of the bytes that a file can hold, after decompression if it is gzip."""
     size = path.stat().st_size
     with path.open("rb") as raw:
         return size * MOST_DEFLATED if raw.read(2) == _GZIP_MAGIC else size

@@ -1,4 +1,4 @@
-"""From the text that a person gives for a data set to its images, splits and description."""
+"""From a data set's reference, as given by the user, to its images, splits and description."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ READERS: Mapping[str, Callable[[Path, str], ImageSet]] = {
     "npz": load_npz,
     "folder": load_folder,
 }
-"""Formats of a person's own images: each reads a path into a set of the given name."""
+"""Formats of the user's own images: each reads a path into a set of the given name."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a data set holds, without its images."""
+    """Description of a data set, without its images."""
 
     label: str
     digest: str
@@ -61,7 +61,7 @@ def load_set(dataset: str) -> ImageSet:
 
 
 def find_dataset(dataset: str) -> str:
-    """Where a data set lies: "bundled", or a path. BadInput if it is unknown or not here."""
+    """Where a data set is: "bundled", or a path. BadInput if it is unknown or missing."""
     own = _own(dataset)
     return locate(DATASETS[dataset]).place if own is None else str(own[1])
 
@@ -72,12 +72,12 @@ def load_splits(dataset: str, split: SplitConfig) -> Splits:
 
 
 def load_search_splits(dataset: str, split: SplitConfig) -> SearchSplits:
-    """The same train and validation images as `load_splits`, and no test images at all."""
+    """The same train and validation images as `load_splits`, without test images."""
     return split_set(load_set(dataset), split).without_test()
 
 
 def describe_dataset(dataset: str) -> DatasetInfo:
-    """What a data set holds; the images are read and verified, then let go."""
+    """Describe a data set; its images are read and verified, then released."""
     images = load_set(dataset)
     return DatasetInfo(
         label=images.name,
@@ -90,7 +90,7 @@ def describe_dataset(dataset: str) -> DatasetInfo:
 
 
 def _own(dataset: str) -> tuple[str, Path] | None:
-    """Kind and path of a person's own images; None for an id of DATASETS."""
+    """Kind and path of the user's own images; None for an id of DATASETS."""
     if dataset in DATASETS:
         return None
     kind, colon, path = dataset.partition(":")

@@ -1,8 +1,8 @@
-"""Images as NPZ, NumPy's zip of arrays, under the names that Keras, MedMNIST and people use.
+"""Images as NPZ, NumPy's zip of arrays, with the array names common in Keras and MedMNIST.
 
 Images are N x H x W, N x H x W x C or N x C x H x W (C is 1 or 3): whole numbers from 0 to 255, or
-floats that are such numbers, as they are or divided by 255. Other floats are refused: they cannot
-come back from uint8 as they were, so scores on them would be of other images. Labels are whole
+floats that are such numbers, plain or divided by 255. Other floats are refused: uint8 cannot
+represent them, so the scores would be those of other images. Labels are whole
 numbers or text. Pickled objects are never read.
 """
 
@@ -48,12 +48,12 @@ _KEYS: Mapping[Part, tuple[tuple[str, str], ...]] = {
     "test": (("x_test", "y_test"), ("test_images", "test_labels")),
 }
 _EXPECTED = "x_train, y_train, x_test, y_test, or images, labels"
-_CHUNK = 4096  # images converted at once, so that floats need little memory beside the result
+_CHUNK = 4096  # images converted at once, so that floats take little extra memory
 
 
 @dataclass(frozen=True)
 class _Member:
-    """An array inside the zip, as its header describes it."""
+    """An array inside the zip, as described by its header."""
 
     name: str
     shape: tuple[int, ...]
@@ -74,10 +74,10 @@ def load_npz(path: Path, name: str) -> ImageSet:
 def read_npz(
     path: Path,
 ) -> tuple[dict[Part, NDArray[np.uint8]], dict[Part, NDArray[np.generic]]]:
-    """Images (N x C x H x W) and labels (N) by part; no labels at all if no part brings any.
+    """Images (N x C x H x W) and labels (N) by part; no labels if no part has any.
 
     Raises BadInput naming the file and the array for damage, pickled objects, sizes that memory
-    or the file cannot hold, and for images and labels that do not fit the docstring above.
+    or the file cannot hold, and for images and labels other than described above.
     """
     regular_file(path, "an NPZ file")
     try:
@@ -85,7 +85,7 @@ def read_npz(
             return _read_parts(path, archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise BadInput(
-            f"{path}: no NPZ file, or a damaged one ({reason_of(error)}); write it again "
+            f"{path}: not an NPZ file, or damaged ({reason_of(error)}); write it again "
             "with numpy.savez"
         ) from None
     except OSError as error:
@@ -123,7 +123,7 @@ def _read_parts(
 
 
 def _described(path: Path, archive: zipfile.ZipFile, name: str) -> _Member:
-    """Read only an array's header, and believe it only as far as the zip can hold what it says."""
+    """Read only an array's header, and check its claimed size against that in the zip."""
     info = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
     where = f"{path}: {name}"
     with archive.open(info) as stream:
@@ -149,12 +149,12 @@ def _header(where: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np
         shape, _, dtype = read(stream)
     except (ValueError, SyntaxError, TokenError, TypeError, OverflowError) as error:
         # A damaged header goes through Python's own tokenizer and parser of literals.
-        raise BadInput(f"{where}: no array of NumPy: {reason_of(error)}") from None
+        raise BadInput(f"{where}: not a NumPy array: {reason_of(error)}") from None
     return shape, dtype
 
 
 def _size(member: _Member) -> int:
-    """Bytes of an array, in Python's numbers, which cannot overflow."""
+    """Bytes of an array, as a Python integer, which cannot overflow."""
     count = member.dtype.itemsize
     for side in member.shape:
         count *= side
@@ -211,7 +211,7 @@ def _as_bytes(where: str, array: NDArray[np.generic]) -> NDArray[np.uint8]:
             # Half precision near 1 is off by up to 0.06 of a level.
             if np.abs(scaled - rounded).max() > 0.1:
                 raise BadInput(
-                    f"{where}: holds floats that are no whole numbers from 0 to 255, nor those "
+                    f"{where}: holds floats that are not whole numbers from 0 to 255, nor those "
                     "divided by 255; save the images as uint8"
                 )
             images[start : start + _CHUNK] = rounded
@@ -227,7 +227,7 @@ def _labels(where: str, array: NDArray[np.generic]) -> NDArray[np.generic]:
         shape = " x ".join(map(str, array.shape))
         raise BadInput(
             f"{where}: labels of type {array.dtype} and shape {shape}; expected one whole number "
-            "or text an image"
+            "or text per image"
         )
     return array if array.dtype.kind == "U" else array.astype(np.int64)
 
@@ -238,7 +238,7 @@ def _check_parts_agree(
     images: Mapping[Part, NDArray[np.uint8]],
     labels: Mapping[Part, NDArray[np.generic]],
 ) -> None:
-    """All parts have images of one shape, and either all have labels or none."""
+    """All parts must have images of one shape, and either all or none have labels."""
     train = images["train"].shape[1:]
     for part, array in images.items():
         if array.shape[1:] != train:

@@ -1,4 +1,4 @@
-"""From a data set to train, validation and test: stratified draws that depend on the seed alone."""
+"""From a data set to train, validation and test: stratified draws that depend only on the seed."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSplits:
-    """What a search may see: there is no test part here, so none can leak.
+    """What a search may see: without a test part, so that none can leak.
 
     `digest` is that of the whole set's content, `split_digest` the SHA-256 of which image went
     where (test included, so that it equals that of the full splits).
@@ -47,11 +47,11 @@ class Splits(SearchSplits):
 
 
 def split_set(images: ImageSet, config: SplitConfig) -> Splits:
-    """Split a set as SplitConfig says; BadInput if the shares leave no image to train on.
+    """Split a set as given by SplitConfig; BadInput if no image is left for training.
 
-    A fraction is of all images of the set. `official` keeps the parts that the set brings,
-    whatever `validation` and `test` say, but for `validation = 0`: then the validation images
-    that the set brings join those for training.
+    Fractions refer to all images of the set. `official` keeps the set's own parts,
+    whatever `validation` and `test` say, except for `validation = 0`: then the set's own
+    validation images are added to those for training.
     """
     indices = split_indices(images, config)
     return Splits(
@@ -68,7 +68,7 @@ def split_set(images: ImageSet, config: SplitConfig) -> Splits:
 
 
 def split_indices(images: ImageSet, config: SplitConfig) -> dict[Part, Indices]:
-    """Which image goes where, as sorted positions in the set's parts put one after the other."""
+    """Which image goes where, as sorted positions in the concatenated parts of the set."""
     ranges = _ranges(images)
     labels = np.concatenate([images.parts[part].labels for part in ranges])
     total = len(labels)
@@ -76,8 +76,8 @@ def split_indices(images: ImageSet, config: SplitConfig) -> dict[Part, Indices]:
         ranges = {"train": np.arange(total)}
     elif config.validation == 0 and "validation" in ranges:
         ranges["train"] = np.concatenate([ranges["train"], ranges.pop("validation")])
-    # One stream for both draws, the test images first: their choice depends on the seed, and
-    # not on how many validation images are wanted.
+    # One stream for both draws, the test images first: their choice must not depend on the
+    # number of validation images.
     rng = np.random.default_rng(config.seed)
     wanted = {"test": _count(config.test, total), "validation": _count(config.validation, total)}
     for part in ("test", "validation"):
@@ -95,7 +95,7 @@ def stratified_draw(labels: NDArray[np.int64], count: int, rng: np.random.Genera
     """Draw exactly `count` of the images (0 to N), each class in proportion; sorted positions.
 
     Shares are rounded by the largest remainder (Hamilton's method), ties to the lower class, so
-    that they add up. Every image gets one random key and each class gives up its smallest ones:
+    that they add up. Every image gets one random key and each class gives its smallest keys:
     a single call of `random`, the part of numpy's streams that is kept stable.
     """
     keys = rng.random(len(labels))
@@ -122,7 +122,7 @@ def digest_of_indices(indices: Mapping[Part, Indices]) -> str:
 
 
 def _ranges(images: ImageSet) -> dict[Part, Indices]:
-    """Positions of each part that the set brings, counted through all parts."""
+    """Positions of each of the set's own parts, counted through all parts."""
     ranges: dict[Part, Indices] = {}
     start = 0
     for part in PARTS:
@@ -134,17 +134,17 @@ def _ranges(images: ImageSet) -> dict[Part, Indices]:
 
 
 def _count(share: Share, total: int) -> int:
-    """Images that a share asks for; a fraction never rounds to none."""
+    """The number of images for a share; a fraction never rounds to none."""
     return share if isinstance(share, int) else max(1, round(share * total))
 
 
 def _refuse_greed(
     name: str, part: str, wanted: Mapping[str, int], pool: Indices, config: SplitConfig
 ) -> None:
-    """Both draws must leave at least one image for training, and there is no run without test."""
+    """Both draws must leave an image for training, and a test part must exist."""
     if part == "test" and wanted["test"] == 0:
         raise BadInput(
-            f"split of {name}: test = 0, but the data set brings no test images of its own; "
+            f"split of {name}: test = 0, but the data set has no test images; "
             "set test to a count or a fraction such as 0.125 in [split]"
         )
     if wanted[part] >= len(pool):
@@ -156,7 +156,7 @@ def _refuse_greed(
 
 
 def _take(images: ImageSet, positions: Indices) -> LabelledImages:
-    """The images at sorted positions; a part that stays whole is not copied."""
+    """The images at sorted positions; a whole part is not copied."""
     chosen: list[LabelledImages] = []
     for part, whole in _ranges(images).items():
         inside = positions[np.isin(positions, whole, assume_unique=True)]

@@ -30,10 +30,10 @@ def list_datasets() -> list[dict[str, Any]]:
 
 
 def check_datasets(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Read sets completely and hold the known ones to their rows; no names: every set found.
+    """Read sets completely and check known ones against their rows; no names: every set found.
 
-    Raises CheckFailed naming each known set whose files are not what they should be, and BadInput
-    for a named set that is not here or a person's own files that cannot be used.
+    Raises CheckFailed naming each known set whose files are wrong, and BadInput for a named set
+    that is missing or a user's own files that cannot be used.
     """
     chosen = list(names) or [row.id for row in DATASETS.values() if _where(row)[0]]
     rows: list[dict[str, Any]] = []
@@ -43,7 +43,7 @@ def check_datasets(names: Sequence[str]) -> list[dict[str, Any]]:
         try:
             rows.append(dataclasses.asdict(describe_dataset(name)) | {"verified": _held_to(row)})
         except BadInput as error:
-            # A known set that lies here and is wrong has changed: that is a failed check.
+            # An existing but wrong known set has changed: the check failed.
             if row is None or not _where(row)[0]:
                 raise
             faults.append(str(error))
@@ -53,7 +53,7 @@ def check_datasets(names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _where(row: Dataset) -> tuple[bool, str]:
-    """Whether a set lies here (complete or not), and the words for it."""
+    """Whether a set is here (complete or not), and a description of where."""
     try:
         found = find(row)
     except BadInput as error:

@@ -1,4 +1,4 @@
-"""DATASETS: the known sets of images, a row each. To add one, add a row (see bench/README.md)."""
+"""DATASETS: the known image sets, one row each. To add a set, add a row (see bench/README.md)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from bench.data.idx import idx_name
 
 @dataclass(frozen=True)
 class Dataset:
-    """A known set: what it must hold, where it comes from and what may be done with it.
+    """A known set: its content, its source and its licence.
 
     `counts` are images by part. `sha256` are those of the decompressed IDX files by file name;
-    empty means that no such digest is pinned, and files are then held to counts, shape and
-    labels alone. `torchvision` is the class there that downloads the set (None: bundled with
+    if empty, no digest is pinned and only counts, shape and labels are checked.
+    `torchvision` is the torchvision class that downloads the set (None: bundled with
     the package). `folders` are where a package of the operating system puts the files.
     """
 
@@ -166,8 +166,8 @@ _ROWS = (
         counts=_FULL,
         licence="CC BY-SA 4.0, ROIS-DS CODH (Clanuwat et al. 2018)",
         source="https://github.com/rois-codh/kmnist",
-        # No digest of the decompressed files could be taken from a trusted copy. A download is
-        # held to torchvision's MD5 of the packed files, any copy to counts, shape and classes.
+        # No digest could be taken from a trusted copy of the decompressed files. A download is
+        # checked by torchvision's MD5 of the packed files, any copy by counts, shape and classes.
         sha256={},
         torchvision="KMNIST",
     ),

@@ -1,1 +1,1 @@
-"""From a trained model to scores: one pass over the images, every metric, what is kept to see."""
+"""From a trained model to scores: one pass over the images, all metrics, arrays for figures."""

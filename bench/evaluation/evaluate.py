@@ -1,4 +1,4 @@
-"""One pass over images -> every metric, one value an image, averaged once in float64.
+"""One pass over images -> every metric, one value per image, averaged once in float64.
 
 Scores use the deterministic code on images in [0, 1] derived from uint8, reconstructions clipped.
 """
@@ -33,7 +33,7 @@ class Labelled:
 class Evaluation(NamedTuple):
     """`scores[metric]`: float32 (N,); `codes`: float32 (N, code_size); `output_std`: the mean
     over pixels of the reconstructions' standard deviation over images. `whole_loss`: see
-    `mean_loss`; none where the protocol does not ask for it."""
+    `mean_loss`; None if the protocol does not ask for it."""
 
     scores: dict[str, NDArray[np.float32]]
     codes: NDArray[np.float32]
@@ -42,7 +42,7 @@ class Evaluation(NamedTuple):
 
 
 class Classification(NamedTuple):
-    """`scores[metric]`: float32 (N,); `whole[metric]`: of all images at once. `predicted`: int64
+    """`scores[metric]`: float32 (N,); `whole[metric]`: one value for all images. `predicted`: int64
     (N,), `confidence`: float32 (N,), the probability of the predicted class."""
 
     scores: dict[str, NDArray[np.float32]]
@@ -58,7 +58,7 @@ class _Batch(NamedTuple):
 
 
 def _chunks(model: ImageModel, images: Tensor) -> Iterator[Tensor]:
-    """Images in [0, 1] by batches in the model's layout, for a pass without training."""
+    """Images in [0, 1] by batches, in the model's memory layout; sets evaluation mode."""
     layout = torch.channels_last if model.channels_last else torch.contiguous_format
     model.eval()
     for chunk in images.split(_BATCH):
@@ -123,13 +123,13 @@ def evaluate(model: Autoencoder, images: Tensor, config: EvaluationConfig) -> Ev
 def mean_loss(model: Autoencoder, images: Tensor) -> float:
     """The mean over images (N, C, H, W), uint8, of the variant's whole training loss.
 
-    Codes are sampled as in training (always by the same random numbers), nothing is corrupted.
-    The scale is that of training: a decoder's own value range, penalties included.
+    Codes are sampled as in training (always with the same random numbers), nothing is corrupted.
+    The scale is that of training: the decoder's own value range, penalties included.
     """
     total = 0.0
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for x in _chunks(model, images):
-            # Not under no_grad: some penalties are gradients themselves.
+            # Not under no_grad: some penalties are gradients.
             total += model.loss(x).total.item() * len(x)
     return total / len(images)

@@ -1,7 +1,7 @@
 """The pinned feature network: a champion classifier whose features other measures compare.
 
-It is read from a folder of the registry and used only after its weights' digest matched, so that a
-number made with it names exactly one network.
+It is read from the registry and used only if its weights' digest matches, so that numbers made
+with it refer to exactly one network.
 """
 
 import json
@@ -17,10 +17,10 @@ from bench.models.zoo import build_classifier, variant
 from bench.records.files import WEIGHTS, read_safetensors
 
 PINNED = "fashion_mnist/classifier.classes10"
-"""The folder of the feature network below `registry/`: the champion on the full data."""
+"""The folder of the feature network under `registry/`: the champion on the full data."""
 PINNED_SHA256 = "c80a16f026540af5d110ea3eb86d497a2138ca02c15d7ef0214eadd58fe70df4"
-"""Its weights. Another champion is another feature network, whose numbers do not compare with those
-of this one: to pin it, change this digest and say so in the changelog."""
+"""Digest of its weights. Numbers made with different networks cannot be compared: to pin another
+champion, change this digest and note it in the changelog."""
 _CARD = "card.json"
 _BATCH = 500
 
@@ -53,12 +53,11 @@ class FeatureNetwork:
 
 
 def load_feature_network(folder: Path | str, sha256: str = PINNED_SHA256) -> FeatureNetwork:
-    """The classifier that lies in `folder` (`registry / PINNED`), if its weights are the pinned
-    ones, or those of `sha256`.
+    """The classifier in `folder` (`registry / PINNED`), if its weights have the digest `sha256`.
 
-    On the CPU. Raises BadInput where no classifier lies there, CheckFailed where another network
-    lies there, the weights are missing or changed, the card is damaged, or the variant's revision
-    is not the installed one.
+    On the CPU. Raises BadInput if the folder holds no classifier, CheckFailed if it holds
+    another network, the weights are missing or changed, the card is damaged, or the variant's
+    revision is not the installed one.
     """
     place = Path(folder)
     try:
@@ -66,13 +65,13 @@ def load_feature_network(folder: Path | str, sha256: str = PINNED_SHA256) -> Fea
         spec, shape, classes = card["spec"], card["image_shape"], len(card["class_names"])
         held = str(card["weights"]["sha256"])
     except OSError as error:
-        raise BadInput(f"no classifier lies in {place}: {error.strerror}") from None
+        raise BadInput(f"no classifier in {place}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
-        raise CheckFailed(f"{place / _CARD} is damaged; bring the committed file back") from None
+        raise CheckFailed(f"{place / _CARD} is damaged; restore the committed file") from None
     if held != sha256:
         raise CheckFailed(
             f"{place} holds another network than the pinned one: the SHA-256 of its weights is "
-            f"{held[:12]}..., the pinned one's {sha256[:12]}...; bring that one back"
+            f"{held[:12]}..., the pinned one's {sha256[:12]}...; restore that one"
         )
     weights = read_safetensors(place / WEIGHTS, sha256)
     revision = variant(spec["model"]).revision

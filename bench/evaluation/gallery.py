@@ -1,7 +1,7 @@
-"""What a record keeps to be looked at: images, reconstructions, codes, samples, interpolations.
+"""Arrays that a record keeps for figures: images, reconstructions, codes, samples, interpolations.
 
-Everything is chosen by fixed rules (the first image of each class, the best and worst scores), so
-that the pictures of two runs show the same images and nothing was picked by hand.
+Fixed rules choose them (the first image of each class, the best and worst scores), so that
+pictures of two runs show the same images and nothing is picked by hand.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from bench.models.base import Autoencoder
 SHOWN, SAMPLES, STANDARD, CODES, STEPS = 8, 64, 32, 2000, 5
 MISTAKES = 24
 _FULL_COVARIANCE = 512
-"""Largest code whose full covariance is fitted for sampling; beyond it, variances alone."""
+"""Largest code whose full covariance is fitted for sampling; above it, only variances."""
 
 Gallery = dict[str, NDArray[np.float32] | NDArray[np.int64]]
 
@@ -28,9 +28,9 @@ Gallery = dict[str, NDArray[np.float32] | NDArray[np.int64]]
 def build_gallery(model: Autoencoder, splits: Splits, scored: Evaluation, metric: str) -> Gallery:
     """The arrays under `shown`, `label`, `codes`, `extremes`, `samples`, `interpolation`.
 
-    What each holds stands in records.
+    Their content is described in `bench.records.files`.
 
-    `scored` is the evaluation of the validation images, or of the test images where a protocol
+    `scored` is the evaluation of the validation images, or of the test images if a protocol
     has no validation; `metric` orders the extremes.
     """
     ranked = splits.validation if len(splits.validation.images) else splits.test
@@ -58,7 +58,7 @@ def classification_gallery(splits: Splits, scored: Mapping[str, Classification])
     `misclassified` of a classifier.
 
     `scored` by part, "validation" and "test"; the mistakes shown are the most confident ones on
-    validation, or on test where a protocol has no validation.
+    validation, or on test if a protocol has no validation.
     """
     gallery = class_labels(splits)
     for part, found in scored.items():
@@ -84,9 +84,9 @@ def classification_gallery(splits: Splits, scored: Mapping[str, Classification])
 
 
 def _mistakes(images: LabelledImages, found: Classification) -> Gallery:
-    """The images that were called something else, those with the most confidence first.
+    """The misclassified images, the most confident first.
 
-    Nothing where there is no mistake.
+    Empty if there are none.
     """
     wrong = np.flatnonzero(found.predicted != images.labels)
     if not len(wrong):
@@ -101,7 +101,7 @@ def _mistakes(images: LabelledImages, found: Classification) -> Gallery:
 
 
 def class_labels(splits: Splits) -> Gallery:
-    """The class of every scored image, in the order of its scores; none for a set without."""
+    """The class of every scored image, in the order of its scores; empty without labels."""
     if not splits.class_names:
         return {}
     parts = {"validation": splits.validation, "test": splits.test}
@@ -123,7 +123,7 @@ def _unit(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _device(model: Autoencoder) -> torch.device:
-    """Where the model's numbers are (closed forms have buffers only)."""
+    """The model's device (closed forms have buffers only)."""
     first: Tensor = next(iter(model.state_dict().values()))
     return first.device
 
@@ -140,9 +140,9 @@ def _to_numpy(images: Tensor) -> NDArray[np.float32]:
 def _extremes(
     model: Autoencoder, images: LabelledImages, scores: NDArray[np.float32], higher: bool
 ) -> Gallery:
-    """The best and the worst reconstructions, as many of each as there are, up to 8.
+    """The best and the worst reconstructions, up to 8 each.
 
-    Nothing of a single image: it would be both.
+    Empty for a single image, which would be both.
     """
     order = np.argsort(-scores if higher else scores, kind="stable")
     half = min(SHOWN, len(order) // 2)
@@ -157,10 +157,10 @@ def _extremes(
 
 
 def _samples(model: Autoencoder, train: NDArray[np.uint8]) -> Gallery:
-    """Decode draws from N(0, I), or from what is fitted to codes of training images.
+    """Decode draws from N(0, I), or from a distribution fitted to codes of training images.
 
-    Real codes: a Gaussian. Discrete codes: each position by itself, as often as seen. Of fitted
-    real codes the plain N(0, I) is decoded as well: it shows what the fit was needed for.
+    For real codes: a Gaussian; for discrete codes: the frequencies at each position. With fitted
+    real codes, N(0, I) is decoded as well, to show what the fit contributes.
     """
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(SAMPLES, model.code_size, generator=generator)
@@ -195,7 +195,7 @@ def _gaussian_like(codes: Tensor, noise: Tensor) -> Tensor:
 def _interpolation(model: Autoencoder, shown: NDArray[np.float32] | NDArray[np.int64]) -> Gallery:
     """Decode evenly spaced points between the codes of neighbouring shown test images.
 
-    Between discrete codes there is nothing: there the numbers change over one after the other.
+    Between discrete codes there are no points: their numbers are exchanged one after the other.
     """
     pairs = len(shown) // 2
     if not pairs:

@@ -1,6 +1,6 @@
-"""What a trained model is scored on, and what its record keeps of that; a class for each task.
+"""What a trained model is scored on, and what its record keeps; one class per task.
 
-The test images are looked at here, once, after training.
+The test images are used here, once, after training.
 """
 
 import functools
@@ -25,25 +25,25 @@ Means = dict[str, dict[str, float]]
 
 
 class Scored(ABC):
-    """The scores of a model on validation (where there is any) and test images."""
+    """The scores of a model on validation (if there is any) and test images."""
 
     @abstractmethod
     def means(self) -> Means:
         """`means()[part][metric]` for parts "val" and "test": averages over images in float64,
-        or the one value that a metric has for all of them."""
+        or the one value of a metric of the whole set."""
 
     @abstractmethod
     def signs(self) -> dict[str, float]:
-        """Facts that tell a sick model."""
+        """Facts that reveal a failed model."""
 
     @abstractmethod
     def arrays(self) -> Arrays:
-        """Scores by image and what is looked at (see `bench.records.files` for the keys)."""
+        """Scores per image and arrays for figures (see `bench.records.files` for the keys)."""
 
 
 @functools.singledispatch
 def score(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
-    """Score a trained model on the device that it lies on, as its task has it."""
+    """Score a trained model on its device, by its task."""
     raise TypeError(f"{type(model).__name__} is of no task that can be scored")
 
 
@@ -54,7 +54,7 @@ def on_device(data: LabelledImages, device: torch.device) -> Labelled:
 
 
 def device_of(model: ImageModel) -> torch.device:
-    """Where the model's numbers are (closed forms have buffers only)."""
+    """The model's device (closed forms have buffers only)."""
     first: torch.Tensor = next(iter(model.state_dict().values()))
     return first.device
 
@@ -65,7 +65,7 @@ def _averages(scores: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Reconstruction(Scored):
-    """Of an autoencoder."""
+    """Scores of an autoencoder."""
 
     model: Autoencoder
     splits: Splits
@@ -75,7 +75,7 @@ class _Reconstruction(Scored):
 
     @property
     def ranked(self) -> Evaluation:
-        """The validation images' evaluation where there are any, else the test images'."""
+        """The evaluation of the validation images if there are any, else of the test images."""
         return self.validation or self.test
 
     def means(self) -> Means:
@@ -88,7 +88,7 @@ class _Reconstruction(Scored):
         return _averages(found.scores) | whole
 
     def signs(self) -> dict[str, float]:
-        """Codes that do not move, outputs that do not differ."""
+        """Signs of constant codes or constant outputs."""
         signs = {"output_std": self.ranked.output_std}
         codes = torch.from_numpy(self.ranked.codes)
         if codes.shape[1]:
@@ -125,7 +125,7 @@ def _(model: Autoencoder, spec: RunSpec, splits: Splits) -> Scored:
 
 @dataclass(frozen=True)
 class _Classification(Scored):
-    """Of a classifier."""
+    """Scores of a classifier."""
 
     splits: Splits
     parts: Mapping[str, Classification]
@@ -137,7 +137,7 @@ class _Classification(Scored):
         }
 
     def signs(self) -> dict[str, float]:
-        """How many classes are ever predicted: one alone is a classifier that has learned none."""
+        """How many classes are ever predicted: a classifier with only one has learned nothing."""
         ranked = next(iter(self.parts.values()))
         return {"predicted_classes": float(len(np.unique(ranked.predicted)))}
 

@@ -1,15 +1,15 @@
-"""Where specs run. One interface: specs go in, events come back, a stop goes out.
+"""Where specs run. One interface: submit specs, collect events, request stops.
 
-Workers are stateless: they get a spec, train, send every epoch's values, look whether to stop,
-and return a record that is on disk already (of a TrialSpec, the result alone). A worker that dies
-is an event, not a hang: its spec is tried once more by a fresh worker and fails by name after that.
+Workers are stateless: they get a spec, train, send each epoch's values, check whether to stop, and
+return a record that is already on disk (for a TrialSpec, the result only). A worker that dies is
+reported: a fresh worker tries its spec once more, then the spec counts as failed.
 
-| file      | room                                                                     |
+| file      | content                                                                  |
 |-----------|--------------------------------------------------------------------------|
 | events.py | what happens, and the interface: Executor                                |
 | worker.py | one spec in a worker                                                     |
 | local.py  | a pool of processes on this machine                                      |
-| parcel.py | results and checkpoints on their way between machines                    |
+| parcel.py | results and checkpoints in transit between machines                      |
 | cluster.py| a Ray cluster                                                            |
 | places.py | the choice between them                                                  |
 """

@@ -1,8 +1,8 @@
-"""A Ray cluster: the same stateless tasks on the cores and GPUs of other machines.
+"""A Ray cluster: the same stateless workers on the cores and GPUs of other machines.
 
-Each slot is a Ray actor that trains in a folder of its own and hands back what a record is made
-of: the head alone writes to the store, so that no folder need be shared. Ray places the actors by
-its own resources, and tells of workers and nodes that are gone.
+Each slot is a Ray actor that trains in its own folder and returns the content of its record. Only
+the head writes to the store, so no shared folder is needed. Ray places the actors by their
+resources and reports lost workers and nodes.
 """
 
 import contextlib
@@ -43,24 +43,24 @@ _Said = tuple[Event, Parcel | None]
 
 @dataclass(frozen=True)
 class Resources:
-    """What a cluster offers."""
+    """The cores and GPUs of a cluster."""
 
     cpus: int
     gpus: int
 
     def slots(self, threads: int) -> int:
-        """One a GPU, or as many as its cores carry."""
+        """One slot per GPU, or as many as the cores carry."""
         return max(1, self.gpus or self.cpus // threads)
 
     def gpu_share(self, workers: int) -> float:
-        """The part of a GPU that each of so many workers gets; Ray never splits one over two."""
+        """Each worker's share of a GPU; Ray never splits a worker over two GPUs."""
         return 1 / -(-workers // self.gpus) if self.gpus else 0.0
 
 
 def connect(address: str) -> Resources:
-    """Join a running cluster (`auto`: the one that this machine is part of).
+    """Join a running cluster (`auto`: the one this machine belongs to).
 
-    Raises BadInput where Ray is not installed or no cluster answers.
+    Raises BadInput if Ray is not installed or no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -86,7 +86,7 @@ def connect(address: str) -> Resources:
 
 
 def _knock(address: str) -> None:
-    """Ray itself waits for ever for a machine that does not answer."""
+    """Check that a machine answers: Ray itself would wait for ever."""
     host, _, port = address.rpartition(":")
     if address == "auto":
         return
@@ -97,7 +97,7 @@ def _knock(address: str) -> None:
 
 
 class Trainer:
-    """A worker on a node: trains one spec at a time, and is listened to meanwhile."""
+    """A worker on a node: trains one spec at a time and reports its events meanwhile."""
 
     def __init__(self) -> None:
         self._said: queue.Queue[_Said] = queue.Queue()
@@ -105,11 +105,11 @@ class Trainer:
         self._store = Store(Path(tempfile.mkdtemp(prefix="bench-worker-"))).prepare()
 
     def ready(self) -> tuple[str, str, int]:
-        """The version of bench here, the machine and the process."""
+        """The version of bench on the node, its host name and the process id."""
         return bench.__version__, socket.gethostname(), os.getpid()
 
     def train(self, spec: RunSpec, parcel: Parcel) -> None:
-        """Execute a spec; what happens is told by `listen`."""
+        """Execute a spec; its events are returned by `listen`."""
         unpack(parcel, spec, self._store)
 
         def on_epoch(values: EpochValues) -> bool:
@@ -123,11 +123,11 @@ class Trainer:
         shutil.rmtree(record_folder(self._store.records, spec.run_key), ignore_errors=True)
 
     def stop(self, run_key: str) -> None:
-        """Ask a run to stop after its epoch."""
+        """Ask a run to stop after the current epoch."""
         self._stops.add(run_key)
 
     def listen(self) -> list[_Said]:
-        """What happened since; waits a moment for something to happen."""
+        """Events since the last call; waits briefly for one."""
         try:
             said = [self._said.get(timeout=_LISTEN_SECONDS)]
         except queue.Empty:
@@ -140,7 +140,7 @@ class Trainer:
 
 @dataclass
 class _Slot:
-    """An actor, the answer of it that is awaited, and what it trains."""
+    """An actor, its pending answer, and the spec it trains."""
 
     actor: Any
     answer: Any
@@ -169,7 +169,7 @@ class RayPool:
 
     @property
     def running(self) -> list[RunSpec]:
-        """The specs that workers hold now."""
+        """The specs that workers are training."""
         return [slot.spec for slot in self._slots if slot.spec is not None]
 
     def submit(self, spec: RunSpec) -> None:
@@ -177,7 +177,7 @@ class RayPool:
         self._queue.append(spec)
 
     def stop(self, spec: RunSpec) -> None:
-        """Take the spec out of the queue, or ask its worker to stop after the epoch."""
+        """Remove the spec from the queue, or ask its worker to stop after the epoch."""
         with contextlib.suppress(ValueError):
             self._queue.remove(spec)
         for slot in self._slots:
@@ -185,9 +185,9 @@ class RayPool:
                 slot.actor.stop.remote(spec.run_key)
 
     def events(self, timeout: float) -> list[Event]:
-        """Hand out queued specs, then collect what workers said within `timeout` seconds.
+        """Hand out queued specs, then collect the workers' events for up to `timeout` seconds.
 
-        Raises BadInput where workers cannot start at all, or run another version of bench.
+        Raises BadInput if workers cannot start, or run another version of bench.
         """
         happened: list[Event] = list(self._hand_out())
         awaited = {slot.answer: slot for slot in self._slots if slot.answer is not None}
@@ -202,7 +202,7 @@ class RayPool:
         return happened
 
     def close(self) -> None:
-        """End idle workers at once; give busy ones time to save, then end them; leave the
+        """End idle workers at once, give busy ones time to save, then end them and leave the
         cluster."""
         self._queue.clear()
         for spec in self.running:
@@ -228,11 +228,11 @@ class RayPool:
                 yield Started(slot.spec)
 
     def _hear(self, slot: _Slot) -> list[Event]:
-        """What a worker said, or its death."""
+        """A worker's events, or its death."""
         try:
             said = self._ray.get(slot.answer)
         except self._ray.exceptions.RayTaskError:
-            raise  # a fault of ours
+            raise  # a bug in bench
         except self._ray.exceptions.RayError as error:  # the actor, its answer or its node is gone
             return self._replace(slot, error)
         if not slot.is_ready:
@@ -247,13 +247,13 @@ class RayPool:
     def _welcome(self, slot: _Slot, version: str, host: str, process: int) -> None:
         if version != bench.__version__:
             raise BadInput(
-                f"node {host} has bench {version}, here is {bench.__version__}; install the same "
-                "on every node of the cluster"
+                f"node {host} has bench {version}, this machine {bench.__version__}; install "
+                "the same version on every node of the cluster"
             )
         slot.is_ready, slot.where, slot.answer = True, f"process {process} on {host}", None
 
     def _received(self, event: Event, parcel: Parcel | None) -> Event:
-        """Its record or checkpoint comes into the store before anybody hears of it."""
+        """Put an event's record or checkpoint into the store before passing it on."""
         if parcel is None:
             return event
         try:
@@ -263,7 +263,7 @@ class RayPool:
         return Finished(event.spec, record) if record is not None else event
 
     def _replace(self, dead: _Slot, error: Any) -> list[Event]:
-        """Hire a new worker; the dead one's spec is tried once more."""
+        """Start a new worker; retry the dead one's spec once."""
         if getattr(error, "actor_init_failed", False):
             why = str(error).strip().splitlines()[-1]
             raise BadInput(

@@ -1,4 +1,4 @@
-"""Which devices this machine has, for a head that does not import torch."""
+"""The devices of this machine, for a head that does not import torch."""
 
 import ctypes
 import functools
@@ -18,7 +18,7 @@ print(json.dumps({"cuda": cuda, "mps": ["mps"] if torch.backends.mps.is_availabl
 
 
 def resolved_device(name: str) -> str:
-    """`auto` becomes the best device of this machine; others are checked. BadInput otherwise."""
+    """Replace `auto` by the best device of this machine; check others. BadInput otherwise."""
     if name == "auto":
         return next((kind for kind in ("cuda", "mps") if accelerators(kind)), "cpu")
     kind, colon, index = name.partition(":")
@@ -29,13 +29,13 @@ def resolved_device(name: str) -> str:
 
 
 def accelerators(kind: str) -> list[str]:
-    """The names of the devices of a kind (`cuda` or `mps`) that torch sees here."""
+    """The names of the devices of a kind (`cuda` or `mps`) that torch finds here."""
     return _accelerators().get(kind, [])
 
 
 @functools.cache
 def _accelerators() -> dict[str, list[str]]:
-    """Names by kind; torch is asked, in a process of its own, only where there can be one."""
+    """Names by kind, found by torch in a separate process, if there can be any."""
     if not _may_have_accelerator():
         return {}
     asked = subprocess.run(
@@ -49,7 +49,7 @@ def _accelerators() -> dict[str, list[str]]:
 
 
 def _may_have_accelerator() -> bool:
-    """False only where torch cannot see one: on Linux without a driver of NVIDIA or AMD."""
+    """False only if torch cannot find one: on Linux without a driver of NVIDIA or AMD."""
     if platform.system() != "Linux":
         return True
     if Path("/dev/kfd").exists():

@@ -1,4 +1,4 @@
-"""What a record says of where it was made: versions, device, commit. None of it is identity."""
+"""Where a record was made: versions, device, commit. None of it is part of the identity."""
 
 import functools
 import platform
@@ -14,10 +14,10 @@ from bench.core.spec import RunSpec
 
 
 def environment(spec: RunSpec) -> dict[str, str]:
-    """What was not identity but may explain a difference."""
+    """Facts outside a run's identity that may explain a difference."""
     return {
         "bench": bench.__version__,
-        # A plain text: torch's own class would make whoever receives the record import torch.
+        # Plain text: torch's own class would make every reader of the record import torch.
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),
@@ -35,7 +35,7 @@ def _device_name(device: str) -> str:
 
 @functools.cache
 def git_commit() -> str:
-    """The commit of the code that runs, with `+` when it was changed since; empty without git."""
+    """The commit of the running code, with `+` if it was changed since; empty without git."""
     here = Path(bench.__file__).resolve().parent
     ask: Callable[..., subprocess.CompletedProcess[str]] = functools.partial(
         subprocess.run, cwd=here, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""What happens where specs run, and what the head needs of such a place."""
+"""Events of running specs, and the interface of an executor."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,19 +6,19 @@ from typing import Protocol
 from bench.core.spec import EpochValues, RunRecord, RunSpec, TrialResult
 
 STOP_SECONDS = 20.0
-"""How long a worker may take to reach the end of its epoch and save before it is ended."""
+"""How long a worker may take to finish its epoch and save before it is ended."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """A worker began with a spec."""
+    """A worker started a spec."""
 
     spec: RunSpec
 
 
 @dataclass(frozen=True)
 class EpochEnded:
-    """One more epoch of a run."""
+    """A run finished an epoch."""
 
     spec: RunSpec
     values: EpochValues
@@ -34,7 +34,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial of a search came to its end; no record is on disk, `result` is all there is."""
+    """A trial of a search ended; nothing is on disk, `result` is all there is."""
 
     spec: RunSpec
     result: TrialResult
@@ -42,7 +42,7 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class Failed:
-    """No record came of it; `reason` is one line, `detail` the traceback of a fault of ours."""
+    """A run left no record; `reason` is one line, `detail` the traceback of a bug in bench."""
 
     spec: RunSpec
     reason: str
@@ -51,14 +51,14 @@ class Failed:
 
 @dataclass(frozen=True)
 class Halted:
-    """The run was asked to stop; its checkpoint is on disk."""
+    """A run stopped as asked; its checkpoint is on disk."""
 
     spec: RunSpec
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The run's worker died; the run is queued again for a fresh worker."""
+    """A run's worker died; the run is queued again for a fresh worker."""
 
     spec: RunSpec
     reason: str
@@ -68,7 +68,7 @@ Event = Started | EpochEnded | Finished | TrialEnded | Failed | Halted | Lost
 
 
 class Executor(Protocol):
-    """What the head needs of a place where specs run."""
+    """Runs specs: on this machine or on a cluster."""
 
     @property
     def slots(self) -> int:
@@ -82,7 +82,7 @@ class Executor(Protocol):
         """Queue a spec."""
 
     def events(self, timeout: float) -> list[Event]:
-        """What happened; waits up to `timeout` seconds for something to happen."""
+        """Events so far; waits up to `timeout` seconds for one."""
 
     def stop(self, spec: RunSpec) -> None:
         """Ask a run to stop after its epoch; answered by Halted (or Finished, if it was done)."""

@@ -48,7 +48,7 @@ class LocalPool:
 
     @property
     def running(self) -> list[RunSpec]:
-        """The specs that workers hold now."""
+        """The specs that workers are training."""
         return [worker.spec for worker in self._workers if worker.spec is not None]
 
     def submit(self, spec: RunSpec) -> None:
@@ -56,7 +56,7 @@ class LocalPool:
         self._queue.append(spec)
 
     def stop(self, spec: RunSpec) -> None:
-        """Take the spec out of the queue, or ask its worker to stop after the epoch."""
+        """Remove the spec from the queue, or ask its worker to stop after the epoch."""
         with contextlib.suppress(ValueError):
             self._queue.remove(spec)
         for worker in self._workers:
@@ -65,7 +65,7 @@ class LocalPool:
                     worker.pipe.send("stop")
 
     def events(self, timeout: float) -> list[Event]:
-        """Hand out queued specs, then collect what workers said within `timeout` seconds."""
+        """Hand out queued specs, then collect the workers' events for up to `timeout` seconds."""
         happened: list[Event] = list(self._hand_out())
         ready = wait([worker.pipe for worker in self._workers], 0.0 if happened else timeout)
         for worker in list(self._workers):
@@ -93,7 +93,7 @@ class LocalPool:
 
     def _hire(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        # Daemonic: an interpreter that ends on an exception takes its workers with it.
+        # Daemonic: workers end with an interpreter that ends on an exception.
         process = self._context.Process(target=_work, args=(theirs, self._store), daemon=True)
         with _deaf_to_ctrl_c():
             process.start()
@@ -104,7 +104,7 @@ class LocalPool:
         for worker in self._workers:
             if worker.spec is None and self._queue:
                 worker.spec = self._queue.popleft()
-                with contextlib.suppress(OSError):  # a dead worker is seen by _listen
+                with contextlib.suppress(OSError):  # _listen notices a dead worker
                     worker.pipe.send(worker.spec)
                 yield Started(worker.spec)
 
@@ -122,7 +122,7 @@ class LocalPool:
         return heard
 
     def _replace(self, dead: _Worker) -> list[Event]:
-        """Hire a new worker; the dead one's spec is tried once more."""
+        """Start a new worker; retry the dead one's spec once."""
         dead.process.join(timeout=5)
         dead.pipe.close()
         self._workers[self._workers.index(dead)] = self._hire()
@@ -139,12 +139,12 @@ class LocalPool:
 
 @contextlib.contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started here ignore Ctrl-C from their first moment.
+    """Make processes started here ignore Ctrl-C from the start.
 
-    A terminal sends it to the whole process group; only the head decides what it means.
+    A terminal sends it to the whole process group; only the head handles it.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # no other thread may change it, and Ctrl-C reaches the main thread alone
+        yield  # only the main thread may set it, and only that one gets Ctrl-C
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -162,7 +162,7 @@ def _cause(exit_code: int | None) -> str:
 
 
 def _work(pipe: Connection, store: Store) -> None:
-    """A worker's life: specs in, events out, until the head goes away."""
+    """A worker's main loop: receive specs, send events, until the head is gone."""
     with contextlib.suppress(EOFError, OSError):
         while True:
             message = pipe.recv()

@@ -1,4 +1,4 @@
-"""Results and checkpoints on their way between machines that share no folder."""
+"""Results and checkpoints in transit between machines that share no folder."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from bench.records.files import Arrays, read_arrays, read_weights, sound_record,
 
 @dataclass(frozen=True)
 class Parcel:
-    """What a store holds of one run: its record with both files, or where it was stopped."""
+    """The stored files of one run: its record with both files, or its checkpoint."""
 
     record: RunRecord | None = None
     weights: Arrays | None = None
@@ -18,7 +18,7 @@ class Parcel:
 
 
 def pack(store: Store, spec: RunSpec) -> Parcel:
-    """Everything that a store holds of a run."""
+    """Collect the stored files of a run."""
     record = None if isinstance(spec, TrialSpec) else sound_record(store.records, spec.run_key)
     path = store.checkpoints / spec.checkpoint_name
     checkpoint = path.read_bytes() if path.is_file() else None
@@ -29,7 +29,7 @@ def pack(store: Store, spec: RunSpec) -> Parcel:
 
 
 def unpack(parcel: Parcel, spec: RunSpec, store: Store) -> RunRecord | None:
-    """Put it into another store; returns the record as it lies there. OSError if it cannot."""
+    """Write a parcel into another store; returns the record. OSError if it cannot."""
     path = store.checkpoints / spec.checkpoint_name
     if parcel.checkpoint is None:
         path.unlink(missing_ok=True)

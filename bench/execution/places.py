@@ -1,4 +1,4 @@
-"""The choice of where specs run, by the names that a person gives."""
+"""Choice of the executor by the options that the user gives."""
 
 import functools
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from bench.execution.local import LocalPool
 
 EXECUTORS = ("local", "ray")
 ANY = "auto"
-"""The address of the cluster that this machine is part of."""
+"""Stands for the cluster that this machine belongs to."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """This machine, or the Ray cluster at `address`; a cluster is joined when it is first asked."""
+    """This machine, or the Ray cluster at `address`; the cluster is joined on first use."""
 
     executor: str = "local"
     address: str = ANY
@@ -29,17 +29,17 @@ class Place:
 
     @functools.cached_property
     def cluster(self) -> Resources:
-        """What the cluster offers; raises as `connect` does."""
+        """The cluster's resources; raises as `connect` does."""
         return connect(self.address)
 
     @property
     def slots(self) -> int:
-        """How many workers a cluster carries; 0 for this machine, which is not asked here."""
+        """How many workers a cluster carries; 0 for this machine."""
         return 0 if self.is_local else self.cluster.slots(self.threads)
 
     @property
     def planned_slots(self) -> int:
-        """As `slots`, but 0 where `auto` finds no cluster: a plan can be costed without one."""
+        """As `slots`, but 0 if `auto` finds no cluster: a plan can be costed without one."""
         try:
             return self.slots
         except BadInput:
@@ -49,32 +49,32 @@ class Place:
 
     @property
     def in_words(self) -> str:
-        """What a forecast should say of the place."""
+        """How a forecast refers to the place."""
         if self.is_local:
             return ""
         which = "a Ray cluster" if self.address == ANY else f"the Ray cluster at {self.address}"
         return f" of {which}, if they are as fast as this machine's"
 
     def planned_device(self, asked: str) -> str:
-        """The device to plan and measure with: this machine need not have the cluster's."""
+        """The device to plan and measure with: this machine may lack the cluster's."""
         return asked if self.is_local else "cpu"
 
     def device(self, asked: str) -> str:
-        """The device of the workers; on a cluster its GPUs where it has some, unless told
-        otherwise, and "" (as planned) on this machine."""
+        """The device of the workers: `asked`, or the GPUs that a cluster has; "" (as planned)
+        on this machine."""
         if self.is_local:
             return ""
         return ("cuda" if self.cluster.gpus else "cpu") if asked == "auto" else asked
 
     def open(self, workers: int, store: Store) -> Executor:
-        """Start so many workers."""
+        """Start an executor with `workers` workers."""
         if self.is_local:
             return LocalPool(workers, store)
         return RayPool(workers, store, self.threads, self.cluster.gpu_share(workers))
 
 
 def choose_place(executor: str, address: str, threads: int) -> Place:
-    """A place by name; BadInput for one that is none."""
+    """The place with the given options; BadInput for an unknown executor or an extra address."""
     if executor not in EXECUTORS:
         raise unknown_name("executor", executor, EXECUTORS)
     if executor == "local" and address != ANY:

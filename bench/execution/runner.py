@@ -1,6 +1,6 @@
-"""execute(): one RunSpec -> one RunRecord on disk. Runs in a worker, knows no tracker.
+"""execute(): one RunSpec -> one RunRecord on disk. Runs in a worker, without the tracker.
 
-Splits, build, fit, evaluate, record: the test images are looked at once, after training.
+Split, build, fit, evaluate, record: the test images are used once, after training.
 """
 
 import ctypes
@@ -32,10 +32,10 @@ _LARGEST_INT = 2**31 - 1
 
 
 def prepare_torch(threads: int) -> None:
-    """Threads of this process; numbers too small for a float's full precision count as 0.
+    """Set the threads of this process and flush denormal numbers to 0.
 
-    The moments that Adam keeps of a dead unit decay into such numbers, and processors compute with
-    them many times slower; beside Adam's eps of 1e-8 they move no weight.
+    Adam's moments of a dead unit decay into denormals, which processors handle many times
+    slower; next to Adam's eps of 1e-8 they change no weight.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
@@ -44,11 +44,11 @@ def prepare_torch(threads: int) -> None:
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Have the C library reuse large blocks instead of handing them back to the system.
+    """Make the C library reuse large blocks instead of returning them to the system.
 
-    Feature maps of a batch are blocks of 10 MB, made and freed in every step; by default each is
-    mapped anew and cleared page by page, a quarter of the time of `conv_baseline_ae`. Results do
-    not change. Only glibc has this setting (mallopt(3)).
+    Feature maps of a batch are blocks of 10 MB, allocated and freed in every step. By default
+    each is mapped again and cleared page by page, a quarter of the time of `conv_baseline_ae`.
+    Results do not change. Only glibc has this setting (mallopt(3)).
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -58,22 +58,21 @@ def _keep_freed_memory() -> None:
 
 
 class StoppedEarly(Exception):
-    """The training was asked to stop; its checkpoint is on disk and no record was written."""
+    """The training was asked to stop; its checkpoint is on disk and there is no record."""
 
 
 @functools.lru_cache(maxsize=1)
 def _splits(dataset: str, split: SplitConfig) -> Splits:
-    """A worker trains many specs on one data set: read it once."""
+    """Read a data set once: a worker trains many specs on it."""
     return load_splits(dataset, split)
 
 
 def execute(spec: RunSpec, store: Store, on_epoch: EpochHook) -> RunRecord:
     """Train and score `spec`, write its record, return it.
 
-    A record that is there already is returned as it is; one that was scored by other metrics is
-    scored again from its weights and nothing is trained. Raises StoppedEarly when `on_epoch` asked
-    to stop, CheckFailed when the data are not those that were planned, BadInput for a device that
-    this machine lacks.
+    A matching record is returned unchanged; one scored by other metrics is scored again from its
+    weights without training. Raises StoppedEarly if `on_epoch` asked to stop, CheckFailed if the
+    data differ from the planned ones, BadInput for a device that this machine lacks.
     """
     prepare_torch(spec.threads)
     splits = _splits(spec.dataset, spec.split)
@@ -91,12 +90,12 @@ def execute(spec: RunSpec, store: Store, on_epoch: EpochHook) -> RunRecord:
 
 @functools.lru_cache(maxsize=1)
 def _search_splits(dataset: str, split: SplitConfig) -> SearchSplits:
-    """What trials train on: there is no test part that they could look at."""
+    """What trials train on: there is no test part."""
     return load_search_splits(dataset, split)
 
 
 def execute_trial(spec: TrialSpec, store: Store, on_epoch: EpochHook) -> TrialResult:
-    """Train a trial, score it on validation, record nothing; raises as `execute` does."""
+    """Train a trial and score it on validation; records nothing. Raises as `execute` does."""
     prepare_torch(spec.threads)
     splits = _search_splits(spec.dataset, spec.split)
     if splits.digest != spec.data_digest:
@@ -111,12 +110,12 @@ def execute_trial(spec: TrialSpec, store: Store, on_epoch: EpochHook) -> TrialRe
 
 
 def build(spec: RunSpec, splits: SearchSplits) -> ImageModel:
-    """The untrained network of a spec, its weights drawn from the spec's seed."""
+    """The untrained network of a spec, initialised from the spec's seed."""
     return build_for(spec, splits.image_shape, len(splits.class_names))
 
 
 def build_for(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> ImageModel:
-    """The same, where only the shape of the images (C, H, W) and their classes are known."""
+    """As `build`, from the shape of the images (C, H, W) and the number of classes alone."""
     torch.manual_seed(spec.seed)
     model = build_network(spec.model, image_shape, spec.latent_dim, spec.hyperparameters, classes)
     layout = torch.channels_last if model.channels_last else torch.contiguous_format
@@ -195,7 +194,7 @@ def _fit(
 
 
 def _progress(result: FitResult, splits: Splits) -> dict[str, np.typing.NDArray[np.generic]]:
-    """The same validation images as they were reconstructed while training went on."""
+    """Reconstructions of the same validation images during training."""
     if not result.snapshots:
         return {}
     return {
@@ -206,7 +205,7 @@ def _progress(result: FitResult, splits: Splits) -> dict[str, np.typing.NDArray[
 
 
 def _facts(model: ImageModel, splits: Splits, result: FitResult) -> dict[str, float]:
-    """Size, cost and course of a run."""
+    """Size, cost and other facts of a run."""
     return {
         "parameters": float(model.learned_numbers),
         "multiply_adds": multiply_adds(model),
@@ -220,8 +219,8 @@ def _facts(model: ImageModel, splits: Splits, result: FitResult) -> dict[str, fl
 
 
 def multiply_adds(model: ImageModel) -> float:
-    """Multiply-adds of answering for one image (an autoencoder encodes and decodes it): half of
-    torch's count of operations."""
+    """Multiply-adds per image (for an autoencoder: to encode and decode it): half of torch's count
+    of operations."""
     device = device_of(model)
     x = torch.zeros(1, *model.image_shape, device=device)
     model.eval()
@@ -237,12 +236,12 @@ def _weights(model: ImageModel) -> Arrays:
 
 
 def load_weights(model: ImageModel, weights: Arrays) -> None:
-    """Put recorded weights into a network that was built from the same spec."""
+    """Load recorded weights into a network built from the same spec."""
     model.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
 
 
 def rescore(spec: RunSpec, weights: Arrays) -> dict[str, dict[str, float]]:
-    """Recompute a row from its weights: `scores[part][metric]` for parts "val" and "test"."""
+    """Recompute scores from weights: `scores[part][metric]` for parts "val" and "test"."""
     return _evaluated(spec, weights).means()
 
 
@@ -258,7 +257,7 @@ def _evaluated(spec: RunSpec, weights: Arrays) -> Scored:
 
 
 def _rescored(known: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
-    """The known record with the scores of another evaluation, from its weights."""
+    """A record with the scores of another evaluation, computed from its weights."""
     weights = read_weights(store.records, known)
     scored = _evaluated(spec, weights)
     old = read_arrays(store.records, known)
@@ -276,5 +275,5 @@ def _rescored(known: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
 
 
 def ignore_epochs(values: EpochValues) -> bool:
-    """An EpochHook for callers that only want the record."""
+    """An EpochHook for callers that need only the record."""
     return False

@@ -14,7 +14,7 @@ _SECONDS = 0.4
 
 
 def measure(spec: RunSpec, sizes: SplitSizes) -> Speeds:
-    """Seconds per trained and per scored image; a closed form: (seconds of its fit, 0)."""
+    """Seconds per trained and per scored image; for a closed form (seconds of its fit, 0)."""
     prepare_torch(spec.threads)
     device = checked_device(spec.device)
     model = build_for(spec, sizes.image_shape, sizes.classes).to(device)
@@ -38,7 +38,7 @@ def _time_fit(model: ClosedFormAutoencoder, sizes: SplitSizes) -> float:
 def step_seconds(
     model: ImageModel, batch: torch.Tensor, spec: RunSpec, seconds: float = _SECONDS
 ) -> float:
-    """Seconds an image of bare training steps on one resident batch: the floor of any loop."""
+    """Seconds per image of bare training steps on one resident batch: a bound for any loop."""
     optimizer = make_optimizer(model, spec.train)
     labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
     model.train()
@@ -61,7 +61,7 @@ def step_seconds(
 
 
 def _time_scoring(model: ImageModel, batch: torch.Tensor) -> float:
-    """Seconds an image of the model's answer, the larger part of scoring."""
+    """Seconds per image of the model's answer, the larger part of scoring."""
     labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
     model.eval()
     model.answers(batch, labels)

@@ -10,11 +10,11 @@ from bench.core.errors import BenchError
 from bench.core.spec import RunSpec, SplitSizes
 
 Speeds = tuple[float, float]
-"""Seconds per trained and per scored image; for a closed form, of its whole fit and 0."""
+"""Seconds per trained and per scored image; for a closed form, seconds of the whole fit, and 0."""
 
 
 class Stopwatch:
-    """A process that measures one variant after the other; it starts when it is first asked."""
+    """A process that measures variants one after the other; started on first use."""
 
     def __init__(self) -> None:
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin)
@@ -26,23 +26,23 @@ class Stopwatch:
         self._pool.shutdown(cancel_futures=True)
 
     def measure(self, spec: RunSpec, sizes: SplitSizes) -> Speeds:
-        """Time a few training steps; BadInput for a device that is not here."""
+        """Time a few training steps; BadInput for a device that this machine lacks."""
         try:
             return self._pool.submit(_measure, spec, sizes).result()
         except BrokenProcessPool:
             raise BenchError(
-                f"the process that measures {spec.title} died; out of memory? The speeds that were "
+                f"the process that measures {spec.title} died; out of memory? The speeds "
                 "measured before are kept"
             ) from None
 
 
 def _begin() -> None:
-    """Only the head decides what Ctrl-C means; the measured threads are set by the spec."""
+    """Ignore Ctrl-C, which only the head handles; set the spec's threads."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _measure(spec: RunSpec, sizes: SplitSizes) -> Speeds:
-    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
+    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read at torch's first import
     from bench.execution.speeds import measure
 
     return measure(spec, sizes)

@@ -1,4 +1,4 @@
-"""One spec in a worker, wherever that is: trained, scored, and its end put into an event."""
+"""One spec in a worker: train and score it, and report the outcome as an event."""
 
 import os
 import traceback
@@ -11,8 +11,8 @@ from bench.execution.events import Event, Failed, Finished, Halted, TrialEnded
 
 
 def attempt(spec: RunSpec, store: Store, on_epoch: Callable[[EpochValues], bool]) -> Event:
-    """Execute a spec; whatever becomes of it is an event. `on_epoch` says whether to stop."""
-    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
+    """Execute a spec; every outcome is an event. `on_epoch` returns whether to stop."""
+    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read at torch's first import
     from bench.execution.runner import StoppedEarly, execute, execute_trial
 
     try:
@@ -25,7 +25,7 @@ def attempt(spec: RunSpec, store: Store, on_epoch: Callable[[EpochValues], bool]
         return Failed(spec, str(error))
     except OSError as error:
         if isinstance(error, BrokenPipeError):
-            raise  # the head is gone; nobody is left to hear
+            raise  # the head is gone; nobody can receive an event
         return Failed(spec, f"{error.strerror or error} ({error.filename or 'while writing'})")
     except Exception as error:
         summary = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,8 +1,8 @@
-"""FIGURES: pictures of a run, drawn from its stored record and arrays, never from a live model.
+"""FIGURES: figures of a run, drawn from its stored record and arrays, never from a live model.
 
-A new picture is a function `draw(record, arrays) -> Figure` and a row here; one of several runs
-is a function `draw(group) -> Figure` and a row of TRACK_FIGURES. Figures are plain matplotlib
-`Figure` objects without pyplot: save them with `figure.savefig` or `to_png`.
+To add a figure, add a function `draw(record, arrays) -> Figure` and a row here; for one over
+several runs, a function `draw(group) -> Figure` and a row of TRACK_FIGURES. Figures are plain
+matplotlib `Figure` objects without pyplot: save them with `figure.savefig` or `to_png`.
 """
 
 from collections.abc import Mapping
@@ -148,9 +148,9 @@ FIGURES: Mapping[str, FigureRow] = table(
 
 
 def draw_figures(record: RunRecord, arrays: Arrays) -> dict[str, Figure]:
-    """Draw every row of FIGURES that the run left the arrays for, by its id.
+    """Draw every row of FIGURES whose arrays the run stored, by its id.
 
-    A row without its arrays is not an error: a model without a code has no latent map.
+    Missing arrays are not an error: a model without a code has no latent map.
     """
     return {
         row.id: row.draw(record, arrays) for row in FIGURES.values() if row.can_draw(record, arrays)

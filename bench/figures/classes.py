@@ -1,4 +1,4 @@
-"""Scores by class: which kinds of images a variant finds hard."""
+"""Scores by class: which classes a variant finds hard."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,10 +28,10 @@ _LOG_FROM = 20.0
 
 @styled
 def class_scores(record: RunRecord, arrays: Arrays) -> Figure:
-    """The selection metric of single test images as a box a class, the best class on top.
+    """The selection metric of single test images as one box per class, the best class on top.
 
-    A box holds the middle half of the class, its bar is the median, the whiskers reach from 5 % to
-    95 %, the diamond is the mean, which stands beside the name; the dotted line is the mean of all
+    A box spans the middle half of the class, its bar is the median, the whiskers reach from 5 % to
+    95 %, the diamond is the mean, also printed with the name; the dotted line is the mean of all
     images. Of more than 30 classes the worst 30 are shown.
     """
     metric = METRICS[record.spec.selection_metric]

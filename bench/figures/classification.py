@@ -1,4 +1,4 @@
-"""Pictures of a classifier: what it confuses, how well each class is told, how sure it is."""
+"""Figures of a classifier: its confusions, the scores of each class, its calibration."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ from bench.figures.style import (
 from bench.metrics.calibration import BINS, CalibrationBins, calibration_bins
 
 MOST_CLASSES = 30
-"""More classes than that are not named one by one."""
+"""Above this many classes, names are left out."""
 _NUMBERED = 15
 _LONGEST_NAME = 14
 _A_ROW = 6
@@ -32,9 +32,9 @@ Floats = NDArray[np.float64]
 
 @styled
 def confusion_matrix(record: RunRecord, arrays: Arrays) -> Figure:
-    """Test images by class (rows) and by what they were called (columns).
+    """Test images by true class (rows) and predicted class (columns).
 
-    A field is the darker the larger its share of the class; its number counts images. Up to 15
+    Darker cells hold a larger share of their class; the numbers count images. Up to 15
     classes have numbers, up to 30 names.
     """
     counts = np.asarray(arrays["confusion/test"])
@@ -66,7 +66,7 @@ def _write_counts(ax: Axes, counts: NDArray[np.int64], shares: Floats) -> None:
 
 @styled
 def misclassified(record: RunRecord, arrays: Arrays) -> Figure:
-    """The most confident mistakes: above each image what it is, what it was called, how surely."""
+    """The most confident mistakes: above each image its true and predicted class and confidence."""
     images = np.asarray(arrays["misclassified/x"], np.float32)
     above = [
         f"is {_name(record, label)}\ncalled {_name(record, predicted)}, {confidence:.0%}"
@@ -86,7 +86,7 @@ def misclassified(record: RunRecord, arrays: Arrays) -> Figure:
 
 
 def _name(record: RunRecord, label: int) -> str:
-    """As long as fits above an image."""
+    """A class name, short enough to fit above an image."""
     return short_name(record.class_names[int(label)], 12)
 
 
@@ -117,10 +117,10 @@ def class_report(record: RunRecord, arrays: Arrays) -> Figure:
 
 @styled
 def reliability(record: RunRecord, arrays: Arrays) -> Figure:
-    """How often the classifier is right by how sure it is, and how sure it is how often.
+    """Accuracy against confidence, and the distribution of the confidence.
 
-    Guo et al. 2017: 15 equal bins of the confidence on test; on the dashed line confidence is
-    earned, below it the classifier is too sure. The larger a point, the more images are in its bin.
+    Guo et al. 2017: 15 equal bins of the confidence on test. On the dashed line the classifier is
+    calibrated, below it overconfident. Larger points stand for more images.
     """
     bins = _bins(arrays)
     images = bins.images

@@ -30,7 +30,7 @@ _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 class Point:
     """A cell of the leaderboard: its name, its code size, and one mean score per seed.
 
-    `variant` gives the line its look, where that is not the name itself.
+    `variant` selects the look of the line if it differs from the name.
     """
 
     model: str
@@ -41,7 +41,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of a ranking: its name, its mean score and the ends of the interval around it."""
+    """A row of a ranking: its name, its mean score and the interval around it."""
 
     label: str
     mean: float
@@ -54,10 +54,10 @@ class Bar:
 def rate_distortion(
     points: Sequence[Point], metric_id: str, below: str, left_out: str = ""
 ) -> Figure:
-    """Score against code size, a line a variant through its seeds' mean, a band over its seeds.
+    """Score against code size, one line per variant (mean over seeds) with a band over its seeds.
 
-    PCA is the dashed black line that a variant has to beat. `below` says what the points share:
-    data set, protocol, seeds; `left_out` which variants have no point, and why. Needs at least one
+    PCA is the dashed black line, the baseline. `below` says what the points share: data set,
+    protocol, seeds; `left_out` which variants have no point, and why. Needs at least one
     point.
     """
     metric = METRICS[metric_id]
@@ -78,7 +78,7 @@ def rate_distortion(
 
 
 def _line(ax: Axes, points: list[Point]) -> End:
-    """A variant's means and the band over its seeds; where the line ends."""
+    """Draw a variant's means and the band over its seeds; returns the end of the line."""
     name, variant = points[0].model, points[0].variant or points[0].model
     style, hollow = look(variant), variant != name
     sizes = [point.code_size for point in points]
@@ -88,7 +88,7 @@ def _line(ax: Axes, points: list[Point]) -> End:
         sizes,
         means,
         ls=style.line,
-        # A single point needs a mark to be seen.
+        # A single point needs a marker to be visible.
         marker=style.marker or ("D" if len(points) == 1 else ""),
         ms=5.5,
         color=style.colour,
@@ -102,7 +102,7 @@ def _line(ax: Axes, points: list[Point]) -> End:
 
 
 def _scales(ax: Axes, points: Sequence[Point], metric: Metric) -> None:
-    """Sizes double, so they stand on a log axis, ticked where there are points; errors as well."""
+    """Log axes: sizes double, with ticks at the points; errors too."""
     ax.set_xscale("log", base=2)
     sizes = sorted({point.code_size for point in points})
     ax.xaxis.set_major_locator(FixedLocator(sizes))
@@ -117,8 +117,8 @@ def _scales(ax: Axes, points: Sequence[Point], metric: Metric) -> None:
 def ranking_bars(bars: Sequence[Bar], metric_id: str, below: str, title: str = "") -> Figure:
     """The score of every variant with its interval, best on top; closed-form rows are hatched.
 
-    The dotted line continues PCA's score through all rows. `below` says what they share: data
-    set, track, part, seeds, what the interval is. Needs at least one bar.
+    The dotted line extends PCA's score through all rows. `below` says what they share: data
+    set, track, part, seeds, kind of interval. Needs at least one bar.
     """
     metric = METRICS[metric_id]
     ranked = sorted(bars, key=lambda bar: bar.mean, reverse=metric.higher_is_better)

@@ -27,15 +27,15 @@ from bench.metrics import METRICS
 from bench.models.zoo import MODELS
 
 LOG_FROM = 5.0
-"""A curve that falls by this factor or more is drawn on a log scale."""
+"""Curves that fall by at least this factor are drawn on a log scale."""
 
 
 @styled
 def loss_curves(record: RunRecord, _arrays: Arrays) -> Figure:
-    """The objective with its terms, and the selection metric with the kept epoch; where they can
-    be compared, training and validation share the axes.
+    """The objective with its terms, and the selection metric with the kept epoch. Training and
+    validation share the axes if they are comparable.
 
-    Training values are means over the batches of an epoch, while the weights still move.
+    Training values are means over the batches of an epoch, during which the weights change.
     """
     history = on_both_scales(record)
     figure, (left, right) = plot_canvas(2, 3.7, 2.2)
@@ -53,10 +53,10 @@ def loss_curves(record: RunRecord, _arrays: Arrays) -> Figure:
 
 
 def on_both_scales(record: RunRecord) -> tuple[EpochValues, ...]:
-    """The history of an autoencoder with `train/mse` and `val/reconstruction` where it lacks them.
+    """An autoencoder's history, with `train/mse` and `val/reconstruction` added if missing.
 
     The reconstruction term is the squared error on the variant's own value range, `mse` the same
-    on [0, 1] (clipped, which the term is not): the square of the range's width lies between them.
+    on [0, 1] (clipped, unlike the term): they differ by the square of the range's width.
     """
     area = _area(record.spec.model)
     if record.spec.task != "reconstruction" or area is None:
@@ -67,7 +67,7 @@ def on_both_scales(record: RunRecord) -> tuple[EpochValues, ...]:
 
 
 def _area(model: str) -> float | None:
-    """The square of the width of a variant's value range; none for one that is not known."""
+    """The square of the width of a variant's value range; None for an unknown variant."""
     if model not in MODELS:
         return None
     low, high = MODELS[model].value_range
@@ -85,7 +85,7 @@ def _completed(values: Mapping[str, float], area: float) -> dict[str, float]:
 
 _PARTS = {"train": "training", "val": "validation"}
 _WHOLE = ("val/loss", "val/cross_entropy")
-"""The objective itself on validation images; a classifier's is the cross-entropy."""
+"""The objective on validation images; for a classifier, the cross-entropy."""
 _TERMS = {
     "train/reconstruction": "training reconstruction term",
     "train/penalty": "training penalty term",
@@ -93,7 +93,7 @@ _TERMS = {
 
 
 def _objective(history: Sequence[EpochValues]) -> dict[str, str]:
-    """The keys of the objective with their names; the terms only if there is a penalty."""
+    """The keys of the objective with their names; its terms only if there is a penalty."""
     penalised = any(values.values.get("train/penalty") for values in history)
     there = {key for values in history for key in values.values}
     whole = next((key for key in _WHOLE if key in there), "")
@@ -105,7 +105,7 @@ def _objective(history: Sequence[EpochValues]) -> dict[str, str]:
 
 
 def _curves(ax: Axes, history: Sequence[EpochValues], keys: Mapping[str, str]) -> None:
-    """One line a key that the history holds."""
+    """One line for each of the keys that the history has."""
     drawn: list[float] = []
     for i, (key, name) in enumerate(keys.items()):
         points = [(each.epoch, each.values[key]) for each in history if key in each.values]
@@ -124,7 +124,7 @@ def _curves(ax: Axes, history: Sequence[EpochValues], keys: Mapping[str, str]) -
 
 
 def _mark_epoch(ax: Axes, history: Sequence[EpochValues], epoch: int, key: str) -> None:
-    """Say which epoch's weights were kept, and their score."""
+    """Mark the epoch whose weights were kept, with its score."""
     scores = [each.values[key] for each in history if each.epoch == epoch and key in each.values]
     ax.axvline(epoch, color=MUTED, lw=1, ls=":")
     if scores:
@@ -134,7 +134,7 @@ def _mark_epoch(ax: Axes, history: Sequence[EpochValues], epoch: int, key: str) 
 
 @styled
 def score_histogram(record: RunRecord, arrays: Arrays) -> Figure:
-    """How the scores of single test images spread, with validation as an outline."""
+    """Histogram of the scores of single test images, with validation as an outline."""
     chosen = _two_metrics(record, arrays)
     figure, axes = plot_canvas(len(chosen), 3.7, 2.2)
     for ax, name in zip(axes, chosen, strict=True):
@@ -145,7 +145,7 @@ def score_histogram(record: RunRecord, arrays: Arrays) -> Figure:
 
 
 def _two_metrics(record: RunRecord, arrays: Arrays) -> list[str]:
-    """The selection metric and, for a second view, SSIM or the next one at hand."""
+    """The selection metric and a second one: SSIM, or the next one available."""
     there = [name for name in METRICS if f"test/{name}" in arrays]
     wanted = [record.spec.selection_metric, "ssim", "mse", *there]
     return list(dict.fromkeys(name for name in wanted if name in there))[:2]
@@ -164,7 +164,7 @@ def _histogram(ax: Axes, name: str, arrays: Arrays) -> None:
         for value, text, line in ((test.mean(), "mean", "-"), (np.median(test), "median", "--")):
             label = f"test {text} {value:.{metric.decimals}f}"
             ax.axvline(value, color=COLOURS[3], ls=line, lw=1.4, label=label)
-    # Room for the legend above the side on which the longer tail lies.
+    # Room for the legend above the longer tail.
     ax.set_ylim(0, 1.5 * tallest)
     leans_left = len(test) > 0 and test.mean() < (edges[0] + edges[-1]) / 2
     ax.legend(loc="upper right" if leans_left else "upper left")
@@ -174,7 +174,7 @@ def _histogram(ax: Axes, name: str, arrays: Arrays) -> None:
 
 
 def _finite(arrays: Arrays, key: str) -> NDArray[np.float64]:
-    """The finite scores under `key`; none where the run has none."""
+    """The finite scores under `key`; empty if the run has none."""
     scores = np.asarray(arrays.get(key, ()), np.float64)
     return scores[np.isfinite(scores)]
 

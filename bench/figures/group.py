@@ -1,4 +1,4 @@
-"""What figures over several runs are drawn from: the cells of a track, or of all its tracks."""
+"""Input of figures over several runs: the cells of a track, or of all tracks of a protocol."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ from bench.metrics import METRICS, Metric
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of a table: a variant at one code size under one recipe, with a record a seed.
+    """A row of a table: a variant at one code size under one recipe, with one record per seed.
 
-    `shown` is the finished run with the median validation score (or, where no images were held
-    out, the lowest seed), `arrays` what it left to be looked at; of a cell without a finished run
-    there is neither.
+    `shown` is the finished run with the median validation score (or the lowest seed, if no images
+    were held out), `arrays` its stored arrays; both are missing for a cell without a finished
+    run.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Cell:
 
     @property
     def look(self) -> Look:
-        """Colour, marker and line of the variant."""
+        """Colour, marker and line style of the variant."""
         return look(self.model)
 
     @property
     def hollow(self) -> bool:
-        """Whether its marks are not filled: it shares its look with the variant's usual row."""
+        """Whether its markers are hollow: it shares its look with the variant's usual row."""
         return self.name != self.model
 
     @property
     def closed_form(self) -> bool:
-        """Whether it was solved: then there are no epochs."""
+        """Whether it was solved in closed form, without epochs."""
         return not any(record.history for record in self.records)
 
     @property
@@ -51,17 +51,17 @@ class Cell:
         return self.records[0].track
 
     def scores(self, part: str, metric: str) -> tuple[float, ...]:
-        """The mean score of every finished seed in a part ("val" or "test")."""
+        """The mean score of every finished seed on a part ("val" or "test")."""
         found = (record.scores.get(part, {}).get(metric) for record in self.records)
         return tuple(score for score in found if score is not None and np.isfinite(score))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that may be compared: of one data set, protocol and evaluation, and of one track
+    """Comparable cells: of one data set, protocol and evaluation, and of one track
     unless the figure is about tracks.
 
-    `about` says what they share, in words, for the line below the title.
+    `about` describes in words what they share, for the line below the title.
     """
 
     about: str
@@ -69,29 +69,29 @@ class Group:
 
     @property
     def metric(self) -> Metric:
-        """The metric that selects and ranks."""
+        """The selection metric."""
         return METRICS[self.cells[0].records[0].spec.selection_metric]
 
     @property
     def task(self) -> Task:
-        """What its variants are for: a track has one task."""
+        """The task of its variants: a track has only one."""
         return self.cells[0].records[0].spec.task
 
     @property
     def seeds(self) -> str:
-        """How many seeds the trained cells have."""
+        """The number of seeds of the trained cells, in words."""
         counts = {len(cell.records) for cell in self.cells if not cell.closed_form} or {1}
         low, high = min(counts), max(counts)
         return f"{low} to {high} seeds" if low < high else counted(high, "seed")
 
     @property
     def several(self) -> bool:
-        """Whether any cell has more than one seed: only then is there a range, a mean, a median."""
+        """Whether any cell has more than one seed, and so a range, a mean and a median."""
         return any(len(cell.records) > 1 for cell in self.cells)
 
     @property
     def shown(self) -> str:
-        """Which of several seeds stands for its cell: `Cell.shown` in a word."""
+        """Which seed represents its cell (`Cell.shown`), in a word."""
         held_out = any(cell.scores("val", self.metric.id) for cell in self.cells)
         return "median" if held_out else "lowest"
 

@@ -1,4 +1,4 @@
-"""Names at the ends of lines: what twenty lines mean is read off where they end, in any colours."""
+"""Labels at the ends of lines, so that many lines can be told apart without a legend."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from bench.figures.style import DPI, INK, MUTED
 _SIZE = 8.5
 _GAP = 13.0
 _FIRST, _SAMPLE, _TEXT = 22.0, 48.0, 54.0
-"""Pixels: between two labels; from the axes to the sample of a line, its end, and the text."""
+"""Pixels: between two labels; from the axes to a line's sample, to its end, and to the text."""
 
 
 @dataclass(frozen=True)
 class End:
-    """Where a line ends, on the scales of the axes, what it is called and how it looks.
+    """The end of a line in axes coordinates, its name and its look.
 
-    `hollow`: its marks are not filled.
+    `hollow`: its markers are not filled.
     """
 
     x: float
@@ -32,19 +32,19 @@ class End:
 
 
 def height_for(names: int) -> float:
-    """Inches of axes in which so many labels find a place each."""
+    """Height of the axes, in inches, that fits so many labels."""
     return (names + 1) * _GAP / DPI
 
 
 def label_ends(ax: Axes, ends: Sequence[End]) -> None:
-    """Write every line's name right of the axes, as near to its end as the others let it.
+    """Write every line's name right of the axes, as close to its end as the other labels allow.
 
-    A thin leader ties the name to the end. Limits and scales of the axes must be final, as their
-    size is: `put_title` keeps it.
+    A thin leader connects the name to the end. Limits, scales and size of the axes must be
+    final; `put_title` keeps the size.
     """
     if not ends:
         return
-    # Drawing a leader must not move the limits that it was placed by.
+    # Drawing a leader must not change the limits used to place it.
     ax.set_xlim(ax.get_xlim())
     ax.set_ylim(ax.get_ylim())
     box = ax.bbox
@@ -66,8 +66,8 @@ def label_ends(ax: Axes, ends: Sequence[End]) -> None:
 
 
 def _leader(ax: Axes, end: End, target: tuple[float, float]) -> None:
-    """A thin line from the end of a line to its label; dotted where it crosses the axes, so that
-    nobody takes it for data."""
+    """A thin line from the end of a line to its label; dotted inside the axes, so that it is not
+    mistaken for data."""
     crosses = ax.transData.transform((end.x, end.y))[0] < ax.bbox.x0 + 0.9 * ax.bbox.width
     ax.annotate(
         "",
@@ -88,8 +88,8 @@ def _leader(ax: Axes, end: End, target: tuple[float, float]) -> None:
 
 
 def _sample(ax: Axes, look: Look, hollow: bool, across: Sequence[float], place: float) -> None:
-    """A piece of the line with its mark, as in a legend. It belongs to the figure: the lines of
-    the axes are data."""
+    """A piece of the line with its marker, as in a legend. It belongs to the figure, because lines
+    in the axes are data."""
     sample = Line2D(
         [across[0], sum(across) / 2, across[1]],
         [place] * 3,
@@ -106,11 +106,11 @@ def _sample(ax: Axes, look: Look, hollow: bool, across: Sequence[float], place: 
 
 
 def spread(wanted: NDArray[np.float64], gap: float, highest: float) -> NDArray[np.float64]:
-    """Places as near as can be (least squares) to the wanted ones, at least `gap` apart.
+    """Positions as close as possible (least squares) to the wanted ones, at least `gap` apart.
 
-    Between 0 and `highest` if there is room for all, else beyond it. Less the gaps, the places of
-    a rising order must not fall: that is isotonic regression, solved by pooling neighbours that
-    violate it (Barlow and others 1972).
+    Between 0 and `highest` if all fit, else beyond it. After subtracting the gaps, the positions
+    must not decrease: isotonic regression, solved by pooling adjacent violators
+    (Barlow and others 1972).
     """
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(wanted))

@@ -1,4 +1,4 @@
-"""Pictures of the code."""
+"""Figures of the code."""
 
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ _LONGEST_NAME = 14
 
 
 class Projection(NamedTuple):
-    """Codes on the plane: points [n, 2] and the share of variance that each axis holds."""
+    """Codes in the plane: points [n, 2] and the share of variance that each axis explains."""
 
     points: Floats
     explained: tuple[float, float]
@@ -38,11 +38,11 @@ class Projection(NamedTuple):
 
 @styled
 def latent_map(record: RunRecord, arrays: Arrays) -> Figure:
-    """Codes of images on the plane, coloured and marked by class.
+    """Codes of images in the plane, coloured and marked by class.
 
-    Codes of two numbers are drawn as they are, of one number against the class, longer ones on
-    their first two principal components. Discrete codes have no such map: their numbers are names
-    of vectors, and the larger is not the farther.
+    Codes of two numbers are drawn directly, of one number against the class, longer ones on
+    their first two principal components. Discrete codes have no such map: their numbers are
+    labels of vectors, without an order.
     """
     codes = np.asarray(arrays["codes/z"], np.float64)
     labels = np.asarray(arrays["codes/label"]).astype(int)
@@ -68,10 +68,10 @@ def latent_map(record: RunRecord, arrays: Arrays) -> Figure:
 
 
 def principal_plane(codes: Floats) -> Projection:
-    """Project codes [n, d], d >= 2, on the plane of their largest variance.
+    """Project codes [n, d], d >= 2, onto the plane of their largest variance.
 
-    The largest weight of each axis is positive, so that the picture does not flip between
-    machines. Codes that do not vary lie in one point and explain nothing.
+    The largest weight of each axis is positive, so that the figure is not mirrored between
+    machines. Codes that do not vary fall on one point and explain nothing.
     """
     centred = codes - codes.mean(0)
     if min(centred.shape) <= _EXACT_SVD:

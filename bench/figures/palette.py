@@ -1,9 +1,9 @@
-"""One look a variant, the same in every figure and in every chart of MLflow.
+"""One look per variant, the same in every figure and in every chart of MLflow.
 
-A look is a colour, a marker and a line, and no two variants share marker and line: they stay
-apart in grey print, too. The colours are Okabe and Ito's (2008), then those that lie farthest from
-all before them in CIELAB, as everybody and as people with protanopia and deuteranopia (Machado,
-Oliveira and Fernandes 2009) see them; none is too light for white paper. Looks go by name, so
+A look is a colour, a marker and a line style. No two variants share marker and line style, so they
+differ in grey print, too. The colours are Okabe and Ito's (2008), then those farthest from all
+previous ones in CIELAB, for normal vision and for protanopia and deuteranopia (Machado, Oliveira
+and Fernandes 2009); none is too light for white paper. Looks are assigned by name, so
 that a new variant changes no other's.
 """
 
@@ -26,7 +26,7 @@ class Look:
 
 LOOKS: Mapping[str, Look] = MappingProxyType(
     {
-        # What the others are held against: lines without marks, in black and grey.
+        # The baselines: lines without markers, in black and grey.
         "pca": Look("#222222", "", DASHED),
         "mean_image": Look("#7F7F7F", "", DOTTED),
         "fc_ae": Look("#0072B2", "o"),
@@ -61,5 +61,5 @@ _SPARE = tuple(
 
 
 def look(model: str) -> Look:
-    """The look of a variant; one without a row above gets a spare one, by its name alone."""
+    """The look of a variant; one without a row above gets a spare look, chosen by its name."""
     return LOOKS.get(model) or _SPARE[zlib.crc32(model.encode()) % len(_SPARE)]

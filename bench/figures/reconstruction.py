@@ -1,4 +1,4 @@
-"""What a variant does with images: reconstructions, samples, interpolation, progress."""
+"""Figures of decoded images: reconstructions, samples, interpolation, progress."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ def reconstructions(record: RunRecord, arrays: Arrays) -> Figure:
 
 @styled
 def progress(record: RunRecord, arrays: Arrays) -> Figure:
-    """Eight validation images and their reconstructions after a few epochs, as training went on."""
+    """Eight validation images and their reconstructions after a few epochs of the training."""
     epochs = arrays["progress/epoch"]
     chosen = np.unique(np.linspace(0, len(epochs) - 1, _STEPS_SHOWN).round().astype(int))
     rows = [Row(arrays["progress/x"], "validation image")]
@@ -40,7 +40,7 @@ def progress(record: RunRecord, arrays: Arrays) -> Figure:
 
 @styled
 def samples(record: RunRecord, arrays: Arrays) -> Figure:
-    """Decoded random codes, eight in a row."""
+    """Decoded random codes, eight per row."""
     images = arrays["samples/x_hat"]
     rows = [Row(images[start : start + 8]) for start in range(0, len(images), 8)]
     if not arrays["samples/fitted"][0]:
@@ -54,7 +54,7 @@ def samples(record: RunRecord, arrays: Arrays) -> Figure:
 
 @styled
 def standard_samples(record: RunRecord, arrays: Arrays) -> Figure:
-    """Decoded z ~ N(0, I), eight in a row, where nothing drew the codes towards N(0, I)."""
+    """Decoded z ~ N(0, I), eight per row, for codes that were not trained towards N(0, I)."""
     images = arrays["samples/standard_x_hat"]
     rows = [Row(images[start : start + 8]) for start in range(0, len(images), 8)]
     title = "Decoded codes, z from N(0, I) as it is"
@@ -65,7 +65,7 @@ def standard_samples(record: RunRecord, arrays: Arrays) -> Figure:
 def interpolation(record: RunRecord, arrays: Arrays) -> Figure:
     """Pairs of images and evenly spaced codes between them, decoded.
 
-    There is nothing between the indices of a discrete code: they change over one after the other.
+    Indices of a discrete code have nothing in between: they are exchanged one after the other.
     """
     ends, between = arrays["interpolation/x"], arrays["interpolation/x_hat"]
     steps = between.shape[1]
@@ -98,7 +98,7 @@ def extremes(record: RunRecord, arrays: Arrays) -> Figure:
 
 
 def _class_names(record: RunRecord, labels: NDArray[np.int64]) -> list[str]:
-    """A short name a label; none for a set without classes."""
+    """One short name per label; empty for a set without classes."""
     if not record.class_names:
         return []
     return [short_name(record.class_names[int(label)], _LONGEST_NAME) for label in labels]

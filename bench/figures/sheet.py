@@ -1,6 +1,6 @@
-"""Sheets of images: everything is pasted into one array and drawn by a single imshow.
+"""Sheets of images: all images are pasted into one array and drawn by a single imshow.
 
-One picture of 64 images so takes 20 ms; 64 axes take more than a second.
+A sheet of 64 images takes 20 ms this way; 64 axes take more than a second.
 """
 
 import math
@@ -22,9 +22,9 @@ Pixels = NDArray[np.uint8]
 _CELL, _WIDEST, _GAP, _BLOCK, _LINE, _APART = 84, 900, 3, 14, 16, 9
 _MARGIN, _HEAD, _LABELS = 12, 58, 124
 _TALLEST = 2.5
-"""Cells that a high image may reach over."""
+"""Cells that a tall image may cover."""
 _ABOVE, _BESIDE = 7.5, 9
-"""Points of the texts above and beside images."""
+"""Font sizes in points of the texts above and beside images."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Row:
 
 
 def image_grid(images: Images, upscale: int = 4) -> Pixels:
-    """Tile images [R, Columns, C, H, W] in [0, 1] into one RGB picture, for logging as it is.
+    """Tile images [R, Columns, C, H, W] in [0, 1] into one RGB picture, ready for logging.
 
     Every pixel becomes `upscale` x `upscale` pixels (28 pixel images are tiny on a screen), with
     white lines between images. Returns uint8 [height, width, 3].
@@ -50,7 +50,7 @@ def image_grid(images: Images, upscale: int = 4) -> Pixels:
 
 
 def _paste(rows: Sequence[Images] | Images, tops: Pixels, lefts: Pixels, upscale: int) -> Pixels:
-    """A white RGB canvas with every image at its place."""
+    """A white RGB canvas with every image in its place."""
     height, width = (side * upscale for side in rows[0].shape[-2:])
     canvas = np.full((tops[-1] + height, lefts[-1] + width, 3), 255, np.uint8)
     for row, top in zip(rows, tops, strict=True):
@@ -61,7 +61,7 @@ def _paste(rows: Sequence[Images] | Images, tops: Pixels, lefts: Pixels, upscale
 
 def _enlarged(image: Images, upscale: int) -> Pixels:
     """One image C x H x W in [0, 1] as uint8 RGB, every pixel repeated."""
-    # nan_to_num: what a diverged model gives is drawn black instead of undefined.
+    # nan_to_num: values of a diverged model are drawn black instead of undefined.
     levels = np.rint(np.nan_to_num(image).clip(0, 1) * 255).astype(np.uint8)
     rgb = np.broadcast_to(levels, (3, *levels.shape[1:])).transpose(1, 2, 0)
     return rgb.repeat(upscale, 0).repeat(upscale, 1)
@@ -74,14 +74,14 @@ def draw_sheet(
     breaks: Sequence[int] = (),
     cell: int | None = None,
 ) -> Figure:
-    """Rows of images with their labels; before the columns in `breaks` stands a wider gap.
+    """Rows of images with their labels; a wider gap precedes the columns in `breaks`.
 
-    `cell`: about how many pixels of the figure an image takes, where 84 would be too many.
+    `cell`: about how many pixels of the figure an image covers, if 84 are too many.
     """
     height, width = rows[0].images.shape[-2:]
     columns = max(len(row.images) for row in rows)
     upscale = _upscale(height, width, columns, cell or _CELL)
-    # Small images fill whole pixels of the figure; what is too large is scaled down by matplotlib.
+    # Small images fill whole pixels of the figure; matplotlib scales down large ones.
     wide, high = width * upscale, height * upscale
     scale = min(1.0, _WIDEST / (columns * wide), _TALLEST * (cell or _CELL) / high)
     lines = max((text.count("\n") + 1 for row in rows for text in row.above), default=1)
@@ -93,7 +93,7 @@ def draw_sheet(
     beside = max(row.label.count("\n") + 1 if row.label else 0 for row in rows)
     gap += max(0, round(beside * _LINE / scale) - high)
     spaces = [gap + block * row.new_block + line * bool(row.above) for row in rows]
-    # What stands above the first row is drawn outside the axes.
+    # Texts above the first row are drawn outside the axes.
     tops = np.cumsum([0, *(high + space for space in spaces[1:])])
     canvas = _paste([row.images for row in rows], tops, lefts, upscale)
     jut = max(0.0, longest - wide * scale) / 2
@@ -110,7 +110,7 @@ def draw_sheet(
 
 def _upscale(height: int, width: int, columns: int, cell: int) -> int:
     """How often each pixel is repeated: an image covers about `cell` x `cell` pixels, a narrow one
-    is no higher than half as much again, and the columns stay within the widest sheet."""
+    is at most 1.5 times as high, and the columns fit into the widest sheet."""
     area = round(cell / math.sqrt(height * width))
     return max(1, min(area, 3 * cell // (2 * height), _WIDEST // (columns * width)))
 
@@ -119,11 +119,11 @@ def _figure_around(
     canvas: Pixels, scale: float, rows: Sequence[Row], jut: float, least: float
 ) -> tuple[Figure, Axes]:
     """A figure in which the canvas fills its axes pixel by pixel (times `scale`); texts above
-    images `jut` out of it on either side; at `least` so many wide."""
+    images extend beyond it by `jut` on either side; at `least` so many wide."""
     high, wide = (side * scale for side in canvas.shape[:2])
     beside = max(text_width(row.label, _BESIDE) for row in rows)
     labels = max(_LABELS, 10 + beside + _MARGIN) if beside else 0
-    left = math.ceil(max(labels, _MARGIN + jut))  # whole pixels, or images blur
+    left = math.ceil(max(labels, _MARGIN + jut))  # whole pixels, otherwise images blur
     head = _HEAD + _LINE * max((text.count("\n") + 1 for text in rows[0].above), default=0)
     total_wide = max(left + math.ceil(wide + jut) + _MARGIN, math.ceil(least), 480)
     total_high = head + high + _MARGIN

@@ -1,4 +1,4 @@
-"""Figures of a study: how a search went, what mattered, and what more trials would have bought."""
+"""Figures of a study: course of the search, importance of settings, effect of the budget."""
 
 import math
 from collections.abc import Callable, Mapping, Set
@@ -30,13 +30,13 @@ _LINE_KEYS = {
     ("complete", "default"): "the default recipe",
     ("complete", "origin"): "the origin's recipe",
 }
-"""What the lines of trials are called, by outcome and source."""
+"""Names of the trials' lines, by outcome and source."""
 
 
 @dataclass(frozen=True)
 class TrialPoint:
-    """A trial that counts. `value`: the selection metric that it reached (of a pruned one, when
-    it was stopped); `values`: the same by epoch."""
+    """A trial that counts. `value`: the selection metric that it reached (if pruned, when it was
+    stopped); `values`: the same by epoch."""
 
     number: int
     outcome: str
@@ -49,8 +49,8 @@ class TrialPoint:
 
 @dataclass(frozen=True)
 class StudyTrials:
-    """A study as its figures see it. `log`: settings on a log scale; `importance`: by setting,
-    the largest first, as `evaluator` computed it (empty: too few trials)."""
+    """A study as input of its figures. `log`: settings on a log scale; `importance`: by setting,
+    the largest first, as computed by `evaluator` (empty: too few trials)."""
 
     name: str
     about: str
@@ -63,22 +63,22 @@ class StudyTrials:
 
     @property
     def complete(self) -> list[TrialPoint]:
-        """The trials that were trained to their end."""
+        """The trials that were trained to the end."""
         return [p for p in self.points if p.outcome == "complete" and p.value is not None]
 
     @property
     def lost(self) -> list[TrialPoint]:
-        """The trials without a value: they diverged before there was one."""
+        """The trials without a value: they diverged in their first epoch."""
         return [p for p in self.points if p.value is None]
 
     @property
     def context(self) -> str:
-        """The line below a title; it owns to the trials that have no value to be drawn at."""
+        """The line below a title; it mentions trials that have no value and are not drawn."""
         return f"{self.about}, {len(self.lost)} without a value" if self.lost else self.about
 
     @property
     def label(self) -> str:
-        """What the value axis says."""
+        """The label of the value axis."""
         metric = METRICS[self.metric]
         better = "higher" if metric.higher_is_better else "lower"
         return f"validation {self.metric} ({better} is better)"
@@ -90,7 +90,7 @@ class StudyTrials:
 
 @dataclass(frozen=True)
 class StudyFigureRow:
-    """One kind of picture of a study; `complete`: how many complete trials it needs."""
+    """One kind of figure of a study; `complete`: how many complete trials it needs."""
 
     id: str
     title: str
@@ -99,7 +99,7 @@ class StudyFigureRow:
     importance: bool = False
 
     def can_draw(self, trials: StudyTrials) -> bool:
-        """Whether the study holds what this picture shows."""
+        """Whether the study has what this figure shows."""
         enough = len(trials.complete) >= self.complete
         return enough and (bool(trials.importance) or not self.importance)
 
@@ -111,7 +111,7 @@ def history(trials: StudyTrials) -> Figure:
     _scatter(ax, trials, lambda point: point.number)
     values = map(_value, trials.complete)
     best = list(accumulate(values, lambda *two: trials.best(list(two))))
-    # To the last trial of all: those that were pruned or diverged since have not bettered it.
+    # Up to the last trial: later pruned or diverged ones did not improve the best.
     numbers = [p.number for p in trials.complete] + [max(p.number for p in trials.points)]
     ax.step(numbers, [*best, best[-1]], where="post", color=INK, label="best so far")
     ax.set_xlabel("trial")
@@ -124,7 +124,7 @@ def history(trials: StudyTrials) -> Figure:
 
 @styled
 def importance(trials: StudyTrials) -> Figure:
-    """How much of the spread of the complete trials' values each setting explains."""
+    """The share of the variance of the complete trials' values that each setting explains."""
     names = list(trials.importance)[::-1]
     figure, (ax,) = plot_canvas(1, 5.1, 0.3 + 0.4 * len(names))
     bars = ax.barh(names, [trials.importance[name] for name in names], color=COLOURS[0], height=0.6)
@@ -138,7 +138,7 @@ def importance(trials: StudyTrials) -> Figure:
 
 @styled
 def slices(trials: StudyTrials) -> Figure:
-    """The value against each setting by itself."""
+    """The value against each setting separately."""
     names = _names(trials)
     figure, axes = plot_canvas(len(names), 2.8, 2.5)
     for ax, name in zip(axes, names, strict=True):
@@ -157,7 +157,7 @@ def slices(trials: StudyTrials) -> Figure:
 
 @styled
 def parallel_coordinates(trials: StudyTrials) -> Figure:
-    """A line a complete trial through all settings to its value; the best ones are dark."""
+    """One line per complete trial through all settings to its value; the best ones are dark."""
     names = _names(trials)
     figure, (ax,) = plot_canvas(1, 1.8 + 1.5 * len(names), 3.0)
     columns = [_unit(trials, name) for name in names]
@@ -166,7 +166,7 @@ def parallel_coordinates(trials: StudyTrials) -> Figure:
         share = place / max(len(points) - 1, 1)
         heights = [column[point.number] for column in columns] + [share]
         ax.plot(range(len(heights)), heights, color=COLOURS[0], alpha=0.12 + 0.8 * share**3, lw=1.4)
-    # The lines meet at the very values that the texts name: a box keeps the texts legible.
+    # The lines meet at the values named by the texts: a box keeps the texts legible.
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.2}
     for x, name in enumerate(names):
         for y, text in _ticks(trials, name):
@@ -182,7 +182,7 @@ def parallel_coordinates(trials: StudyTrials) -> Figure:
 
 @styled
 def intermediate_values(trials: StudyTrials) -> Figure:
-    """The value so far by epoch, a line a trial; pruned ones end early."""
+    """The best value so far by epoch, one line per trial; pruned ones end early."""
     figure, (ax,) = plot_canvas(1, 6.9, 3.0)
     for point in trials.points:
         if point.values:
@@ -200,8 +200,8 @@ def intermediate_values(trials: StudyTrials) -> Figure:
 
 
 def _line(outcome: str, source: str = "") -> Line2D:
-    """The look of a trial's line, with the mark of how it ended. Pruned ones lie above complete
-    ones, which would bury them where all set out; known recipes above all, for they are few."""
+    """The look of a trial's line, with a mark for its outcome. Pruned lines are above complete
+    ones, which would hide their start; the few known recipes are on top."""
     colour, marker = _OUTCOMES[outcome]
     if source in _KNOWN:
         mark = "" if outcome == "complete" else marker
@@ -212,8 +212,8 @@ def _line(outcome: str, source: str = "") -> Line2D:
 
 
 def _line_keys(trials: StudyTrials) -> list[Line2D]:
-    """A legend's sample of every look that the lines have, and of no other. A known recipe's line
-    looks the same however it ended, but for the mark, which its outcome explains."""
+    """A legend entry for each look that occurs. A known recipe's line looks the same for every
+    outcome except for the mark, which the entry of its outcome explains."""
     drawn = [point for point in trials.points if point.values]
     looks = {("complete", p.source) for p in drawn if p.source or p.outcome == "complete"}
     looks |= {(p.outcome, "") for p in drawn if p.outcome != "complete"}
@@ -225,11 +225,11 @@ def _line_keys(trials: StudyTrials) -> list[Line2D]:
 
 @styled
 def budget(trials: StudyTrials) -> Figure:
-    """Expected best of k trials had they come in another order (Dodge et al. 2019), against k."""
+    """Expected best of k trials in random order (Dodge et al. 2019), against k."""
     figure, (ax,) = plot_canvas(1, 6.3, 2.8)
     known = [_value(p) for p in trials.points if p.value is not None]
-    # A trial that diverged at once was paid for all the same. It has no value, so it counts as the
-    # worst of the others: left out, it would make every budget look better than it is.
+    # A trial that diverged in its first epoch has no value but did cost time. It counts as the
+    # worst of the others: without it every budget would look better than it is.
     values = known + [trials.best(known, worst=True)] * len(trials.lost)
     expected = expected_best(values, higher_is_better=_higher(trials))
     numbers, label = range(1, len(values) + 1), "expected best of k, any order"
@@ -268,7 +268,7 @@ def _higher(trials: StudyTrials) -> bool:
 
 
 def _scatter(ax: Axes, trials: StudyTrials, x: Callable[[TrialPoint], float]) -> None:
-    """A mark a trial; those without a value stand, hollow, at the edge of the worst values."""
+    """One marker per trial; those without a value are hollow, at the edge of the worst values."""
     edge = 0.0 if _higher(trials) else 1.0
     for outcome, (colour, marker) in _OUTCOMES.items():
         chosen = [p for p in trials.points if p.outcome == outcome and p.value is not None]
@@ -283,13 +283,13 @@ def _scatter(ax: Axes, trials: StudyTrials, x: Callable[[TrialPoint], float]) ->
 
 
 def _legend_beside(ax: Axes, keys: list[Line2D] | None = None) -> None:
-    """A legend right of a panel (among twenty trials no corner is free for sure): of these samples,
-    or of what was drawn with a label."""
+    """A legend right of a panel (among twenty trials no corner is surely free): of the given
+    entries, or of the labelled artists."""
     ax.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0.2)
 
 
 def _value_axis(ax: Axes, trials: StudyTrials, which: str, *, label: bool = True) -> None:
-    """A log scale where the values call for one."""
+    """Use a log scale if the values call for one."""
     values = [p.value for p in trials.points if p.value is not None]
     if values and min(values) > 0 and max(values) > 3 * min(values):
         log_axis(ax, which)
@@ -298,12 +298,12 @@ def _value_axis(ax: Axes, trials: StudyTrials, which: str, *, label: bool = True
 
 
 def _names(trials: StudyTrials) -> list[str]:
-    """The settings, the most important first where that is known."""
+    """The settings, the most important first if known."""
     return list(trials.importance) or list(trials.points[0].settings)
 
 
 def _positions(trials: StudyTrials, name: str) -> tuple[dict[int, float], list[str]]:
-    """Where each trial stands on a setting's axis, and the names of its places if it is a choice
+    """The position of each trial on a setting's axis, and the tick names if it is a choice
     (anything not on a log scale with few different values)."""
     raw: dict[int, Any] = {p.number: p.settings[name] for p in trials.points}
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in raw.values())
@@ -314,7 +314,7 @@ def _positions(trials: StudyTrials, name: str) -> tuple[dict[int, float], list[s
 
 
 def _unit(trials: StudyTrials, name: str) -> dict[int, float]:
-    """A setting's values on a scale from 0 to 1."""
+    """A setting's values scaled to 0 to 1."""
     places, _ = _positions(trials, name)
     scaled = {n: math.log(v) if name in trials.log else v for n, v in places.items()}
     low, high = min(scaled.values()), max(scaled.values())
@@ -322,7 +322,7 @@ def _unit(trials: StudyTrials, name: str) -> dict[int, float]:
 
 
 def _ticks(trials: StudyTrials, name: str) -> list[tuple[float, str]]:
-    """Heights and texts to read a setting's axis by."""
+    """Heights and texts of the ticks on a setting's axis."""
     places, choices = _positions(trials, name)
     if choices:
         span = max(len(choices) - 1, 1)
@@ -344,4 +344,4 @@ STUDY_FIGURES: Mapping[str, StudyFigureRow] = MappingProxyType(
         )
     }
 )
-"""Pictures of a study, by id."""
+"""Figures of a study, by id."""

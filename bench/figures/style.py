@@ -1,7 +1,7 @@
-"""One look for every figure: seaborn's white grid, colours and marks that survive grey print.
+"""The common look of all figures: seaborn's white grid, colours and marks that survive grey print.
 
-Colours are seaborn's "colorblind" palette (Okabe and Ito 2008, ten colours); whatever is told
-apart by colour also differs in marker and line style. Nothing here touches pyplot.
+Colours are seaborn's "colorblind" palette (Okabe and Ito 2008, ten colours); whatever differs by
+colour also differs in marker and line style. Nothing here uses pyplot.
 """
 
 import io
@@ -32,7 +32,7 @@ INK, MUTED = "#222222", "#666666"
 _MARGIN, _TITLE, _BELOW, _NOTE = 12, 12.5, 9, 8
 """Pixels beside texts, and the sizes of title, context and small print in points."""
 _HEAD, _AROUND = 0.58, (3.0, 2.0)
-"""Inches: the height of title and context, and a first guess of what panels need around them."""
+"""Inches: the height of title and context, and a first guess of the space around the panels."""
 
 _LOOK = mpl.RcParams(
     {
@@ -49,7 +49,7 @@ _LOOK = mpl.RcParams(
         "ytick.color": INK,
         "axes.titlesize": 10.5,
         "axes.titlelocation": "left",
-        # A fixed height: looking for room above the ticks takes half of the drawing time.
+        # A fixed height: automatic placement above the ticks takes half of the drawing time.
         "axes.titley": 1.0,
         "lines.linewidth": 1.8,
         "legend.framealpha": 0.85,
@@ -68,7 +68,7 @@ class Canvas(NamedTuple):
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Give what `draw` makes the common look, and put the settings back afterwards."""
+    """Apply the common look to the figure drawn by `draw`, and restore the settings."""
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -79,14 +79,14 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def describe(record: RunRecord) -> str:
-    """What a run's figures say below their title: data set, variant, latent size, seed."""
+    """The line below the title of a run's figures: data set, variant, latent size, seed."""
     spec = record.spec
     recipe = "" if spec.recipe == "default" else f" · {spec.recipe}"
     return f"{spec.dataset_label} · {spec.model} · {_size(record)} · seed {spec.seed}{recipe}"
 
 
 def _size(record: RunRecord) -> str:
-    """Latent size of an autoencoder, classes of a classifier."""
+    """Latent size of an autoencoder, number of classes of a classifier."""
     if not record.spec.has_code:
         return f"{len(record.class_names)} classes"
     size = int(record.facts["code_size"])
@@ -97,7 +97,7 @@ def _size(record: RunRecord) -> str:
 
 
 def code_bits(record: RunRecord) -> int:
-    """The bits of a discrete code, whose numbers are indices; 0 for one of real numbers."""
+    """The bits of a discrete code, whose numbers are indices; 0 for a code of real numbers."""
     return int(record.facts.get("code_bits", 0))
 
 
@@ -107,12 +107,12 @@ def counted(count: int, word: str, plural: str = "") -> str:
 
 
 def ranked_part(record: RunRecord) -> str:
-    """Where codes and extremes come from: test images only if the protocol has no validation."""
+    """The part that codes and extremes come from: test only if the protocol has no validation."""
     return "validation" if record.spec.split.validation else "test"
 
 
 def short_name(name: str, longest: int) -> str:
-    """A name cut in its middle, so that names that differ at either end stay apart."""
+    """Shorten a name in its middle, so that names that differ at either end stay distinct."""
     if len(name) <= longest:
         return name
     head = longest // 2
@@ -121,7 +121,7 @@ def short_name(name: str, longest: int) -> str:
 
 def plot_canvas(columns: int, width: float, height: float) -> Canvas:
     """Panels side by side, of `width` x `height` inches each. They fill the figure until
-    `put_title` lets it grow around them."""
+    `put_title` makes it grow around them."""
     figure = Figure(figsize=(columns * width, height))
     figure.subplots_adjust(0, 0, 1, 1, 0)
     axes = figure.subplots(1, columns, squeeze=False)[0].tolist()
@@ -133,8 +133,8 @@ def plot_canvas(columns: int, width: float, height: float) -> Canvas:
 def put_title(figure: Figure, title: str, below: str, note: str = "") -> None:
     """The last step of a plot: a title and a line of context above it, small print below it.
 
-    The panels keep their size: constrained layout says what they need around them, and by that the
-    figure grows. A second round knows it, a third how wide the small print is.
+    The panels keep their size: constrained layout finds the space needed around them, and the
+    figure grows by that. A second round uses it, a third the width of the small print.
     """
     panels, around = figure.get_size_inches(), np.array(_AROUND)
     pad = _MARGIN / DPI
@@ -153,31 +153,31 @@ def put_title(figure: Figure, title: str, below: str, note: str = "") -> None:
 
 
 def write_title(figure: Figure, title: str, below: str) -> None:
-    """A bold title and a line of context in the upper left corner, where there is room for both."""
+    """A bold title and a line of context in the upper left corner."""
     left, top = _MARGIN / figure.bbox.width, figure.bbox.height
     figure.text(left, 1 - 10 / top, title, va="top", fontsize=_TITLE, fontweight="bold")
     figure.text(left, 1 - 36 / top, below, va="top", fontsize=_BELOW, color=MUTED)
 
 
 def title_width(title: str, below: str) -> float:
-    """Inches that a title and its context take with their margins."""
+    """Inches that a title and its context take, including margins."""
     return (max(text_width(title, _TITLE, "bold"), text_width(below, _BELOW)) + 2 * _MARGIN) / DPI
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Pixels that the longest line of a text takes, in points of `size`."""
+    """Width in pixels of the longest line of a text, at `size` points."""
     label = Figure().text(0, 0, text, fontsize=size, fontweight=weight)
     return float(label.get_window_extent().width)
 
 
 def wrapped(text: str, size: float, room: float) -> str:
-    """A text in lines that are no wider than `room` pixels, broken between words."""
+    """Break a text between words into lines no wider than `room` pixels."""
     tries = (fill(text, most, break_on_hyphens=False) for most in range(200, 1, -4))
     return next(lines for lines in tries if text_width(lines, size) <= room)
 
 
 def score_axis(ax: Axes, metric: Metric, which: str = "x") -> None:
-    """Name an axis after a metric: its title, unit and direction."""
+    """Label an axis with a metric: its title, unit and direction."""
     unit = f" in {metric.unit}" if metric.unit else ""
     better = "higher" if metric.higher_is_better else "lower"
     getattr(ax, f"set_{which}label")(f"{metric.title}{unit} ({better} is better)")

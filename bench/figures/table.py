@@ -1,4 +1,4 @@
-"""What a row of FIGURES is, and when its picture can be drawn."""
+"""The row type of FIGURES, and when a figure can be drawn."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from bench.figures.style import Arrays, code_bits, counted
 
 @dataclass(frozen=True)
 class FigureRow:
-    """One kind of picture of a run.
+    """One kind of figure of a run.
 
     `needs`: keys of the arrays it is drawn from; a key that ends in "/" asks for any array below
-    it. `epochs`: how many epochs the history must hold. `task`: whose runs it is for; none: all.
-    `ordered`: it takes the numbers of a code for places, which indices of a discrete one are not.
+    it. `epochs`: the fewest epochs in the history. `task`: the task of its runs; None: any.
+    `ordered`: it needs codes whose numbers have an order, unlike the indices of a discrete code.
     """
 
     id: str
@@ -29,12 +29,12 @@ class FigureRow:
     ordered: bool = False
 
     def suits(self, record: RunRecord) -> bool:
-        """Whether the picture is one of this kind of run at all."""
+        """Whether the figure applies to this kind of run at all."""
         return self.task in (None, record.spec.task)
 
     def lacks(self, record: RunRecord, arrays: Arrays) -> str:
-        """What the run did not leave behind of what the picture shows, or why that cannot be shown;
-        empty if it is all there."""
+        """What is missing from the run to draw the figure, or why it cannot be drawn;
+        empty if nothing is."""
         if len(record.history) < self.epochs:
             return f"{counted(len(record.history), 'epoch')} of training"
         if self.ordered and code_bits(record):
@@ -43,7 +43,7 @@ class FigureRow:
         return f"no {', '.join(missing)} in the record" if missing else ""
 
     def can_draw(self, record: RunRecord, arrays: Arrays) -> bool:
-        """Whether a run left behind what this picture shows."""
+        """Whether the run has everything that the figure needs."""
         return self.suits(record) and not self.lacks(record, arrays)
 
 

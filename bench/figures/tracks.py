@@ -1,4 +1,4 @@
-"""TRACK_FIGURES: pictures over the runs of one track, or over all tracks of a protocol."""
+"""TRACK_FIGURES: figures over the runs of one track, or over all tracks of a protocol."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ _MOST_CLASSES, _LONGEST_NAME = 16, 11
 
 @dataclass(frozen=True)
 class GroupFigureRow:
-    """One kind of picture of several runs.
+    """One kind of figure of several runs.
 
-    `lacks` says why a group has nothing to show, or nothing. `all_tracks`: it is of all tracks of
-    a protocol on a data set instead of one. `task`: whose runs it is for; none: all.
+    `lacks` says why a group has nothing to show, else "". `all_tracks`: it covers all tracks of
+    a protocol on a data set instead of one. `task`: the task of its runs; None: any.
     """
 
     id: str
@@ -48,7 +48,7 @@ class GroupFigureRow:
     task: Task | None = None
 
     def suits(self, group: Group) -> bool:
-        """Whether the picture is one of this kind of runs at all."""
+        """Whether the figure applies to this kind of group at all."""
         return self.task in (None, group.task)
 
 
@@ -108,7 +108,7 @@ def _lacks_scores(group: Group) -> str:
 def class_map(group: Group) -> Figure:
     """The mean test score of every variant on every class, the best variant on top.
 
-    Classes stand from the hardest to the easiest; of more than 16 the hardest are shown.
+    Classes are ordered from the hardest to the easiest; of more than 16 the hardest are shown.
     """
     metric, cells = group.metric, _with_classes(group)
     names = cells[0].records[0].class_names
@@ -146,7 +146,7 @@ def _class_means(cell: Cell, metric: Metric, classes: int) -> NDArray[np.float64
 
 
 def _tiles(ax: Axes, means: NDArray[np.float64], metric: Metric) -> None:
-    """A tile a mean with its number; errors are shaded by their logarithm."""
+    """One tile per mean, with its number; errors are shaded by their logarithm."""
     errors = not metric.higher_is_better and means.min() > 0
     norm = (LogNorm if errors else Normalize)(means.min(), means.max())
     ax.imshow(
@@ -173,14 +173,14 @@ def _tiles(ax: Axes, means: NDArray[np.float64], metric: Metric) -> None:
 
 
 def error_by_size(group: Group) -> Figure:
-    """Test score against code size, a line a variant with a band over its seeds; what has no place
-    on such an axis is named below it."""
+    """Test score against code size, one line per variant with a band over its seeds; variants
+    that cannot be on such an axis are named below it."""
     below = f"{group.about} · test images · {group.seeds}"
     return rate_distortion(_points(group), group.metric.id, below, _left_out(group))
 
 
 def _points(group: Group) -> list[Point]:
-    """Cells with codes of real numbers that are smaller than an image."""
+    """Cells whose codes are real numbers and smaller than an image."""
     return [
         Point(cell.name, int(cell.track[1:]), cell.scores("test", group.metric.id), cell.model)
         for cell in group.cells
@@ -189,7 +189,7 @@ def _points(group: Group) -> list[Point]:
 
 
 def _why_left_out(cell: Cell, metric: Metric) -> str:
-    """Why a cell has no point over the size of its code; empty if it has one."""
+    """Why a cell has no point on the axis of code sizes; empty if it has one."""
     if bits := code_bits(cell.records[0]):
         return f"a discrete code of {counted(bits, 'bit')}, not of real numbers"
     if cell.track == OVERCOMPLETE:
@@ -202,7 +202,7 @@ def _why_left_out(cell: Cell, metric: Metric) -> str:
 
 
 def _left_out(group: Group) -> str:
-    """The names of all cells without a point, by reason; empty without any."""
+    """The names of all cells without a point, by reason; empty if there are none."""
     names: dict[str, list[str]] = {}
     for cell in group.cells:
         if why := _why_left_out(cell, group.metric):

@@ -24,9 +24,9 @@ Drawn = list[tuple[Cell, Mapping[str, Curve]]]
 def training_curves(group: Group) -> Figure:
     """The selection metric of every variant by epoch, on training and on validation images.
 
-    The line is the run that stands for its cell, the band reaches over all seeds; solved variants
-    are level lines on the validation side. Where training did not record the metric, its objective
-    stands on the left; where no images were held out, it stands alone.
+    The line is the run that represents its cell, the band covers all seeds; solved variants
+    are horizontal lines on the validation side. If training did not record the metric, the left
+    side shows the objective; if no images were held out, only the left side is drawn.
     """
     metric = group.metric
     validation = _curves(group, f"val/{metric.id}")
@@ -48,7 +48,7 @@ def training_curves(group: Group) -> Figure:
         axes[1].set_title(f"Validation: {metric.title.lower()}, {better} is better")
     left, right = _values(training), [*_values(validation), *levels.values()]
     if validation and what == metric.title.lower():
-        # The gap between training and validation is seen where both have the same scale.
+        # A common scale makes the gap between training and validation visible.
         _scale(axes, left + right, metric)
     else:
         for ax, values in zip(axes, (left, right), strict=False):
@@ -63,7 +63,7 @@ def training_curves(group: Group) -> Figure:
 
 
 def _training(group: Group) -> tuple[Drawn, str]:
-    """The curves on training images and what they show."""
+    """The curves on training images, and what they show."""
     found = _curves(group, f"train/{group.metric.id}")
     if found:
         return found, group.metric.title.lower()
@@ -93,7 +93,7 @@ def _curve(record: RunRecord, key: str) -> Curve:
 
 
 def _draw(ax: Axes, drawn: Drawn, levels: Mapping[str, float], group: Group) -> list[End]:
-    """Draw every cell; where the lines end, for their labels."""
+    """Draw every cell; returns the ends of the lines, for their labels."""
     ends = [_line(ax, cell, curves) for cell, curves in drawn]
     last = ax.get_xlim()[1]
     for cell in group.cells:
@@ -107,7 +107,7 @@ def _draw(ax: Axes, drawn: Drawn, levels: Mapping[str, float], group: Group) -> 
 
 
 def _scale(sides: Sequence[Axes], values: Sequence[float], metric: Metric) -> None:
-    """One range for all sides; errors of many variants crowd at the lower end of a linear axis."""
+    """One range for all sides; on a linear axis errors of many variants crowd at the lower end."""
     factor = LOG_FROM if metric.higher_is_better else 1.5
     if values and min(values) > 0 and max(values) >= factor * min(values):
         for ax in sides:
@@ -122,7 +122,7 @@ def _values(drawn: Drawn) -> list[float]:
 
 
 def _line(ax: Axes, cell: Cell, curves: Mapping[str, Curve]) -> End:
-    """The median run as a line, the range of all runs as a band; where the line ends."""
+    """The median run as a line, the range of all runs as a band; returns the end of the line."""
     shown = cell.shown.run_key if cell.shown else ""
     median = curves[shown if shown in curves else min(curves)]
     look, epochs = cell.look, list(median)

@@ -1,7 +1,7 @@
-"""The ledger `registry/results.csv`: one row a run, written once, each row with its own digest.
+"""The ledger `registry/results.csv`: one row per run, written once, each row with its own digest.
 
-Here it is a frame of texts, exactly as the file holds it, so that reading and writing a ledger
-gives the same bytes on every machine; `numbers` turns columns into values. Numbers are written
+Here it is a frame of texts, exactly as in the file, so that reading and writing a ledger
+gives the same bytes on every machine; `numbers` converts columns to values. Numbers are written
 with nine significant digits.
 """
 
@@ -51,18 +51,18 @@ FACTS = (
     "output_std",
 )
 SIGNS = ("predicted_classes", "dead_codes", "active_fraction", BEST_OF)
-"""`predicted_classes`: how many classes a classifier ever calls; `dead_codes`: how many discrete
+"""`predicted_classes`: how many classes a classifier ever predicts; `dead_codes`: how many discrete
 codes are never used; `active_fraction`: the share of real codes that is not zero;
-`best_of_trials`: the default recipe won a study of so many trials."""
+`best_of_trials`: the number of trials of a study that the default recipe won."""
 LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 """Facts that older rows lack. `train_loss`, `train_accuracy`: mean over the last epoch's steps;
-`best_val_accuracy`: of the best epoch, whichever was kept."""
+`best_val_accuracy`: of the best epoch, even if another was kept."""
 _FACTS = (*FACTS, *SIGNS)
 PROVENANCE = ("finished", "device", "threads", "bench", "torch", "git_commit")
 DIGEST = "row_digest"
 KEY = ["run_key", "evaluation_digest"]
 BOARD = ["dataset", "protocol", "protocol_fingerprint", "data_digest", "evaluation_digest"]
-"""What rows share that may be compared: one section of the leaderboard."""
+"""What comparable rows share: the key of one section of the leaderboard."""
 CELL = ["model", "latent_dim", "recipe"]
 
 Row = Mapping[str, str]
@@ -70,20 +70,20 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True)
 class RowContext:
-    """What a record does not know about itself: is its variant solved rather than trained, may
-    its protocol be ranked."""
+    """What a record does not contain: whether its variant is solved in closed form, and whether
+    its protocol may be ranked."""
 
     closed_form: bool
     ranked: bool
 
 
 def number(value: float) -> str:
-    """A number as the files hold it: nine significant digits."""
+    """A number as written to the files: nine significant digits."""
     return f"{value:.9g}"
 
 
 def row_of(record: RunRecord, standing: RowContext) -> dict[str, str]:
-    """The ledger's row of a record; what a run lacks (scores, if it diverged) is not in it."""
+    """The ledger's row of a record; missing values (scores of a diverged run) are left out."""
     spec = record.spec
     finished = datetime.fromtimestamp(record.finished_unix_ms // 1000, UTC)
     row = {
@@ -117,7 +117,7 @@ def row_of(record: RunRecord, standing: RowContext) -> dict[str, str]:
 
 
 def _from_history(record: RunRecord) -> dict[str, str]:
-    """What origins published of training itself."""
+    """Training scores, since origins published some."""
     if not record.history:
         return {}
     last = record.history[-1].values
@@ -133,8 +133,8 @@ def configuration_of(spec: RunSpec) -> str:
 
 
 def signed(row: Row) -> dict[str, str]:
-    """The row with the digest of its other cells; empty cells do not count, so that a new column
-    leaves older rows as they are."""
+    """The row with the digest of its other cells; empty cells are ignored, so that a new column
+    does not change older rows."""
     cells = {key: value for key, value in row.items() if key != DIGEST and value != ""}
     return {**cells, DIGEST: digest(cells)}
 
@@ -151,12 +151,12 @@ def frame_of(rows: Iterable[Row], columns: Iterable[str]) -> pd.DataFrame:
 def rows_in(frame: pd.DataFrame) -> list[dict[str, str]]:
     """The rows of a frame of texts."""
     names = [str(name) for name in frame.columns]
-    # Many times faster than frame.to_dict("records"), and tables are read often.
+    # Many times faster than frame.to_dict("records"); tables are read often.
     return [dict(zip(names, row, strict=True)) for row in frame.to_numpy(dtype=object).tolist()]
 
 
 def ledger_of(rows: Iterable[Row]) -> pd.DataFrame:
-    """The ledger of these rows in its one order of rows and columns."""
+    """The ledger of these rows in its canonical order of rows and columns."""
     listed = sorted(rows, key=_order)
     scores = sorted({key for row in listed for key in row if key.startswith(("val_", "test_"))})
     scores.sort(key=lambda key: key.startswith("test_"))
@@ -181,9 +181,9 @@ def _order(row: Row) -> tuple[str | int, ...]:
 
 
 def track_order(track: str) -> int:
-    """Tracks by code size, then those of discrete codes by bits, the over-complete one last.
+    """Sort key: tracks by code size, then discrete codes by bits, then the over-complete track.
 
-    Those of classifiers stand in tables of their own, by the number of classes.
+    Tracks of classifiers are in tables of their own, by the number of classes.
     """
     if track == OVERCOMPLETE:
         return 2**62
@@ -199,11 +199,11 @@ def encode(frame: pd.DataFrame) -> bytes:
 
 
 def decode(content: bytes, where: str, required: Iterable[str]) -> pd.DataFrame:
-    """Read a file of the registry and prove every row's digest.
+    """Read a file of the registry and check every row's digest.
 
-    Raises CheckFailed naming `where` and the row when a cell was changed by hand.
+    Raises CheckFailed naming `where` and the row if a cell was changed by hand.
     """
-    mend = f"bring the committed file back (git checkout -- {where})"
+    mend = f"restore the committed file (git checkout -- {where})"
     try:
         frame = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
@@ -223,19 +223,19 @@ def decode(content: bytes, where: str, required: Iterable[str]) -> pd.DataFrame:
 
 
 def decode_ledger(content: bytes, where: str) -> pd.DataFrame:
-    """Read the ledger; CheckFailed also for a run that stands there twice."""
+    """Read the ledger; CheckFailed also for a run that is in it twice."""
     frame = decode(content, where, [*IDENTITY, *FACTS, *PROVENANCE])
     repeated = frame[frame.duplicated(KEY)]
     if len(repeated):
         row = rows_in(repeated)[0]
         raise CheckFailed(
-            f"{where}: run {row['run_key']} ({describe(row)}) stands there twice; remove one"
+            f"{where}: run {row['run_key']} ({describe(row)}) is in it twice; remove one"
         )
     return frame
 
 
 def describe(row: Row) -> str:
-    """A row of any of the files in a few words for a message."""
+    """Describe a row of any of the files in a few words, for a message."""
     if "seed" in row:
         size = row.get("latent_dim", "")
         shown = {"native": "native ", NO_CODE: ""}.get(size, f"d={size} ")
@@ -246,18 +246,18 @@ def describe(row: Row) -> str:
 
 
 def numbers(frame: pd.DataFrame, column: str) -> "pd.Series[float]":
-    """A column as floats, NaN where it is empty or missing."""
+    """A column as floats, NaN if it is empty or missing."""
     if column not in frame.columns:
         return pd.Series(float("nan"), index=frame.index, dtype=float)
-    return pd.to_numeric(frame[column]).astype(float)  # it reads "" as NaN, and refuses "nan"
+    return pd.to_numeric(frame[column]).astype(float)  # "" becomes NaN, "nan" is an error
 
 
 def current(ledger: pd.DataFrame, fingerprint: str = "") -> pd.DataFrame:
     """The rows that tables show.
 
-    The ledger keeps everything. Of a protocol on a data set the rows of one fingerprint, data
-    digest and evaluation digest can be compared: those of `fingerprint`, or else those that were
-    finished last. Of a cell whose configuration changed (a revision was raised), likewise.
+    The ledger keeps all rows. For each protocol on a data set, only rows with the same
+    fingerprint, data digest and evaluation digest are comparable: those of `fingerprint`, or else
+    the most recent ones. Likewise for a cell whose configuration changed (a raised revision).
     """
     if fingerprint:
         ledger = ledger[ledger["protocol_fingerprint"] == fingerprint]
@@ -267,11 +267,11 @@ def current(ledger: pd.DataFrame, fingerprint: str = "") -> pd.DataFrame:
 def _latest(
     ledger: pd.DataFrame, group: list[str], version: list[str] | None = None
 ) -> pd.DataFrame:
-    """Of each group the rows of the version that was finished last."""
+    """For each group, the rows of the most recent version."""
     version = version or [*group, "configuration"]
     if ledger.empty:
         return ledger
-    # The version's own name breaks ties, so that the choice never depends on the order of rows.
+    # The version's name breaks ties, so the choice never depends on the order of rows.
     stamped = ledger.sort_values(["finished", *version], kind="stable")
     last = stamped.groupby(group, sort=False).tail(1)[version]
     keep = ledger[version].apply(tuple, axis=1).isin(set(last.itertuples(index=False, name=None)))

@@ -1,17 +1,17 @@
-"""Local records meet the committed ledger: each is new, a reproduction, or drift.
+"""Merge local records into the committed ledger: each is new, a reproduction, or drift.
 
-A run key is written once. A record of a run that stands in the ledger *agrees* when its mean
-selection score, on validation and on test alike, is as far from the ledger's as the tolerance
-allows at most:
+A run key is written once. A record of a run that is already in the ledger *agrees* if its mean
+selection score differs from the ledger's, on validation and on test, by at most:
 
-- trained variants: half the width of the cell's 95 % interval on that part, and at least 1 % of
-  the ledger's value (another processor rounds otherwise, and training magnifies that);
+- trained variants: half the width of the cell's 95 % interval on that part, but at least 1 % of
+  the ledger's value (another processor rounds differently, and training magnifies that);
 - closed forms: 0.1 % of the ledger's value.
+
 
 Two runs that both diverged agree as well.
 
-A recipe that a study found once more, by then with more trials, is the same run: its row says the
-larger budget from then on, and so do the rows of its other seeds.
+If a study finds the same recipe again after more trials, it is the same run: its row and the rows
+of its other seeds are updated with the larger number of trials.
 """
 
 import math
@@ -33,7 +33,7 @@ HalfWidths = Mapping[tuple[str, str], float]
 
 @dataclass(frozen=True)
 class Drift:
-    """A record that does not agree with the ledger's row of the same run."""
+    """A record that disagrees with the ledger's row of the same run."""
 
     row: Row
     why: str
@@ -44,9 +44,9 @@ class Drift:
 
 @dataclass(frozen=True)
 class Merge:
-    """The ledger with the new rows in it (not those that drifted), and what became of each.
+    """The ledger with the new rows merged in (without drifted ones), and what became of each.
 
-    `renamed`: how many of the rows before say a larger budget now.
+    `renamed`: how many earlier rows now have a larger number of trials.
     """
 
     ledger: pd.DataFrame
@@ -59,7 +59,7 @@ class Merge:
 def merge(
     ledger: pd.DataFrame, local: Sequence[Row], widths: HalfWidths, refresh: bool = False
 ) -> Merge:
-    """Put local rows into the ledger; `refresh` lets those that drifted replace the old ones."""
+    """Merge local rows into the ledger; with `refresh`, drifted ones replace the old rows."""
     rows: dict[tuple[str, ...], Row] = {_key(row): row for row in rows_in(ledger)}
     added: list[Row] = []
     reproduced: list[Row] = []
@@ -82,7 +82,7 @@ def merge(
 
 
 def _say_largest_budget(rows: dict[tuple[str, ...], Row], local: Sequence[Row]) -> int:
-    """Let all rows of a searched configuration say the largest budget that found it."""
+    """Set all rows of a searched configuration to the largest number of trials that found it."""
     largest: dict[str, Row] = {}
     for row in [*rows.values(), *local]:
         known = largest.get(row["configuration"])
@@ -105,7 +105,7 @@ def _key(row: Row) -> tuple[str, ...]:
 
 
 def disagreement(known: Row, local: Row, widths: HalfWidths) -> str:
-    """Why two rows of one run do not agree, or nothing when they do."""
+    """Why two rows of one run disagree; empty if they agree."""
     if known["status"] != local["status"]:
         return f"the ledger says {known['status']}, here it {local['status']}"
     for part, name in PARTS.items():

@@ -1,4 +1,4 @@
-"""Published figures against ours: ledger rows in, verdicts and their table out."""
+"""Published figures against ours: turns ledger rows into verdicts and their table."""
 
 import dataclasses
 import math
@@ -40,7 +40,7 @@ one that was run.
 
 @dataclass(frozen=True)
 class PublishedFigure:
-    """A published figure, and the protocol that it is run by (at the figure's budget)."""
+    """A published figure and the protocol that reproduces it (at the figure's budget)."""
 
     protocol: Protocol
     expected: Expected
@@ -52,7 +52,7 @@ class PublishedFigure:
 
     @property
     def source(self) -> str:
-        """Name of the shipped protocol: `s1` for s1.epoch10 too."""
+        """Name of the shipped protocol: `s1` also for s1.epoch10."""
         return self.protocol.name.partition(".")[0]
 
     @property
@@ -74,8 +74,8 @@ class PublishedFigure:
 
 @dataclass(frozen=True)
 class Beside:
-    """The same variant under our protocol: its mean test score over seeds. A classifier's code
-    size is 0: it has none."""
+    """The same variant under our protocol: its mean test score over seeds. The code size of a
+    classifier is 0."""
 
     protocol: str
     metric: str
@@ -91,11 +91,12 @@ class Beside:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with what our runs of it gave and what stands beside it.
+    """A claim with the scores of our runs and the same variant under our protocol.
 
-    `scores`: ours by seed, `run_keys` of all runs, `diverged` the seeds among them that came to no
-    score. `larger`: our mean at the code size that a claim without a figure names; none: not run.
-    `local`: these are runs of this store; `committed` is what the committed ledger says of the same
+    `scores`: ours by seed, `run_keys` of all runs, `diverged`: seeds without a score.
+    `larger`: our mean at the code size that a claim without a figure names; None: not run.
+    `local`: the runs are from this store; `committed`: the finding of the committed ledger for
+    the same claim, if it has runs of it.
     claim, where it has runs of it.
     """
 
@@ -110,21 +111,21 @@ class Finding:
 
     @property
     def ours(self) -> float | None:
-        """The mean over seeds; none: not run, or no run came to a score."""
+        """The mean over seeds; None: not run, or no run has a score."""
         return statistics.fmean(self.scores.values()) if self.scores else None
 
     @property
     def difference(self) -> float:
-        """Ours against the published figure, as a share of it, or against ours at the code size
-        that it should be lower than; NaN where there is no run or nothing to hold it against."""
+        """Ours relative to the published figure, or to ours at the code size that it should be
+        lower than; NaN if there is no run or nothing to compare with."""
         value = self.claim.expected.value if self.claim.expected.value is not None else self.larger
         return math.nan if self.ours is None or value is None else (self.ours - value) / value
 
     @property
     def verdict(self) -> str:
-        """Whether our mean lies within the tolerance, and if it does not, how many seeds do.
+        """Whether our mean is within the tolerance, and if not, how many seeds are.
 
-        What was published is one run with one seed.
+        The published figure is a single run with one seed.
         """
         wanted = self.claim.expected
         if self.ours is None:
@@ -141,7 +142,7 @@ class Finding:
 
     @property
     def missed(self) -> bool:
-        """Whether it was run and our mean is not what was published, whatever single seeds are."""
+        """Whether it was run and our mean was not reproduced, whatever single seeds gave."""
         return self.verdict in (MISSED, DIVERGED) or self.verdict.startswith(f"{REPRODUCED} by")
 
     def _order_verdict(self) -> str:
@@ -153,7 +154,7 @@ class Finding:
 
 
 def _within(wanted: Expected, score: float) -> bool:
-    # The last digit that was published is rounded; what rounds onto the edge counts.
+    # The last published digit is rounded; values that round onto the edge count.
     return abs(score - (wanted.value or 0)) <= wanted.margin * (1 + 1e-9)
 
 
@@ -172,9 +173,9 @@ def findings_of(
     local: Sequence[Row] = (),
     ours: Sequence[Row] | None = None,
 ) -> list[Finding]:
-    """Judge claims by the rows of local runs, where there are any, else by the committed ledger's.
+    """Judge claims by the rows of local runs, if there are any, else by the committed ledger's.
 
-    `ours`: the rows to find a variant under our protocol in; by default those of the ledger.
+    `ours`: rows to look up variants under our protocol; by default those of the ledger.
     """
     rows = rows_in(ledger)
     ours = rows_in(current(ledger)) if ours is None else ours
@@ -209,8 +210,8 @@ def _judge(claim: PublishedFigure, rows: Sequence[Row], ours: Sequence[Row]) -> 
 
 
 def _rows_of(claim: PublishedFigure, rows: Sequence[Row], latent_dim: int | None) -> list[Row]:
-    """The runs of a claim's variant under its protocol, at its size or another one: the newest of
-    every seed, of the variant's newest revision, whether they came to a score or diverged."""
+    """The runs of a claim's variant under its protocol at `latent_dim`: the newest of each
+    seed, of the variant's newest revision, with a score or diverged."""
     wanted, protocol = claim.expected, claim.protocol
     same = [
         row
@@ -235,7 +236,7 @@ def _column(claim: PublishedFigure) -> str:
 
 
 def _scores(claim: PublishedFigure, rows: Iterable[Row]) -> dict[int, float]:
-    """By seed, of the runs that came to a score."""
+    """Scores by seed, of the runs that have one."""
     return {int(row["seed"]): float(row[key]) for row in rows if row.get(key := _column(claim))}
 
 
@@ -281,7 +282,7 @@ HEADER = (
 
 
 def finding_cells(finding: Finding) -> list[str]:
-    """A row of the table, by HEADER."""
+    """One row of the table, in the order of HEADER."""
     wanted, change = finding.claim.expected, finding.difference
     return [
         finding.claim.variant,
@@ -304,14 +305,14 @@ def _ours(finding: Finding) -> str:
 
 
 def published(wanted: Expected) -> str:
-    """A figure with the four decimals that the origins print, or more where they gave more."""
+    """A figure with the four decimals that origins print, or more if given."""
     if wanted.value is None:
         return f"lower than d={wanted.lower_than_at}" if wanted.lower_than_at else DASH
     return max(f"{wanted.value:.4f}", f"{wanted.value:g}", key=len)
 
 
 def tolerance(wanted: Expected) -> str:
-    """`5 %` or `0.006`; other readings and claims without a figure have none."""
+    """`5 %` or `0.006`; a dash for other readings and claims without a figure."""
     if not wanted.binding or wanted.value is None:
         return DASH
     return f"{100 * wanted.tolerance:g} %" if wanted.relative else f"{wanted.tolerance:g}"

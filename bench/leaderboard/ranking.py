@@ -1,17 +1,17 @@
-"""From ledger rows to a ranked table: average over seeds, rank on validation, mark what is sick.
+"""From ledger rows to a ranked table: averages over seeds, ranks on validation, badges.
 
 | column of the result        | meaning                                                       |
 |-----------------------------|---------------------------------------------------------------|
-| BOARD, CELL, track, row,    | which cell it is; `title` names its track in commands         |
+| BOARD, CELL, track, row,    | the cell; `title` is the name of its track in commands        |
 | title, configuration, ...   |                                                               |
 | rank                        | 1 + rows that are significantly better; 0: not ranked         |
-| why_unranked                | why there is no rank                                          |
-| started, finished, diverged | runs                                                          |
+| why_unranked                | the reason if there is no rank                                |
+| started, finished, diverged | number of runs                                                |
 | val_METRIC, test_METRIC     | mean over seeds; with `_std`: standard deviation over seeds   |
 | low, high, test_low,        | 95 % interval of the selection metric over seeds and images,  |
 | test_high                   | on validation and on test                                     |
 | margin                      | how much lower the test MSE is than PCA's, in %               |
-| badges                      | what to know of the cell, separated by "; "                   |
+| badges                      | notable properties of the cell, separated by "; "             |
 """
 
 import math
@@ -45,10 +45,10 @@ TableRow = dict[str, object]
 def rank_table(
     rows: pd.DataFrame, known: Significance, higher_is_better: Mapping[str, bool]
 ) -> pd.DataFrame:
-    """A row a cell for the ledger rows that `ledger.current` let through, in the tables' order.
+    """One row per cell, for the ledger rows returned by `ledger.current`, in the tables' order.
 
-    A track that `known` was not computed from is shown without ranks. `higher_is_better` tells
-    the direction of every selection metric.
+    A track is shown without ranks if `known` was not computed from it. `higher_is_better` gives
+    the direction of a selection metric.
     """
     table: list[TableRow] = []
     for track in tracks(rows):
@@ -70,7 +70,7 @@ def _order(cell: TableRow, higher: bool) -> tuple[bool, float, bool, float, str]
 
 
 def _aggregate(track: Track, rows: list[dict[str, str]]) -> TableRow:
-    """Averages over the finished runs of a cell; the costs of training are medians."""
+    """Averages over the finished runs of a cell; medians for the costs of training."""
     first = rows[0]
     finished = [row for row in rows if row["status"] == "finished"]
     cell: TableRow = {key: first[key] for key in _AGREED}
@@ -106,7 +106,7 @@ def _float(value: object) -> float:
 def _add_margins(cells: list[TableRow]) -> None:
     """(PCA's test MSE - the cell's) / PCA's, in %: positive is better than PCA."""
     reference = [cell for cell in cells if cell["model"] == "pca" and cell["recipe"] == "default"]
-    # PCA at its native size is the same network as PCA at that size.
+    # PCA at its native size is the same network as PCA with that latent size.
     pca = _float(reference[0].get("test_mse")) if reference else math.nan
     for cell in cells:
         mse = _float(cell.get("test_mse"))
@@ -121,8 +121,8 @@ def _add_badges(cells: list[TableRow]) -> None:
 
 
 def _badges(cell: TableRow, widest: float) -> Iterable[str]:
-    """What to know of a cell, mostly what is wrong; comparisons with NaN are false, so the unknown
-    wears no badge."""
+    """Notable properties of a cell, mostly problems; comparisons with NaN are false, so unknown
+    values give no badge."""
     if _float(cell["margin"]) < 0:
         yield "worse than PCA"
     code_size = int(str(cell["code_size"]) or 0)
@@ -143,14 +143,14 @@ def _badges(cell: TableRow, widest: float) -> Iterable[str]:
 
 
 def _never_called(cell: TableRow) -> float:
-    """Classes of the data that a classifier calls nothing, the mean over seeds; NaN for others."""
+    """Classes that a classifier never predicts, mean over seeds; NaN for other cells."""
     track = str(cell["track"])
     classes = int(track.removeprefix(CLASSES)) if track.startswith(CLASSES) else 0
     return classes - _float(cell["predicted_classes"])
 
 
 def _add_ranks(cells: list[TableRow], track: Track, known: Significance, higher: bool) -> None:
-    """Fill in intervals and ranks from the comparisons, where these were made from these rows."""
+    """Fill in intervals and ranks, if the comparisons were computed from these rows."""
     holds = known.holds_for(track)
     found = known.of(track)
     ends = {
@@ -170,8 +170,8 @@ def _add_ranks(cells: list[TableRow], track: Track, known: Significance, higher:
 def beaten_by(pairs: Iterable[Row], higher_is_better: bool) -> Counter[str]:
     """How many rows are significantly better than each configuration.
 
-    A rank is a claim about one row, so Holm's correction goes over the comparisons of that row
-    alone: over all pairs of a long table three seeds could not tell anything from anything.
+    A rank is a claim about one row, so Holm's correction covers only the comparisons of that row;
+    over all pairs of a long table, three seeds could never show a difference.
     """
     of_row: dict[str, list[tuple[float, bool]]] = {}
     for pair in pairs:

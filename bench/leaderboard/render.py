@@ -1,6 +1,6 @@
 """The tables as text: registry/README.md, the README's block, and rows for a terminal.
 
-Everything is rendered from the committed files alone, so the same files give the same bytes.
+Everything is rendered from the committed files alone, so equal files give equal bytes.
 """
 
 import math
@@ -45,8 +45,8 @@ How to read a row, and by which rules it came about, stands [below the tables](#
 
 @dataclass(frozen=True)
 class Champion:
-    """Who holds a track: the names of the champion's and the challenger's rows ("" for none),
-    and the folder of its card, relative to registry/."""
+    """The champion of a track: the names of the champion's and the challenger's rows ("" for
+    none), and the folder of its card, relative to registry/."""
 
     row: str
     challenger: str
@@ -56,7 +56,7 @@ class Champion:
 @dataclass(frozen=True)
 class PageFigure:
     """A figure of the page: its file relative to registry/, its SHA-256, and the digest of the
-    numbers that it was drawn from."""
+    numbers it was drawn from."""
 
     file: str
     sha256: str
@@ -72,8 +72,8 @@ class PageFigure:
 
 @dataclass(frozen=True)
 class Board:
-    """All that one section shows: the ranked cells of a protocol on a data set, how many ledger
-    rows of earlier settings are not shown, its picture, the champions by track title."""
+    """The content of one section: the ranked cells of a protocol on a data set, how many ledger
+    rows of earlier settings are hidden, its figure, the champions by track title."""
 
     cells: Sequence[TableRow]
     superseded: int
@@ -92,7 +92,7 @@ class Board:
 
     @property
     def known(self) -> bool:
-        """Whether the data set is one that everybody can get."""
+        """Whether the data set is one that everyone can get."""
         return self.dataset in DATASETS
 
     def tracks(self) -> dict[str, list[TableRow]]:
@@ -118,7 +118,7 @@ def page(boards: Sequence[Board]) -> str:
 
 
 def _section(board: Board) -> Iterator[str]:
-    """Title, facts, picture and a table a track."""
+    """Title, facts, figure and one table per track."""
     yield f"## {board.protocol} on {board.dataset}\n"
     yield _facts(board) + "\n"
     if board.picture is not None:
@@ -154,7 +154,7 @@ def _champion_line(champion: Champion, cells: Sequence[TableRow]) -> str:
 
 
 def track_title(track: str) -> str:
-    """What a table is headed with."""
+    """The heading of a track's table."""
     if track == OVERCOMPLETE:
         return "Codes as large as the images (not a bottleneck)"
     if track.startswith(CLASSES):
@@ -165,9 +165,9 @@ def track_title(track: str) -> str:
 
 
 def _size(track: str) -> str:
-    """The code size as a cell of a table: numbers as they are, bits with their unit.
+    """The code size as shown in a table: plain numbers, or bits with their unit.
 
-    Of a track of classifiers the number of classes.
+    For a track of classifiers, the number of classes.
     """
     if track.startswith(CLASSES):
         return track.removeprefix(CLASSES)
@@ -175,7 +175,7 @@ def _size(track: str) -> str:
 
 
 def block(boards: Iterable[Board]) -> str:
-    """What stands between the markers of the top-level README: the default protocol, in short."""
+    """The text between the README's markers: a short table of the default protocol."""
     shown = [board for board in boards if board.known and board.protocol == DEFAULT_PROTOCOL]
     parts = [BEGIN]
     for board in shown:
@@ -188,7 +188,7 @@ def block(boards: Iterable[Board]) -> str:
 
 
 def full_rows(cells: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a track's table; names of columns of numbers start with ">"."""
+    """Header and rows of a track's table; names of numeric columns start with ">"."""
     metric = str(cells[0]["selection_metric"])
     shown = _metrics(cells)
     margins = not _are_classifiers(cells)
@@ -225,7 +225,7 @@ def full_rows(cells: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
 
 
 def short_rows(cells: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
-    """The columns that a newcomer needs, all tracks in one table."""
+    """The most important columns, all tracks in one table."""
     shown = [name for name in _metrics(cells) if name in _HEADLINES]
     shown = shown or _metrics(cells)[:2]
     margins = not _are_classifiers(cells)
@@ -253,7 +253,7 @@ _HEADLINES = {"mse", "psnr", "ssim", "accuracy", "macro_f1", "calibration_error"
 
 
 def _are_classifiers(cells: Sequence[TableRow]) -> bool:
-    """There is no PCA to compare a classifier with."""
+    """Whether the cells are classifiers, which have no PCA to compare with."""
     return str(cells[0]["track"]).startswith(CLASSES)
 
 

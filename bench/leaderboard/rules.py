@@ -1,6 +1,6 @@
-"""The part of registry/README.md that explains itself: how to read a row, and the rules.
+"""The explanatory part of registry/README.md: how to read a row, and the rules.
 
-The numbers in the text come from the constants that the code uses. Its lines are as long as
+The numbers in the text are the constants used by the code. Its lines are as long as
 those of a Markdown table have to be.
 """
 # ruff: noqa: E501

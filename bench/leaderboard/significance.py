@@ -1,8 +1,8 @@
-"""What the table says about chance: `cells.csv` (an interval a cell) and `comparisons.csv` (pairs).
+"""Statistical comparisons: `cells.csv` (one interval per cell) and `comparisons.csv` (pairs).
 
 Both are computed from per-image scores, which stay on the machine that ran; the results are
-committed beside the ledger, each row with the digest of the ledger rows that it was computed
-from, so that a table can be rendered and checked anywhere and a changed ledger is noticed.
+committed next to the ledger. Each row has the digest of the ledger rows that it was computed
+from, so that tables can be rendered and checked anywhere, and a changed ledger is noticed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -74,22 +74,22 @@ class Track:
 
     @cached_property
     def first(self) -> Row:
-        """A row for what all of them share."""
+        """Any row, for what all of them share."""
         return rows_in(self.rows.head(1))[0]
 
     @cached_property
     def title(self) -> str:
-        """`fashion_mnist_mini.quick.d8`: the name that commands take."""
+        """`fashion_mnist_mini.quick.d8`: the name used in commands."""
         return f"{self.first['dataset']}.{self.first['protocol']}.{self.name}"
 
     @cached_property
     def digest(self) -> str:
-        """Changes with any cell of any row."""
+        """A digest that changes with any cell of any row."""
         return digest({"rows": sorted(self.rows["row_digest"])})
 
     @cached_property
     def cells(self) -> dict[str, list[dict[str, str]]]:
-        """Rows by configuration, by name of the cell."""
+        """Rows by configuration, ordered by the cell's name."""
         found: dict[str, list[dict[str, str]]] = {}
         for row in sorted(rows_in(self.rows), key=lambda row: (cell_name(row), int(row["seed"]))):
             found.setdefault(row["configuration"], []).append(row)
@@ -97,7 +97,7 @@ class Track:
 
 
 def tracks(rows: pd.DataFrame) -> Iterator[Track]:
-    """The tracks among rows that `ledger.current` let through, in the order of the tables."""
+    """The tracks among the rows returned by `ledger.current`, in the order of the tables."""
     if rows.empty:
         return
     groups = [
@@ -113,8 +113,8 @@ def _board(group: pd.DataFrame) -> tuple[str, ...]:
 
 
 def cell_name(row: Row) -> str:
-    """How a row of the leaderboard is called within its track: variant, size and recipe where
-    these are not the usual ones."""
+    """The name of a row within its track: variant, with size and recipe if these are not the
+    usual ones."""
     name = row["model"]
     if row["latent_dim"] == "native":
         name += " (native)"
@@ -124,7 +124,7 @@ def cell_name(row: Row) -> str:
 
 
 def why_unranked(rows: Iterable[Row]) -> str:
-    """Why the runs of a cell cannot be ranked, or nothing when they can."""
+    """Why the runs of a cell cannot be ranked; empty if they can."""
     listed = list(rows)
     finished = [row for row in listed if row["status"] == "finished"]
     metric = listed[0]["selection_metric"]
@@ -164,7 +164,7 @@ def _samples(
     samples, missing = [], []
     for rows in cells.values():
         finished = [row for row in rows if row["status"] == "finished"]
-        # A closed form gives the same weights for every seed: one row stands for all.
+        # A closed form gives the same weights for every seed: one row is enough.
         used = finished[:1] if finished[0]["closed_form"] == "yes" else finished
         scores = [scores_of(row, part) for row in used]
         missing += [row for row, found in zip(used, scores, strict=True) if found is None]
@@ -183,7 +183,7 @@ def _not_here(track: Track, missing: list[dict[str, str]]) -> BadInput:
     size = f"--latent-dim {numbered} " * bool(numbered) + "--native " * ("native" in sizes)
     seeds = ",".join(map(str, sorted({int(row["seed"]) for row in missing})))
     return BadInput(
-        f"track {track.title} changed and must be compared anew, but the per-image scores of "
+        f"track {track.title} changed and must be compared again, but the per-image scores of "
         f"{len(missing)} of its runs are not on this machine (the first is {describe(missing[0])});"
         f" run: bench run --protocol {missing[0]['protocol']} {models} {size}--seed {seeds}"
     )
@@ -238,7 +238,7 @@ def _pair_rows(
 
 @dataclass(frozen=True)
 class Significance:
-    """Both files, as frames of texts."""
+    """Both files as frames of texts."""
 
     cells: pd.DataFrame
     pairs: pd.DataFrame
@@ -251,7 +251,7 @@ class Significance:
         }
 
     def holds_for(self, track: Track) -> bool:
-        """Whether it was computed from exactly these rows, completely."""
+        """Whether it was computed from exactly these rows, and completely."""
         ranked = [key for key, rows in track.cells.items() if not why_unranked(rows)]
         cells = self.cells[self.cells["rows_digest"] == track.digest]
         pairs = self.pairs[self.pairs["rows_digest"] == track.digest]
@@ -271,12 +271,12 @@ class Significance:
 
 
 def nothing_known() -> Significance:
-    """Where nothing has been compared yet."""
+    """The value before anything has been compared."""
     return Significance(frame_of([], CELL_COLUMNS), frame_of([], PAIR_COLUMNS))
 
 
 def update(known: Significance, ledger: pd.DataFrame, scores_of: ScoresOf) -> Significance:
-    """Bring both files up to date with a ledger: only tracks whose rows changed are computed."""
+    """Update both files for a ledger; computes only tracks whose rows changed."""
     cells: list[dict[str, str]] = []
     pairs: list[dict[str, str]] = []
     for track in tracks(current(ledger)):

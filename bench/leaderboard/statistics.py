@@ -1,16 +1,16 @@
-"""How sure a comparison is: a paired two-level bootstrap over seeds and images, Holm's correction.
+"""Uncertainty of comparisons: paired two-level bootstrap over seeds and images, Holm's correction.
 
-A cell of the leaderboard is a matrix of scores, a row a seed and a column an image. Its mean can
-come out differently because other seeds might have been drawn and because other images might have
-been drawn; both are resampled at once, with the same draws for all cells, so that the difference
-of two cells is paired.
+A cell of the leaderboard is a matrix of scores, one row per seed and one column per image. Its
+mean varies with the choice of seeds and with the choice of images. Both are resampled at once,
+with the same draws for all cells, so that the difference of two cells is paired.
 
-Images are drawn with replacement (Efron 1979). Seeds are too few for that: of three seeds a plain
-bootstrap never leaves the range of the three, and declares two equal models different whenever
-three coins fall alike, once in four times. So the seed level is drawn with Student weights: the
-mean over seeds moves by t(S - 1) standard errors, which is the exact small-sample answer for
-normal seed effects. Without image noise the test of a pair is the paired t-test; without seed
-noise it is the plain bootstrap over images.
+Images are drawn with replacement (Efron 1979). Seeds are too few for that: a plain bootstrap of
+three seeds never leaves their range, and declares two equal models different whenever all three
+differences have the same sign, one time in four. The seed level is therefore drawn with Student
+weights: the mean over seeds moves by t(S - 1) standard errors, which is the exact small-sample
+answer for normal seed effects. Without image noise the test of a pair is the paired t-test;
+without seed noise it is the plain bootstrap over images.
+
 """
 
 import itertools
@@ -31,9 +31,9 @@ _DRAWS_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True)
 class Sample:
-    """The scores of a cell: `scores` (S, N), a row a seed of `seeds`, a column an image.
+    """The scores of a cell: `scores` (S, N), one row per seed of `seeds`, one column per image.
 
-    One row means that the cell does not vary with the seed (it is solved, not trained).
+    A single row means that the cell does not vary with the seed (it is solved, not trained).
     """
 
     seeds: tuple[int, ...]
@@ -48,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the ends of its 95 % interval."""
+    """A mean and its 95 % interval."""
 
     mean: float
     low: float
@@ -59,7 +59,7 @@ class Interval:
 class Pair:
     """Cells `first` and `second` (indices): mean of first - second, with p before and after Holm.
 
-    `p_holm` below ALPHA: the two differ.
+    `p_holm` below ALPHA: the two differ significantly.
     """
 
     first: int
@@ -71,7 +71,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` finds: an interval a cell, and every pair; `replicates` draws were made."""
+    """The result of `compare`: one interval per cell, and every pair, from `replicates` draws."""
 
     intervals: tuple[Interval, ...]
     pairs: tuple[Pair, ...]
@@ -81,8 +81,8 @@ class Comparison:
 def compare(samples: Sequence[Sample]) -> Comparison:
     """Intervals of all cells and Holm-corrected tests of all pairs.
 
-    All samples are scores of the same images in the same order. The random draws are fixed: the
-    same samples give the same answer. Raises ValueError when the numbers of images differ.
+    All samples are scores of the same images in the same order. The random draws are fixed: equal
+    samples give equal results. Raises ValueError if the numbers of images differ.
     """
     pairs = list(itertools.combinations(range(len(samples)), 2))
     count = replicate_count(len(pairs))
@@ -113,7 +113,7 @@ def replicate_count(pairs: int) -> int:
 def resampled_means(samples: Sequence[Sample], count: int) -> Floats:
     """`count` resampled means of every cell: (cells, count), the same draws for all of them.
 
-    Cells with the same seeds share the draws of seeds, cells with other seeds draw their own.
+    Cells with the same seeds share the draws of seeds; cells with other seeds have their own.
     Time grows with count x images; memory does not.
     """
     if not samples:
@@ -174,7 +174,7 @@ def _interval(mean: float, drawn: Floats) -> Interval:
 
 
 def holm(p: Floats) -> Floats:
-    """Holm's step-down correction (Holm 1979): p-values that may be held against 0.05 together."""
+    """Holm's step-down correction (Holm 1979): p-values to be compared with 0.05 jointly."""
     if len(p) == 0:
         return p
     order = np.argsort(p, kind="stable")

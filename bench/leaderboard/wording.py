@@ -1,4 +1,4 @@
-"""Cells of the tables as words and numbers, and a table of such cells as Markdown."""
+"""Formats the cells of the tables, and Markdown tables of such cells."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ DASH = "–"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; columns whose name starts with ">" are set to the right."""
+    """A Markdown table; columns whose name starts with ">" are right-aligned."""
     lines = [
         "| " + " | ".join(name.lstrip(">") for name in header) + " |",
         "|" + "|".join("--:" if name.startswith(">") else "---" for name in header) + "|",
@@ -20,17 +20,17 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def as_float(value: object) -> float:
-    """A cell's number, NaN where it holds none."""
+    """A cell's number, NaN if it has none."""
     return float(value) if isinstance(value, int | float) else math.nan
 
 
 def title(metric: str) -> str:
-    """A metric's name in a sentence."""
+    """A metric's name within a sentence."""
     return METRICS[metric].title.lower() if metric in METRICS else metric
 
 
 def short_title(metric: str) -> str:
-    """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name for a column."""
+    """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name as a column header."""
     words = [word.upper() if word in _INITIALS else word.title() for word in metric.split("_")]
     unit = METRICS[metric].unit if metric in METRICS else ""
     return " ".join(words) + (f" ({unit})" if unit else "")
@@ -40,7 +40,7 @@ _INITIALS = {"mse", "mae", "psnr", "ssim", "auc", "fcd", "lpips"}
 
 
 def shown_score(value: object, metric: str) -> str:
-    """A score with the decimals of its metric."""
+    """A score with the number of decimals of its metric."""
     number = as_float(value)
     decimals = METRICS[metric].decimals if metric in METRICS else 4
     return DASH if math.isnan(number) else f"{number:.{decimals}f}"
@@ -49,7 +49,7 @@ def shown_score(value: object, metric: str) -> str:
 def score(cell: TableRow, column: str, metric: str) -> str:
     """Mean ± standard deviation over seeds."""
     spread = as_float(cell.get(f"{column}_std"))
-    # The spread of a closed form is not small, there is none.
+    # A closed form has no spread, rather than a small one.
     if math.isnan(spread) or cell["closed_form"] == "yes":
         return shown_score(cell.get(column), metric)
     return f"{shown_score(cell.get(column), metric)} ± {shown_score(spread, metric)}"
@@ -68,7 +68,7 @@ def rank(cell: TableRow) -> str:
 
 
 def margin(cell: TableRow) -> str:
-    """Over PCA, in %, with its sign."""
+    """The margin over PCA, in %, with its sign."""
     value = as_float(cell["margin"])
     if math.isnan(value) or (cell["model"] == "pca" and cell["recipe"] == "default"):
         return DASH
@@ -76,7 +76,7 @@ def margin(cell: TableRow) -> str:
 
 
 def notes(cell: TableRow) -> str:
-    """Badges and, where there is no rank, why."""
+    """Badges and, for an unranked row, the reason."""
     parts = [str(cell["badges"])] if cell["badges"] else []
     if cell["why_unranked"]:
         parts.append(f"not ranked: {cell['why_unranked']}")
@@ -96,7 +96,7 @@ def millions(value: object) -> str:
 
 
 def seconds(value: object) -> str:
-    """A time of training."""
+    """A training time."""
     number = as_float(value)
     if math.isnan(number):
         return DASH

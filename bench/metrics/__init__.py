@@ -1,7 +1,7 @@
 """METRICS: the scores of the benchmark.
 
-Most have one value per image, averaged elsewhere and only once; a few are of a whole set of
-images (`per_image` is False): these are shown, but cannot select a model or rank it.
+Most give one value per image, averaged once, elsewhere; a few give one value for a whole set
+(`per_image` is False): these are shown, but cannot select or rank a model.
 """
 
 import math
@@ -173,19 +173,19 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 
 def metrics_of(task: Task) -> dict[str, Metric]:
-    """The rows of METRICS that score this task."""
+    """The rows of METRICS that score `task`."""
     return {name: metric for name, metric in METRICS.items() if metric.task == task}
 
 
 def per_image(
     metric_ids: Iterable[str], x: "Tensor", x_hat: "Tensor", config: EvaluationConfig
 ) -> "dict[str, Tensor]":
-    """Score what a model gave (`x_hat`) against what was wanted (`x`), image by image.
+    """Score the model's outputs (`x_hat`) against the targets (`x`), image by image.
 
     Reconstructions: images x and x_hat, both N x C x H x W float32 in [0, 1]. Classifications:
-    labels x [N] int64 and logits x_hat N x K. Gives one float32 tensor [N] a metric, in the order
-    asked for; metrics of a whole set are left out. Raises BadInput for a metric that is not in
-    METRICS, ValueError for shapes that do not fit.
+    labels x [N] int64 and logits x_hat N x K. Returns one float32 tensor [N] per metric, in the
+    order given; metrics of a whole set are left out. Raises BadInput for a metric that is not in
+    METRICS, ValueError for shapes that do not match.
     """
     chosen = [metric for metric in _rows(metric_ids) if metric.per_image]
     return {metric.id: metric.compute(x, x_hat, config) for metric in chosen}
@@ -194,7 +194,7 @@ def per_image(
 def whole_set(
     metric_ids: Iterable[str], x: "Tensor", x_hat: "Tensor", config: EvaluationConfig
 ) -> dict[str, float]:
-    """The metrics among `metric_ids` that score all images at once; else as `per_image`."""
+    """The metrics in `metric_ids` that score all images at once; otherwise as `per_image`."""
     chosen = [metric for metric in _rows(metric_ids) if not metric.per_image]
     return {metric.id: metric.compute(x, x_hat, config).item() for metric in chosen}
 

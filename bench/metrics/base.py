@@ -1,4 +1,4 @@
-"""What a metric is: one row of METRICS; one value per image, or one for a whole set."""
+"""The row type of METRICS: a metric gives one value per image, or one for a whole set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PSNR_CAP = 100.0
-"""dB. A perfect image would score infinity, which JSON cannot hold and which would make every mean
-infinite; 100 dB is an error of 1e-5 on [0, 1], far below the 1/255 step of the images."""
+"""In dB. A perfect image would score infinity, which JSON cannot hold and which would make every
+mean infinite; 100 dB is an RMS error of 1e-5 on [0, 1], far below the 1/255 step of the images."""
 
 CHUNK_VALUES = 2**18
-"""Values scored at a time. The temporaries of SSIM then stay in a core's cache (0.10 s for 10,000
-images of 28x28 against 0.14 s in chunks of 64), and memory stays bounded for any set."""
+"""Images scored at a time. SSIM's temporaries then stay in a core's cache (0.10 s for 10,000
+images of 28x28, 0.14 s in chunks of 64), and memory is bounded for any set."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of METRICS. `revision` is raised by hand when a change alters numbers.
+    """One row of METRICS. Raise `revision` by hand when a change alters numbers.
 
-    `bounds` are the lowest and highest value that images in [0, 1] can give, `decimals` how many
-    a table shows, `score` the formula for images that fit into memory at once. This class is
-    that of reconstructions; its children score other things.
+    `bounds` are the lowest and highest value for images in [0, 1], `decimals` how many
+    a table shows, `score` the formula for images that fit into memory at once. This class
+    scores reconstructions; its subclasses score classifications.
     """
 
     id: str
@@ -41,18 +41,18 @@ class Metric:
 
     @property
     def per_image(self) -> bool:
-        """Whether there is a value for every image; only such a metric can select and rank."""
+        """Whether there is one value per image; only such a metric can select and rank."""
         return True
 
     @property
     def best(self) -> float:
-        """What a perfect reconstruction or classification scores."""
+        """The score of a perfect reconstruction or classification."""
         return self.bounds[1] if self.higher_is_better else self.bounds[0]
 
     def compute(self, x: "Tensor", x_hat: "Tensor", config: EvaluationConfig) -> "Tensor":
         """One value per image, [N] float32, of images and reconstructions N x C x H x W in [0, 1].
 
-        Raises ValueError for shapes that differ, BadInput for settings that do not fit the images.
+        Raises ValueError for shapes that differ, BadInput for settings that do not suit the images.
         """
         if x.shape != x_hat.shape or x.ndim != 4 or x.numel() == 0:
             raise ValueError(
@@ -69,12 +69,12 @@ class Metric:
 
 @dataclass(frozen=True)
 class ClassMetric(Metric):
-    """A metric of classifiers with one value an image."""
+    """A metric of classifiers with one value per image."""
 
     def compute(self, x: "Tensor", x_hat: "Tensor", config: EvaluationConfig) -> "Tensor":
         """One value per image, [N] float32, of labels `x` [N] int64 and logits `x_hat` N x K.
 
-        Raises ValueError for shapes that do not fit each other.
+        Raises ValueError for shapes that do not match.
         """
         import torch
 
@@ -85,17 +85,17 @@ class ClassMetric(Metric):
 
 @dataclass(frozen=True)
 class ClassSetMetric(ClassMetric):
-    """A metric of classifiers that is no mean over images: one value for a whole set."""
+    """A metric of classifiers with one value for a whole set, not a mean over images."""
 
     @property
     def per_image(self) -> bool:
-        """It has no value for a single image."""
+        """Always False."""
         return False
 
     def compute(self, x: "Tensor", x_hat: "Tensor", config: EvaluationConfig) -> "Tensor":
         """One value, float64, of labels `x` [N] int64 and logits `x_hat` N x K.
 
-        NaN where any logit is not finite. Raises ValueError for shapes that do not fit each other.
+        NaN if any logit is not finite. Raises ValueError for shapes that do not match.
         """
         import torch
 

@@ -1,9 +1,9 @@
-"""Scores of classifiers: one value an image, or one for a whole set of images.
+"""Scores of classifiers: one value per image, or one for a whole set of images.
 
-Logits are (N, K), labels (N,) int64 from 0 to K - 1. Precision of a class that was never
-predicted, recall of a class that has no image, and F1 where both are 0 count as 0, as
-scikit-learn has it with `zero_division=0`. Macro averages run over the classes that occur among
-labels or predictions, again as there.
+Logits are (N, K), labels (N,) int64 from 0 to K - 1. The precision of a class that was never
+predicted, the recall of a class without images, and F1 where both are 0 count as 0, as in
+scikit-learn with `zero_division=0`. Macro averages run over the classes that occur among
+labels or predictions, also as in scikit-learn.
 """
 
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class PerClass(NamedTuple):
 def accuracy(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
     """1 where the largest logit is that of the label, else 0; ties go to the lower class.
 
-    NaN where a logit is none: the largest of such logits would look like an answer.
+    NaN if a logit is NaN, since its argmax would look like a prediction.
     """
     hits = (logits.argmax(dim=1) == labels).float()
     return hits.where(logits.isfinite().all(dim=1), torch.nan)
@@ -41,7 +41,7 @@ def cross_entropy(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> T
 
 
 def confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Counts (K, K), int64: of the images of a class (row) those that were called another."""
+    """Confusion matrix (K, K), int64: images by true class (row) and predicted class (column)."""
     return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
 
 

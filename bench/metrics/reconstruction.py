@@ -17,5 +17,5 @@ def mae(x: Tensor, x_hat: Tensor, _config: EvaluationConfig) -> Tensor:
 
 
 def psnr(x: Tensor, x_hat: Tensor, config: EvaluationConfig) -> Tensor:
-    """10 log10(1 / MSE) in dB, from 0 to PSNR_CAP; the mean over images is not that of the MSE."""
+    """10 log10(1 / MSE) in dB, from 0 to PSNR_CAP, per image: its mean is not that of the MSE."""
     return mse(x, x_hat, config).log10_().mul_(-10).clamp_(max=PSNR_CAP)

@@ -6,7 +6,7 @@ similarity", IEEE Transactions on Image Processing 13(4), 2004, equation 13, at 
     SSIM(x, y) = (2 mu_x mu_y + c1) (2 s_xy + c2) / ((mu_x^2 + mu_y^2 + c1) (s_x^2 + s_y^2 + c2))
 
 with c1 = k1^2, c2 = k2^2 and local moments under a sliding window; the score of an image is the
-mean over all windows that lie inside it, then over its channels.
+mean over all windows inside it, then over its channels.
 """
 
 from functools import lru_cache
@@ -31,14 +31,14 @@ def ssim_gaussian(x: Tensor, x_hat: Tensor, config: EvaluationConfig) -> Tensor:
 def structural_similarity(x: Tensor, y: Tensor, settings: SsimSettings) -> Tensor:
     """Mean SSIM per image, [N], of two batches N x C x H x W in [0, 1].
 
-    A uniform window (`sigma` none) takes sample covariances, n / (n - 1), as scikit-image does by
-    default; a Gaussian one takes population covariances as Wang et al. do. Raises BadInput if the
+    A uniform window (`sigma` None) uses sample covariances, n / (n - 1), as scikit-image does by
+    default; a Gaussian one uses population covariances, as Wang et al. do. Raises BadInput if the
     window is even or larger than the images.
 
-    The local moments of p = x + y - 1 and q = x - y carry all that is needed in four maps instead
-    of five (2 mu_x mu_y + 1 and so on follow from sums and differences of their squares), and
-    centring p keeps E[p^2] - E[p]^2 from cancelling in bright areas. Filtering is two products
-    with banded matrices, the fastest way on a CPU for the small images of a benchmark: sliding
+    The local moments of p = x + y - 1 and q = x - y need four maps instead of five (2 mu_x mu_y + 1
+    and so on follow from sums and differences of their squares), and centring p keeps
+    E[p^2] - E[p]^2 from cancelling in bright areas. Filtering is two products with banded
+    matrices, the fastest way on a CPU for the small images of a benchmark: sliding
     sums take 1.4 times as long, separable convolution 3 times, average pooling 7 times.
     """
     height, width = x.shape[-2:]
@@ -51,7 +51,7 @@ def structural_similarity(x: Tensor, y: Tensor, settings: SsimSettings) -> Tenso
     var_q.addcmul_(mean_q, mean_q, value=-1)
     square_p, square_q = mean_p.add_(1).square_(), mean_q.square_()
     if settings.sigma is None:
-        c2 *= 1 - 1 / settings.window**2  # the factor n / (n - 1) of both variances, cancelled
+        c2 *= 1 - 1 / settings.window**2  # the factor n / (n - 1) of both variances cancels out
     denominator = (square_p + square_q).add_(2 * c1).mul_((var_p + var_q).add_(2 * c2))
     numerator = square_p.sub_(square_q).add_(2 * c1).mul_(var_p.sub_(var_q).add_(2 * c2))
     return numerator.div_(denominator).mean((1, 2, 3))
@@ -68,7 +68,7 @@ def _check_window(settings: SsimSettings, height: int, width: int) -> None:
 
 
 def _working_type(device: str, settings: SsimSettings) -> torch.dtype:
-    """float32 where that is exact to 1e-5: not below the standard constants, nor with TF32."""
+    """float32 where it is exact to 1e-5: not with constants below the standard, nor with TF32."""
     if device == "cuda" or settings.k1 < 0.01 or settings.k2 < 0.03:
         return torch.float64
     return torch.float32
@@ -101,7 +101,7 @@ def _filter(maps: Tensor, settings: SsimSettings) -> Tensor:
 def _band(size: int, window: int, sigma: float | None) -> Tensor:
     """The (size - window + 1) x size matrix that slides a window's weights along one axis.
 
-    Uniform weights are ones (divided out once afterwards), so that the sums stay exact.
+    Uniform weights are ones (divided out once afterwards), so that the sums are exact.
     """
     offsets = torch.arange(window, dtype=torch.float64) - window // 2
     weights = torch.ones_like(offsets)

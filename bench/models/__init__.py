@@ -1,1 +1,1 @@
-"""The variants: MODELS in `zoo` is the cast, one file a family beside it."""
+"""The variants: `zoo` holds MODELS, the other files one family of networks each."""

@@ -1,12 +1,12 @@
-"""What every variant is: `ImageModel`, and its two tasks `Autoencoder` and `Classifier`.
+"""Base classes of all variants: `ImageModel`, with the tasks `Autoencoder` and `Classifier`.
 
-An autoencoder has an encoder, a decoder and, if it has one, a penalty; a classifier features and
+An autoencoder has an encoder, a decoder and optionally a penalty; a classifier has features and
 a head. The base classes own `forward` and `loss`, so that all variants are trained and scored
-alike. Images enter in [0, 1]; a variant whose decoder ends in Tanh works on [-1, 1] by declaring
-its `value_range`, and everything that leaves through `reconstruct` is back on [0, 1].
+alike. Input images are in [0, 1]; a variant whose decoder ends in Tanh works on [-1, 1] by
+declaring its `value_range`; `reconstruct` always returns images in [0, 1].
 
-The scale of an autoencoder's loss: `reconstruction` is the mean over batch and pixels of the
-squared error on the variant's own value range; `penalty` is added to it as it stands. A
+Scale of an autoencoder's loss: `reconstruction` is the mean over batch and pixels of the squared
+error on the variant's own value range; `penalty` is added unscaled. A
 variational model states its KL weight as beta on the scale (sum over pixels of squared errors) +
 beta * KL, which is the penalty beta * KL / pixels here. A classifier's loss is the mean over the
 batch of the cross-entropy in nats.
@@ -24,7 +24,7 @@ ImageShape = tuple[int, int, int]
 
 
 class AEOutput(NamedTuple):
-    """`x_hat` (N, C, H, W) on the variant's value range, and the embedded `z` it came from."""
+    """`x_hat` (N, C, H, W) on the variant's value range, decoded from the embedded `z`."""
 
     x_hat: Tensor
     z: Tensor
@@ -32,10 +32,10 @@ class AEOutput(NamedTuple):
 
 
 class Embedding(NamedTuple):
-    """What training decodes, and what the variant adds to the loss for it.
+    """The code as decoded in training, and the penalty added to the loss.
 
-    `z` is the code itself; only a discrete code, which has no gradient, is represented by other
-    numbers here (see `decode_embedded`).
+    `z` is the code itself, except for a discrete code, which has no gradient: other numbers
+    represent it here (see `decode_embedded`).
     """
 
     z: Tensor
@@ -43,14 +43,14 @@ class Embedding(NamedTuple):
 
 
 class LossTerms(NamedTuple):
-    """Scalars: `total` = `reconstruction` + `penalty` (see the module for their scale)."""
+    """Scalars: `total` = `reconstruction` + `penalty` (scale: see the module docstring)."""
 
     total: Tensor
     reconstruction: Tensor
     penalty: Tensor | None
 
     def parts(self) -> dict[str, Tensor]:
-        """What is shown of a loss beside its total."""
+        """The parts of the loss shown beside its total."""
         penalty = {} if self.penalty is None else {"penalty": self.penalty}
         return {"reconstruction": self.reconstruction, **penalty}
 
@@ -62,23 +62,23 @@ class ClassificationLoss(NamedTuple):
     accuracy: Tensor
 
     def parts(self) -> dict[str, Tensor]:
-        """What is shown of a loss beside its total."""
+        """The parts of the loss shown beside its total."""
         return {"accuracy": self.accuracy}
 
 
 class Answers(NamedTuple):
-    """What metrics compare: images and reconstructions, or labels (N,) and logits (N, K)."""
+    """Inputs of the metrics: images and reconstructions, or labels (N,) and logits (N, K)."""
 
     wanted: Tensor
     given: Tensor
 
 
 class ImageModel(nn.Module, ABC):
-    """A network over images of `image_shape`: what training and scoring need of either task."""
+    """A network for images of `image_shape`, with what training and scoring need of any task."""
 
     channels_last: ClassVar[bool] = False
     watched: ClassVar[tuple[str, ...]] = ()
-    """Metrics that are followed on validation while training, beside the one that selects."""
+    """Metrics computed on validation during training, besides the selection metric."""
 
     def __init__(self, image_shape: ImageShape) -> None:
         super().__init__()
@@ -92,24 +92,24 @@ class ImageModel(nn.Module, ABC):
 
     @property
     def learned_numbers(self) -> int:
-        """How many numbers training learns."""
+        """How many numbers are learned in training."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     @abstractmethod
     def sizes(self) -> dict[str, float]:
-        """The sizes that a record keeps as facts."""
+        """Sizes that a record stores as facts."""
 
     @abstractmethod
     def loss(self, x: Tensor, labels: Tensor) -> LossTerms | ClassificationLoss:
-        """Loss of a batch of images (N, C, H, W) in [0, 1] of classes `labels` (N,), int64."""
+        """Loss of a batch of images (N, C, H, W) in [0, 1] with classes `labels` (N,), int64."""
 
     @abstractmethod
     def answers(self, x: Tensor, labels: Tensor) -> Answers:
-        """What metrics score of images (N, C, H, W) in [0, 1]; no gradients."""
+        """What metrics score for images (N, C, H, W) in [0, 1]; no gradients."""
 
     def snapshot(self, x: Tensor) -> Tensor | None:
-        """What is kept of images (N, C, H, W) in [0, 1] to show how training goes on."""
+        """Output for images (N, C, H, W) in [0, 1] that is stored to show training progress."""
         return None
 
 
@@ -121,7 +121,7 @@ class Autoencoder(ImageModel):
     gaussian_prior: ClassVar[bool] = False
     """Whether codes are trained towards N(0, I), so that samples are drawn from it."""
     levels: ClassVar[int | None] = None
-    """How many values 0, 1, ... each number of a discrete code takes; none: real numbers."""
+    """Each number of a discrete code is one of 0 ... levels - 1; None: codes of real numbers."""
 
     def __init__(self, image_shape: ImageShape, code_size: int) -> None:
         super().__init__(image_shape)
@@ -129,14 +129,14 @@ class Autoencoder(ImageModel):
 
     @property
     def code_bits(self) -> int | None:
-        """Bits of a whole discrete code, each number in whole bits; none for real numbers."""
+        """Bits of a whole discrete code, whole bits per number; None for real numbers."""
         return None if self.levels is None else self.code_size * (self.levels - 1).bit_length()
 
     @property
     def sizes(self) -> dict[str, float]:
-        """Numbers of the code, and numbers in an image by numbers in its code.
+        """Numbers in the code, and the ratio of numbers in an image to numbers in its code.
 
-        For a discrete code bits by bits. A code of none compresses without end and has no ratio.
+        For a discrete code the ratio is of bits. A code without numbers has no ratio.
         """
         sizes = {"code_size": float(self.code_size)}
         if self.code_bits:
@@ -157,7 +157,7 @@ class Autoencoder(ImageModel):
         """Codes (N, code_size) -> images (N, C, H, W) on `value_range`."""
 
     def embed(self, x: Tensor) -> Embedding:
-        """Code and penalty while training; variants with a sampled code or a penalty have more."""
+        """Code and penalty in training; overridden if the code is sampled or penalised."""
         return Embedding(self.encode(x), None)
 
     def decode_embedded(self, z: Tensor) -> Tensor:
@@ -165,18 +165,18 @@ class Autoencoder(ImageModel):
         return self.decode(z)
 
     def corrupt(self, x: Tensor) -> Tensor:
-        """What the encoder sees in training instead of `x`; the target stays `x`."""
+        """What the encoder sees in training instead of `x`; the target remains `x`."""
         return x
 
     @final  # type: ignore[misc]  # torch declares forward as an attribute
     def forward(self, x: Tensor) -> AEOutput:
-        """Reconstruct images given on `value_range`, with the code as in training."""
+        """Reconstruct images given on `value_range`, using the code as in training."""
         z, penalty = self.embed(self.corrupt(x) if self.training else x)
         return AEOutput(self.decode_embedded(z), z, penalty)
 
     @final
     def loss(self, x: Tensor, labels: Tensor | None = None) -> LossTerms:
-        """Loss of a batch of images (N, C, H, W) in [0, 1]; classes do not matter to it."""
+        """Loss of a batch of images (N, C, H, W) in [0, 1]; ignores the classes."""
         x = self.to_range(x)
         output = self(x)
         reconstruction = functional.mse_loss(output.x_hat, x)
@@ -210,25 +210,25 @@ class Autoencoder(ImageModel):
 
     @final
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] -> reconstructions in [0, 1] by the deterministic code."""
+        """Images (N, C, H, W) in [0, 1] -> reconstructions in [0, 1], deterministic code."""
         return self.decode_images(self.encode_images(x))
 
     @final
     def answers(self, x: Tensor, labels: Tensor) -> Answers:
-        """The images and their reconstructions by the deterministic code."""
+        """The images and their reconstructions from the deterministic code."""
         return Answers(x, self.reconstruct(x))
 
     @final
     def snapshot(self, x: Tensor) -> Tensor:
-        """Reconstructions, so that one sees them become sharper."""
+        """Reconstructions, which show how they sharpen during training."""
         return self.reconstruct(x)
 
 
 class Classifier(ImageModel):
     """An image classifier: features (the layer before the last), and a head that gives logits.
 
-    Images are normalised by the mean and standard deviation of the Fashion-MNIST pixels, the
-    constants of the origin, whatever the data set: they only set the scale of the first layer.
+    Images are normalised by the mean and standard deviation of Fashion-MNIST's pixels, as in the
+    origin, for every data set: this only sets the scale of the first layer.
     """
 
     watched: ClassVar[tuple[str, ...]] = ("accuracy", "cross_entropy")
@@ -242,11 +242,11 @@ class Classifier(ImageModel):
     @property
     @abstractmethod
     def feature_size(self) -> int:
-        """Numbers that `features` gives for an image."""
+        """How many numbers `features` gives per image."""
 
     @property
     def sizes(self) -> dict[str, float]:
-        """Classes to tell apart, and numbers of the features."""
+        """The number of classes, and the size of the features."""
         return {"classes": float(self.classes), "feature_size": float(self.feature_size)}
 
     @abstractmethod
@@ -273,7 +273,7 @@ class Classifier(ImageModel):
 
     @final
     def loss(self, x: Tensor, labels: Tensor) -> ClassificationLoss:
-        """Mean cross-entropy in nats of a batch of images in [0, 1] of classes (N,), int64."""
+        """Mean cross-entropy in nats of images in [0, 1] with classes `labels` (N,), int64."""
         logits: Tensor = self(x)
         hits = (logits.detach().argmax(dim=1) == labels).float().mean()
         return ClassificationLoss(functional.cross_entropy(logits, labels), hits)
@@ -286,11 +286,11 @@ class Classifier(ImageModel):
 
 
 class ClosedFormAutoencoder(Autoencoder):
-    """A variant that is solved, not trained: the same images give the same weights."""
+    """A variant solved in closed form, without training: equal images give equal weights."""
 
     @property
     def learned_numbers(self) -> int:
-        """How many numbers `fit` solves for: they are buffers, no gradient reaches them."""
+        """How many numbers `fit` solves for: buffers, which get no gradient."""
         return sum(buffer.numel() for buffer in self.buffers())
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Classifiers: the dense one of S0 and a small convolutional one."""
+"""Classifiers: the dense network of S0 and a small convolutional one."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ class MlpClassifier(Classifier):
     """S0's classifier: three hidden layers Linear-BatchNorm-ReLU-Dropout, Linear to the logits.
 
     Weights Xavier-uniform (Glorot and Bengio 2010), biases zero. 569,226 parameters for 10
-    classes of 28x28 images. `dropout` is the share of hidden numbers set to zero in training.
+    classes of 28x28 images. `dropout` is the share of hidden units set to zero in training.
     """
 
     def __init__(self, image_shape: ImageShape, classes: int, dropout: float = 0.3) -> None:
@@ -33,7 +33,7 @@ class MlpClassifier(Classifier):
         return WIDTHS[-1]
 
     def embed(self, x: Tensor) -> Tensor:
-        """Through the hidden layers."""
+        """The output of the hidden layers."""
         embedded: Tensor = self.body(x.flatten(1))
         return embedded
 
@@ -44,11 +44,11 @@ class MlpClassifier(Classifier):
 
 
 FEATURES = 96
-"""Channels of the last convolution, and numbers of the features."""
+"""Channels of the last convolution, which is the feature size."""
 
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
-    """3 x 3, batch norm, ReLU; the norm has the bias."""
+    """3 x 3, batch norm, ReLU; the norm provides the bias."""
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
@@ -56,10 +56,10 @@ def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
 class CnnClassifier(Classifier):
     """Five convolutions with batch norm, global average pooling (Lin et al., ICLR 2014), Linear.
 
-    Channels: 16, pool, 32, 32, pool, 64, pool, 96; few at full resolution, where they are dearest.
-    89,146 parameters for 10 classes of grey images of any size.
+    Channels: 16, pool, 32, 32, pool, 64, pool, 96; few at full resolution, where convolutions
+    cost most. 89,146 parameters for 10 classes of grey images of any size.
 
-    In training every image is moved by up to `shift` pixels each way (pixels from outside are 0)
+    In training each image is shifted by up to `shift` pixels per axis (pixels from outside are 0)
     and, with `mirror`, flipped left to right with probability 1/2: right for clothes, wrong for
     digits.
     """
@@ -92,7 +92,7 @@ class CnnClassifier(Classifier):
         return FEATURES
 
     def embed(self, x: Tensor) -> Tensor:
-        """Through the convolutions, averaged over places."""
+        """The output of the convolutions, averaged over positions."""
         embedded: Tensor = self.body(x)
         return embedded
 
@@ -102,7 +102,7 @@ class CnnClassifier(Classifier):
         return logits
 
     def augment(self, x: Tensor) -> Tensor:
-        """Every image moved, and on wish mirrored, by draws of its own."""
+        """Shift each image at random and, if `mirror` is set, flip it at random."""
         if self.mirror:
             drawn = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
             x = torch.where(drawn, x.flip(3), x)
@@ -110,7 +110,7 @@ class CnnClassifier(Classifier):
 
 
 def _moved(x: Tensor, shift: int) -> Tensor:
-    """Images (N, C, H, W), each moved by -shift to shift pixels down and to the right."""
+    """Images (N, C, H, W), each shifted by -shift to shift pixels down and to the right."""
     count, channels, height, width = x.shape
     padded = functional.pad(x, (shift,) * 4)
     drawn = torch.randint(0, 2 * shift + 1, (2, count, 1), device=x.device)

@@ -1,10 +1,10 @@
 """Convolutions around a dense code, after a study written in Keras.
 
-What Keras does otherwise than torch is done here as there: weights are Glorot-uniform with zero
+Where Keras and torch differ, these networks follow Keras: weights are Glorot-uniform with zero
 biases, and a stride-2 convolution with "same" padding pads below and to the right only (torch's
-`padding=1` samples the other half of the pixels); its transposed convolution is the gradient of
-that, cropped below and to the right. Feature maps are flattened in torch's order, which permutes
-the weights of the dense layers and nothing else.
+`padding=1` samples the other half of the pixels). The transposed convolution is the gradient of
+that, cropped below and to the right. Feature maps are flattened in torch's order, which only
+permutes the weights of the dense layers.
 """
 
 import math
@@ -63,7 +63,7 @@ class _ConvDenseAutoencoder(Autoencoder):
 class ConvBaselineAutoencoder(_ConvDenseAutoencoder):
     """Conv32, MaxPool2, Dense 128; Dense, nearest up-sampling 2, Conv32, Conv1 with Sigmoid.
 
-    `encoder_convs`: the origin's code has one Conv32 before the pooling, its text tells of two.
+    `encoder_convs`: the origin's code has one Conv32 before the pooling, its text mentions two.
     """
 
     def __init__(self, image_shape: ImageShape, latent_dim: int, *, encoder_convs: int = 1) -> None:

@@ -12,7 +12,7 @@ class CnnAutoencoder(Autoencoder):
     """Two convolutions with max-pooling, mirrored by two transposed convolutions.
 
     Native, the code is the whole map of 32 x H/4 x W/4 numbers, over-complete on 28 x 28. With a
-    `latent_dim` a linear bottleneck stands between the map and its mirror: flatten,
+    `latent_dim` there is a linear bottleneck between the map and its mirror: flatten,
     Linear(map, d), Linear(d, map), ReLU, unflatten.
     """
 
@@ -57,7 +57,7 @@ class CnnAutoencoder(Autoencoder):
 class ConvBatchNormAutoencoder(Autoencoder):
     """Three convolutions and their mirror with batch normalisation, Tanh on [-1, 1].
 
-    Conv(C,16,3,s2,p1), Conv(16,32,3,s2,p1), Conv(32,64,3), each followed by BN and, but for the
+    Conv(C,16,3,s2,p1), Conv(16,32,3,s2,p1), Conv(32,64,3), each followed by BN and, except the
     last, ReLU. Native, the code is the map of 64 x (H/4 - 2) x (W/4 - 2) numbers, over-complete
     on 28 x 28; with a `latent_dim` a linear bottleneck as in `cnn_ae` follows.
     """

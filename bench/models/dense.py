@@ -11,8 +11,8 @@ from bench.models.layers import dense_stack, output_activation
 class DenseAutoencoder(Autoencoder):
     """pixels -> hidden... -> code -> ...hidden -> pixels, ReLU between.
 
-    The output is a Sigmoid, or a Tanh where the `value_range` is [-1, 1]. `relu_code` puts a
-    ReLU on the code too, as `fc_ae` has it.
+    The output is a Sigmoid, or a Tanh if the `value_range` is [-1, 1]. `relu_code` also puts a
+    ReLU on the code, as in `fc_ae`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class DeepAutoencoder(DenseAutoencoder):
 class MlpAutoencoder(DenseAutoencoder):
     """784 -> 256 -> 128 -> d -> 128 -> 256 -> 784, linear code.
 
-    Assumed: the origin tells of a fully connected network with nonlinear activations and codes
+    Assumed: the origin describes a fully connected network with nonlinear activations and codes
     of 16 and 48, but neither its layers nor its code are public.
     """
 
@@ -67,8 +67,8 @@ class MlpAutoencoder(DenseAutoencoder):
 class TaperedAutoencoder(DenseAutoencoder):
     """784 -> 128 -> 64 -> 32 -> 16 -> 12 -> 3 and its mirror, linear code, Tanh on [-1, 1].
 
-    At other sizes every hidden layer that is not wider than the code is left out, so that the
-    code is the narrowest place.
+    At other sizes hidden layers no wider than the code are left out, so that the code is the
+    narrowest layer.
     """
 
     value_range = (-1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Discrete codes: every number of the code is the index of a vector in a learned codebook."""
+"""Discrete codes: each number is the index of a vector in a learned codebook."""
 
 import math
 
@@ -9,18 +9,18 @@ from torch.nn import functional
 from bench.models.base import Autoencoder, Embedding, ImageShape
 
 _VECTOR = 16
-"""Numbers in a vector of the codebook."""
+"""Numbers per vector of the codebook."""
 
 
 class Codebook(nn.Module):
     """K vectors and the nearest-neighbour quantiser of van den Oord et al. (2017).
 
-    The vectors are running means (appendix A.1 of the paper): of the inputs that were assigned to
-    vector i in a batch, n_i in number, N_i <- decay N_i + (1 - decay) n_i and m_i likewise with
-    their sum; e_i = m_i / N_i, with a little added to the counts so that none is 0. They are
-    buffers: the optimiser does not see them. A vector that fewer than `_RARE` inputs a batch were
-    assigned to for a while is set on an input of the batch (Dhariwal et al., "Jukebox", 2020,
-    section 3.1), as else most of a codebook is never used.
+    The vectors are running means (appendix A.1 of the paper). With n_i inputs of a batch assigned
+    to vector i: N_i <- decay N_i + (1 - decay) n_i, likewise m_i with the sum of those inputs;
+    e_i = m_i / N_i, with a little added to the counts so that none is 0. They are buffers,
+    unknown to the optimiser. A vector that has had fewer than `_RARE` inputs per batch for a
+    while is replaced by an input of the batch (Dhariwal et al., "Jukebox", 2020, section 3.1);
+    otherwise most of a codebook is never used.
     """
 
     vectors: Tensor
@@ -32,13 +32,13 @@ class Codebook(nn.Module):
     def __init__(self, count: int, size: int) -> None:
         super().__init__()
         self.register_buffer("vectors", torch.randn(count, size))
-        # Counts of 0: the first batch brings all vectors to its inputs, whatever their scale is.
+        # Counts of 0: the first batch moves all vectors to its inputs, whatever their scale.
         self.register_buffer("counts", torch.zeros(count))
         self.register_buffer("sums", torch.zeros(count, size))
 
     def nearest(self, x: Tensor) -> Tensor:
         """Vectors (M, size) -> the index of the nearest in the codebook (M,)."""
-        # ||x||^2 is the same for all and left out.
+        # ||x||^2 is the same for all vectors and left out.
         distances = self.vectors.square().sum(dim=1) - 2 * x @ self.vectors.T
         return distances.argmin(dim=1)
 
@@ -47,7 +47,7 @@ class Codebook(nn.Module):
         """Move the running means towards inputs (M, size) assigned to `indices` (M,)."""
         chosen = functional.one_hot(indices, len(self.vectors)).to(x)
         self.counts.lerp_(chosen.sum(dim=0), 1 - self._DECAY)
-        # As a product and not by scattered additions, whose order differs on a GPU.
+        # A matrix product: the order of scattered additions varies on a GPU.
         self.sums.lerp_(chosen.T @ x, 1 - self._DECAY)
         rare = (self.counts < self._RARE).unsqueeze(1)
         drawn = x[torch.randint(len(x), (len(self.vectors),), device=x.device)]
@@ -83,11 +83,11 @@ class VectorQuantised(Autoencoder):
     2017, equation 3: loss = ||x - D(e)||^2 + commitment * ||z_e(x) - sg(e)||^2 on the scale of
     summed errors, divided by the number of pixels; gradients pass the quantiser unchanged
     (straight through) and the codebook learns by running means (see `Codebook`). The network is
-    the paper's at a quarter of its width. `encode` gives indices as whole numbers 0 to 511, one a
-    position; `decode` rounds what it gets to such. Native, there is a position for every 4 x 4
-    pixels; `latent_dim` counts positions, reached by a linear layer on either side, as the
-    convolutional variants have it. Nothing is said about the prior that the paper trains on top:
-    samples here draw every position by itself.
+    the paper's at a quarter of its width. `encode` gives one index per position, a whole number
+    from 0 to 511; `decode` rounds its input to such. Native, there is one position per 4 x 4
+    pixels; `latent_dim` counts positions, reached by a linear layer on either side, as in the
+    convolutional variants. The paper's prior is not trained: samples draw each position
+    independently.
     """
 
     channels_last = True
@@ -128,7 +128,7 @@ class VectorQuantised(Autoencoder):
 
     @property
     def learned_numbers(self) -> int:
-        """What gradients train, and the vectors of the codebook, which running means do."""
+        """Parameters trained by gradients, and the codebook, which learns by running means."""
         return super().learned_numbers + self.codebook.vectors.numel()
 
     def encode(self, x: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class VectorQuantised(Autoencoder):
         vectors: Tensor = self.encoder(x)
         flat = vectors.detach().flatten(0, 1)
         indices = self.codebook.nearest(flat)
-        # A copy: the codebook moves on while the gradients still need what it was.
+        # A copy: the codebook is updated before the gradients are computed.
         chosen = self.codebook.vectors[indices].view_as(vectors)
         if self.training:
             self.codebook.learn(flat, indices)
@@ -172,7 +172,7 @@ class _Transposed(nn.Module):
 def _positions_from_map(
     feature_map: tuple[int, int, int], latent_dim: int | None
 ) -> list[nn.Module]:
-    """Map (N, 16, h, w) -> (N, positions, 16): each place, or a linear layer over the map."""
+    """Map (N, 16, h, w) -> (N, positions, 16): each position, or a linear layer over the map."""
     if latent_dim is None:
         return [nn.Flatten(2), _Transposed()]
     return [
@@ -185,7 +185,7 @@ def _positions_from_map(
 def _map_from_positions(
     feature_map: tuple[int, int, int], latent_dim: int | None
 ) -> list[nn.Module]:
-    """The way back: (N, positions, 16) -> map (N, 16, h, w)."""
+    """The inverse: (N, positions, 16) -> map (N, 16, h, w)."""
     if latent_dim is None:
         return [_Transposed(), nn.Unflatten(2, feature_map[1:])]
     return [

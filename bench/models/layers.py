@@ -1,4 +1,4 @@
-"""Building blocks that several families share."""
+"""Building blocks shared by several families."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -11,7 +11,7 @@ UNIT_RANGE = (0.0, 1.0)
 def dense_stack(
     sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU
 ) -> list[nn.Module]:
-    """Linear layers `sizes[0] -> sizes[1] -> ...` with the activation between, none at the end."""
+    """Linear layers `sizes[0] -> sizes[1] -> ...` activations in between, none at the end."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), activation()]
@@ -19,7 +19,7 @@ def dense_stack(
 
 
 def output_activation(value_range: tuple[float, float]) -> nn.Module:
-    """What ends a decoder: Sigmoid for images on [0, 1], Tanh for images on [-1, 1]."""
+    """Last layer of a decoder: Sigmoid for images on [0, 1], Tanh for images on [-1, 1]."""
     return nn.Sigmoid() if value_range == UNIT_RANGE else nn.Tanh()
 
 
@@ -28,7 +28,7 @@ def dense_bottleneck(
 ) -> tuple[list[nn.Module], list[nn.Module]]:
     """Linear(map, d) after an encoder, Linear(d, map) and ReLU before a decoder.
 
-    Empty without a `latent_dim`: the whole map is the code then.
+    Empty without a `latent_dim`: then the whole map is the code.
     """
     if latent_dim is None:
         return [], []

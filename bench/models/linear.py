@@ -1,4 +1,4 @@
-"""The rows that every table needs: what no learning and what the best linear code give."""
+"""The baselines of every table: the mean image and PCA."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ _CHUNK = 4096
 
 
 class MeanImage(ClosedFormAutoencoder):
-    """Predicts the mean training image for every input: the error of a model that ignores it."""
+    """Predicts the mean training image for every input, which it ignores."""
 
     mean: Tensor
 
@@ -36,7 +36,7 @@ class Pca(ClosedFormAutoencoder):
     Baldi and Hornik (1989) show that no linear encoder and decoder reach a lower squared error.
     z = W (x - mean), x_hat = W^T z + mean, with the `latent_dim` leading eigenvectors of the
     training covariance as rows of W; each row's largest entry is positive, so that signs are
-    reproducible. Sizes beyond the rank of the data keep zero rows.
+    reproducible. At sizes beyond the rank of the data, the remaining rows are zero.
     """
 
     mean: Tensor
@@ -72,7 +72,7 @@ def _mean(images: Tensor) -> Tensor:
 
 
 def _leading_directions(images: Tensor, mean: Tensor, count: int) -> Tensor:
-    """Unit eigenvectors of the covariance by falling eigenvalue: (at most count, pixels)."""
+    """Unit eigenvectors of the covariance by decreasing eigenvalue: (at most count, pixels)."""
 
     def centred(chunk: Tensor) -> Tensor:
         return chunk.flatten(1).double() / 255.0 - mean
@@ -88,7 +88,7 @@ def _leading_directions(images: Tensor, mean: Tensor, count: int) -> Tensor:
     rows = centred(images)
     values: Tensor
     values, vectors = torch.linalg.eigh(rows @ rows.T)
-    # Centring takes one from the rank; directions without variance are rounding noise.
+    # Centring lowers the rank by one; directions without variance are rounding noise.
     keep = min(count, int((values > values.max() * 1e-12).sum()))
     directions: Tensor = vectors.flip(1).T[:keep] @ rows
     unit: Tensor = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)

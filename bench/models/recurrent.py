@@ -10,8 +10,8 @@ _HIDDEN = 128
 class RnnAutoencoder(Autoencoder):
     """LSTM over the rows: H time steps of C x W values (Hochreiter and Schmidhuber 1997).
 
-    Native: LSTM(28 -> 128) encodes, LSTM(128 -> 28) reads all its hidden states and is the
-    image as it stands, without head or Sigmoid; the code is H x 128 numbers, over-complete. With
+    Native: LSTM(28 -> 128) encodes, LSTM(128 -> 28) reads all its hidden states and outputs the
+    image directly, without head or Sigmoid; the code is H x 128 numbers, over-complete. With
     a `latent_dim`: last hidden state -> Linear(128, d) -> Linear(d, 128), repeated H times ->
     LSTM -> Linear -> Sigmoid. The origin gives no width for this LSTM; it is the encoder's 128.
     """

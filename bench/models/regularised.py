@@ -1,9 +1,9 @@
-"""Deterministic autoencoders that differ by one regulariser each.
+"""Deterministic autoencoders with one regulariser each.
 
-All but `sparse_ae`, whose origin gives it the network of `fc_ae`, share one dense backbone, which
-is also that of `vae` and `beta_vae`: 784 -> 400 ReLU -> d -> 400 ReLU -> 784 Sigmoid, linear code.
-Weights of penalties are stated on the scale (sum over pixels of squared errors) + weight * term,
-averaged over the batch; divided by the number of pixels they stand on the suite's scale.
+All share one dense backbone, also that of `vae` and `beta_vae`: 784 -> 400 ReLU -> d -> 400 ReLU
+-> 784 Sigmoid, linear code; only `sparse_ae` has the network of `fc_ae`, as in its origin.
+Penalty weights are given on the scale (sum over pixels of squared errors) + weight * term,
+averaged over the batch; dividing by the number of pixels brings them to the suite's scale.
 """
 
 import torch
@@ -19,8 +19,8 @@ _BACKBONE = (400,)
 class SparseAutoencoder(DenseAutoencoder):
     """The network of `fc_ae`; loss: mean squared error + l1 * mean |z|.
 
-    Means over batch and pixels, and over batch and the d numbers of the code, as the origin's
-    text has it. Its code has no such term: `l1 = 0` is what it ran, a plain `fc_ae`.
+    Means over batch and pixels, and over batch and the d numbers of the code, as in the origin's
+    text. The origin's code lacks this term: it ran `l1 = 0`, a plain `fc_ae`.
     """
 
     def __init__(self, image_shape: ImageShape, latent_dim: int, *, l1: float = 1e-3) -> None:
@@ -40,7 +40,7 @@ class DenoisingAutoencoder(DenseAutoencoder):
     denoising autoencoders", ICML 2008: loss = ||x - g(f(x~))||^2 with x~ ~ q(x~ | x). `corruption`
     is `gaussian` (noise of standard deviation `level` is added, Vincent et al., JMLR 11, 2010) or
     `masking` (each pixel is set to 0 with probability `level`). Masked images are darker than
-    the clean ones that the network is scored on, which costs it squared error there.
+    the clean ones used for scoring, which raises the squared error there.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class DenoisingAutoencoder(DenseAutoencoder):
 
 
 class ContractiveAutoencoder(DenseAutoencoder):
-    """Penalises how much the code moves with the image.
+    """Penalises how much the code changes with the image.
 
     Rifai, Vincent, Muller, Glorot and Bengio, "Contractive auto-encoders: explicit invariance
     during feature extraction", ICML 2011: loss = ||x - g(f(x))||^2 + contraction *
     ||J_f(x)||_F^2 with the Jacobian J_f of the encoder. For f(x) = V relu(W x + b) + c it is
     J = V diag(m) W, m = [W x + b > 0], so the norm is exact and cheap:
     ||J||_F^2 = m^T ((V^T V) * (W W^T)) m, elementwise product in the middle.
-    The paper ties decoder and encoder weights; here they are free, as in the backbone that the
-    regularised variants share, so a small code with a steep decoder can lower the penalty.
+    The paper ties decoder and encoder weights; here they are free, as in the shared backbone of
+    the regularised variants, so a small code with a steep decoder can lower the penalty.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ContractiveAutoencoder(DenseAutoencoder):
 
 
 class WassersteinAutoencoder(DenseAutoencoder):
-    """Draws the codes of a batch towards N(0, I) by their maximum mean discrepancy.
+    """Pulls the codes of a batch towards N(0, I) by their maximum mean discrepancy.
 
     Tolstikhin, Bousquet, Gelly and Schoelkopf, "Wasserstein auto-encoders", ICLR 2018, algorithm
     2 (WAE-MMD): loss = ||x - g(f(x))||^2 + mmd * MMD^2(f(x), z~), z~ ~ N(0, I) (see
@@ -106,7 +106,7 @@ class WassersteinAutoencoder(DenseAutoencoder):
         self.mmd = mmd
 
     def embed(self, x: Tensor) -> Embedding:
-        """The code and its batch's weighted discrepancy from as many draws of the prior."""
+        """The code and the weighted discrepancy between its batch and as many prior samples."""
         z = self.encode(x)
         return Embedding(z, self.mmd * imq_discrepancy(z, torch.randn_like(z)) / self.pixels)
 
@@ -115,7 +115,7 @@ def imq_discrepancy(z: Tensor, prior: Tensor) -> Tensor:
     """Unbiased estimate of MMD^2 between two samples (n, d) with an inverse multiquadratic kernel.
 
     Tolstikhin et al. 2018, algorithm 2 and section 4: the mean of k over pairs of different
-    members within each sample, minus twice the mean over all pairs across; k(a, b) =
+    members within each sample, minus twice the mean over all pairs between them; k(a, b) =
     C / (C + ||a - b||^2), C = 2 d (sigma = 1). It may be negative. A sample of one has no pairs.
     """
     count, size = z.shape
@@ -137,9 +137,9 @@ class RegularisedAutoencoder(DenseAutoencoder):
     autoencoders", ICLR 2020: loss = ||x - D(z)||^2 + beta * 1/2 ||z||^2 + L_REG,
     where L_REG is `l2` * ||theta_D||^2 over all weights and biases of the decoder (RAE-L2) and
     `gradient_penalty` * ||J_D(z)||_F^2 (RAE-GP); either may be 0. The norm of the decoder's
-    Jacobian is estimated without bias by ||J_D u||^2 with one random u of signs an image
-    (Hutchinson 1990). The defaults of `beta` and `l2` are those that
-    the authors ran on MNIST (1e-4 and 1e-7 beside a mean over pixels), brought to this scale.
+    Jacobian is estimated without bias by ||J_D u||^2 with one random sign vector u per image
+    (Hutchinson 1990). The defaults of `beta` and `l2` are those that the authors ran on MNIST
+    (1e-4 and 1e-7 with a mean over pixels), converted to this scale.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class RegularisedAutoencoder(DenseAutoencoder):
         self.gradient_penalty = gradient_penalty
 
     def embed(self, x: Tensor) -> Embedding:
-        """The code and the weighted sum of the regularisers that are on."""
+        """The code and the weighted sum of the active regularisers."""
         z = self.encode(x)
         penalty = self.beta * 0.5 * z.square().sum(dim=1).mean()
         if self.l2:

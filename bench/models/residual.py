@@ -1,4 +1,4 @@
-"""A small modern residual network: the strongest reconstruction per number of its code."""
+"""A small modern residual network: strong reconstruction per number of the code."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from bench.core.errors import BadInput
 from bench.models.base import Autoencoder, ImageShape
 
 PARAMETER_BUDGET = 4_000_000
-"""The network has fewer parameters at every image shape and latent size."""
+"""Exclusive upper bound of the parameters at every image shape and latent size."""
 _FINE, _COARSE = 64, 128
 """Channels at half and at a quarter of the image's sides."""
 _GROUP = 16
-"""Channels in a group of the normalisation."""
+"""Channels per group of the normalisation."""
 
 
 def _normalised(channels: int) -> list[nn.Module]:
@@ -19,8 +19,8 @@ def _normalised(channels: int) -> list[nn.Module]:
 
 
 class _ResidualBlock(nn.Module):
-    """The block of "Identity mappings in deep residual networks", 3 x 3, with a group norm: it
-    treats the images of a batch apart, in training too."""
+    """The block of "Identity mappings in deep residual networks", 3 x 3, with group norm, which
+    treats the images of a batch independently, also in training."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _ResidualBlock(nn.Module):
 def _networks(
     image_shape: ImageShape, latent_dim: int, kept: int
 ) -> tuple[nn.Sequential, nn.Sequential]:
-    """Encoder and decoder whose linear layers see `kept` channels of the last feature map."""
+    """Encoder and decoder whose linear layers use `kept` channels of the last feature map."""
     channels, height, width = image_shape
     feature_map = (kept, height // 4, width // 4)
     map_size = kept * (height // 4) * (width // 4)
@@ -77,7 +77,7 @@ def _kept_channels(image_shape: ImageShape, latent_dim: int) -> int:
     """128, halved until the network fits the budget; BadInput if not even one channel fits."""
     kept = _COARSE
     while kept:
-        # The meta device counts: it takes no memory and draws nothing from the generator.
+        # Count on the meta device: it allocates nothing and draws no random numbers.
         with torch.device("meta"):
             networks = _networks(image_shape, latent_dim, kept)
         parameters = (p.numel() for network in networks for p in network.parameters())
@@ -94,19 +94,19 @@ def _kept_channels(image_shape: ImageShape, latent_dim: int) -> int:
 class ResidualAutoencoder(Autoencoder):
     """Residual blocks at half and at a quarter of the sides, around a linear code.
 
-    Encoder: 2 x 2 pixels to channels, Conv 64; block; 2 x 2 places to channels, Conv 128; block;
-    group norm, SiLU, flatten, Linear d. The decoder is its mirror, up-sampled by sub-pixel
+    Encoder: 2 x 2 pixels to channels, Conv 64; block; 2 x 2 positions to channels, Conv 128;
+    block; group norm, SiLU, flatten, Linear d. The decoder is its mirror, up-sampled by sub-pixel
     convolutions (Shi et al., CVPR 2016: a convolution to 4 times the channels, rearranged to 2 x
-    2 places), Sigmoid. Nothing is computed at full resolution, where convolutions are dearest.
+    2 positions), Sigmoid. Nothing runs at full resolution, where convolutions cost most.
 
     A block is x + Conv(SiLU(GroupNorm(Conv(SiLU(GroupNorm(x)))))): pre-activated as in He et al.
     (ECCV 2016), group norm of Wu and He (ECCV 2018). The loss is the mean squared error. 2.4
     million parameters on 1 x 28 x 28 at 128.
 
-    The two linear layers grow with the image and with d. Where they would bring the network to
-    `PARAMETER_BUDGET` or beyond, and only there, a 1 x 1 convolution before the flattening halves
-    the 128 channels as often as needed, and one after the unflattening brings them back.
-    Raises BadInput where not even one channel fits.
+    The two linear layers grow with the image and with d. Only where they would bring the network
+    to `PARAMETER_BUDGET` or beyond, a 1 x 1 convolution before the flattening halves the 128
+    channels as often as needed, and one after the unflattening restores them.
+    Raises BadInput if not even one channel fits.
     """
 
     channels_last = True

@@ -1,4 +1,4 @@
-"""What a row of MODELS is, and what rows share: origins, their recipes, outputs, search ranges."""
+"""The row type of MODELS, and what rows share: origins, recipes, outputs, search ranges."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -26,26 +26,26 @@ OUTPUTS: Mapping[Task, tuple[str, ...]] = {
     "reconstruction": ("reconstruction", "code", "anomaly_score"),
     "classification": ("probabilities", "features", "logits"),
 }
-"""What a served model can give back, by its task; the first is the default."""
+"""What a served model can return, by task; the first is the default."""
 
 RECIPE_SEARCH: Mapping[str, SearchRange] = {
     "lr": FloatRange(1e-4, 2e-2, log=True),
     "batch_size": Choice((32, 64, 128, 256)),
     "weight_decay": FloatRange(1e-8, 1e-3, log=True),
 }
-"""What a sweep may change of the recipe of any trained variant."""
+"""Search ranges for the recipe of every trained variant."""
 
 CLASSIFIER_SEARCH: Mapping[str, SearchRange] = {
     **RECIPE_SEARCH,
     "weight_decay": FloatRange(1e-6, 1e-1, log=True),
 }
-"""The same for classifiers, which overfit sooner and take more weight decay."""
+"""The same for classifiers, which overfit sooner and bear more weight decay."""
 
 PENALTY_WEIGHT = FloatRange(0.0, 1e6)
-"""Allowed of a penalty's weight: 0 turns it off, from the upper end on nothing else counts."""
+"""Allowed weights of a penalty: 0 turns it off; far above the upper end it swamps the error."""
 NOISE_LEVEL = FloatRange(0.0, 0.99)
-"""Allowed of a share that is dropped or masked at random, of which some must be left, and of the
-standard deviation of noise on pixels in [0, 1]."""
+"""Allowed shares that are dropped or masked at random (less than all), and standard deviations
+of noise on pixels in [0, 1]."""
 
 S0_RECIPE: Mapping[str, Scalar] = {"lr": 1e-3, "batch_size": 128, "schedule": "constant"}
 S0_CLASSIFIER_RECIPE: Mapping[str, Scalar] = {
@@ -62,14 +62,14 @@ class Variant:
     """One row. `build(image_shape, size, **hyperparameters)` makes the untrained network.
 
     `size` is the latent size of an autoencoder, the number of classes of a classifier.
-    `native_latent_dim`: the latent size of the origin; none where its code has the size that the
-    network gives it: `native_code_size`, for images of 1 x 28 x 28, and none for classifiers.
-    `native_parameters`: of the origin's network, for such images and 10 classes. `closed_form`:
-    solved rather than trained. `value_range`: that of the outputs. Tests hold these four against
-    the class.
-    `allowed` says of each of the `hyperparameters` which values it may take (both ends in), if
-    searched or not; the `search` lies within.
-    `origin_recipe`: what the origin trained with, by keys of TrainConfig; a sweep tries it early.
+    `native_latent_dim`: the latent size of the origin; None if the network determines the code's
+    size, which is then `native_code_size` for images of 1 x 28 x 28 (None for classifiers).
+    `native_parameters`: those of the origin's network, for such images and 10 classes.
+    `closed_form`: solved rather than trained. `value_range`: that of the outputs. Tests compare
+    these with the class.
+    `allowed` gives the range (inclusive) of each of the `hyperparameters`; the `search` ranges
+    lie within.
+    `origin_recipe`: the origin's recipe by keys of TrainConfig; a sweep tries it early.
     """
 
     line: str
@@ -90,15 +90,15 @@ class Variant:
 
 
 def checked_value(where: str, value: Scalar, allowed: SearchRange) -> Scalar:
-    """`value` as identities have it; BadInput that names `where` if it is none of the allowed.
+    """`value` in canonical form; BadInput that names `where` if it is not allowed.
 
-    Infinity and NaN are in no range.
+    Infinity and NaN are never allowed.
     """
     number = math.nan if isinstance(value, bool | str) else value
     match allowed:
         case Choice(values):
             wanted = " or ".join(map(repr, values))
-            # By type too: to Python True is 1, to identities it is not.
+            # Compare types too: True equals 1 in Python, but has another identity.
             fits = any(value == one and type(value) is type(one) for one in values)
         case IntRange(low, high):
             wanted = f"a whole number from {low} to {high}"
@@ -108,5 +108,5 @@ def checked_value(where: str, value: Scalar, allowed: SearchRange) -> Scalar:
             fits = low <= number <= high
     if not fits:
         raise BadInput(f"{where} must be {wanted}, got {value!r}")
-    # 12 and 12.0 are one value and must have one identity.
+    # 12 and 12.0 are the same value and must have the same identity.
     return float(value) if isinstance(allowed, FloatRange) else value

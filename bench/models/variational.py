@@ -1,9 +1,9 @@
-"""Variational autoencoders: the code is a Gaussian, sampled in training, its mean in scoring.
+"""Variational autoencoders: the code is a Gaussian, sampled in training; scores use its mean.
 
 Kingma and Welling, "Auto-encoding variational Bayes", ICLR 2014. Loss: sum over pixels of
 (x - x_hat)^2 + beta * KL(q(z|x) || N(0, I)) with KL = sum over dimensions of
-1/2 (mu^2 + sigma^2 - log sigma^2 - 1), divided by the number of pixels to stand on the suite's
-scale, averaged over the batch. beta = 1 is the negative evidence bound (up to a constant) of a
+1/2 (mu^2 + sigma^2 - log sigma^2 - 1), divided by the number of pixels (the suite's scale) and
+averaged over the batch. beta = 1 is the negative evidence lower bound (up to a constant) of a
 decoder with Gaussian noise of variance 1/2.
 """
 
@@ -18,7 +18,7 @@ from bench.models.base import Autoencoder, Embedding, ImageShape
 class _GaussianAutoencoder(Autoencoder):
     """Samples the code by the reparametrisation trick and weighs the KL divergence by `beta`.
 
-    A variant sets `trunk`, the two heads and `decoder`, in this order: it draws their weights.
+    A variant must set `trunk`, the two heads and `decoder` in this order: it fixes the draws.
     """
 
     gaussian_prior = True
@@ -58,8 +58,8 @@ class VariationalAutoencoder(_GaussianAutoencoder):
     """784 -> 400 ReLU -> (mu, log variance of 32); 32 -> 400 ReLU -> 784 Sigmoid.
 
     The origin's own loss (mean squared error + 0.5 * mean KL per dimension at 784 pixels and 32
-    dimensions) is beta = 0.5 * 784 / 32 = 12.25. It stays so at every code size and image shape:
-    beta then weighs the same bound, where the origin's mean would weigh each size otherwise.
+    dimensions) is beta = 0.5 * 784 / 32 = 12.25, used here at every code size and image shape:
+    beta then weights the same bound, while the origin's mean would change with each size.
     """
 
     def __init__(self, image_shape: ImageShape, latent_dim: int, *, beta: float = 12.25) -> None:
@@ -77,7 +77,7 @@ class VariationalAutoencoder(_GaussianAutoencoder):
 
 
 class BetaVae(VariationalAutoencoder):
-    """The network of `vae` with the KL weight free: beta > 1 trades detail for independent codes.
+    """The network of `vae` with another KL weight: beta > 1 trades detail for independent codes.
 
     Higgins, Matthey, Pal, Burgess, Glorot, Botvinick, Mohamed and Lerchner, "beta-VAE: learning
     basic visual concepts with a constrained variational framework", ICLR 2017: loss =
@@ -92,9 +92,9 @@ class BetaVae(VariationalAutoencoder):
 class ConvVae(_GaussianAutoencoder):
     """Convolutional encoder and decoder around a Gaussian code.
 
-    sum of squared errors + beta * KL(q(z|x) || N(0, I)), mean over images; Kingma and Welling,
-    ICLR 2014, at beta 1. The network is that of Higgins et al. (2017, table 1) brought to small
-    images: Conv(C,32,4,s2), Conv(32,64,4,s2), Linear 256, ReLU after each -> mu, log
+    Loss: sum of squared errors + beta * KL(q(z|x) || N(0, I)), mean over images; Kingma and
+    Welling, ICLR 2014, at beta 1. The network is that of Higgins et al. (2017, table 1) scaled to
+    small images: Conv(C,32,4,s2), Conv(32,64,4,s2), Linear 256, ReLU after each -> mu, log
     variance; Linear 256, Linear, ReLU after each, and the mirrored transposed convolutions,
     Sigmoid.
     """

@@ -1,8 +1,8 @@
-"""MODELS: the whole cast on one screen. Adding a variant is one row here and, if needed, a class.
+"""MODELS: all variants on one screen. A new variant is one row here and, if needed, a class.
 
-A row says where the network comes from, which class builds it, the code size of its origin, what
-belongs to it alone (beta, lambda, noise) with the values allowed, and what a sweep may change.
-`revision` is raised by hand, with a changelog entry, when a change to the class alters its numbers.
+A row gives the network's origin, its class, the code size of its origin, its own hyperparameters
+(beta, lambda, noise) with the allowed values, and what a sweep may change.
+Raise `revision` by hand, with a changelog entry, when a change to the class alters its numbers.
 """
 
 from collections.abc import Mapping
@@ -214,7 +214,7 @@ MODELS: Mapping[str, Variant] = {
         search={
             **RECIPE_SEARCH,
             "beta": FloatRange(1e-4, 1e0, log=True),
-            # With 0 among them: RAE-L2 and RAE-GP are to be found too, each without the other.
+            # Including 0: the search can also find RAE-L2 or RAE-GP alone.
             "l2": Choice((0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)),
             "gradient_penalty": Choice((0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),
         },
@@ -254,7 +254,7 @@ MODELS: Mapping[str, Variant] = {
         native_parameters=89_146,
         task="classification",
         hyperparameters={"shift": 1, "mirror": False},
-        # The smallest images have sides of 12: something of them must stay in sight.
+        # The smallest images have sides of 12: part of them must stay visible.
         allowed={"shift": IntRange(0, 11), "mirror": Choice((False, True))},
         search={
             **CLASSIFIER_SEARCH,
@@ -266,14 +266,14 @@ MODELS: Mapping[str, Variant] = {
 
 
 def variant(name: str) -> Variant:
-    """The row of a variant; BadInput with the nearest names when there is none."""
+    """The row of a variant; BadInput with the nearest names if there is none."""
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
     return MODELS[name]
 
 
 def checked_hyperparameters(name: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The row's hyperparameters with those given on top.
+    """The row's hyperparameters, overridden by `given`.
 
     Raises BadInput for one that the row lacks, or a value that the row does not allow.
     """
@@ -293,12 +293,12 @@ def build_network(
     hyperparameters: Mapping[str, Any] | None = None,
     classes: int = 0,
 ) -> "ImageModel":
-    """An untrained variant for images of `image_shape`; `latent_dim` none is its native code.
+    """An untrained variant for images of `image_shape`; `latent_dim` None is its native code.
 
     Classifiers have no code: they need `classes` instead. Weights are drawn from torch's global
-    generator: seed it first. Raises BadInput for an unknown name, a hyperparameter that the row
+    generator; seed it first. Raises BadInput for an unknown name, a hyperparameter that the row
     lacks or does not allow, a latent size below 1, too large for the variant or given to a
-    classifier, fewer than 2 classes, or an image shape that no variant takes.
+    classifier, fewer than 2 classes, or an unsupported image shape.
     """
     row = variant(name)
     channels, height, width = image_shape

@@ -1,1 +1,1 @@
-"""Durable result records on disk, and which of several seeds stands for a row."""
+"""Durable results on disk, and which of several seeds represents a row."""

@@ -1,4 +1,4 @@
-"""A classifier's record class by class: a table for people, drawn from the stored arrays."""
+"""A classifier's record class by class, computed from the stored arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class ClassScores:
-    """One class: how many images it has, and how well they were told from the others."""
+    """One class: its number of images, its precision, recall and F1 score."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     name: str
@@ -29,7 +29,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Images of class `label` that were called `predicted`."""
+    """Images of class `label` that were classified as `predicted`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     label: str
@@ -40,12 +40,12 @@ class Confusion:
 def class_scores(
     record: RunRecord, arrays: Arrays, part: Literal["validation", "test"] = "test"
 ) -> tuple[ClassScores, ...]:
-    """A row a class, in the order of the data set; none for a record without such arrays."""
+    """One row per class, in the order of the data set; empty for a record without such arrays."""
     if f"per_class/{part}" not in arrays:
         return ()
     support = arrays[f"confusion/{part}"].sum(axis=1)
     return tuple(
-        # Nine digits, as in the ledger: the same bytes on every machine.
+        # Nine digits, as in the ledger: identical on every machine.
         ClassScores(name, int(images), *(float(f"{value:.9g}") for value in values))
         for name, images, values in zip(
             record.class_names, support, arrays[f"per_class/{part}"].tolist(), strict=True
@@ -56,7 +56,7 @@ def class_scores(
 def top_confusions(
     record: RunRecord, arrays: Arrays, part: Literal["validation", "test"] = "test"
 ) -> tuple[Confusion, ...]:
-    """The pairs of classes that were mistaken most often, at most 8, ties in the data's order."""
+    """The most frequently confused pairs of classes, at most 8, ties in the data's order."""
     counts = arrays.get(f"confusion/{part}")
     if counts is None:
         return ()

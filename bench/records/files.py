@@ -1,19 +1,19 @@
-"""Durable result records: the truth on disk, written before anything else hears of a result.
+"""Durable results on disk, written before a result is sent anywhere else.
 
 `mlruns/records/<run_key>/` holds `record.json`, `weights.safetensors` and `arrays.safetensors`
-(per-image scores, shown images, codes: what figures are drawn from). A record is built in a
-temporary folder, synced and renamed, so it is there completely or not at all.
+(per-image scores, shown images, codes: the input of the figures). A record is built in a
+temporary folder, synced and renamed, so it is never partly there.
 
 Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 
 | key                            | shape               | meaning                              |
 |--------------------------------|---------------------|--------------------------------------|
-| validation/METRIC, test/METRIC | N, M                | one score an image                   |
+| validation/METRIC, test/METRIC | N, M                | one score per image                  |
 | label/{validation,test}        | N, M                | their classes, if the set has any    |
 | shown/{train,test}/{x,x_hat}   | 8 x C x H x W       | the first image of each class        |
 | shown/{train,test}/label       | 8                   | their classes                        |
 | progress/x                     | 8 x C x H x W       | validation images                    |
-| progress/x_hat                 | K x 8 x C x H x W   | reconstructions as training went on  |
+| progress/x_hat                 | K x 8 x C x H x W   | reconstructions during training      |
 | progress/epoch                 | K                   | after which epoch                    |
 | codes/z, codes/label           | n x d, n            | up to 2,000 validation images        |
 | samples/x_hat                  | 64 x C x H x W      | decoded samples                      |
@@ -26,18 +26,18 @@ Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 | extremes/{x,x_hat}             | 16 x C x H x W      | 8 best, then 8 worst by validation   |
 | extremes/score                 | 16                  | their selection metric               |
 
-Of classifiers (K classes) there are no reconstructions and codes, but:
+Classifiers (K classes) have no reconstructions and no codes, but:
 
 | key                            | shape               | meaning                              |
 |--------------------------------|---------------------|--------------------------------------|
-| predicted/{validation,test}    | N, M                | int64: the class that was called     |
+| predicted/{validation,test}    | N, M                | int64: the predicted class           |
 | confidence/{validation,test}   | N, M                | float32: its probability             |
-| confusion/{validation,test}    | K x K               | int64: images by class and call      |
+| confusion/{validation,test}    | K x K               | int64: true class, predicted class   |
 | per_class/{validation,test}    | K x 3               | float32: precision, recall, F1       |
 | misclassified/x                | up to 24 x C x H x W| the most confident mistakes on       |
 |                                |                     | validation (test, if there is none)  |
-| misclassified/{label,          | up to 24            | what they are, what they were        |
-| predicted,confidence}          |                     | called, and how surely               |
+| misclassified/{label,          | up to 24            | true class, predicted class and its  |
+| predicted,confidence}          |                     | probability                          |
 """
 
 import dataclasses
@@ -70,14 +70,14 @@ _CURE = "remove its folder, or let the command that made it run it again"
 
 
 def record_folder(records: Path, run_key: str) -> Path:
-    """Where the record of a run lies, whether it is there or not."""
+    """The folder of a run's record, whether it exists or not."""
     return records / run_key
 
 
 def write_record(records: Path, record: RunRecord, weights: Arrays, arrays: Arrays) -> RunRecord:
     """Write a record and return it with the digests of its two files filled in.
 
-    An existing record of the same run (scored by other metrics before) is replaced.
+    Replaces an existing record of the same run (such as one scored by other metrics).
     """
     records.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=records, prefix=f".new-{record.run_key}-"))
@@ -99,7 +99,7 @@ def write_record(records: Path, record: RunRecord, weights: Arrays, arrays: Arra
 
 
 def _put_in_place(building: Path, final: Path) -> None:
-    """Rename; an older record steps aside first and comes back if a kill falls in between."""
+    """Rename; an older record is moved aside first and restored if a kill falls in between."""
     aside = final.with_name(f"{_ASIDE}{final.name}")
     if final.exists():
         shutil.rmtree(aside, ignore_errors=True)
@@ -110,14 +110,14 @@ def _put_in_place(building: Path, final: Path) -> None:
 
 
 def _pack(arrays: Arrays) -> bytes:
-    """Safetensors bytes; the format wants contiguous arrays."""
+    """Safetensors bytes; the format requires contiguous arrays."""
     return save_safetensors({key: np.ascontiguousarray(value) for key, value in arrays.items()})
 
 
 def read_record(records: Path, run_key: str) -> RunRecord | None:
-    """The record of a run, or None where there is none.
+    """The record of a run, or None if there is none.
 
-    Raises CheckFailed naming the file when it was edited by hand or damaged.
+    Raises CheckFailed naming the file if it was edited by hand or damaged.
     """
     folder = record_folder(records, run_key)
     aside = folder.with_name(f"{_ASIDE}{run_key}")
@@ -145,7 +145,7 @@ def read_record(records: Path, run_key: str) -> RunRecord | None:
 
 
 def sound_record(records: Path, run_key: str) -> RunRecord | None:
-    """The record of a run; None, with a warning, also where it is damaged: it is run again."""
+    """The record of a run; None if missing, or, with a warning, if damaged: it is run again."""
     try:
         return read_record(records, run_key)
     except CheckFailed as error:
@@ -154,8 +154,8 @@ def sound_record(records: Path, run_key: str) -> RunRecord | None:
 
 
 def iter_records(records: Path) -> Iterator[RunRecord]:
-    """Every record in a store, oldest first. Raises CheckFailed naming one that is damaged, and
-    how many there are: a table without them would be another table."""
+    """Every record in a store, oldest first. Raises CheckFailed naming a damaged record and how
+    many there are: a table without them would be wrong."""
     sound, damaged = survey_records(records)
     for line in damaged:
         more = f" (one of {len(damaged)} such records)" if len(damaged) > 1 else ""
@@ -164,7 +164,7 @@ def iter_records(records: Path) -> Iterator[RunRecord]:
 
 
 def survey_records(records: Path) -> tuple[list[RunRecord], list[str]]:
-    """Every record that can be read, oldest first, and a line for each that cannot."""
+    """Every readable record, oldest first, and one line for each unreadable one."""
     sound: list[RunRecord] = []
     damaged: list[str] = []
     entries = records.iterdir() if records.is_dir() else ()
@@ -180,19 +180,19 @@ def survey_records(records: Path) -> tuple[list[RunRecord], list[str]]:
 
 
 def read_weights(records: Path, record: RunRecord) -> dict[str, NDArray[Any]]:
-    """The weights by name, after their digest matched; CheckFailed otherwise."""
+    """The weights by name, after checking their digest; raises CheckFailed if it differs."""
     path = record_folder(records, record.run_key) / WEIGHTS
     return read_safetensors(path, record.weights_sha256)
 
 
 def read_arrays(records: Path, record: RunRecord) -> dict[str, NDArray[Any]]:
-    """The arrays by key (see the module's docstring), after their digest matched."""
+    """The arrays by key (see the top of this module), after checking their digest."""
     path = record_folder(records, record.run_key) / ARRAYS
     return read_safetensors(path, record.arrays_sha256)
 
 
 def read_safetensors(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
-    """Load a safetensors file whose digest is known; CheckFailed when it is not that file."""
+    """Load a safetensors file with a known digest; CheckFailed if it is another file."""
     if not path.is_file():
         raise CheckFailed(f"{path} is missing; run it again or restore the file")
     if sha256_of_file(path) != sha256:
@@ -200,11 +200,11 @@ def read_safetensors(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
     try:
         return load_safetensors(path.read_bytes())
     except SafetensorError as error:
-        raise CheckFailed(f"{path} is no safetensors file: {error}") from None
+        raise CheckFailed(f"{path} is not a safetensors file: {error}") from None
 
 
 def remove_leftovers(records: Path) -> int:
-    """Delete what killed writers left behind (never a finished record); return how many."""
+    """Delete what killed writers left behind (never a finished record); return the count."""
     left = [path for path in records.glob(".new-*") if not _is_fresh(path)]
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
@@ -212,5 +212,5 @@ def remove_leftovers(records: Path) -> int:
 
 
 def _is_fresh(path: Path) -> bool:
-    """Whether another process may still be writing there (touched within ten minutes)."""
+    """Whether another process may still be writing to it (changed within ten minutes)."""
     return time.time() - path.stat().st_mtime < 600

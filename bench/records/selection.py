@@ -1,4 +1,4 @@
-"""Which of several seeds stands for its cell: pure functions over records."""
+"""Which of several seeds represents its cell: pure functions over records."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from bench.core.spec import RunRecord
 
 
 def selection_score(record: RunRecord) -> float:
-    """The mean validation score of a record by its own selection metric; NaN where it has none."""
+    """The mean validation score of a record by its own selection metric; NaN if it has none."""
     return record.scores.get("val", {}).get(record.spec.selection_metric, math.nan)
 
 
 def shown_record(records: Sequence[RunRecord]) -> RunRecord | None:
-    """The record whose pictures stand for a cell: the median one, None if none finished.
+    """The record whose pictures represent a cell: the median one; None if none finished.
 
-    Where a protocol holds no validation images out, it is the lowest seed: test scores choose
+    If a protocol holds out no validation images, it is the lowest seed: test scores select
     nothing, not even a picture.
     """
     finished = [record for record in records if record.status == "finished"]
@@ -23,10 +23,10 @@ def shown_record(records: Sequence[RunRecord]) -> RunRecord | None:
 
 
 def median_record(records: Sequence[RunRecord]) -> RunRecord | None:
-    """The record with the median validation score, None if none of them finished with a score.
+    """The record with the median validation score; None if none finished with a score.
 
-    Of an even number it is the lower of the two in the middle, of equal scores the lower seed, so
-    that the choice never depends on the order in which runs came back. Diverged runs do not count.
+    For an even number it is the lower of the middle two, for equal scores the lower seed, so that
+    the choice never depends on the order in which runs finished. Diverged runs do not count.
     """
     scored = [
         record

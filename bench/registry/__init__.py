@@ -1,15 +1,16 @@
-"""The committed results: the only writer of `registry/` and of MLflow's Model Registry.
+"""The committed results: only this package writes `registry/` and MLflow's Model Registry.
 
-| file            | room                                                                  |
+| file            | content                                                               |
 |-----------------|-----------------------------------------------------------------------|
 | results.py      | results.csv, cells.csv, comparisons.csv: read, merge, write, check    |
 | publishing.py   | tables, pictures, the README's block: rendered, written, checked      |
-| cards.py        | card.json of a champion          card_text.py  card.md, rendered from it |
+| cards.py        | card.json of a champion                                               |
+| card_text.py    | card.md, rendered from it                                             |
 | champions.py    | the folders of champions: installed, swapped back, checked            |
 | loading.py      | their networks, rebuilt from card and weights                         |
-| promotion.py    | who is champion: decided and carried out; rollback                    |
-| mirror.py       | what MLflow's Model Registry is told                                  |
-| verification.py | rows recomputed from weights                                          |
+| promotion.py    | choosing champions, and rollback                                      |
+| mirror.py       | champions in MLflow's Model Registry                                  |
+| verification.py | scores recomputed from weights                                        |
 """
 
 import importlib

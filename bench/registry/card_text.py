@@ -1,4 +1,4 @@
-"""The card of a champion for people: Markdown, rendered from card.json alone."""
+"""The card of a champion as Markdown, rendered from card.json alone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from bench.core.spec import to_json_types
 
 
 def card_text(card: Card) -> str:
-    """The card for people, in Markdown."""
+    """The card in Markdown."""
     return "\n\n".join(
         [
             f"# {card.summary.row}, champion of {card.track}",
@@ -57,7 +57,7 @@ def _what(card: Card) -> str:
 
 
 def _scores(card: Card) -> str:
-    """Every metric on both parts: over the seeds, and of the weights that lie here."""
+    """Every metric on both parts: over the seeds, and for the weights in the folder."""
     metrics = list(card.scores["test"])
     lines = [
         "| | validation, over seeds | test, over seeds | test, these weights |",
@@ -183,11 +183,11 @@ _CALLS: Mapping[Task, tuple[str, str, str]] = {
         'p = model.predict(images)  # float32 array; params={"output": "features"} gives features',
     ),
 }
-"""Which function loads a champion, what one does with it, and the same through MLflow."""
+"""How to load and use a champion, in Python and through MLflow."""
 
 
 def _classes(card: Card) -> list[str]:
-    """Of a classifier: every class, and which are mistaken for which."""
+    """For a classifier: scores per class, and the most frequent confusions."""
     if not card.classes:
         return []
     lines = ["| class | images | precision | recall | F1 |", "|---|--:|--:|--:|--:|"]

@@ -1,4 +1,4 @@
-"""The card of a champion, as `card.json` holds it; card_text.py renders it for people."""
+"""The card of a champion, stored as `card.json`; card_text.py renders it as Markdown."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ CARD_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights file: its digest, its size, and whether it lies beside the card."""
+    """The weights file: its digest, its size, and whether it is stored next to the card."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     sha256: str
@@ -33,7 +33,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Summary:
-    """A row of the table as it was when the card was written. Scores by column of the ledger
+    """A row of the table when the card was written. Scores by column of the ledger
     (`val_mse`, `test_ssim`, ...), means and standard deviations over `seeds`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -54,7 +54,7 @@ class Summary:
 class Card:
     """Everything about a champion. `rows` are the digests of its cell's ledger rows; `scores`
     and `facts` are those of the run whose weights were kept, `classes` and `confusions` those of a
-    classifier on the test images; `digest` proves the rest."""
+    classifier on the test images; `digest` covers the rest."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int
@@ -80,7 +80,7 @@ class Card:
 
     @property
     def folder(self) -> str:
-        """Where it lies below registry/."""
+        """Its folder, relative to registry/."""
         return f"{self.spec.dataset_label}/{self.spec.protocol}.{self.track_name}"
 
     def to_json(self) -> bytes:
@@ -97,7 +97,7 @@ def sealed(card: Card) -> Card:
 
 
 def read_card(path: Path, where: str) -> Card:
-    """Read a card; CheckFailed names `where` when it was edited or is damaged."""
+    """Read a card; CheckFailed names `where` if it was edited or is damaged."""
     content = path.read_bytes()
     try:
         card: Card = adapter(Card).validate_json(content)
@@ -105,19 +105,19 @@ def read_card(path: Path, where: str) -> Card:
         key = ".".join(map(str, error.errors()[0]["loc"])) or "file"
         raise CheckFailed(
             f"{where} is damaged or of another version ({key}: {error.errors()[0]['msg']}); "
-            "bring the committed file back"
+            "restore the committed file"
         ) from None
-    # Of the file as it stands: a setting that was added since has a default and is not in it.
+    # Digest of the file's own keys: settings added since have defaults and are not in it.
     if digest({**json.loads(content), "digest": ""}) != card.digest:
         raise CheckFailed(
             f"{where} was changed by hand: its content does not match its digest; "
-            "bring the committed file back"
+            "restore the committed file"
         )
     return card
 
 
 def summary_of(cell: TableRow) -> Summary:
-    """A row of the ranked table for a card."""
+    """A row of the ranked table, for a card."""
     scored = {
         key: float(value)
         for key, value in cell.items()
@@ -149,7 +149,7 @@ def summary_of(cell: TableRow) -> Summary:
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    """Nine digits, as in the ledger: averages then have the same bytes on every machine."""
+    """Nine digits, as in the ledger, so that averages have the same bytes on every machine."""
     return {key: float(f"{value:.9g}") for key, value in values.items()}
 
 
@@ -158,8 +158,8 @@ def _ends(cell: TableRow, low: str, high: str) -> tuple[float, float]:
 
 
 def card_of(record: RunRecord, track: str, weights: Weights, arrays: Arrays) -> Card:
-    """The part of a card that comes from a record; its standing is filled in by `with_standing`,
-    its pictures by who draws them."""
+    """The part of a card that comes from a record; `with_standing` fills in its standing, the
+    caller its pictures."""
     nothing = Summary("", "", 0, "", "", {}, {}, (0.0, 0.0), (0.0, 0.0), "–", "")
     return Card(
         schema_version=CARD_SCHEMA,

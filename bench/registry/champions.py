@@ -1,8 +1,8 @@
 """The folders of the champions: `registry/<data set>/<protocol>.<track>/`.
 
-Each holds weights.safetensors (up to 16 MiB), card.json, card.md and pictures, and in `previous/`
-the same of the champion before. A folder is built under a temporary name and swapped in, so that
-it is there completely or not at all.
+Each holds weights.safetensors (up to 16 MiB), card.json, card.md and pictures, and the same for
+the previous champion in `previous/`. A folder is built under a temporary name and swapped in, so
+that it is never partly there.
 """
 
 import contextlib
@@ -37,13 +37,13 @@ PICTURES = (
     *("reconstructions", "loss_curves", "latent_map", "samples"),
     *("confusion_matrix", "misclassified", "class_report", "reliability"),
 )
-"""Those of them that a record has are drawn: a classifier has the last four and its curves."""
+"""A record's figures among these are drawn: for a classifier the last four and its curves."""
 _ASIDE, _NEW = ".aside-", ".new-"
 
 
 @dataclass(frozen=True)
 class ChampionRank:
-    """Where a champion stands: its cell of the ranked table, the next one, its ledger rows."""
+    """A champion's standing: its cell of the ranked table, the challenger's, its ledger rows."""
 
     cell: TableRow
     challenger: TableRow | None
@@ -62,7 +62,7 @@ def champions(registry: Path) -> dict[str, Card]:
 
 
 def _recover(registry: Path) -> None:
-    """Bring back a folder that a kill left aside in the middle of a swap."""
+    """Restore a folder that a kill left aside in the middle of a swap."""
     for aside in registry.glob(f"*/{_ASIDE}*"):
         final = aside.with_name(aside.name.removeprefix(_ASIDE))
         if final.exists():
@@ -72,9 +72,9 @@ def _recover(registry: Path) -> None:
 
 
 def champion(registry: Path, track: str) -> Card:
-    """The card of a track's champion, named as in tables or as its folder below `registry`.
+    """The card of a track's champion; the track is named as in tables or as its folder.
 
-    Raises BadInput with the nearest names when there is none.
+    Raises BadInput with the nearest names if there is none.
     """
     cards = champions(registry)
     track = track.replace("/", ".", 1)
@@ -92,7 +92,7 @@ def previous(registry: Path, card: Card) -> Card | None:
 
 
 def describe_champions(store: Store) -> list[dict[str, Any]]:
-    """One row per track: champion, its mean test score, challenger, the champion before."""
+    """One row per track: champion, its mean test score, challenger, previous champion."""
     rows = []
     for track, card in champions(store.registry).items():
         metric = card.spec.selection_metric
@@ -116,7 +116,7 @@ def describe_champions(store: Store) -> list[dict[str, Any]]:
 
 
 def shown_champions(cards: Mapping[str, Card]) -> dict[str, Champion]:
-    """What the tables say about the champions."""
+    """The champions as shown in the tables."""
     return {
         track: Champion(
             card.summary.row, card.challenger.row if card.challenger else "", card.folder
@@ -126,20 +126,20 @@ def shown_champions(cards: Mapping[str, Card]) -> dict[str, Champion]:
 
 
 def champion_weights(folder: Path, card: Card) -> Arrays:
-    """The weights that lie beside a card, after their digest matched; CheckFailed otherwise."""
+    """The weights next to a card, after checking their digest; CheckFailed if it differs."""
     return read_safetensors(folder / WEIGHTS, card.weights.sha256)
 
 
 def install(
     store: Store, record: RunRecord, track: str, standing: ChampionRank, keep_previous: bool
 ) -> Card:
-    """Make a record the champion of a track, with the incumbent kept in `previous/`.
+    """Make a record the champion of a track and keep the incumbent in `previous/`.
 
-    `keep_previous`: the incumbent is an older version of the same row, so what lies in
-    `previous/` stays instead.
+    `keep_previous`: the incumbent is an older version of the same row, so the content of
+    `previous/` is kept instead.
     """
     size = (record_folder(store.records, record.run_key) / WEIGHTS).stat().st_size
-    read_weights(store.records, record)  # proves the digest
+    read_weights(store.records, record)  # checks the digest
     weights = Weights(record.weights_sha256, size, size <= MOST_BYTES)
     arrays = read_arrays(store.records, record)
     bare = card_of(record, track, weights, arrays)
@@ -163,7 +163,7 @@ def install(
 
 
 def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
-    """Draw the record's pictures into `folder`; their SHA-256 by file name."""
+    """Draw the record's figures into `folder`; returns their SHA-256 by file name."""
     from bench.figures import draw_figures, to_png
 
     figures = draw_figures(record, arrays)
@@ -182,7 +182,7 @@ def _write_card(folder: Path, card: Card) -> None:
 
 
 def update_standing(registry: Path, card: Card, standing: ChampionRank) -> bool:
-    """Write the card anew where its place in the table changed; whether it did."""
+    """Rewrite the card if its place in the table changed; returns whether it did."""
     renewed = with_standing(card, standing.cell, standing.challenger, standing.rows)
     folder = registry / card.folder
     if renewed == card and _text(folder) == card_text(card):
@@ -199,7 +199,7 @@ def _text(folder: Path) -> str:
 def swap_back(registry: Path, track: str) -> tuple[Card, Card]:
     """Exchange a track's champion with the one in `previous/`; returns (now, before).
 
-    Doing it twice changes nothing. Raises BadInput when nothing is kept to go back to.
+    Doing it twice changes nothing. Raises BadInput if there is no previous champion.
     """
     card = champion(registry, track)
     older = previous(registry, card)
@@ -213,7 +213,7 @@ def swap_back(registry: Path, track: str) -> tuple[Card, Card]:
 
 
 def _copy_champion(source: Path, target: Path) -> None:
-    """Copy a champion's own files, not what it keeps in `previous/`."""
+    """Copy a champion's own files, without its `previous/`."""
     if source.exists():
         target.mkdir(exist_ok=True)
         for path in sorted(source.iterdir()):
@@ -223,7 +223,7 @@ def _copy_champion(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _building(final: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `final` when the block ends without error."""
+    """A temporary folder that replaces `final` if the block ends without error."""
     final.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=final.parent, prefix=f"{_NEW}{final.name}-"))
     try:
@@ -241,9 +241,9 @@ def _building(final: Path) -> Iterator[Path]:
 
 
 def check_champions(registry: Path) -> int:
-    """Prove every card's text, pictures and weights, those in `previous/` too; their number.
+    """Check every card's text, pictures and weights, also in `previous/`; returns their number.
 
-    Raises CheckFailed naming the file that is not what its card says.
+    Raises CheckFailed naming the first file that does not match its card.
     """
     cards = champions(registry)
     for card in cards.values():
@@ -255,19 +255,19 @@ def check_champions(registry: Path) -> int:
 
 
 def check_folder(registry: Path, folder: Path, card: Card) -> None:
-    """Prove the text, the pictures and the weights of one folder against its card."""
+    """Check the text, the pictures and the weights of one folder against its card."""
     where = f"registry/{folder.relative_to(registry)}"
     if _text(folder) != card_text(card):
-        raise CheckFailed(f"{where}/{CARD_TEXT} is not what card.json gives; mend: bench promote")
+        raise CheckFailed(f"{where}/{CARD_TEXT} does not match card.json; fix: bench promote")
     wanted = dict(card.pictures)
     if card.weights.committed:
         wanted[WEIGHTS] = card.weights.sha256
     for name, sha256 in wanted.items():
         path = folder / name
         if not path.exists():
-            raise CheckFailed(f"{where}/{name} is missing; bring the committed file back")
+            raise CheckFailed(f"{where}/{name} is missing; restore the committed file")
         if sha256_of_file(path) != sha256:
             raise CheckFailed(
                 f"{where}/{name} was changed: its SHA-256 is not the one in card.json; "
-                "bring the committed file back"
+                "restore the committed file"
             )

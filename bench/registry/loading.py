@@ -1,4 +1,4 @@
-"""The networks of champions, for use: rebuilt from card and weights. The only file here with torch."""
+"""Networks of champions, rebuilt from card and weights. The only file here that needs torch."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from bench.registry.champions import champion_weights
 def load_champion(folder: Path | str) -> Autoencoder:
     """The autoencoder of a champion with its weights, ready to encode and decode, on the CPU.
 
-    `folder` is one of registry/, such as `registry/fashion_mnist_mini/quick.d8`. Raises BadInput
-    when no autoencoder with weights lies there, CheckFailed when card or weights were changed.
+    `folder` is a folder in registry/ such as `registry/fashion_mnist_mini/quick.d8`. Raises
+    BadInput if it holds no autoencoder with weights, CheckFailed if card or weights were changed.
     """
     model = _load(Path(folder))
     if not isinstance(model, Autoencoder):
@@ -34,10 +34,10 @@ def load_classifier(folder: Path | str) -> Classifier:
 
 def _load(place: Path) -> ImageModel:
     if not (place / CARD).is_file():
-        raise BadInput(f"no champion lies in {place}; see: bench registry list")
+        raise BadInput(f"no champion in {place}; see: bench registry list")
     card = read_card(place / CARD, str(place / CARD))
     if not card.weights.committed:
-        raise BadInput(f"the weights of {card.track} are too large to lie in {place}")
+        raise BadInput(f"the weights of {card.track} are too large and not stored in {place}")
     model = build_for(card.spec, card.image_shape, len(card.class_names))
     load_weights(model, champion_weights(place, card))
     return model.eval()

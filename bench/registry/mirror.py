@@ -1,7 +1,7 @@
-"""What MLflow's Model Registry is told of the champions: versions with aliases, from local records.
+"""Champions in MLflow's Model Registry: model versions with aliases, from local records.
 
-`registry/` is the truth. MLflow can only register what ran on this machine; what cannot be told is
-said.
+`registry/` is authoritative. MLflow can only register runs of this machine; the functions return
+messages about everything else.
 """
 
 from bench.leaderboard.significance import Track
@@ -17,7 +17,7 @@ from bench.tracking import clear_alias, register_version
 
 
 def tell_mlflow(store: Store, track: Track, challenger: TableRow | None) -> list[str]:
-    """Point `champion` and `challenger` of a track at their versions; what to say about it."""
+    """Point a track's aliases `champion` and `challenger` at their versions; returns messages."""
     card = champions(store.registry)[track.title]
     lines = _tell_champion(store, card)
     if challenger is None:
@@ -42,14 +42,14 @@ def tell_mlflow(store: Store, track: Track, challenger: TableRow | None) -> list
 
 
 def tell_rollback(store: Store, card: Card) -> list[str]:
-    """Point `champion` at the champion that came back."""
+    """Point `champion` at the restored champion."""
     return _tell_champion(store, card)
 
 
 def _tell_champion(store: Store, card: Card) -> list[str]:
     record = read_record(store.records, card.run_key)
     if record is None:
-        # An alias that points at another model would be a lie.
+        # Delete the alias: it would point at another model.
         clear_alias(store, card.track, "champion")
         return [_not_here(card.track, "champion", card.summary.row)]
     register_version(
@@ -64,7 +64,7 @@ def _tell_champion(store: Store, card: Card) -> list[str]:
 
 
 def _headline(record: RunRecord) -> dict[str, str]:
-    """The final scores as version tags: the page of a version shows no metrics."""
+    """The final scores as version tags: MLflow's page of a version shows no metrics."""
     return {
         f"{part}_{metric}": f"{value:.5g}"
         for part, scores in record.scores.items()
@@ -74,6 +74,6 @@ def _headline(record: RunRecord) -> dict[str, str]:
 
 def _not_here(track: str, alias: str, row: str) -> str:
     return (
-        f"{track}: MLflow was not told of the {alias} {row}, which did not run on this machine; "
-        "`bench run` and `bench promote` would"
+        f"{track}: MLflow lacks the {alias} {row}, which did not run on this machine; to add "
+        "it: `bench run`, then `bench promote`"
     )

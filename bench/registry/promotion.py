@@ -1,15 +1,15 @@
-"""Who is champion: one per track, replaced only by a row that is significantly better.
+"""Choosing champions: one per track, replaced only by a row that is significantly better.
 
 The rules:
 
 1. Candidates are the ranked rows of a track, best first; `mean_image`, over-complete codes and
    protocols that are not ranked have none.
-2. A track without champion takes the best candidate.
+2. A track without a champion takes the best candidate.
 3. A champion is replaced by the best candidate that is significantly better on validation (Holm,
-   5 %), or, when its own row is no longer in the table (a raised revision, changed settings), by
+   5 %), or, if its own row is no longer in the table (a raised revision, changed settings), by
    the best candidate.
-4. What a person rolled back stays back: while a champion lies in `previous/` with the results that
-   it had, only `bench registry rollback` brings it forward again.
+4. A rolled-back champion stays back: while it is in `previous/` with unchanged results, only
+   `bench registry rollback` restores it.
 5. The challenger is the best candidate besides the champion.
 """
 
@@ -56,14 +56,14 @@ class Decision:
     before: str = ""
 
     def standing(self, rows: dict[str, tuple[str, ...]]) -> ChampionRank:
-        """For the card of the champion."""
+        """The standing written to the champion's card."""
         assert self.champion is not None
         return ChampionRank(self.champion, self.challenger, rows[str(self.champion["configuration"])])
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What `promote` did: a decision a track, files written, and what MLflow was told."""
+    """What `promote` did: one decision per track, the files written, and messages about MLflow."""
 
     decisions: Sequence[Decision]
     changed: Sequence[str]
@@ -71,9 +71,9 @@ class Promotion:
 
 
 def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
-    """Decide every track within `scope`, write champions and pages, tell MLflow.
+    """Decide every track within `scope`; write champions and pages, and update MLflow.
 
-    A champion that stays is not touched, so a clone that reproduces stays clean. Raises BadInput
+    Unchanged champions are not touched, so a clone that reproduces stays clean. Raises BadInput
     naming the runs whose records a new champion needs; nothing is written then.
     """
     results = read_results(store.registry)
@@ -109,10 +109,10 @@ def _fingerprint(scope: Scope) -> str:
 
 
 def rollback(store: Store, track: str) -> tuple[Card, Card, list[str]]:
-    """Bring a track's previous champion back; (champion now, champion before, what to say).
+    """Restore a track's previous champion; returns (champion now, champion before, messages).
 
     A second rollback undoes the first. Needs no local record. Raises BadInput for an unknown
-    track and for one that has had one champion only.
+    track and for one that never had another champion.
     """
     results = read_results(store.registry)
     with writing_to("the registry"):
@@ -127,9 +127,9 @@ def _decide(store: Store, track: Track, results: Results) -> Decision:
 
 
 def decide(track: Track, results: Results, card: Card | None, older: Card | None) -> Decision:
-    """Apply the rules of the module's docstring to one track.
+    """Apply the rules at the top of this module to one track.
 
-    `card` is its champion's, `older` that of the champion in `previous/`.
+    `card` is that of its champion, `older` that of the champion in `previous/`.
     """
     cells = cells_of(ranked(track.rows, results))
     candidates = [cell for cell in cells if _may_be_champion(cell)]
@@ -157,11 +157,11 @@ def _stays(
     candidates: Sequence[TableRow],
     held_back: Sequence[TableRow],
 ) -> Decision:
-    """The champion stays: nobody is better, or who is was rolled back."""
+    """The champion stays: no row is better, or the better one was rolled back."""
     why = "no row is significantly better"
     if held_back:
         why = (
-            f"{held_back[0]['row']} was rolled back from here; bring it forward again with: "
+            f"{held_back[0]['row']} was rolled back; restore it with: "
             f"bench registry rollback {track.title}"
         )
     if not own:
@@ -184,7 +184,7 @@ def _may_be_champion(cell: TableRow) -> bool:
 def _contenders(
     track: Track, candidates: Sequence[TableRow], own: Sequence[TableRow], known: Significance
 ) -> list[TableRow]:
-    """Who may replace the champion, best first; everybody where its row is gone."""
+    """Candidates to replace the champion, best first; all of them if its row is gone."""
     if not own:
         return list(candidates)
     higher = higher_is_better(track.first["selection_metric"])
@@ -197,7 +197,7 @@ def _contenders(
 
 
 def _is_held_back(track: Track, older: Card | None, cell: TableRow) -> bool:
-    """Whether the cell is the champion in `previous/`, with the results that it had there."""
+    """Whether the cell is the champion in `previous/`, with unchanged results."""
     configuration = str(cell["configuration"])
     return (
         older is not None
@@ -252,7 +252,7 @@ def _records_missing(decision: Decision, missing: Sequence[Row]) -> BadInput:
 def _carry_out(
     store: Store, track: Track, decision: Decision, record: RunRecord | None
 ) -> list[str]:
-    """Write what a decision changes; the folders that changed."""
+    """Write what a decision changes; returns the changed paths."""
     if decision.champion is None:
         return []
     standing = decision.standing(row_digests(track))

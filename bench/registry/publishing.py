@@ -1,4 +1,4 @@
-"""The pages of `registry/`: tables, pictures, the README's block; written and checked."""
+"""The pages of `registry/`: tables, figures and the README's block; writing and checking them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()
 
 @dataclass(frozen=True)
 class TableUpdate:
-    """What a look at the results, or a write, gave: the tables, what to say, files written."""
+    """The result of `look` or `write`: the tables, messages, and the files written."""
 
     boards: Sequence[Board]
     lines: Sequence[str]
@@ -53,7 +53,7 @@ class TableUpdate:
 
 
 def ranked(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """The ranked table of ledger rows that can be compared."""
+    """The ranked table of comparable ledger rows."""
     return rank_table(rows, results.known, _DIRECTIONS)
 
 
@@ -63,7 +63,7 @@ def higher_is_better(metric: str) -> bool:
 
 
 def look(store: Store, scope: Scope) -> TableUpdate:
-    """The tables of local records and ledger together; nothing is written."""
+    """The tables of local records and the ledger together; writes nothing."""
     results = read_results(store.registry)
     merged = merge_local(store, results, scope, refresh=False)
     shown, problem = as_far_as_known(store, results, merged.ledger)
@@ -73,9 +73,9 @@ def look(store: Store, scope: Scope) -> TableUpdate:
 
 
 def write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
-    """Put local records into the ledger and write every file that changes.
+    """Merge local records into the ledger and write every file that changes.
 
-    Raises CheckFailed for drift (unless `refresh`) and for files changed by hand, BadInput when
+    Raises CheckFailed for drift (unless `refresh`) and for files changed by hand, BadInput if
     records are missing for a comparison; nothing is written then.
     """
     before = read_results(store.registry)
@@ -97,23 +97,23 @@ def write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
 
 
 def write_pages(store: Store, results: Results) -> list[str]:
-    """Render pictures, registry/README.md and the README's block; returns the files written."""
+    """Render figures, registry/README.md and the README's block; returns the files written."""
     changed = _redraw(store, results)
     files = {name: text.encode() for name, text in _rendered(store, results).items()}
     return changed + write_changed(store.root, files)
 
 
 def check(store: Store) -> list[str]:
-    """Prove everything in `registry/` and the README's block from the committed files alone.
+    """Check everything in `registry/` and the README's block against the committed files alone.
 
-    Returns what was proved; raises CheckFailed naming the file and the first line that differs.
+    Returns what was checked; raises CheckFailed naming the file and the first line that differs.
     """
     results = check_results(store.registry)
     count = check_champions(store.registry)
     _check_cards_are_current(store, results)
     for name, text in _rendered(store, results).items():
         _compare(name, _read(store.root / name), text)
-    # Without its markers the README's table would stand there unproved.
+    # Without its markers the README's table would not be checked.
     if (store.root / FRONT).exists() and not _has_markers(store):
         raise CheckFailed(_no_markers(store))
     return [f"{len(results.ledger)} rows, {count} champions and {PAGE} agree with each other"]
@@ -129,12 +129,12 @@ def _check_cards_are_current(store: Store, results: Results) -> None:
         if rows.get(card.summary.configuration, card.rows) != card.rows:
             raise CheckFailed(
                 f"registry/{card.folder}/card.json was written from other rows of results.csv "
-                f"than there are now for {card.summary.row} in {track}; mend it with: bench promote"
+                f"than there are now for {card.summary.row} in {track}; fix it with: bench promote"
             )
 
 
 def _compare(name: str, found: str, expected: str) -> None:
-    """Raise CheckFailed at the first line that differs, quoting the words that do."""
+    """Raise CheckFailed at the first line that differs, quoting the differing words."""
     if found == expected:
         return
     old, new = found.splitlines(), expected.splitlines()
@@ -151,7 +151,7 @@ def _compare(name: str, found: str, expected: str) -> None:
 
 
 def _first_difference(here: str, there: str) -> tuple[str, str]:
-    """The first cell, or else word, in which two lines differ."""
+    """The first table cell, or else word, in which two lines differ."""
     separator = " | " if there.startswith("|") else " "
     ours, theirs = here.split(separator), there.split(separator)
     for a, b in zip(ours, theirs, strict=False):
@@ -168,7 +168,7 @@ def _read(path: Path) -> str:
 
 
 def _rendered(store: Store, results: Results) -> dict[str, str]:
-    """The text of every page that the committed files give, by path below the root."""
+    """The text of every page rendered from the committed files, by path relative to the root."""
     boards = _boards(store, results, Scope())
     origins = {protocol.name for protocol in known_protocols() if protocol.expected}
     pages = {PAGE: page([board for board in boards if board.protocol not in origins])}
@@ -192,11 +192,11 @@ def _has_markers(store: Store) -> bool:
 
 
 def _no_markers(store: Store) -> str:
-    return f"{store.root / FRONT} has no lines {BEGIN} and {END}: the table stands in {PAGE} only"
+    return f"{store.root / FRONT} has no lines {BEGIN} and {END}: the table is in {PAGE} only"
 
 
 def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
-    """The sections within `scope`, known data sets first in order of name."""
+    """The sections within `scope`: known data sets first, then by name."""
     fingerprint = scope.protocol.fingerprint if scope.protocol else ""
     rows = current(results.ledger, fingerprint)
     table = ranked(rows, results)
@@ -219,7 +219,7 @@ def _by_board(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
 
 
 class _Point(NamedTuple):
-    """What `bench.figures.Point` is made of; comparing a picture with its numbers draws nothing."""
+    """The arguments of `bench.figures.Point`; checking a figure's numbers draws nothing."""
 
     model: str
     code_size: int
@@ -230,7 +230,7 @@ class _Point(NamedTuple):
 def _points(rows: pd.DataFrame) -> list[_Point]:
     """The test scores of every cell by code size in real numbers.
 
-    Over-complete codes are no trade-off, and bits would stand on another axis.
+    Leaves out over-complete codes, which compress nothing, and bits, which need another axis.
     """
     metric = str(rows["selection_metric"].iloc[0])
     points = []
@@ -254,7 +254,7 @@ def _drawn_from(points: Sequence[_Point]) -> str:
 
 
 def _picture(store: Store, rows: pd.DataFrame) -> PageFigure | None:
-    """The picture of a board as it lies in the registry; none where it was never drawn."""
+    """The stored figure of a board; None if it was never drawn."""
     points = _points(rows)
     path = store.registry / _picture_file(rows)
     if not points or not path.exists():
@@ -263,8 +263,8 @@ def _picture(store: Store, rows: pd.DataFrame) -> PageFigure | None:
 
 
 def _redraw(store: Store, results: Results) -> list[str]:
-    """Draw the pictures whose numbers changed. Another matplotlib draws other bytes of the same
-    numbers: what was drawn from these numbers before stays as it is."""
+    """Draw the figures whose numbers changed. Other versions of matplotlib draw different bytes
+    from the same numbers, so figures with unchanged numbers are kept."""
     from bench.figures import Point, rate_distortion, to_png
 
     known = store.root / PAGE

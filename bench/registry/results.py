@@ -1,4 +1,4 @@
-"""The tables of `registry/`: read, bring up to date with local records, write, check.
+"""The tables of `registry/`: read, update from local records, write, check.
 
 Writing is idempotent: a file whose bytes would not change is not touched, so a clone that
 reproduces its results stays clean.
@@ -47,13 +47,13 @@ FILES = (RESULTS, CELLS, PAIRS)
 
 @dataclass(frozen=True)
 class Scope:
-    """Which records and rows are meant: those of a protocol, of a data set (its label), or all."""
+    """Selects records and rows: those of a protocol, of a data set (its label), or all."""
 
     protocol: Protocol | None = None
     dataset: str = ""
 
     def holds(self, row: Row) -> bool:
-        """Whether a ledger row is within."""
+        """Whether a ledger row is in scope."""
         wanted = self.protocol
         return self.dataset in ("", row["dataset"]) and (
             wanted is None
@@ -63,19 +63,19 @@ class Scope:
 
 @dataclass(frozen=True)
 class Results:
-    """The three files: the ledger, and what was computed from it."""
+    """The three files: the ledger, and the two computed from it."""
 
     ledger: pd.DataFrame
     known: Significance
 
     def files(self) -> dict[str, bytes]:
-        """Their bytes by name."""
+        """The bytes of each file, by name."""
         frames = (self.ledger, self.known.cells, self.known.pairs)
         return {name: encode(frame) for name, frame in zip(FILES, frames, strict=True)}
 
 
 def read_results(registry: Path) -> Results:
-    """Read the committed files; those that are not there are empty.
+    """Read the committed files; missing ones are empty.
 
     Raises CheckFailed naming file and row for anything changed by hand.
     """
@@ -93,7 +93,7 @@ def read_results(registry: Path) -> Results:
 
 
 def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> Merge:
-    """Put the local records within `scope` into the ledger."""
+    """Merge the local records within `scope` into the ledger."""
     local = local_rows(store, scope)
     return merge(results.ledger, local, results.known.half_widths(), refresh)
 
@@ -128,7 +128,7 @@ def _standing(record: RunRecord, unranked: set[tuple[str, str]]) -> RowContext:
 
 
 def scores_reader(store: Store) -> ScoresOf:
-    """A function from a ledger row to the per-image selection scores of its local record."""
+    """A function that returns the per-image selection scores of a ledger row's local record."""
     read: dict[str, dict[str, NDArray[np.float32]]] = {}
 
     def scores_of(row: Row, part: str) -> NDArray[np.float32] | None:
@@ -146,15 +146,15 @@ def scores_reader(store: Store) -> ScoresOf:
 
 
 def computed(store: Store, results: Results, ledger: pd.DataFrame) -> Results:
-    """The results of another ledger: tracks that changed are compared anew from local records.
+    """The results for another ledger: changed tracks are compared again from local records.
 
-    Raises BadInput naming the runs that are missing for that.
+    Raises BadInput naming the runs whose records are missing.
     """
     return Results(ledger, update(results.known, ledger, scores_reader(store)))
 
 
 def as_far_as_known(store: Store, results: Results, ledger: pd.DataFrame) -> tuple[Results, str]:
-    """Like `computed`; where records are missing the old comparisons stay, and why is returned."""
+    """Like `computed`; if records are missing, keeps the old comparisons and returns why."""
     try:
         return computed(store, results, ledger), ""
     except BadInput as error:
@@ -162,7 +162,7 @@ def as_far_as_known(store: Store, results: Results, ledger: pd.DataFrame) -> tup
 
 
 def refuse_drift(drifted: Sequence[Drift]) -> None:
-    """Raise CheckFailed listing what does not agree with the ledger."""
+    """Raise CheckFailed listing what disagrees with the ledger."""
     if drifted:
         listed = "; ".join(map(str, drifted[:5]))
         more = f"; and {len(drifted) - 5} more" if len(drifted) > 5 else ""
@@ -173,7 +173,7 @@ def refuse_drift(drifted: Sequence[Drift]) -> None:
 
 
 def reproduction(merged: Merge, ledger: pd.DataFrame) -> list[str]:
-    """`reproduced 24 of 24 rows of quick on fashion_mnist_mini`, a line for each that was run."""
+    """`reproduced 24 of 24 rows of quick on fashion_mnist_mini`, one line per board."""
 
     def board(row: Row) -> tuple[str, str, str]:
         return row["dataset"], row["protocol"], row["protocol_fingerprint"]
@@ -191,7 +191,7 @@ def reproduction(merged: Merge, ledger: pd.DataFrame) -> list[str]:
 
 
 def write_changed(root: Path, files: dict[str, bytes]) -> list[str]:
-    """Write the files (by path below `root`) whose bytes differ; returns the paths written."""
+    """Write the files (by path relative to `root`) whose bytes differ; returns their paths."""
     changed = []
     for name, content in files.items():
         path = root / name
@@ -202,7 +202,7 @@ def write_changed(root: Path, files: dict[str, bytes]) -> list[str]:
 
 
 def check_results(registry: Path) -> Results:
-    """Prove the three files against each other; CheckFailed names the file and what is wrong."""
+    """Check the three files against each other; CheckFailed names the file and the problem."""
     results = read_results(registry)
     for name, frame in zip(FILES, (results.ledger, *_frames(results)), strict=True):
         path = registry / name
@@ -212,14 +212,14 @@ def check_results(registry: Path) -> Results:
         if path.read_bytes() != rendered:
             raise CheckFailed(
                 f"registry/{name} is not in the order or the form in which it is written; "
-                "mend it with: bench leaderboard --write"
+                "fix it with: bench leaderboard --write"
             )
     current_tracks = list(tracks(current(results.ledger)))
     for track in current_tracks:
         if not results.known.holds_for(track):
             raise CheckFailed(
                 f"track {track.title}: registry/{CELLS} and registry/{PAIRS} were computed from "
-                f"other rows than those in registry/{RESULTS}; mend it with: "
+                f"other rows than those in registry/{RESULTS}; fix it with: "
                 "bench leaderboard --write"
             )
     known_digests = {track.digest for track in current_tracks}
@@ -228,7 +228,7 @@ def check_results(registry: Path) -> Results:
             if row["rows_digest"] not in known_digests:
                 raise CheckFailed(
                     f"registry/{name} line {line} belongs to no track of registry/{RESULTS}; "
-                    "mend it with: bench leaderboard --write"
+                    "fix it with: bench leaderboard --write"
                 )
     return results
 

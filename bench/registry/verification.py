@@ -1,8 +1,8 @@
-"""Recompute rows from weights and compare them with what was written down.
+"""Recompute scores from weights and compare them with the recorded ones.
 
-Scores come again from the same weights and the same images, so only rounding may differ: within
-0.01 % of the recorded value. A champion's card is held to that; its ledger row, which may have
-been written by another machine's run, to the tolerance of reproductions (merging.py).
+Scores are recomputed from the same weights and images, so only rounding may differ: by up to
+0.01 % of the recorded value. This holds for a champion's card; its ledger row may come from a run
+on another machine and has the tolerance of reproductions (merging.py).
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ from bench.core.store import Store
 TOLERANCE = 1e-4
 """Relative: the same weights on another processor or number of threads round differently."""
 _LEAST = 1e-7
-"""Absolute, for scores that are 0 or next to it."""
+"""Absolute, for scores at or near 0."""
 
 Scores = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What came of one target: `problem` is empty when its scores were found again."""
+    """The result for one target: `problem` is empty if its scores were reproduced."""
 
     name: str
     what: str
@@ -76,13 +76,13 @@ def _target(name: str, cards: Mapping[str, Card], records: Mapping[str, RunRecor
 
 
 def verify(store: Store, chosen: Sequence[Target]) -> Iterator[Verified]:
-    """Recompute each target, one at a time; problems are in the results, not raised."""
+    """Recompute each target in turn; problems are in the results, not raised."""
     for target in chosen:
         yield _champion(store, target) if isinstance(target, Card) else _record(store, target)
 
 
 def raise_problems(found: Sequence[Verified]) -> None:
-    """Raise CheckFailed naming everything that was not found again."""
+    """Raise CheckFailed naming every target that was not reproduced."""
     wrong = [item for item in found if item.problem and not item.skipped]
     if wrong:
         listed = "; ".join(f"{item.name}: {item.problem}" for item in wrong)
@@ -109,7 +109,7 @@ def _champion(store: Store, card: Card) -> Verified:
 
 
 def _against_ledger(store: Store, card: Card, again: Scores) -> str:
-    """Why the ledger's row of the champion's run does not fit the recomputed scores."""
+    """Why the ledger's row of the champion's run does not match the recomputed scores."""
     results = read_results(store.registry)
     key = (card.run_key, card.evaluation_digest)
     for row in rows_in(results.ledger):
@@ -134,7 +134,7 @@ def _record(store: Store, record: RunRecord) -> Verified:
 
 
 def _rescore(spec: RunSpec, weights: Arrays) -> Scores:
-    """On the CPU, which every machine has."""
+    """Recompute on the CPU, which every machine has."""
     return rescore(dataclasses.replace(spec, device="cpu", threads=1), weights)
 
 
@@ -152,7 +152,7 @@ def _verified(name: str, what: str, spec: RunSpec, written: Scores, again: Score
 
 
 def _difference(written: Scores, again: Scores) -> str:
-    """The first score that was not found again."""
+    """The first score that was not reproduced."""
     for part, scores in written.items():
         for name, value in scores.items():
             new = again.get(part, {}).get(name, float("nan"))

@@ -1,1 +1,1 @@
-"""Speed as ratios, each measured within one run."""
+"""Speed measured as ratios within one run."""

@@ -1,8 +1,8 @@
 """`bench speed`: ratios measured within one run, so that a slow or busy machine cancels out.
 
-The floor of a training loop is the bare step (loss, backward, Adam) repeated on one resident batch.
-The peers are what people usually write: a DataLoader with one transform an image for training,
-scikit-image's function called image by image for SSIM. Everything runs on one thread of the CPU.
+The upper bound of a training loop is the bare step (loss, backward, Adam) repeated on one resident
+batch. The alternatives are common practice: a DataLoader with one transform per image for
+training, scikit-image's function called once per image for SSIM. All on one thread of the CPU.
 """
 
 import subprocess
@@ -33,7 +33,7 @@ _IMAGES = 10_000
 
 
 def measure_all(seconds: float) -> list[dict[str, Any]]:
-    """A row a measurement (`what, ours, against, theirs, ratio, wanted`), `seconds` each."""
+    """One row per measurement (`what, ours, against, theirs, ratio, wanted`), `seconds` each."""
     threads = torch.get_num_threads()
     prepare_torch(threads=1)
     try:
@@ -56,7 +56,7 @@ def _images() -> Tensor:
 
 
 def _spec(model: str) -> RunSpec:
-    """The spec of a variant at 64 numbers, for its recipe alone; nothing is recorded."""
+    """The spec of a variant at 64 numbers, used only for its recipe; nothing is recorded."""
     request = Request(load_protocol(DEFAULT_PROTOCOL), (model,), (64,), seeds=(0,), device="cpu")
     return plan(request, open_store()).specs[0]
 
@@ -64,7 +64,7 @@ def _spec(model: str) -> RunSpec:
 def _row(
     what: str, ours: float, against: str, theirs: float, wanted: str, unit: str
 ) -> dict[str, Any]:
-    """Rates (higher is better) side by side."""
+    """Two rates (higher is better) and their ratio."""
     return {
         "what": what,
         "ours": f"{ours:,.0f} {unit}",
@@ -76,9 +76,9 @@ def _row(
 
 
 def _training(spec: RunSpec, images: Tensor, seconds: float, wanted: float) -> list[dict[str, Any]]:
-    """The loop against its floor, in turns, and against a DataLoader."""
+    """The loop against the bare step, alternating, and against a DataLoader."""
     floors, loops = [], []
-    # Turns cancel the drift of a shared machine; the best of each is the least disturbed.
+    # Alternating cancels the drift of a shared machine; the best of each is the least disturbed.
     for _ in range(3):
         floors.append(_floor(spec, images, seconds / 3))
         loops.append(_loop(spec, images, seconds / 3))
@@ -102,7 +102,7 @@ def _floor(spec: RunSpec, images: Tensor, seconds: float) -> float:
 
 
 def _loop(spec: RunSpec, images: Tensor, seconds: float) -> float:
-    """Images a second of `fit` by its own clock, over epochs that take about `seconds`."""
+    """Images per second of `fit` by its own clock, over epochs that take about `seconds`."""
     rate = _floor(spec, images, 0.2)
     count = min(len(images), max(_BATCH * 8, int(rate * seconds)))
     epochs = max(1, round(rate * seconds / count))
@@ -117,12 +117,12 @@ def _loop(spec: RunSpec, images: Tensor, seconds: float) -> float:
 
 
 def _labelled(images: Tensor) -> Labelled:
-    """Autoencoders do not look at classes."""
+    """Images with dummy classes, which autoencoders ignore."""
     return Labelled(images, torch.zeros(len(images), dtype=torch.int64))
 
 
 def _data_loader(spec: RunSpec, images: Tensor, seconds: float) -> float:
-    """Images a second of the common way: one image at a time through ToTensor and a collate."""
+    """Images per second of the usual way: one image at a time through ToTensor and a collate."""
     from torch.utils.data import DataLoader, Dataset
     from torchvision.transforms.functional import to_tensor
 

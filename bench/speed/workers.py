@@ -1,8 +1,8 @@
-"""`bench speed --workers`: what a second worker brings to a search, measured within one run.
+"""`bench speed --workers`: what a second worker adds to a search, measured within one run.
 
-Trials per minute of a whole search (asked, trained, told to Optuna and MLflow) with one worker and
-with two, and beside them what the machine allows: two training processes that know nothing of each
-other against one. Counted from where every worker has ended a trial: starting up is left out.
+Trials per minute of a whole search (ask, train, report to Optuna and MLflow) with one worker and
+with two, compared with what the machine allows: two independent training processes against one.
+Counting starts once every worker has ended a trial, which leaves out the start-up.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ def _row(what: str, ours: float, against: str, theirs: float, wanted: str) -> di
 
 @contextlib.contextmanager
 def _own_workspace() -> Iterator[Store]:
-    """A store that is gone afterwards; nobody's MLflow hears of these trials."""
+    """A temporary store, without MLflow."""
     told = os.environ.pop("MLFLOW_TRACKING_URI", None)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-speed-") as folder:
@@ -95,7 +95,7 @@ def _search_rate(plan: StudyPlan, store: Store, count: int) -> float:
 
 
 def _process_rate(plan: StudyPlan, store: Store, count: int) -> float:
-    """Each process has its own trials from the start; nobody asks, prunes or tells."""
+    """Each process has its own trials from the start; without Optuna and pruning."""
     specs: list[RunSpec] = [
         dataclasses.replace(plan.base, seed=plan.base.seed + number)
         for number in range(plan.request.trials)
@@ -111,7 +111,7 @@ def _process_rate(plan: StudyPlan, store: Store, count: int) -> float:
 
 
 def _ends(pools: Sequence[Executor], wanted: int) -> list[float]:
-    """When trials ended, from the moment on when each pool had ended one."""
+    """When trials ended, counted from the moment when each pool had ended one."""
     ends: list[float] = []
     begun: set[int] = set()
     count = 0

@@ -1,1 +1,1 @@
-"""The sweep: Optuna studies that are asked, pruned, told and confirmed by one head."""
+"""Hyperparameter search: Optuna studies, run by one or more heads, and their winners."""

@@ -1,4 +1,4 @@
-"""What a study says when it is looked at: trials as plain values, and which settings mattered."""
+"""Analysis of a study: trials as plain values, and the importance of each setting."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ _LEAST_TRIALS = 6
 
 @dataclass(frozen=True)
 class Analysis:
-    """The trials that count, and the name of the evaluator behind the importances."""
+    """The trials that count, and the evaluator used for the importances."""
 
     trials: StudyTrials
     evaluator: str = EVALUATOR
 
 
 def analyse(book: Trials) -> Analysis:
-    """Plain values for figures and reports; importances once enough trials are complete."""
+    """Plain values for figures and reports, with importances once enough trials are complete."""
     spec, plan = book.plan.base, book.plan
     points = tuple(
         TrialPoint(
@@ -52,7 +52,7 @@ def analyse(book: Trials) -> Analysis:
 
 
 def _importance(book: Trials) -> dict[str, float]:
-    """Share of the spread of the complete trials' values that each setting explains."""
+    """The share of the variance of the complete trials' values that each setting explains."""
     complete = [t for t in book.finished() if t.state == TrialState.COMPLETE]
     if len(complete) < _LEAST_TRIALS or len({trial.value for trial in complete}) == 1:
         return {}

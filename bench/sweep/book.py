@@ -1,4 +1,4 @@
-"""One study as one of its heads keeps it: asked, told, and mended beside other heads."""
+"""One study as seen by one of its heads: ask, tell, and recover, together with other heads."""
 
 import contextlib
 import random
@@ -30,7 +30,7 @@ class _Live:
 
 
 class StudyBook:
-    """A study in Optuna as one of its heads keeps it; what it needs of the others is in `heads`."""
+    """A study in Optuna as seen by one of its heads; `heads` coordinates it with the others."""
 
     def __init__(
         self, plan: StudyPlan, name: str, store: Store, storage: RDBStorage, heads: Heads
@@ -50,20 +50,20 @@ class StudyBook:
             existing = len(self.trials.all())
         self.generation = generation_number(plan, name)
         study, request = self.trials.study, plan.request
-        # Heads that start together must not draw the same points, nor a new study the old one's.
+        # Heads that start together, and successive studies, must not draw the same points.
         draws_before = existing + 100_003 * heads.others_at_start + 10_007 * (self.generation - 1)
         study.sampler = make_sampler(request.sampler, request.seed, draws_before)
         study.pruner = make_pruner(request.pruner, plan.base.train.epochs)
 
     @property
     def settled(self) -> bool:
-        """Whether the study holds its trials."""
+        """Whether the study has all its trials."""
         return self.counts.finished >= self.plan.request.trials
 
     def recover(self) -> list[str]:
-        """Take over what dead heads left: tell what had ended, put back what had not.
+        """Take over trials of dead heads: tell those that had ended, put back the others.
 
-        Returns a line a trial. Then makes sure that the known recipes are queued.
+        Returns one line per trial. Also makes sure that the known recipes are queued.
         """
         lines = self.heads.patiently(self._recover)
         if lines:
@@ -88,7 +88,7 @@ class StudyBook:
         return lines
 
     def _settle(self, trial: FrozenTrial, claim: Claim | None) -> list[str]:
-        """A trial whose head is gone, or one that never had a place."""
+        """Settle a trial whose head is gone, or that never had a claim."""
         if trial.state in FINISHED:
             self._keep_place(trial, claim)
         if trial.state == TrialState.FAIL and claim is not None:
@@ -102,7 +102,7 @@ class StudyBook:
             self._keep_place(trial, claim)
             return [f"trial {trial.number} had ended: {record.outcome}"]
         with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
-            self.trials.put_back(trial)  # refused: its head ended it in this moment
+            self.trials.put_back(trial)  # refused if its head has just ended it
         if claim is not None:
             self.heads.release(claim.id)
         return [f"trial {trial.number} was cut off and is put back"]
@@ -114,7 +114,7 @@ class StudyBook:
             self.heads.done(claim.id)
 
     def mind_others(self) -> tuple[list[Ticket], list[str]]:
-        """What other heads did meanwhile: tickets that they took from us, and a line for each
+        """Check on other heads: returns the tickets they took from us, and one line for each
         trial of a dead head that was taken over or put back."""
         lost, dead = self.heads.patiently(self._look_around)
         for ticket in lost:
@@ -136,14 +136,14 @@ class StudyBook:
         return lost, dead or any(number not in cared for number in running)
 
     def _refresh(self) -> None:
-        """Count anew, with what other heads have ended since."""
+        """Recount, including trials ended by other heads."""
         self.counts, self._seen = self.trials.count()
 
     def ask(self) -> Ticket | None:
         """The next trial: one that was put back, a known recipe, or the sampler's choice.
 
-        A point that was run before is not run again: another one is drawn, at random after a few
-        tries. None when every place is taken, or (`exhausted`) the space holds no other point.
+        A point is never run twice: a repeated one is replaced by another draw, at random after a
+        few tries. None if every trial is claimed, or (`exhausted`) no other point is left.
         """
         claim, places = new_claim(), self.plan.request.trials
         if not self.heads.patiently(lambda: self.heads.reserve(claim, places)):
@@ -170,7 +170,7 @@ class StudyBook:
                     self._live[ticket.key] = _Live(ticket, trial, claim)
                     self._seen[ticket.key] = ticket.number
                     return ticket
-                known = self._seen.setdefault(ticket.key, -1)  # -1: another head was quicker
+                known = self._seen.setdefault(ticket.key, -1)  # -1: another head was faster
                 self.trials.fail(ticket.number, "duplicate_of", known)
         return None
 
@@ -181,7 +181,7 @@ class StudyBook:
         return Ticket(trial.number, self.plan.spec(settings), source, settings, failures)
 
     def _queue_random(self) -> bool:
-        """Queue a point that was not run, if a long search finds one."""
+        """Queue a random point that was not run yet, if a long search finds one."""
         rng = random.Random(len(self.trials.all()))
         for _ in range(_RANDOM_DRAWS):
             point = random_point(self.plan.space, rng)
@@ -191,9 +191,9 @@ class StudyBook:
         return False
 
     def report(self, ticket: Ticket, epoch: int, value: float) -> None:
-        """The value so far after an epoch; an epoch that was reported already is passed over.
+        """Report the value after an epoch; an epoch that was already reported is ignored.
 
-        Raises ClaimLost, as all that follow do, where another head took the trial over.
+        Raises ClaimLost if another head took the trial over, as do the methods below.
         """
         live = self._live[ticket.key]
         if epoch not in live.reported:
@@ -202,11 +202,11 @@ class StudyBook:
             live.reported.add(epoch)
 
     def should_prune(self, ticket: Ticket) -> bool:
-        """What the pruner makes of the values so far."""
+        """The pruner's decision on the values so far."""
         return self.heads.patiently(self._live[ticket.key].trial.should_prune)
 
     def end(self, ticket: Ticket, record: TrialRecord) -> int:
-        """A trial that counts: on disk first, then in Optuna. How many of all heads have ended."""
+        """Record a trial that counts, on disk, then in Optuna; returns all heads' ended trials."""
         live = self._live[ticket.key]
         write_trial(self._store, record)
 
@@ -227,7 +227,7 @@ class StudyBook:
         return ended
 
     def put_back(self, ticket: Ticket, failures: int) -> None:
-        """A trial that did not come to its end and does not count; its point is queued again."""
+        """Put back a trial that did not finish: it does not count; its point is queued again."""
         live = self._live[ticket.key]
 
         def work() -> None:
@@ -243,7 +243,7 @@ class StudyBook:
             self.heads.patiently(work)
 
     def give_up(self, ticket: Ticket, reason: str) -> None:
-        """A point that keeps breaking its workers: it is not tried again and does not count."""
+        """Give up a point that keeps failing: it is not tried again and does not count."""
         live = self._live.pop(ticket.key)
 
         def work() -> None:
@@ -256,22 +256,22 @@ class StudyBook:
             self.heads.patiently(work)
 
     def standing(self) -> tuple[tuple[float, int] | None, int]:
-        """The best value with its trial, and the epochs that trials which count have trained."""
+        """The best value with its trial, and the epochs trained by all trials that count."""
         return self.heads.patiently(lambda: (self.trials.best(), self.trials.epochs()))
 
     def told_by_others(self) -> set[int | None]:
-        """Numbers of the trials of other heads that are at work."""
+        """Numbers of the trials of other living heads, which report these themselves."""
         others = self.heads.living() - {self.heads.me}
         return {claim.trial for claim in self.heads.claims() if claim.head in others}
 
     def forget(self, ticket: Ticket) -> None:
-        """A trial that another head took over."""
+        """Drop a trial that another head took over."""
         self._live.pop(ticket.key, None)
 
 
 @contextlib.contextmanager
 def _refused() -> Iterator[None]:
-    """Optuna ends a trial once; what it refuses belongs to a trial that another head ended."""
+    """Optuna ends a trial only once; a refusal means that another head has ended it."""
     try:
         yield
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):

@@ -1,4 +1,4 @@
-"""What happens in a search, as the head says it; and the Ctrl-C that ends it gently."""
+"""Events of a search, and the handling of Ctrl-C."""
 
 import contextlib
 import signal
@@ -12,14 +12,14 @@ from bench.sweep.trials import Ticket
 
 @dataclass(frozen=True)
 class TrialBegun:
-    """A worker has a trial."""
+    """A worker started a trial."""
 
     ticket: Ticket
 
 
 @dataclass(frozen=True)
 class TrialEpoch:
-    """One more epoch of a trial; `value`: the selection metric that its weights would keep."""
+    """A trial finished an epoch; `value`: the selection metric of the weights kept so far."""
 
     ticket: Ticket
     epoch: int
@@ -28,7 +28,7 @@ class TrialEpoch:
 
 @dataclass(frozen=True)
 class TrialDone:
-    """A trial that counts; its result is on disk and told to Optuna."""
+    """A trial that counts; its result is on disk and in Optuna."""
 
     ticket: Ticket
     record: TrialRecord
@@ -36,7 +36,7 @@ class TrialDone:
 
 @dataclass(frozen=True)
 class TrialPutBack:
-    """A trial that does not count; its point is queued again (or given up, as `reason` says)."""
+    """A trial that does not count; its point is queued again (or given up, see `reason`)."""
 
     ticket: Ticket
     reason: str
@@ -44,7 +44,7 @@ class TrialPutBack:
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """How the study stands since other heads ended trials, or left some that were taken over."""
+    """The state of the study after other heads ended trials, or after theirs were taken over."""
 
     finished: int
     best: tuple[float, int] | None
@@ -63,7 +63,7 @@ class Interrupt:
 
 @contextlib.contextmanager
 def gentle_interrupt() -> Iterator[Interrupt]:
-    """The first Ctrl-C, or SIGTERM, is noted, so that it never falls into a write; a second one
+    """Defer the first Ctrl-C or SIGTERM, so that it never interrupts a write; a second one
     interrupts."""
     interrupt = Interrupt()
 
@@ -73,7 +73,7 @@ def gentle_interrupt() -> Iterator[Interrupt]:
         interrupt.asked = True
 
     if threading.current_thread() is not threading.main_thread():
-        yield interrupt  # only the main thread hears of signals
+        yield interrupt  # only the main thread gets signals
         return
     before = {sign: signal.signal(sign, note) for sign in (signal.SIGINT, signal.SIGTERM)}
     try:

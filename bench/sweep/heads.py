@@ -1,17 +1,17 @@
-"""Several heads on one study: which of them has which trial, in two small tables beside Optuna's.
+"""Several heads on one study: two tables beside Optuna's record which head has which trial.
 
-A head reserves a place among the N trials before it asks Optuna for a point, binds the place to
-the point, and keeps it when the trial ends; a trial that does not count gives its place back. So
-however many heads there are, N trials end, and no point is trained twice.
+A head claims one of the N trials before it asks Optuna for a point, then binds the claim to the
+point, and keeps the claim when the trial ends; a trial that does not count releases it. So exactly
+N trials end and no point is trained twice, however many heads there are.
 
 | table        | row                                                                          |
 |--------------|------------------------------------------------------------------------------|
-| bench_heads  | a head at work: when the data base's clock last heard of it                   |
-| bench_claims | a place: whose it is, the point (a fingerprint), the trial, whether it ended  |
+| bench_heads  | a living head: when it last renewed its lease, by the database's clock       |
+| bench_claims | a claim: its head, the point (a fingerprint), the trial, whether it ended    |
 
-A head whose process is gone, or that was not heard of for LEASE_SECONDS, has lost its places: who
-notices takes them over. Should it only have been frozen, it finds that out when it wakes: each
-trial of Optuna ends once, so that its late result is refused.
+A head whose process is gone, or that did not renew its lease for LEASE_SECONDS, loses its claims
+to the first head that notices. If it was only suspended, it learns of this when it resumes: Optuna
+ends each trial only once, so its late result is refused.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ from bench.core.locks import locked
 from bench.core.owners import owner, owner_state
 
 LEASE_SECONDS = 60.0
-"""How long a head of another machine may be silent before its trials are taken over."""
+"""How long a head on another machine may be silent before its trials are taken over."""
 _RENEW_SECONDS = 10.0
 _FROZEN = 5
-"""A process of this machine that is there but silent gets so many times the patience: a laptop
-that wakes up has heads that are all late."""
+"""A silent process that still exists on this machine gets this many times as long: after a laptop
+wakes up, all of its heads are late."""
 _PATIENCE_SECONDS = 180.0
 
 _log = logging.getLogger("bench.sweep")
@@ -68,12 +68,12 @@ _CLOSING = "closing"
 
 
 class ClaimLost(Exception):
-    """Another head has taken the trial over; what becomes of it here does not count."""
+    """Another head has taken the trial over; its result here does not count."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A place among the trials of a study; `trial` none: not bound to a point yet."""
+    """A claim to one trial of a study; `trial` None: not bound to a point yet."""
 
     id: str
     head: str
@@ -83,12 +83,12 @@ class Claim:
 
 
 def make_tables(engine: sa.Engine) -> None:
-    """Add our tables where they are missing; the caller holds a lock."""
+    """Add our tables if they are missing; the caller holds a lock."""
     _METADATA.create_all(engine)
 
 
 class Heads:
-    """This head among the heads of a study. As a context it is heard of until it leaves."""
+    """This head and the others of a study. As a context it renews its lease until it leaves."""
 
     def __init__(self, storage: RDBStorage, study: str, who: str = "") -> None:
         self.me = f"{who or owner()}#{secrets.token_hex(4)}"
@@ -122,7 +122,7 @@ class Heads:
             )
 
     def _keep_renewing(self) -> None:
-        """A store that is away for a while ends nothing: the lease may run out, then others act."""
+        """Keep trying while the store is away: the lease may expire, then other heads take over."""
         while not self._over.wait(_RENEW_SECONDS):
             try:
                 self._renew()
@@ -138,7 +138,7 @@ class Heads:
                 connection.execute(sa.insert(_HEADS).values(row))
 
     def _now(self, connection: sa.Connection) -> float:
-        """Seconds by the clock that all heads share: the server's, or this machine's for a file."""
+        """Seconds by a clock that all heads share: the server's, or this machine's for a file."""
         if not self._postgres:
             return time.time()
         return float(
@@ -146,9 +146,9 @@ class Heads:
         )
 
     def patiently(self, work: Callable[[], T]) -> T:
-        """Do something in the store, again where its server is away for a moment.
+        """Do `work` in the store; retry while its server is away.
 
-        Workers go on meanwhile. Raises BadInput after three minutes.
+        Workers continue meanwhile. Raises BadInput after three minutes.
         """
         begun = time.monotonic()
         while True:
@@ -160,14 +160,14 @@ class Heads:
                 optuna.exceptions.StorageInternalError,
             ) as error:
                 why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-                # A file has no server that comes back.
+                # A file has no server to wait for.
                 if not self._postgres and "locked" not in why:
                     raise
                 waited = time.monotonic() - begun
                 if waited > _PATIENCE_SECONDS:
                     raise BadInput(
                         f"the store of study {self.study} is away ({why}); start it and repeat "
-                        "the command, it goes on from there"
+                        "the command, which then resumes"
                     ) from None
                 if waited < 1:
                     _log.warning("the store of the study is away (%s); trying again", why)
@@ -175,7 +175,7 @@ class Heads:
 
     @contextlib.contextmanager
     def mutex(self) -> Iterator[None]:
-        """Be the only head of the store that asks for trials or mends; not to be nested."""
+        """Be the only head of the store that asks for trials or recovers; do not nest."""
         if not self._postgres:
             path = Path(str(self._engine.url.database))
             with locked(path.with_name(f".{path.name}.heads")):
@@ -183,7 +183,7 @@ class Heads:
             return
         connection = self._engine.connect()
         try:
-            # A head that is frozen in here loses the lock; its claims guard what it does then.
+            # A head suspended here loses the lock; its claims then protect against its writes.
             connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
             key = int.from_bytes(hashlib.sha256(self.study.encode()).digest()[:8], signed=True)
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
@@ -196,9 +196,9 @@ class Heads:
 
     @contextlib.contextmanager
     def _counting(self) -> Iterator[sa.Connection]:
-        """A transaction in which the number of places does not change under our eyes."""
+        """A transaction during which the number of claims cannot change."""
         with self._engine.begin() as connection:
-            if self._postgres:  # SQLite has one writer at a time anyway
+            if self._postgres:  # SQLite has only one writer at a time
                 connection.execute(sa.text("LOCK TABLE bench_claims IN SHARE ROW EXCLUSIVE MODE"))
             yield connection
 
@@ -209,7 +209,7 @@ class Heads:
         return (_CLAIMS.c.study == f"{self.study}#{_CLOSING}",)
 
     def reserve(self, claim: str, places: int) -> bool:
-        """Take one of the places, under a new name; False when all are taken. May be repeated."""
+        """Claim one of `places` trials; False if all are taken. Safe to repeat with one id."""
         taken = sa.select(sa.func.count()).where(self._own()).scalar_subquery()
         row = self._row(claim, claim, None, done=False)
         values = sa.select(*(sa.literal(v, _CLAIMS.c[k].type) for k, v in row.items()))
@@ -231,39 +231,39 @@ class Heads:
         }
 
     def bind(self, claim: str, point: str, trial: int) -> bool:
-        """Say what the place is for; False when another place has that point."""
+        """Bind a claim to its point; False if another claim has that point."""
         mine = (_CLAIMS.c.id == claim, _CLAIMS.c.head == self.me)
         try:
             with self._engine.begin() as connection:
                 change = sa.update(_CLAIMS).where(*mine).values(point=point, trial=trial)
                 if connection.execute(change).rowcount == 0:
-                    raise ClaimLost("another head has taken its place")
+                    raise ClaimLost("another head has taken it over")
         except IntegrityError:
             return False
         return True
 
     def adopt(self, point: str, trial: int) -> None:
-        """A place for a trial that ended without one (a study of before there were places)."""
+        """Add a claim for an ended trial without one (from before claims existed)."""
         row = self._row(new_claim(), point, trial, done=True)
         with contextlib.suppress(IntegrityError), self._engine.begin() as connection:
             connection.execute(sa.insert(_CLAIMS).values(row))
 
     def done(self, claim: str) -> int:
-        """The trial of the place has ended for good; how many have by now."""
+        """Mark the claim's trial as ended; returns how many have ended."""
         with self._counting() as connection:
             connection.execute(sa.update(_CLAIMS).where(_CLAIMS.c.id == claim).values(done=True))
             count = sa.select(sa.func.count()).where(self._own(), _CLAIMS.c.done)
             return int(connection.execute(count).scalar_one())
 
     def release(self, claim: str) -> None:
-        """Give the place back: its trial does not count."""
+        """Release the claim: its trial does not count."""
         with self._engine.begin() as connection:
             connection.execute(
                 sa.delete(_CLAIMS).where(_CLAIMS.c.id == claim, _CLAIMS.c.head == self.me)
             )
 
     def claims(self) -> list[Claim]:
-        """Every place of the study that is taken."""
+        """All claims of the study."""
         with self._engine.connect() as connection:
             columns = [_CLAIMS.c[name] for name in ("id", "head", "point", "trial", "done")]
             return [
@@ -271,19 +271,19 @@ class Heads:
             ]
 
     def living(self) -> set[str]:
-        """The heads of the study that are at work, this one among them."""
+        """The living heads of the study, including this one."""
         found = {head for head, late in self._silence().items() if not _is_dead(head, late)}
         return found | {self.me}
 
     def _silence(self) -> Mapping[str, float]:
-        """For how many seconds nothing was heard of each head."""
+        """Seconds since each head last renewed its lease."""
         with self._engine.connect() as connection:
             now = self._now(connection)
             rows = connection.execute(sa.select(_HEADS).where(_HEADS.c.study == self.study)).all()
         return {row.head: now - row.seen for row in rows}
 
     def take_over(self) -> None:
-        """Make the places of dead heads ours; the caller holds the mutex and mends the trials."""
+        """Take over the claims of dead heads; the caller holds the mutex and settles the trials."""
         living = self.living()
         dead = {claim.head for claim in self.claims() if not claim.done} - living
         with self._engine.begin() as connection:
@@ -293,9 +293,9 @@ class Heads:
                 connection.execute(sa.delete(_HEADS).where(_HEADS.c.head == head))
 
     def close(self) -> str:
-        """Become the one that does the closing work of the study; "" when we are.
+        """Become the head that closes the study; returns "" if this one is.
 
-        Otherwise the head that does it, or that still has a trial.
+        Otherwise returns the head that closes it, or one that still has a trial.
         """
         with self.mutex():
             living = self.living() - {self.me}
@@ -315,7 +315,7 @@ class Heads:
 
 
 def new_claim() -> str:
-    """A name for a place."""
+    """A new identifier for a claim."""
     return secrets.token_hex(16)
 
 

@@ -1,8 +1,8 @@
-"""Records that say by how many trials their recipe was chosen.
+"""Updates records with the number of trials that chose their recipe.
 
-A study that goes on may find the same winner again. Its runs are the same trainings, so their
-records stay, and say the larger budget from then on. Where the default recipe wins, its runs are
-the winner's, and say so.
+A resumed study may find the same winner again. Its runs are then the same trainings: their records
+are kept and updated with the larger number of trials. If the default recipe wins, its runs are
+those of the winner and are marked as such.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from bench.records.files import read_arrays, read_weights, write_record
 
 
 def with_larger_budget(plan: Plan, store: Store) -> Plan:
-    """Let the records of a plan say the budget that it says, where theirs is smaller."""
+    """Raise the number of trials in a plan's records to the plan's, where theirs is smaller."""
     labels = {spec.run_key: spec.recipe for spec in plan.specs}
     done = {
         key: _renamed(record, labels[key], store)
@@ -27,7 +27,7 @@ def with_larger_budget(plan: Plan, store: Store) -> Plan:
 
 
 def best_of(record: RunRecord, trials: int, store: Store) -> RunRecord:
-    """A run of the default recipe after a study of so many trials found nothing better."""
+    """Mark a run of the default recipe: a study of so many trials found nothing better."""
     if record.facts.get(BEST_OF, 0) >= trials or record.status != "finished":
         return record
     facts = {**record.facts, BEST_OF: float(trials)}

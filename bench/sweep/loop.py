@@ -1,7 +1,7 @@
-"""The head's loop of one study: ask, hand out, listen, prune, tell. It yields what happened.
+"""The head's loop for one study: ask, submit, collect, prune, tell. It yields events.
 
-Workers train and know nothing of the study. Whatever becomes of them and of other heads, the loop
-ends with exactly as many finished trials as were asked for, unless time is up or no point can be
+Workers only train and do not know the study. Whatever happens to them or to other heads, the loop
+ends with exactly the requested number of finished trials, unless time is up or no point can be
 run at all.
 """
 
@@ -39,11 +39,11 @@ from bench.sweep.trials import Ticket
 from bench.tracking.studies import StudyTracker
 
 MOST_FAILURES = 3
-"""How often a point may break its worker (each time after a second try) before it is given up."""
+"""How often a point may fail (each time after a second try) before it is given up."""
 MOST_GIVEN_UP = 3
-"""Points given up one after the other before the whole study stops: then it is not the point."""
+"""Points given up in a row before the whole study stops: then the points are not to blame."""
 _MIND_SECONDS = 2.0
-"""How often a busy head looks at what the others do."""
+"""How often a busy head checks on the other heads."""
 
 
 @dataclass
@@ -52,16 +52,16 @@ class _Running:
     started_unix_ms: int
     history: dict[int, EpochValues] = field(default_factory=dict)
     verdict: int = 0
-    """The epoch after which the pruner stopped it; 0: it did not."""
+    """The epoch after which the pruner stopped it; 0 if it did not."""
 
     @property
     def pruned(self) -> bool:
-        """Whether it only runs on until its worker hears of the verdict."""
+        """Whether it was pruned and only runs until its worker learns of it."""
         return self.verdict > 0
 
 
 class Search:
-    """One study while it is searched."""
+    """The search loop of one study."""
 
     def __init__(
         self, book: StudyBook, store: Store, executor: Executor, tracker: StudyTracker
@@ -87,8 +87,8 @@ class Search:
     def events(self) -> Generator[SweepEvent, None, None]:
         """Search until the trials are finished, time is up, or no point is left.
 
-        On Ctrl-C what runs is stopped and put back, then KeyboardInterrupt is raised. Raises
-        CellsFailed when one point after the other cannot be run.
+        On Ctrl-C running trials are stopped and put back, then KeyboardInterrupt is raised. Raises
+        CellsFailed if several points in a row cannot be run.
         """
         with gentle_interrupt() as interrupt:
             while not interrupt.asked:
@@ -107,16 +107,16 @@ class Search:
             raise KeyboardInterrupt
         raise CellsFailed(
             f"study {self._book.name}: {self._given_up} points in a row failed {MOST_FAILURES} "
-            f"times each, the last one with: {self._last_failure}; mend that and repeat the command"
+            f"times each, the last one with: {self._last_failure}; fix that and repeat the command"
         )
 
     def _is_over(self) -> bool:
-        """With nothing running here: whether nothing will. Other heads' trials may come back."""
+        """With nothing running here: whether it is over. Trials of other heads may be put back."""
         book = self._book
         return book.settled or self.out_of_time or (book.exhausted and not book.elsewhere)
 
     def _mind_others(self) -> Iterator[SweepEvent]:
-        """Take over what dead heads left, give up what was taken from here, and count anew."""
+        """Take over trials of dead heads, drop those taken from here, and recount."""
         now = time.monotonic()
         if self._running and now - self._minded < _MIND_SECONDS:
             return
@@ -130,7 +130,7 @@ class Search:
             yield StudyProgress(finished, self._book.standing()[0], tuple(lines))
 
     def _abandon(self, running: _Running, reason: str) -> Iterator[SweepEvent]:
-        """A trial that is another head's now."""
+        """Abandon a trial that now belongs to another head."""
         ticket = running.ticket
         self._executor.stop(ticket.spec)
         self._book.forget(ticket)
@@ -138,7 +138,7 @@ class Search:
         yield TrialPutBack(ticket, reason)
 
     def _fill(self) -> Iterator[SweepEvent]:
-        """Ask for as many trials as there are free slots, and never for more than count."""
+        """Ask for as many trials as there are free slots, and never for more than are needed."""
         while (
             len(self._running) < self._executor.slots
             and not self._full
@@ -181,7 +181,7 @@ class Search:
                     yield self._put_back(running, "stopped", ticket.failures)
             case Lost(_, reason):
                 if running.pruned:
-                    self._executor.stop(ticket.spec)  # it was queued for another worker
+                    self._executor.stop(ticket.spec)  # it was queued again for another worker
                     yield self._end(running, "pruned")
                 else:
                     yield TrialPutBack(ticket, reason)
@@ -189,8 +189,8 @@ class Search:
                 yield self._failed(running, reason)
 
     def _epoch(self, running: _Running, values: EpochValues) -> TrialEpoch:
-        """Report, and ask the pruner; what comes after its verdict is kept and not reported, so
-        that a study does not depend on how fast a worker hears of it."""
+        """Report, and ask the pruner; epochs after its decision are stored but not reported, so
+        that a study does not depend on how fast a worker stops."""
         ticket, epochs = running.ticket, running.ticket.spec.train.epochs
         new = values.epoch not in running.history
         running.history[values.epoch] = values
@@ -205,7 +205,7 @@ class Search:
         return TrialEpoch(ticket, values.epoch, value)
 
     def _end(self, running: _Running, outcome: TrialOutcome) -> TrialDone:
-        """A result: on disk, then Optuna, then MLflow."""
+        """Record a result: on disk, then in Optuna, then in MLflow."""
         ticket, history = running.ticket, running.history
         last = running.verdict if outcome == "pruned" else max(history, default=0)
         value = kept_value(ticket.spec, history, last)
@@ -244,7 +244,7 @@ class Search:
 
     def _put_back(self, running: _Running, reason: str, failures: int) -> TrialPutBack:
         self._book.put_back(running.ticket, failures)
-        self._running.pop(running.ticket.key, None)  # its checkpoint stays: there it goes on
+        self._running.pop(running.ticket.key, None)  # its checkpoint stays, to resume from
         self._tracker.trial_stopped(running.ticket.spec)
         return TrialPutBack(running.ticket, f"{reason}; it is put back and does not count")
 
@@ -261,7 +261,7 @@ class Search:
         return TrialPutBack(ticket, f"{reason}; it failed {failures} times and is given up")
 
     def _stop_all(self) -> Iterator[SweepEvent]:
-        """Stop what runs after its epoch, take what ended meanwhile, put the rest back."""
+        """Stop running trials after their epoch; keep those that end, put back the rest."""
         for running in self._running.values():
             self._executor.stop(running.ticket.spec)
         give_up = time.monotonic() + STOP_SECONDS
@@ -291,7 +291,7 @@ def _message(
         return f"pruned after {last} of {spec.train.epochs} epochs"
     if outcome == "complete":
         return ""
-    # What is not finite is not in the values.
+    # Values that are not finite are not stored.
     what = f"validation {spec.selection_metric}"
     if last not in history or "train/loss" not in history[last].values:
         what = "training loss"

@@ -1,4 +1,4 @@
-"""Opening a study: who may work on it, which one of several generations, is it the same one."""
+"""Opening a study: locks, its generation (--new-study begins another), and its identity."""
 
 import contextlib
 import uuid
@@ -23,14 +23,14 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 @contextlib.contextmanager
 def attend(store: Store, name: str) -> Iterator[None]:
-    """Be one of the heads of a study on this store; the system forgets us when we die.
+    """Work on a study as one of its heads; the lock ends with the process.
 
-    Raises BadInput where somebody else must be alone with it now.
+    Raises BadInput while another command has exclusive access.
     """
     with _lock(store, name, shared=True) as is_ours:
         if not is_ours:
             raise BadInput(
-                f"study {name} is being told to MLflow by another command; wait for it, then "
+                f"study {name} is being sent to MLflow by another command; wait for it, then "
                 "repeat the command"
             )
         yield
@@ -38,7 +38,7 @@ def attend(store: Store, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(store: Store, name: str) -> Iterator[bool]:
-    """Whether no head works on a study on this store; none can begin meanwhile."""
+    """Whether no head on this store works on the study; none can start meanwhile."""
     with _lock(store, name, shared=False) as is_alone:
         yield is_alone
 
@@ -52,15 +52,15 @@ def _lock(store: Store, name: str, *, shared: bool) -> Iterator[bool]:
 
 
 def generation(plan: StudyPlan, storage: RDBStorage, store: Store) -> str:
-    """The name of the study to work on, of all in a storage: see `_newest`."""
+    """The name of the study to work on in this storage: see `_newest`."""
     return _newest(plan, {study.study_name for study in storage.get_all_studies()}, store)
 
 
 def _newest(plan: StudyPlan, names: Collection[str], store: Store) -> str:
     """The name of the study to work on: `quick.fc_ae.d8`, then `quick.fc_ae.d8.2`, ...
 
-    The newest there is among `names`, or one more with --new-study: also past a folder on this
-    store that keeps the trials of a study from elsewhere.
+    The newest of `names`, or the next one with --new-study. The next one also skips folders on
+    this store that hold trials of a study from another storage.
     """
     count = 0
     while _numbered(plan.name, count + 1) in names:
@@ -77,23 +77,23 @@ def _numbered(name: str, count: int) -> str:
 
 
 def generation_number(plan: StudyPlan, name: str) -> int:
-    """1 for the first study of a plan, 2 for the one that --new-study began after it, ..."""
+    """1 for the first study of a plan, 2 for the next one begun with --new-study, ..."""
     suffix = name.removeprefix(plan.name).removeprefix(".")
     return int(suffix) if suffix else 1
 
 
 @dataclass(frozen=True)
 class Before:
-    """What there is of a study before it goes on: its name with its generation, and trials."""
+    """The state of a study before it resumes: its name with its generation, and its trials."""
 
     name: str
     finished: int = 0
 
 
 def look_up(plans: Sequence[StudyPlan], store: Store) -> list[Before]:
-    """How the study of each plan stands. Nothing is written.
+    """The state of each plan's study; writes nothing.
 
-    Raises BadInput naming what differs where one was begun for something else.
+    Raises BadInput naming the differences if a study was begun for something else.
     """
     storage = existing_storage(store, plans[0].request.storage)
     if storage is None:
@@ -114,10 +114,10 @@ def look_up(plans: Sequence[StudyPlan], store: Store) -> list[Before]:
 
 
 def occupy_folder(store: Store, study: optuna.Study) -> str:
-    """The identifier of a study; from now on its folder on this store belongs to it.
+    """The identifier of a study, which now owns its folder on this store.
 
-    Raises BadInput where the folder keeps the trials of another study of the same name, which
-    lives in another --storage, or lived in a data base that is gone.
+    Raises BadInput if the folder holds the trials of another study of the same name, from another
+    --storage or a deleted database.
     """
     if ID not in study.user_attrs:
         study.set_user_attr(ID, uuid.uuid4().hex[:16])
@@ -126,8 +126,8 @@ def occupy_folder(store: Store, study: optuna.Study) -> str:
     there = folder_owner(store, study.study_name)
     if there not in ("", own) and has_trials(store, study.study_name):
         raise BadInput(
-            f"{path.parent} keeps the trials of another study {study.study_name}, from another "
-            "--storage or a data base that is gone; give its --storage, move the folder away, or "
+            f"{path.parent} holds the trials of another study {study.study_name}, from another "
+            "--storage or a database that is gone; give its --storage, move the folder away, or "
             "begin another study with --new-study"
         )
     if there != own:
@@ -136,21 +136,21 @@ def occupy_folder(store: Store, study: optuna.Study) -> str:
 
 
 def folder_owner(store: Store, study: str) -> str:
-    """The identifier of the study whose trials a folder keeps; "" for none."""
+    """The identifier of the study whose trials a folder holds; "" if there is none."""
     path = study_folder(store, study) / "study.id"
     return path.read_text().strip() if path.exists() else ""
 
 
 def open_study(plan: StudyPlan, name: str, storage: RDBStorage) -> optuna.Study:
-    """The study of that name, made if it is not there.
+    """The study of that name, created if missing.
 
-    Raises BadInput naming what differs when it was begun for something else: trials of different
+    Raises BadInput naming the differences if it was begun for something else: trials of different
     protocols, data, revisions or ranges must not be compared.
     """
     study = optuna.create_study(
         study_name=name, storage=storage, direction=direction(plan.base), load_if_exists=True
     )
-    # Optuna ignores another direction silently.
+    # Optuna silently ignores a changed direction.
     stored = study.user_attrs.get(IDENTITY)
     actual = study.direction.name.lower()
     if stored is None and not study.get_trials(deepcopy=False) and actual == direction(plan.base):
@@ -170,8 +170,8 @@ def _search(plan: StudyPlan) -> dict[str, str]:
 
 
 def changed_search(plan: StudyPlan, study: optuna.Study) -> list[str]:
-    """A line for each part of the search that goes on otherwise than it began. Trials compare all
-    the same, so it is said and not refused."""
+    """One line for each part of the search that differs from how the study began. Its trials
+    remain comparable, so this is reported but allowed."""
     begun = study.user_attrs.get(SEARCH, {})
     return [
         f"the {part} is {now} from here on; the study was begun with {begun[part]}"
@@ -184,6 +184,6 @@ def _refuse_differences(plan: StudyPlan, name: str, stored: Mapping[str, str], a
     found = differences({**stored, "direction": actual}, identity(plan.base, plan.space))
     if found:
         raise BadInput(
-            f"study {name} was begun for something else: {'; '.join(found)}; go on under what it "
-            "was begun with, or begin another one with --new-study"
+            f"study {name} was begun for something else: {'; '.join(found)}; continue with the "
+            "original settings, or begin another one with --new-study"
         )

@@ -1,4 +1,4 @@
-"""What a sweep will do, laid out before it starts: one study a variant and code size."""
+"""What a sweep will do, laid out before it starts: one study per variant and code size."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from bench.sweep.space import Settings, known_recipes, search_space, with_settin
 from bench.sweep.storage import checked_address
 
 FRESH_SEEDS_FROM = 1000
-"""Trials train with this seed plus --seed: none that the protocol uses, so that the winner's
-seeds are fresh."""
+"""Trials train with this seed plus --seed: not used by the protocols, so that the winner is
+confirmed with fresh seeds."""
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What a person asked for; empty fields mean what the protocol says, or the default."""
+    """What the user asked for; empty fields take the protocol's values, or the defaults."""
 
     protocol: Protocol
     models: tuple[str, ...]
@@ -44,8 +44,8 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """One study: the trial of the default recipe, the space around it, and the runs of the
-    default recipe that the winner will stand beside."""
+    """One study: the trial of the default recipe, the search space, and the runs of the
+    default recipe that the winner is compared with."""
 
     name: str
     request: SweepRequest
@@ -55,20 +55,20 @@ class StudyPlan:
     defaults: Plan
 
     def spec(self, settings: Settings) -> TrialSpec:
-        """The trial of some settings."""
+        """The trial with the given settings."""
         return with_settings(self.base, settings)
 
     def on_device(self, device: str) -> "StudyPlan":
-        """The same study on a device of other machines; as it is for ""."""
+        """The same study on a device of other machines; unchanged for ""."""
         if not device:
             return self
         base = dataclasses.replace(self.base, device=device)
         return dataclasses.replace(self, base=base, defaults=self.defaults.on_device(device))
 
     def with_recipe(self, settings: Settings, recipe: str, store: Store) -> Plan:
-        """Runs of other settings under the name `recipe`, beside the default's, with every seed.
+        """Runs with the given settings under the name `recipe` with every seed, and the default's.
 
-        Settings that are the default's add no run: the records of the default are theirs.
+        Settings equal to the default's add no run: the default's records are used.
         """
         known = {spec.run_key for spec in self.defaults.specs}
         tuned = [
@@ -80,9 +80,9 @@ class StudyPlan:
 
 
 def plan_studies(request: SweepRequest, store: Store) -> list[StudyPlan]:
-    """Lay out every study; nothing is trained and nothing is written.
+    """Lay out every study; trains and writes nothing.
 
-    The code size is fixed while searching (searched, it would win by being largest); without
+    The code size is fixed during the search (a search over it would choose the largest); without
     --latent-dim it is the first of the protocol's, or the native one if it lists none. Raises
     BadInput for anything that cannot be searched.
     """
@@ -107,7 +107,7 @@ def plan_studies(request: SweepRequest, store: Store) -> list[StudyPlan]:
 
 
 def tunable(protocol: Protocol) -> tuple[str, ...]:
-    """The variants of a protocol that are trained, in its order."""
+    """The variants of a protocol that are trained (not closed-form), in its order."""
     names = protocol.models or tuple(n for n, row in MODELS.items() if row.task == protocol.task)
     return tuple(name for name in names if not variant(name).closed_form and variant(name).search)
 
@@ -118,7 +118,7 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
             request.protocol,
             models=(model,),
             latent_dims=() if size is None else (size,),
-            # A classifier has no size; a person who asks for one is told so by the plan.
+            # Classifiers have no size; `plan` raises the error if one was asked for.
             native=size is None and (request.native or request.protocol.task == "reconstruction"),
             dataset=request.dataset,
             device=request.device,
@@ -138,7 +138,7 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
 
 
 def study_name(protocol: Protocol, spec: RunSpec) -> str:
-    """`quick.fc_ae.d8`, `classifier.cnn_classifier`; with the data set in it where that is not the
+    """`quick.fc_ae.d8`, `classifier.cnn_classifier`; includes the data set if it is not the
     protocol's own."""
     size = {NO_CODE: (), "native": ("native",)}.get(spec.size_name, (f"d{spec.size_name}",))
     other = [] if spec.dataset_label == protocol.dataset else [spec.dataset_label]
@@ -147,5 +147,5 @@ def study_name(protocol: Protocol, spec: RunSpec) -> str:
 
 
 def changed_settings(settings: Settings, default: Settings) -> dict[str, Scalar]:
-    """What of a recipe is not the default's."""
+    """The settings that differ from the default's."""
     return {key: value for key, value in settings.items() if default.get(key) != value}

@@ -1,4 +1,4 @@
-"""What tuning gained: one row a study, from the runs with fresh seeds alone."""
+"""What tuning gained: one row per study, from the runs with fresh seeds only."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from bench.sweep.running import StudyOutcome, command, repeat_winner
 
 
 def report(outcomes: Sequence[StudyOutcome]) -> list[dict[str, Any]]:
-    """Plain values for a table or for JSON; numbers that are not known are none.
+    """Plain values for a table or for JSON; unknown numbers are None.
 
     `rank_before` and `rank_after` order the variants of one code size by the mean validation
-    score of their default recipes, and of the better of their two recipes. They say nothing about
-    significance: the leaderboard does.
+    score of their default recipes, and of the better of their two recipes. They do not consider
+    significance; the leaderboard does.
     """
     return [
         {
@@ -61,7 +61,7 @@ def _known(value: float) -> float | None:
 
 
 def _rank(outcome: StudyOutcome, outcomes: Sequence[StudyOutcome], *, tuned: bool) -> int | None:
-    """1 + the variants of the same code size with a better mean; none where there is no other."""
+    """1 + the variants of the same code size with a better mean; None if there are no others."""
 
     def score(other: StudyOutcome) -> float:
         """Lower is better, whatever the metric."""

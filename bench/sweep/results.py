@@ -1,7 +1,7 @@
 """Durable results of trials: `mlruns/studies/STUDY/trials/RUN_KEY.json`.
 
-A result is on disk before Optuna and MLflow hear of it. So a head that is killed in between
-loses nothing: the next one tells them from here.
+A result is on disk before it goes to Optuna and MLflow. A head killed in between loses nothing:
+the next one reports the results from here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,9 +24,9 @@ TRIAL_SCHEMA = 1
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """How a trial ended. `value`: the selection metric of the weights that the recipe would keep,
-    on validation, for a pruned trial those of the verdict's epoch, though it may have trained a
-    little longer; none if it diverged in its first epoch. `source`: "default", "origin", or ""
+    """How a trial ended. `value`: the validation selection metric of the weights that the recipe
+    keeps; for a pruned trial up to the pruning epoch, though it may have trained a little
+    longer; None if it diverged in its first epoch. `source`: "default", "origin", or ""
     for a point that the sampler chose."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -50,12 +50,12 @@ class TrialRecord:
 
 
 def study_folder(store: Store, study: str) -> Path:
-    """Where a study keeps its lock, the results of its trials and its winner."""
+    """The folder for a study's lock, the results of its trials and its winner."""
     return store.mlruns / "studies" / study
 
 
 def has_trials(store: Store, study: str) -> bool:
-    """Whether results of a study of that name are on this store."""
+    """Whether this store holds results of a study of that name."""
     return any((study_folder(store, study) / "trials").glob("*.json"))
 
 
@@ -66,14 +66,14 @@ def write_trial(store: Store, record: TrialRecord) -> None:
 
 
 def withdraw_trial(store: Store, record: TrialRecord) -> None:
-    """Take a result back that came too late: its trial was given to another head."""
+    """Remove a result that came too late: its trial was given to another head."""
     there = read_trial(store, record.study, record.spec.run_key)
     if there is not None and there.number == record.number:
         _path(store, record.study, record.spec.run_key).unlink(missing_ok=True)
 
 
 def read_trial(store: Store, study: str, run_key: str) -> TrialRecord | None:
-    """The result of a trial, None where there is none; CheckFailed for a damaged file."""
+    """The result of a trial, None if there is none; CheckFailed for a damaged file."""
     path = _path(store, study, run_key)
     try:
         found: TrialRecord = adapter(TrialRecord).validate_json(path.read_bytes())
@@ -87,7 +87,7 @@ def read_trial(store: Store, study: str, run_key: str) -> TrialRecord | None:
 
 
 def iter_trials(store: Store, study: str) -> Iterator[TrialRecord]:
-    """Every result of a study, by number."""
+    """Every result of a study, ordered by number."""
     keys = [path.stem for path in (study_folder(store, study) / "trials").glob("*.json")]
     found = [record for key in keys if (record := read_trial(store, study, key))]
     yield from sorted(found, key=lambda record: record.number)
@@ -98,8 +98,8 @@ def _path(store: Store, study: str, run_key: str) -> Path:
 
 
 def kept_value(spec: TrialSpec, history: Mapping[int, EpochValues], upto: int) -> float | None:
-    """The selection metric on validation of the weights that would be kept after `upto` epochs:
-    those of the best epoch, or of the last, as the recipe says."""
+    """The validation selection metric of the weights kept after `upto` epochs: those of the best
+    epoch, or of the last, as the recipe says."""
     key = f"val/{spec.selection_metric}"
     values = [
         each.values[key]

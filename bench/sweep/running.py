@@ -1,4 +1,4 @@
-"""From a plan to an outcome: search a study, find its winner, confirm it with fresh seeds."""
+"""From plan to outcome: search a study, find its winner, confirm it with fresh seeds."""
 
 import contextlib
 import math
@@ -38,7 +38,7 @@ from bench.tracking.studies import StudyCard, StudyTracker, open_study_tracker
 
 
 class Workers:
-    """Workers that are started when they are first needed."""
+    """Workers, started on first use."""
 
     def __init__(self, count: int, store: Store, place: Place) -> None:
         self.count = count
@@ -54,15 +54,15 @@ class Workers:
         return self._pool
 
     def close(self) -> None:
-        """End them, if there are any."""
+        """Stop the workers, if any were started."""
         if self._pool is not None:
             self._pool.close()
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """Where a study goes on, before its first trial: trials that are finished, the best value with
-    its number, and in words what a head that was killed had left."""
+    """State of a study as it starts or resumes: finished trials, the best value with its trial
+    number, and one line for each trial that a killed head left behind."""
 
     study: str
     finished: int
@@ -72,8 +72,8 @@ class Recovered:
 
 @dataclass
 class StudyOutcome:
-    """What a search found. `confirmation`: the runs that say what the winner is worth; none
-    where no trial came to its end. `closer`: another head that trains them, in words."""
+    """The result of a search. `confirmation`: the runs that measure the winner; None if no
+    trial finished. `closer`: in words, another head that trains them."""
 
     plan: StudyPlan
     study: str
@@ -96,14 +96,14 @@ class StudyOutcome:
 
     @property
     def changed(self) -> Mapping[str, object]:
-        """What the winner has that the default recipe has not."""
+        """The winner's settings that differ from the default recipe."""
         if self.winner is None:
             return {}
         return changed_settings(self.winner.settings, self.plan.known["default"])
 
     @property
     def epochs_share(self) -> float:
-        """Epochs that were trained, as a share of what full trainings would have taken."""
+        """Trained epochs as a share of what full trainings would have taken."""
         full = self.counts.finished * self.plan.base.train.epochs
         return self.epochs / full if full else math.nan
 
@@ -132,7 +132,7 @@ class StudyOutcome:
 
 @dataclass(frozen=True)
 class Desk:
-    """A study that this head works on: from its first trial until its winner is confirmed."""
+    """A study that this head works on, from its first trial until its winner is confirmed."""
 
     plan: StudyPlan
     store: Store
@@ -141,9 +141,9 @@ class Desk:
 
 @contextlib.contextmanager
 def at_study(plan: StudyPlan, store: Store) -> Iterator[Desk]:
-    """Be one of the heads of a study.
+    """Work on a study as one of its heads.
 
-    Raises BadInput where the study was begun for something else or its store cannot be used.
+    Raises BadInput if the study was begun for something else or its store cannot be used.
     """
     storage = open_storage(store, plan.request.storage)
     name = generation(plan, storage, store)
@@ -155,9 +155,9 @@ def at_study(plan: StudyPlan, store: Store) -> Iterator[Desk]:
 def search_study(
     desk: Desk, workers: Workers
 ) -> Generator[SweepEvent | Recovered, None, StudyOutcome]:
-    """Search until the study holds its trials; yields what happens, returns what was found.
+    """Search until the study has its trials; yields events, returns the outcome.
 
-    Raises KeyboardInterrupt after everything that ran here was put back.
+    Raises KeyboardInterrupt after putting back all trials that ran here.
     """
     book, store = desk.book, desk.store
     lines = [*changed_search(desk.plan, book.trials.study), *book.recover()]
@@ -167,7 +167,7 @@ def search_study(
     try:
         if not book.settled:
             yield from Search(book, store, workers.pool(), tracker).events()
-    except BadInput:  # the study's own store is away: there is nothing to draw
+    except BadInput:  # the study's store is away: nothing to draw
         tracker.close()
         raise
     except (KeyboardInterrupt, BenchError):
@@ -191,7 +191,7 @@ def search_study(
 
 
 def confirmed(desk: Desk, outcome: StudyOutcome, records: Mapping[str, RunRecord]) -> None:
-    """The winner's runs have ended: say what it is worth, on its records and on the parent run."""
+    """After the winner's runs: write its confirmed score to its records and the parent run."""
     outcome.records = dict(records)
     if outcome.is_default:
         outcome.records = {
@@ -205,7 +205,7 @@ def confirmed(desk: Desk, outcome: StudyOutcome, records: Mapping[str, RunRecord
 
 
 def _told_trials(book: StudyBook, store: Store) -> list[TrialRecord]:
-    """The results on this disk that count, without those that a head at work tells itself."""
+    """Results on this disk that count, except those that another living head reports itself."""
     finished = {trial.number for trial in book.heads.patiently(book.trials.finished)}
     others = book.heads.patiently(book.told_by_others)
     return [
@@ -235,7 +235,7 @@ def _tracker(book: StudyBook, store: Store) -> StudyTracker:
 
 
 def command(plan: StudyPlan) -> str:
-    """The command of this study alone, as a shell takes it; a password of --storage is hidden."""
+    """The shell command for this study alone; a password in --storage is hidden."""
     request, spec = plan.request, plan.base
     size = [] if spec.latent_dim is None else ["--latent-dim", str(spec.latent_dim)]
     native = ["--native"] if spec.has_code and spec.latent_dim is None else []
@@ -258,7 +258,7 @@ def command(plan: StudyPlan) -> str:
 
 
 def repeat_winner(study: str) -> str:
-    """The command that trains a study's winner again."""
+    """The command that retrains a study's winner."""
     return f"bench sweep --winner {study}"
 
 
@@ -276,7 +276,7 @@ def _outcome(book: StudyBook, store: Store) -> StudyOutcome:
 def _publish(
     book: StudyBook, outcome: StudyOutcome, store: Store, tracker: StudyTracker, status: str
 ) -> None:
-    """Figures of the trials so far, the winner, and how to repeat it; on the parent run."""
+    """Log figures of the trials so far, the winner, and how to repeat it, to the parent run."""
     analysis = book.heads.patiently(lambda: analyse(book.trials))
     outcome.importance = dict(analysis.trials.importance)
     texts = {"study.md": _summary(outcome)}
@@ -291,7 +291,7 @@ def _publish(
 
 
 def _summary(outcome: StudyOutcome) -> str:
-    """Markdown for the page of the parent run; its first line says what was found."""
+    """Markdown for the page of the parent run; its first line gives the outcome."""
     counts = outcome.counts
     mattered = ", ".join(f"{key} {share:.2f}" for key, share in outcome.importance.items())
     return "\n\n".join(
@@ -301,7 +301,7 @@ def _summary(outcome: StudyOutcome) -> str:
             f"{counts.complete} complete, {counts.pruned} pruned, {counts.diverged} diverged; "
             f"{counts.put_back} were put back and do not count. {100 * outcome.epochs_share:.0f} % "
             "of the epochs of full trainings.",
-            f"What mattered ({EVALUATOR}): {mattered or 'too few trials'}.",
+            f"Importance of settings ({EVALUATOR}): {mattered or 'too few trials'}.",
             f"Search again: `{command(outcome.plan)}`\n\nTrain the winner again: "
             f"`{repeat_winner(outcome.study)}`, or `bench sweep --winner winner.toml` with the "
             "file that is here",
@@ -310,13 +310,13 @@ def _summary(outcome: StudyOutcome) -> str:
 
 
 def _worth(outcome: StudyOutcome) -> str:
-    """What fresh seeds say of the winner; the best of many trials is no result."""
+    """What fresh seeds show about the winner; the best score of many trials is biased."""
     if outcome.winner is None:
-        return "no trial came to its end"
+        return "no trial finished"
     default, winner = outcome.mean(tuned=False), outcome.mean(tuned=True)
     metric = outcome.plan.base.selection_metric
     if outcome.is_default:
-        return "the default recipe won: its runs stand for the winner's"
+        return "the default recipe won: its runs are the winner's"
     if not math.isfinite(winner) or not math.isfinite(default):
         return f'the winner is trained again with fresh seeds, as "{outcome.recipe}"'
     return (
@@ -332,5 +332,5 @@ def _found(outcome: StudyOutcome) -> str:
     return (
         f"Found by {outcome.counts.finished} trials: number {outcome.winner.number} "
         f"({changed or 'the default recipe'}). In the search it reached "
-        f"{outcome.value:.5g}, which is no result: it was chosen because it looked good."
+        f"{outcome.value:.5g}, which is biased: it was chosen as the best."
     )

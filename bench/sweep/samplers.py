@@ -1,4 +1,4 @@
-"""Samplers and pruners by the names that a person gives."""
+"""Samplers and pruners by the names that the user gives."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,12 +9,12 @@ from optuna.samplers import BaseSampler
 from bench.core.errors import unknown_name
 
 STARTUP_TRIALS = 5
-"""Complete trials before `third` and `median` compare (Optuna's default)."""
+"""Complete trials before `third` and `median` start to compare (Optuna's default)."""
 FIRST_VERDICT_SHARE = 1 / 6
-"""From this share of the epochs on they prune: the first epochs say little yet."""
+"""Prune only after this share of the epochs: the first epochs say little yet."""
 DEFAULT_PRUNER = "third"
-"""The best third of the complete trials is the bar: a sampler's trials get better while it
-learns, so that about half of them pass the median, and little is saved."""
+"""`third` prunes trials outside the best third of the complete ones. Trials get better while the
+sampler learns, so about half of them would pass the median, which saves little."""
 
 _SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
@@ -36,13 +36,13 @@ _PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
 def first_verdict(epochs: int) -> int:
     """The first epoch (from 1) after which `third` and `median` may stop a trial.
 
-    Optuna calls it the warm-up steps; it judges from that step on, and our steps count from 1.
+    Optuna's warm-up steps: it judges from that step on, and our steps count from 1.
     """
     return max(1, round(FIRST_VERDICT_SHARE * epochs))
 
 
 def check_names(sampler: str, pruner: str) -> None:
-    """Raises BadInput for a name that is none."""
+    """Raises BadInput for an unknown name."""
     if sampler not in _SAMPLERS:
         raise unknown_name("sampler", sampler, _SAMPLERS)
     if pruner not in _PRUNERS:
@@ -50,13 +50,13 @@ def check_names(sampler: str, pruner: str) -> None:
 
 
 def make_sampler(name: str, seed: int, draws_before: int) -> BaseSampler:
-    """A sampler that does not repeat what others drew before it under the same --seed.
+    """A sampler that does not repeat what others drew before with the same --seed.
 
-    With the same seed, a study that goes on would draw its first points again.
+    With the same seed, a resumed study would draw its first points again.
     """
     return _SAMPLERS[name]((seed * 1_000_003 + draws_before) % 2**32)
 
 
 def make_pruner(name: str, epochs: int) -> BasePruner:
-    """A pruner for trainings of so many epochs."""
+    """A pruner for trainings of `epochs` epochs."""
     return _PRUNERS[name](epochs)

@@ -1,8 +1,8 @@
-"""What a study searches: ranges, the points that are known from the start, and its identity.
+"""What a study searches: its ranges, the known points to start from, and its identity.
 
 A *setting* is a key of the recipe (TrainConfig) or of the variant's own hyperparameters. A known
-recipe may lie outside its range (no weight decay has no place on a log scale): then it is trained
-exactly as it is, and the sampler is shown the nearest point of the space.
+recipe may lie outside its range (weight decay 0 does not exist on a log scale): it is then trained
+exactly as given, and the sampler is told the nearest point of the space.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ RECIPE_KEYS = {field.name for field in dataclasses.fields(TrainConfig)}
 
 
 def search_space(model: str) -> dict[str, SearchRange]:
-    """The ranges of a variant's row.
+    """The search ranges of a variant's row.
 
     Raises BadInput for a variant that is solved rather than trained, or has nothing to search.
     """
@@ -38,7 +38,7 @@ def search_space(model: str) -> dict[str, SearchRange]:
 
 
 def with_settings(spec: Spec, settings: Settings) -> Spec:
-    """The spec trained with other settings; BadInput for a key that is none of this variant."""
+    """The spec with other settings; BadInput for a key that this variant does not have."""
     recipe = {key: value for key, value in settings.items() if key in RECIPE_KEYS}
     own = {key: value for key, value in settings.items() if key not in RECIPE_KEYS}
     checked = checked_hyperparameters(spec.model, {**spec.hyperparameters, **own})
@@ -47,7 +47,7 @@ def with_settings(spec: Spec, settings: Settings) -> Spec:
 
 
 def settings_of(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, Scalar]:
-    """What a spec uses for each key of the space."""
+    """The spec's value for each key of the space."""
     recipe = dataclasses.asdict(spec.train)
     return {key: recipe[key] if key in recipe else spec.hyperparameters[key] for key in space}
 
@@ -55,8 +55,8 @@ def settings_of(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, Sc
 def known_recipes(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, Settings]:
     """Settings to try first: the protocol's own, and the origin's where it differs.
 
-    Of the origin's recipe only what the space may change is taken; the rest is held equal for
-    everyone by the protocol.
+    From the origin's recipe only settings in the space are taken; the protocol holds the rest
+    equal for all variants.
     """
     default = settings_of(spec, space)
     row = variant(spec.model)
@@ -69,7 +69,7 @@ def known_recipes(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, 
 
 
 def nearest(settings: Settings, space: Mapping[str, SearchRange]) -> dict[str, Scalar]:
-    """The point of the space that lies nearest to settings that may be outside of it."""
+    """The point of the space nearest to settings that may lie outside."""
     return {key: _nearest(settings[key], kind) for key, kind in space.items()}
 
 
@@ -87,7 +87,7 @@ def _nearest(value: Scalar, kind: SearchRange) -> Scalar:
 
 
 def random_point(space: Mapping[str, SearchRange], rng: random.Random) -> dict[str, Scalar]:
-    """A point drawn evenly from the space (evenly on the log scale where the range has one)."""
+    """A point drawn uniformly from the space (on the log scale for log ranges)."""
     return {key: _draw(kind, rng) for key, kind in space.items()}
 
 
@@ -103,7 +103,7 @@ def _draw(kind: SearchRange, rng: random.Random) -> Scalar:
 
 
 def describe_range(kind: SearchRange) -> str:
-    """A range in words; two ranges are the same when these are."""
+    """A range in words; two ranges are equal if these are."""
     if isinstance(kind, Choice):
         return f"one of {list(kind.values)}"
     whole = "whole numbers " if isinstance(kind, IntRange) else ""
@@ -111,12 +111,12 @@ def describe_range(kind: SearchRange) -> str:
 
 
 def direction(spec: RunSpec) -> Literal["minimize", "maximize"]:
-    """`maximize` or `minimize`, from the row of the metric that selects."""
+    """`maximize` or `minimize`, from the row of the selection metric."""
     return "maximize" if METRICS[spec.selection_metric].higher_is_better else "minimize"
 
 
 def identity(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, str]:
-    """What must be the same for trials to belong to one study, in words by what it is.
+    """What must be equal for trials to belong to one study, as readable text by topic.
 
     FloatRange bounds are written with twelve digits, choices in their order (an optimiser's model
     of a choice depends on it).
@@ -135,7 +135,7 @@ def identity(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, str]:
         "direction": direction(spec),
         "training seed of the trials": str(spec.seed),
         "hyperparameters": own or "none",
-        # Trials of known recipes are remembered by name: the name must go on meaning the same.
+        # Trials of known recipes are stored by name: a name must keep its meaning.
         **{
             f"{source} recipe": ", ".join(f"{key}={value}" for key, value in settings.items())
             for source, settings in known_recipes(spec, space).items()
@@ -148,8 +148,8 @@ _EXPLAINED_BY = {
     "protocol fingerprint": ("train.", "split.", "evaluation."),
     "data digest": ("data set",),
 }
-"""Keys that say in words what a digest of theirs differs by. Alone they tell nothing apart: a
-folder of images may move."""
+"""Keys that explain in words what a digest beside them covers. They alone do not distinguish
+studies: a folder of images may move."""
 _WORDS = {"training seed of the trials": "training seed of the trials (1000 + --seed)"}
 
 
@@ -158,7 +158,7 @@ def _settings_in_words(part: str, config: object) -> dict[str, str]:
 
 
 def differences(stored: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs between a study and the one that is asked for, in words."""
+    """The differences between a study and the requested one, in words."""
     changed = [key for key in dict.fromkeys([*stored, *now]) if stored.get(key) != now.get(key)]
     words = tuple(prefix for prefixes in _EXPLAINED_BY.values() for prefix in prefixes)
     found: list[str] = []

@@ -1,8 +1,8 @@
-"""Where studies live: SQLite under `mlruns/` by default, or a PostgreSQL data base.
+"""Where studies are stored: SQLite under `mlruns/` by default, or a PostgreSQL database.
 
-Optuna makes its tables without a lock, as MLflow does: two heads that start together leave a
-broken file, or die. So a file is made under a temporary name by one process at a time, and
-renamed; on a server a lock is held while tables are made.
+Optuna, like MLflow, creates its tables without a lock: two heads that start together leave a
+broken file, or crash. A file is therefore created under a temporary name by one process at a time
+and then renamed; on a server a lock is held while tables are created.
 """
 
 import contextlib
@@ -23,19 +23,19 @@ from bench.core.store import Store, sync_folder
 from bench.sweep.heads import make_tables
 
 _BUSY_SECONDS = 60
-_TABLES_LOCK = 0x62656E6368  # "bench": while tables are made in a PostgreSQL data base
+_TABLES_LOCK = 0x62656E6368  # "bench": held while tables are made in a PostgreSQL database
 
 
 def quiet_optuna() -> None:
-    """Optuna speaks on stderr of every trial and warns of what we use on purpose."""
+    """Silence Optuna's message for each trial and its warnings about features used on purpose."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def open_storage(store: Store, address: str = "") -> RDBStorage:
-    """The store of studies at `address`, or `mlruns/optuna.db`; its tables are made if need be.
+    """The store of studies at `address`, or `mlruns/optuna.db`; creates its tables if needed.
 
-    Raises BadInput in one line, without the password, where it cannot be used.
+    Raises a one-line BadInput, without the password, if it cannot be used.
     """
     quiet_optuna()
     url = checked_address(address) if address else _sqlite(store.mlruns / "optuna.db")
@@ -46,7 +46,7 @@ def open_storage(store: Store, address: str = "") -> RDBStorage:
 
 
 def existing_storage(store: Store, address: str = "") -> RDBStorage | None:
-    """The store of studies if there is one; none where it would have to be made first."""
+    """The store of studies if it exists; None if it would have to be created."""
     if not address and not (store.mlruns / "optuna.db").exists():
         return None
     if address and (url := checked_address(address)).get_backend_name() == "sqlite":
@@ -57,7 +57,7 @@ def existing_storage(store: Store, address: str = "") -> RDBStorage | None:
 
 
 def checked_address(address: str) -> URL:
-    """A data base by its address, which is not opened; BadInput for one where no study can live."""
+    """Parse a database's address without opening it; BadInput if it cannot store a study."""
     url = _parsed(address)
     if url.get_backend_name() == "postgresql":
         return url
@@ -78,15 +78,15 @@ def _sqlite(path: Path) -> URL:
 def _parsed(address: str) -> URL:
     try:
         return make_url(address)
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+    except (ArgumentError, ValueError):  # ValueError: a port that is not a number
         raise BadInput(
-            "--storage: that is no address; expected sqlite:///FILE or "
+            "--storage: not an address; expected sqlite:///FILE or "
             "postgresql://USER:PASSWORD@HOST/DATABASE"
         ) from None
 
 
 def _in_file(path: Path) -> RDBStorage:
-    """A file with Optuna's tables and ours, made whole or not at all."""
+    """A file with Optuna's tables and ours, created completely or not at all."""
     busy: dict[str, object] = {"connect_args": {"timeout": _BUSY_SECONDS}}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def _make(path: Path) -> None:
 
 
 def _on_server(url: URL) -> RDBStorage:
-    """Heads that start together on an empty data base make its tables one after the other."""
+    """A server's database; heads that start together create its tables one after the other."""
     if url.drivername == "postgresql" and importlib.util.find_spec("psycopg") is not None:
         url = url.set(drivername="postgresql+psycopg")
     with _one_line(url):
@@ -132,20 +132,20 @@ def _on_server(url: URL) -> RDBStorage:
 
 
 def _connect(url: URL, options: dict[str, object]) -> RDBStorage:
-    # Optuna fills a {SCHEMA_VERSION} into the address: braces of a path are doubled.
+    # Optuna formats {SCHEMA_VERSION} into the address: double the braces of a path.
     address = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     return RDBStorage(address, engine_kwargs=options)
 
 
 @contextlib.contextmanager
 def _one_line(url: URL) -> Iterator[None]:
-    """What can be wrong with a store, as BadInput without the password."""
+    """Turn errors of a store into a one-line BadInput, without the password."""
     shown = url.render_as_string(hide_password=True)
     try:
         yield
     except (ImportError, NoSuchModuleError):
         raise BadInput(
-            f"--storage {shown}: there is no driver for {url.get_backend_name()} here; install one "
+            f"--storage {shown}: no driver for {url.get_backend_name()} is installed; install one "
             "(pip install 'psycopg[binary]', or this package with [postgres])"
         ) from None
     except (SQLAlchemyError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
@@ -153,8 +153,8 @@ def _one_line(url: URL) -> Iterator[None]:
         if url.get_backend_name() == "sqlite":
             raise BadInput(
                 f"the studies in {url.database} cannot be used: {why}; move the file away (their "
-                "searches begin anew, results stay), or give another one with --storage"
+                "searches start again, results stay), or give another one with --storage"
             ) from None
         raise BadInput(
-            f"--storage {shown} cannot be used: {why}; start it, or mend the address"
+            f"--storage {shown} cannot be used: {why}; start it, or fix the address"
         ) from None

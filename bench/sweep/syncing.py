@@ -1,4 +1,4 @@
-"""Telling MLflow of the trials on disk that it missed, without opening the studies."""
+"""Sending MLflow the trials on disk that it lacks, without opening the studies."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from bench.tracking.studies import StudyCard, open_study_tracker
 
 
 def sync_trials(store: Store, protocol: str = "") -> SyncReport:
-    """Tell of the trials (of one protocol, if named) that MLflow lacks; nothing is told twice.
+    """Send the trials (of one protocol, if named) that MLflow lacks; nothing is sent twice.
 
-    A study that a command works on now is left to it. Raises as `open_tracker` does.
+    Skips a study that a command is working on. Raises as `open_tracker` does.
     """
     total = SyncReport(0, 0, 0)
     for study in sorted(path.name for path in (store.mlruns / "studies").glob("*/")):
@@ -43,7 +43,7 @@ def _sync(store: Store, study: str, trials: Sequence[TrialRecord]) -> SyncReport
 
 
 def _protocol(spec: TrialSpec) -> Protocol:
-    """The protocol of a trial, or of a person's own one what its experiment is named by."""
+    """The protocol of a trial; for a user's own protocol, only what names its experiment."""
     if spec.protocol in shipped_protocols():
         return load_protocol(spec.protocol)
     return Protocol(

@@ -1,12 +1,12 @@
-"""The trials of one study in Optuna: read, told, put back. Knows nothing of heads.
+"""The trials of one study in Optuna: read, tell, put back. Knows nothing of heads.
 
 | state in Optuna | outcome  | counts | what it was                                           |
 |-----------------|----------|--------|-------------------------------------------------------|
-| COMPLETE        | complete | yes    | trained to its end                                    |
-| PRUNED          | pruned   | yes    | stopped because it would not win                      |
+| COMPLETE        | complete | yes    | trained to the end                                    |
+| PRUNED          | pruned   | yes    | stopped early as unpromising                          |
 | PRUNED          | diverged | yes    | loss or score no longer finite                        |
 | FAIL            | none     | no     | put back (its point is queued again), given up, or a  |
-|                 |          |        | point that had been run before and was drawn again    |
+|                 |          |        | repeated draw of a point that was run before          |
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ from bench.sweep.space import nearest
 
 @dataclass(frozen=True)
 class Ticket:
-    """A trial that was asked for. `failures`: how often its point broke a worker before."""
+    """A requested trial. `failures`: how often its point failed before."""
 
     number: int
     spec: TrialSpec
@@ -43,13 +43,13 @@ class Ticket:
 
     @property
     def key(self) -> str:
-        """What makes two points the same: the fingerprint of the training."""
+        """The fingerprint of the training: equal for equal points."""
         return self.spec.run_key
 
 
 @dataclass
 class TrialCounts:
-    """How a study stands: trials that count by outcome, and those that did not count."""
+    """Number of trials that count, by outcome, and of those that do not."""
 
     complete: int = 0
     pruned: int = 0
@@ -64,7 +64,7 @@ class TrialCounts:
 
 
 class Trials:
-    """The trials of a study that is opened, or made if it is not there."""
+    """The trials of a study, which is created if missing."""
 
     def __init__(self, plan: StudyPlan, name: str, storage: RDBStorage) -> None:
         self.plan = plan
@@ -75,11 +75,11 @@ class Trials:
         self._keys: dict[int, str] = {}
 
     def all(self) -> list[FrozenTrial]:
-        """Every trial, by number."""
+        """Every trial, ordered by number."""
         return self.study.get_trials(deepcopy=False)
 
     def count(self) -> tuple[TrialCounts, dict[str, int]]:
-        """How the study stands, and by fingerprint the trials whose points are not run again."""
+        """The counts, and, by fingerprint, the trials whose points are not run again."""
         counts = TrialCounts()
         seen: dict[str, int] = {}
         for trial in self.all():
@@ -96,7 +96,7 @@ class Trials:
         return counts, seen
 
     def key(self, trial: FrozenTrial) -> str:
-        """The fingerprint of a trial's training; "" for one that was cut off while it was drawn."""
+        """The fingerprint of a trial's training; "" if it was cut off while being drawn."""
         if trial.number not in self._keys:
             source = str(trial.user_attrs.get("source", ""))
             settings = self.plan.known.get(source) or self.point(trial)
@@ -106,7 +106,7 @@ class Trials:
         return self._keys[trial.number]
 
     def point(self, trial: FrozenTrial) -> dict[str, Scalar]:
-        """The point of a trial that may have been cut off while it was drawn; empty if unknown."""
+        """The point of a trial; empty if it was cut off while being drawn."""
         fixed = trial.system_attrs.get("fixed_params")
         if fixed:
             return dict(fixed)
@@ -121,10 +121,10 @@ class Trials:
                 self.study.enqueue_trial(point, user_attrs={"source": source})
 
     def tell(self, number: int, record: TrialRecord) -> None:
-        """Everything about a trial that counts, then its state; twice is as good as once."""
+        """Store everything about a trial that counts, then its state; safe to repeat."""
         state = TrialState.COMPLETE if record.outcome == "complete" else TrialState.PRUNED
         if self.state(number) == state:
-            return  # the answer of an earlier try was lost
+            return  # an earlier try succeeded, but its answer was lost
         self._annotate(number, "outcome", record.outcome)
         self._annotate(number, "epochs", len(record.history))
         if record.message:
@@ -133,7 +133,7 @@ class Trials:
         self.study.tell(number, value, state=state)
 
     def state(self, number: int) -> TrialState:
-        """How far a trial is."""
+        """The state of a trial."""
         return self.get(number).state
 
     def _annotate(self, number: int, key: str, value: Any) -> None:
@@ -144,11 +144,11 @@ class Trials:
         return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
     def put_back(self, trial: FrozenTrial, failures: int = 0) -> None:
-        """Queue its point again, then fail the trial: a kill in between leaves the point there
-        twice, never not at all, and the second of two equal points is not run.
+        """Queue its point again, then fail the trial. A kill in between leaves the point queued
+        twice, never lost, and the second of two equal points is not run.
 
-        The caller holds the mutex, or another head could ask for the point while it still looks
-        as if it were trained.
+        The caller holds the mutex; otherwise another head could ask for the point while it still
+        looks as if it were being trained.
         """
         point, before = self.point(trial), trial.user_attrs
         kept: dict[str, Any] = {key: before[key] for key in ("source", "failures") if key in before}
@@ -164,16 +164,16 @@ class Trials:
         self.study.tell(number, state=TrialState.FAIL)
 
     def get(self, number: int) -> FrozenTrial:
-        """One trial as it is now."""
+        """The current state of one trial, with its values."""
         return self._storage.get_trial(self._trial_id(number))
 
     def finished(self) -> list[FrozenTrial]:
-        """The trials that count, by number."""
+        """The trials that count, ordered by number."""
         trials = self.study.get_trials(deepcopy=False, states=FINISHED)
         return sorted(trials, key=lambda trial: trial.number)
 
     def winner(self) -> Ticket | None:
-        """The complete trial with the best value, the earlier of equals; None without one."""
+        """The complete trial with the best value, the earliest if equal; None if there is none."""
         complete = [t for t in self.finished() if t.state == TrialState.COMPLETE]
         if not complete:
             return None
@@ -189,11 +189,11 @@ class Trials:
         return None if winner is None else (self.value_of(winner.number), winner.number)
 
     def value_of(self, number: int) -> float:
-        """What a complete trial reached."""
+        """The value of a complete trial."""
         return next(float(t.value or 0) for t in self.finished() if t.number == number)
 
     def epochs(self) -> int:
-        """Epochs that the trials that count have trained."""
+        """Epochs trained by all trials that count."""
         return sum(int(trial.user_attrs.get("epochs", 0)) for trial in self.finished())
 
 

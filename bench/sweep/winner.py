@@ -1,4 +1,4 @@
-"""The winner of a study as a file that a person can keep, read and train again."""
+"""The winner of a study as a file that can be kept, read and trained again."""
 
 import json
 import tomllib
@@ -22,7 +22,7 @@ from bench.sweep.trials import Ticket
 
 @dataclass(frozen=True)
 class WinnerFile:
-    """The content of `winner.toml`: which recipe, of what, under which protocol."""
+    """The content of `winner.toml`: the recipe, its variant and data set, and the protocol."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     protocol: str
@@ -35,7 +35,7 @@ class WinnerFile:
 
 
 def winner_text(plan: StudyPlan, winner: Ticket, recipe: str) -> str:
-    """The file's TOML."""
+    """The file's content in TOML."""
     spec = plan.base
     size = "" if spec.latent_dim is None else f"latent_dim = {spec.latent_dim}\n"
     dataset = plan.request.dataset and spec.dataset
@@ -51,16 +51,16 @@ def winner_text(plan: StudyPlan, winner: Ticket, recipe: str) -> str:
 
 
 def write_winner(store: Store, study: str, text: str) -> Path:
-    """Keep it beside the study's trials."""
+    """Write it to the study's folder."""
     path = study_folder(store, study) / "winner.toml"
     write_atomically(path, text.encode())
     return path
 
 
 def winner_path(given: str, store: Store) -> Path:
-    """The file that `--winner` means: a path, or the name of a study on this store.
+    """The file given by `--winner`: a path, or the name of a study on this store.
 
-    Raises BadInput for a name that is neither.
+    Raises BadInput for anything else.
     """
     kept = study_folder(store, given) / "winner.toml"
     if Path(given).name == given and kept.exists():
@@ -75,7 +75,7 @@ def winner_path(given: str, store: Store) -> Path:
 
 
 def read_winner(path: Path) -> WinnerFile:
-    """Read a winner's file; BadInput naming the file and the key for anything that is wrong."""
+    """Read a winner's file; BadInput naming the file and the key of anything invalid."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -86,9 +86,9 @@ def read_winner(path: Path) -> WinnerFile:
 
 
 def plan_winner(path: Path, store: Store, device: str = "auto", threads: int = 1) -> Plan:
-    """The runs of a winner's recipe and of the default beside it, with the protocol's seeds.
+    """The runs of a winner's recipe and of the default, with the protocol's seeds.
 
-    Raises BadInput where the protocol is no longer the one that it won under.
+    Raises BadInput if the protocol has changed since the search.
     """
     found = read_winner(path)
     protocol = load_protocol(found.protocol)

@@ -1,23 +1,22 @@
-"""What MLflow is told: the only package that imports mlflow (besides the model file it serves).
+"""Logging to MLflow: the only package that imports mlflow (besides the model file that it serves).
 
-The head process alone comes here. Training never waits for tracking: time-outs are short, a
-failure is said once, and `bench sync` tells MLflow later what it missed from the records on disk.
+Used by the head process only. Training never waits for tracking: time-outs are short, a failure is
+reported once, and `bench sync` later sends MLflow what it missed, from the records on disk.
 
-| file         | room                                                             | mlflow |
+| file         | content                                                          | mlflow |
 |--------------|------------------------------------------------------------------|--------|
-| address.py   | which store is meant, and whether it answers                      | no     |
-| database.py  | the local SQLite file: made once, probed, moved with its folder   | yes    |
-| content.py   | what a run says: parameters, tags, metrics, description           | no     |
-| views.py     | the saved views and deep links into the web interface             | no     |
-| owners.py    | which process a run belongs to, and whether it lives              | no     |
-| server.py    | MLflow's web interface on this machine, ended with its children   | yes    |
-| pictures.py  | figures and image grids as files of a run                         | yes    |
-| writing.py   | one run: created or found again, written, ended                   | yes    |
-| experiment.py| the experiment of a protocol: found or made                       | yes    |
-| models.py    | the servable model of a cell                                      | yes    |
-| versions.py  | versions and aliases in MLflow's Model Registry                   | yes    |
-| tracker.py   | Tracker: buffers, and the policy when MLflow does not answer      | yes    |
-| mending.py   | what kills and moved folders leave behind                         | yes    |
+| address.py   | the store's address, and whether it answers                      | no     |
+| database.py  | the local SQLite file: made once, probed, moved with its folder  | yes    |
+| content.py   | content of a run: parameters, tags, metrics, description         | no     |
+| views.py     | the saved views and deep links into the web interface            | no     |
+| server.py    | MLflow's web interface on this machine, stopped with its workers | yes    |
+| pictures.py  | figures and image grids as files of a run                        | yes    |
+| writing.py   | one run: created or found again, written, ended                  | yes    |
+| experiment.py| the experiment of a protocol: found or created                   | yes    |
+| models.py    | the servable model of a cell                                     | yes    |
+| versions.py  | versions and aliases in MLflow's Model Registry                  | yes    |
+| tracker.py   | Tracker: buffers, and what to do if MLflow does not answer       | yes    |
+| mending.py   | repair after kills and moved folders                             | yes    |
 """
 
 import importlib
@@ -51,7 +50,7 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"bench.tracking.{_ROOMS[name]}"), name)
 
 
-# What MLflow reads when it is imported; what a person has set stays. With MLflow's own defaults
+# Read by MLflow on import; values set by the user are kept. With MLflow's own defaults
 # (7 retries, 120 s) a dead server would block one call for four minutes.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -61,7 +60,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    # Recording where git stands starts git for every run; the record has it already.
+    # Recording git's state would start git for every run; the record has it already.
     "GIT_PYTHON_REFRESH": "quiet",
 }
 

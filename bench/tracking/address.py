@@ -1,4 +1,4 @@
-"""Which MLflow store is meant, and whether it answers. Nothing here imports mlflow."""
+"""The address of the MLflow store, and whether it answers. Nothing here imports mlflow."""
 
 import http.client
 import os
@@ -15,20 +15,20 @@ _PROBE_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Address:
-    """An MLflow tracking address. `database` is its file where it is a local SQLite store."""
+    """An MLflow tracking address. `database` is its file if it is a local SQLite store."""
 
     uri: str
     database: Path | None = None
 
     @property
     def is_server(self) -> bool:
-        """Whether it is an MLflow server, which keeps the artifacts itself."""
+        """Whether it is an MLflow server, which stores the artifacts itself."""
         return self.uri.startswith(("http://", "https://"))
 
     def why_not(self) -> str:
-        """Why a server does not answer, in a few words; empty when it does or is none.
+        """Why a server does not answer, in a few words; empty if it does or if it is a file.
 
-        Takes 1.5 seconds at most, so that training can ask in passing.
+        Takes 1.5 seconds at most, short enough to call during training.
         """
         if not self.is_server:
             return ""
@@ -50,7 +50,7 @@ class Address:
 def find_address(store: Store) -> Address:
     """`MLFLOW_TRACKING_URI`, else `mlruns/mlflow.db` of the workspace; always absolute.
 
-    Raises BadInput for an address that MLflow no longer takes (a folder).
+    Raises BadInput for an address that MLflow no longer supports (a folder).
     """
     given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if not given:
@@ -66,5 +66,5 @@ def find_address(store: Store) -> Address:
 
 
 def local_address(database: Path) -> Address:
-    """The address of a SQLite file given by its absolute path."""
+    """The address of a SQLite file with the given absolute path."""
     return Address(f"{_SQLITE}{database.as_posix()}", database)

@@ -1,21 +1,21 @@
-"""What a run says in MLflow: parameters, tags, metrics and a description. Pure; no mlflow here.
+"""Content of a run in MLflow: parameters, tags, metrics and a description. Pure; no mlflow here.
 
-Parameters have the same names for all variants, so that the Compare page lines them up; what does
-not apply to a variant (the recipe of one that is solved rather than trained) reads "-". That page
-opens with the first three names, in the order of the alphabet, that differ between the selected
-runs: `latent_dim`, `model`, `seed`. So names that differ for dull reasons start with later letters.
+Parameters have the same names for all variants, so that the Compare page aligns them; those that
+do not apply to a variant (such as the recipe of a closed form) are "-". That page opens with the
+first three names, alphabetically, that differ between the selected runs, which should be
+`latent_dim`, `model`, `seed`; less interesting names therefore start with later letters.
 
 | metric                        | by epoch | meaning                                              |
 |-------------------------------|----------|------------------------------------------------------|
-| train/loss, train/...         | yes      | training, as `fit` reports it                        |
+| train/loss, train/...         | yes      | training, as reported by `fit`                       |
 | val/METRIC                    | yes      | validation images, weights of that epoch             |
-| kept/val_METRIC               | no       | validation images, weights that were kept: selection |
-| test/METRIC, test/mse_x1000,  | no       | test images, weights that were kept                  |
+| kept/val_METRIC               | no       | validation images, kept weights: selects the model   |
+| test/METRIC, test/mse_x1000,  | no       | test images, kept weights                            |
 | test/accuracy_percent         |          |                                                      |
 | cost/...                      | no       | parameters, multiply_adds, train_seconds, ...        |
 | facts/...                     | no       | code_size, best_epoch, active_units, ...             |
 
-`test/mse_x1000` and `test/accuracy_percent` are there because MLflow's bars are labelled with two
+`test/mse_x1000` and `test/accuracy_percent` exist because MLflow labels its bars with two
 decimals.
 """
 
@@ -39,19 +39,19 @@ _COSTS = {"parameters", "multiply_adds", "train_seconds", "images_per_second"}
 
 
 def run_name(spec: RunSpec) -> str:
-    """The run's title, with its recipe where that is not the default."""
+    """The run's title, with its recipe if that is not the default."""
     return spec.title if spec.recipe == "default" else f"{spec.title} {spec.recipe}"
 
 
 def colour(model: str) -> str:
-    """One colour a variant, the same in every chart of every experiment."""
+    """One colour per variant, the same in every chart of every experiment."""
     from bench.figures.palette import look
 
     return look(model).colour
 
 
 def parameters(spec: RunSpec) -> dict[str, str]:
-    """Flat parameters under the same names for every variant (see the module)."""
+    """Flat parameters with the same names for every variant (see the module docstring)."""
     own = ", ".join(f"{key}={value}" for key, value in sorted(spec.hyperparameters.items()))
     recipe = {key: _text(value) for key, value in dataclasses.asdict(spec.train).items()}
     if _closed_form(spec.model):
@@ -83,7 +83,7 @@ def _text(value: object) -> str:
 
 
 def tags(spec: RunSpec, status: str) -> dict[str, str]:
-    """What one filters by (plain names), and how the suite finds a run again (`bench.`)."""
+    """Tags to filter by (plain names), and tags to find a run again (`bench.`)."""
     return {
         "model": spec.model,
         "dataset": spec.dataset_label,
@@ -101,7 +101,7 @@ def tags(spec: RunSpec, status: str) -> dict[str, str]:
 
 
 def record_tags(record: RunRecord) -> dict[str, str]:
-    """The tags of a finished run; `version` is what tells two records of one run apart."""
+    """The tags of a finished run; `version` distinguishes two records of one run."""
     return {
         **tags(record.spec, record.status),
         "track": record.track,
@@ -112,34 +112,34 @@ def record_tags(record: RunRecord) -> dict[str, str]:
 
 
 def table_tags(files: Iterable[str]) -> dict[str, str]:
-    """What makes MLflow show these files of a run as tables."""
+    """Tags that make MLflow show these files of a run as tables."""
     listed = [{"path": path, "type": "table"} for path in files]
     return {"mlflow.loggedArtifacts": json.dumps(listed)} if listed else {}
 
 
 def version(record: RunRecord) -> str:
-    """Changes when a record is written again: by new metrics, a new training, or as the winner of
-    a larger study."""
+    """A text that changes when a record is rewritten: after new metrics, a new training, or as the
+    winner of a larger study."""
     recipe = record.spec.recipe
     name = "" if recipe == "default" else f"-{recipe}"
     return f"{record.evaluation_digest}-{record.finished_unix_ms}{name}"
 
 
 def epoch_metrics(values: EpochValues) -> dict[str, float]:
-    """The values of an epoch as MLflow is told them."""
+    """The values of an epoch as sent to MLflow."""
     return _shown(values.values)
 
 
 def _shown(values: Mapping[str, float]) -> dict[str, float]:
     """Finite values (NaN and infinity would spoil every chart they are in) to six digits.
 
-    MLflow's tables print every digit that it is told; the record keeps them all.
+    MLflow's tables show every digit they get; the record keeps them all.
     """
     return {key: float(f"{value:.6g}") for key, value in values.items() if math.isfinite(value)}
 
 
 def final_metrics(record: RunRecord) -> dict[str, float]:
-    """Everything that is known once, at the end."""
+    """Everything that is known only at the end."""
     found: dict[str, float] = {}
     for part, prefix in (("val", "kept/val_"), ("test", "test/")):
         for metric, value in record.scores.get(part, {}).items():
@@ -154,7 +154,7 @@ def final_metrics(record: RunRecord) -> dict[str, float]:
 
 
 def description(record: RunRecord) -> str:
-    """Markdown that a person reads on the run's page; its first line says what came out."""
+    """Markdown for the run's page; its first line gives the result."""
     spec = record.spec
     return "\n".join(
         [
@@ -213,7 +213,7 @@ def _fact_lines(record: RunRecord) -> list[str]:
     lines = (
         [
             f"{facts['parameters']:,.0f} parameters, {facts['multiply_adds']:,.0f} multiply-adds "
-            f"an image, trained for {facts['train_seconds']:.1f} s on {record.spec.device}."
+            f"per image, trained for {facts['train_seconds']:.1f} s on {record.spec.device}."
         ]
         if {"parameters", "multiply_adds", "train_seconds"} <= facts.keys()
         else []
@@ -222,14 +222,14 @@ def _fact_lines(record: RunRecord) -> list[str]:
 
 
 def repeat_command(spec: RunSpec) -> str:
-    """The command that trains this run again."""
+    """The command that repeats this run."""
     size = "--native " if spec.latent_dim is None else f"--latent-dim {spec.latent_dim} "
     size = size if spec.has_code else ""
     return f"bench run --protocol {spec.protocol} --model {spec.model} {size}--seed {spec.seed}"
 
 
 def model_tags(record: RunRecord, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What is shown beside a registered model: headline scores and where it comes from."""
+    """Tags shown with a registered model: headline scores and its source."""
     spec = record.spec
     scores = {
         f"{part}_{metric}": _number(metric, value)

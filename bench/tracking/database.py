@@ -1,8 +1,8 @@
-"""The local SQLite file of MLflow: made once whole, probed quickly, moved with its folder.
+"""MLflow's local SQLite file: created completely, checked quickly, updated when its folder moves.
 
-MLflow itself makes its tables without a lock: two processes that start together, or a kill in
-the first second, leave a file that never opens again. So the file is made under a temporary name
-by one process at a time and renamed when it is complete.
+MLflow itself creates its tables without a lock: two processes that start together, or a kill in
+the first second, leave a file that never opens again. The file is therefore created under a
+temporary name by one process at a time and renamed when it is complete.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ _PATH_COLUMNS = (
     ("logged_models", "artifact_location"),
     ("model_versions", "storage_location"),
 )
-"""Where MLflow keeps absolute paths; after a move they still name the old folder."""
+"""Where MLflow stores absolute paths; after a move they still name the old folder."""
 
 
 def prepared_address(store: Store) -> Address:
-    """Find the address and, where it is a local file, make sure that it is there and usable."""
+    """Find the address and, if it is a local file, make sure that it exists and is usable."""
     address = find_address(store)
     if address.database:
         prepare_database(address.database, store.artifacts)
@@ -40,7 +40,7 @@ def prepared_address(store: Store) -> Address:
 
 
 def follow_move(address: Address, store: Store) -> int:
-    """Rewrite the paths in the workspace's own data base after it was moved; how many."""
+    """Update the paths in the workspace's own database after a move; returns how many."""
     if address.database is None or address.database.parent != store.mlruns:
         return 0
     moved = relocate(address.database, store.artifacts)
@@ -50,9 +50,9 @@ def follow_move(address: Address, store: Store) -> int:
 
 
 def prepare_database(database: Path, artifacts: Path) -> None:
-    """Make the file with MLflow's tables if it is not there, and prove that it can be used.
+    """Create the file with MLflow's tables if missing, and check that it can be used.
 
-    Raises BadInput in one line, within seconds, where MLflow would try for 102 s.
+    Raises a one-line BadInput within seconds, where MLflow would retry for 102 s.
     """
     if "?" in str(database):
         raise BadInput(f"the path {database} holds a '?', which MLflow cannot open; rename it")
@@ -70,7 +70,7 @@ def prepare_database(database: Path, artifacts: Path) -> None:
 
 
 def _make(database: Path, artifacts: Path) -> None:
-    """Create the file under the lock; a first start that was killed half-way is started again."""
+    """Create the file under the lock; a creation that was killed half-way starts again."""
     if _is_whole(database):
         return
     if database.exists() and database.stat().st_size:
@@ -86,7 +86,7 @@ def _make(database: Path, artifacts: Path) -> None:
 
 
 def _create_tables(path: Path, artifacts: Path) -> None:
-    """All of MLflow's tables, and the Default experiment that it wants, in a new file."""
+    """Create all of MLflow's tables, and the Default experiment that it requires, in a new file."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     store = SqlAlchemyStore(local_address(path).uri, artifacts.as_uri())  # type: ignore[no-untyped-call]
@@ -101,8 +101,8 @@ def _remove(path: Path) -> None:
 def _is_whole(database: Path) -> bool:
     """Whether the file has MLflow's tables at a finished migration.
 
-    Raises BadInput for a file that is no SQLite data base, or one that holds runs without being
-    whole: that is somebody's data, and not ours to replace.
+    Raises BadInput for a file that is not an SQLite database, or one that holds runs but is
+    incomplete: that is user data, which must not be replaced.
     """
     if not database.exists() or database.stat().st_size == 0:
         return False
@@ -139,12 +139,12 @@ def _is_whole(database: Path) -> bool:
 def _unusable(database: Path, why: object) -> BadInput:
     return BadInput(
         f"MLflow's store {database} cannot be used: {why}; move the file away and repeat the "
-        "command (records are kept beside it, and `bench sync` tells a new store all of them)"
+        "command (records are kept beside it, and `bench sync` sends them all to a new store)"
     )
 
 
 def _prove_writable(database: Path) -> None:
-    """Begin a write and take it back. A store that is busy is left to MLflow's own patience."""
+    """Begin a write and roll it back. A busy store is left to MLflow's own retries."""
     try:
         with _open(database) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -159,7 +159,7 @@ def _prove_writable(database: Path) -> None:
 
 @contextlib.contextmanager
 def _open(database: Path) -> Iterator[sqlite3.Connection]:
-    """An existing file; a transaction that a kill cut off is rolled back by the first reader."""
+    """Open an existing file; the first reader rolls back a transaction cut off by a kill."""
     connection = sqlite3.connect(
         f"file:{quote(str(database))}?mode=rw",
         uri=True,
@@ -173,10 +173,10 @@ def _open(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def relocate(database: Path, artifacts: Path) -> int:
-    """Rewrite the paths that MLflow kept when the workspace was moved or copied to here.
+    """Rewrite the paths that MLflow stored, after the workspace was moved or copied.
 
-    A path is rewritten when what it names lies here, or is no longer where it was; one that
-    somebody chose elsewhere is left alone. All in one transaction; returns the rows changed.
+    A path is rewritten if its target exists here, or no longer exists at the old place; paths
+    that the user chose elsewhere are kept. All in one transaction; returns the rows changed.
     """
     here = artifacts.as_uri()
     changed = 0
@@ -197,7 +197,7 @@ def relocate(database: Path, artifacts: Path) -> int:
 
 
 def _new_place(location: str | None, here: str) -> str | None:
-    """Where a location under some `mlruns/artifacts` is now, None if it stays as it is."""
+    """The new place of a location under some `mlruns/artifacts`; None if it stays as it is."""
     if not location or not location.startswith("file:"):
         return None
     head, found, tail = f"{location}/".rpartition("/mlruns/artifacts/")

@@ -1,4 +1,4 @@
-"""The experiment of a protocol in MLflow: found or made, described, with its views."""
+"""The experiment of a protocol in MLflow: found or created, described, with its views."""
 
 import functools
 import json
@@ -21,9 +21,9 @@ _PROTOCOL, _DATASET = "bench.protocol", "bench.dataset"
 
 @dataclass(frozen=True)
 class ExperimentPlan:
-    """What an experiment is named, says and shows; from a protocol, or from a record alone.
+    """Name, description and views of an experiment, from a protocol or from a record alone.
 
-    `from_protocol` false: there was no protocol to describe, so what the experiment says stays.
+    `from_protocol` false: no protocol to describe, so an existing description is kept.
     """
 
     name: str
@@ -37,7 +37,7 @@ class ExperimentPlan:
 def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
     """`quick` for a protocol's own data set, else `quick on csv.mydigits`.
 
-    Protocols that share an experiment (those of the origins) go there with every data set.
+    Protocols that share an experiment (those of the origins) use it for every data set.
     """
     own = dataset_label == protocol.dataset
     alone = protocol.name if own else f"{protocol.name} on {dataset_label}"
@@ -51,7 +51,7 @@ def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
 
 
 def plan_for_record(record: RunRecord) -> ExperimentPlan:
-    """For runs whose protocol file is not at hand."""
+    """For runs whose protocol file is not available."""
     spec = record.spec
     return ExperimentPlan(
         name=f"{spec.protocol} on {spec.dataset_label}",
@@ -64,7 +64,7 @@ def plan_for_record(record: RunRecord) -> ExperimentPlan:
 
 
 def plan_for(record: RunRecord) -> ExperimentPlan:
-    """The plan of a record's own protocol, where that is shipped and has not changed since."""
+    """The plan for a record's own protocol, if that is shipped and unchanged since."""
     spec = record.spec
     protocol = _shipped().get((spec.protocol, spec.protocol_fingerprint))
     if protocol is not None:
@@ -87,9 +87,9 @@ def _own_view(protocol: Protocol) -> ViewPlan:
 
 
 def _shared_view(protocol: Protocol) -> ViewPlan:
-    """The columns of all shipped protocols that go there, whichever of them was run last.
+    """The columns of all shipped protocols in that experiment, whichever was run last.
 
-    Autoencoders come first, and their metric sorts: classifiers stand below them.
+    Autoencoders come first, and their metric sorts; classifiers are below them.
     """
     shipped = [each for each in origin_protocols() if each.experiment == protocol.experiment]
     members = shipped or [protocol]
@@ -108,11 +108,11 @@ def _view_plan(
 
 
 def _description(protocol: Protocol, dataset_label: str) -> str:
-    """Markdown; MLflow shows the first line alone until it is opened."""
+    """Markdown; MLflow shows only the first line until it is expanded."""
     if protocol.experiment:
         return (
             "Published figures of the systems that this suite unites, reproduced by their own "
-            "recipes\n\nRows of different protocols do not compare. The verdicts are "
+            "recipes\n\nRows of different protocols cannot be compared. The verdicts are "
             "`bench reproduce --list`."
         )
     train = protocol.train
@@ -130,17 +130,17 @@ def _description(protocol: Protocol, dataset_label: str) -> str:
 
 
 def ensure_experiment(client: MlflowClient, plan: ExperimentPlan, location: str | None) -> str:
-    """The id of the experiment, made if it is not there, with description and views up to date.
+    """The experiment's id, created if missing, with description and views up to date.
 
-    It is found by its tags first, so that it may be renamed. `location`: where its artifacts go,
-    None where a server decides.
+    It is found by its tags first, so it may be renamed. `location`: where its artifacts go,
+    None if a server decides.
     """
     experiment = _find(client, plan) or _create(client, plan, location)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     wanted = {
         "mlflow.note.content": plan.description,
-        # Without it the page offers language-model tools first.
+        # Otherwise the page offers language-model tools first.
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.experiment.primaryMetric.name": plan.view.test,
     }
@@ -155,8 +155,8 @@ def ensure_experiment(client: MlflowClient, plan: ExperimentPlan, location: str 
 def set_tag(client: MlflowClient, experiment_id: str, key: str, value: str) -> None:
     """Set a tag of an experiment that other heads may be setting at the same moment.
 
-    Of two that add one MLflow refuses the later: it looks whether the tag is there, then inserts it
-    (3.17). The second time it is there.
+    If two add it, MLflow refuses the later one (3.17 checks whether the tag exists, then
+    inserts it). On the second attempt it exists.
     """
     try:
         client.set_experiment_tag(experiment_id, key, value)
@@ -194,7 +194,7 @@ def _create(client: MlflowClient, plan: ExperimentPlan, location: str | None) ->
 def ensure_views(
     client: MlflowClient, experiment: Experiment, plan: ExperimentPlan, tracks: Iterable[str]
 ) -> None:
-    """Write the views that are missing or of an older layout."""
+    """Write the views that are missing or have an older layout."""
     now = int(time.time() * 1000)
     for key, value in view_tags(plan.view, tuple(tracks), now).items():
         if not _same_view(experiment.tags.get(key, ""), value):
@@ -202,7 +202,7 @@ def ensure_views(
 
 
 def _same_view(have: str, wanted: str) -> bool:
-    """Whether two views differ in nothing but their dates."""
+    """Whether two views are equal except for their dates."""
     if not have:
         return False
     old, new = json.loads(have), json.loads(wanted)

@@ -1,4 +1,4 @@
-"""What kills and moved folders leave behind in MLflow, and how it is mended."""
+"""Repair of MLflow's store after kills and moved folders."""
 
 import time
 from collections.abc import Iterable
@@ -19,8 +19,8 @@ from bench.tracking.tracker import SyncReport, Tracker
 
 @dataclass(frozen=True)
 class Mended:
-    """What was found and mended: runs closed, runs left alone as they are alive (or may be, on
-    another machine), rows of paths rewritten."""
+    """What was repaired: runs closed, runs left alone because they are alive (or may be, on
+    another machine), rows with rewritten paths."""
 
     closed: int
     alive: int
@@ -31,8 +31,8 @@ class Mended:
 def mend(store: Store, *, other_hosts: bool = False) -> Mended:
     """Rewrite paths after a move and close the runs whose process is gone.
 
-    A run of another machine is left alone unless `other_hosts`. Raises BadInput for an unusable
-    store, MlflowException or OSError where a server does not answer.
+    Runs of other machines are left alone unless `other_hosts`. Raises BadInput for an unusable
+    store, MlflowException or OSError if a server does not answer.
     """
     address = find_address(store)
     if reason := address.why_not():
@@ -55,7 +55,7 @@ def mend(store: Store, *, other_hosts: bool = False) -> Mended:
 
 
 def _running(client: MlflowClient) -> Iterable[Run]:
-    """Runs of the suite that MLflow believes to be running, in every experiment."""
+    """Runs of the suite with the state RUNNING, in every experiment."""
     ids = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
     token: str | None = None
     while ids:
@@ -72,15 +72,15 @@ def _running(client: MlflowClient) -> Iterable[Run]:
 
 
 def _close(client: MlflowClient, run: Run) -> None:
-    """A run that ended without saying so; it stays open for the command that goes on with it."""
+    """Close a run whose process ended; a command that resumes it opens it again."""
     client.set_tag(run.info.run_id, "status", "stopped")
     client.set_terminated(run.info.run_id, "KILLED", end_time=int(time.time() * 1000))
 
 
 def sync_records(store: Store, records: Iterable[RunRecord]) -> SyncReport:
-    """Tell MLflow every record that it lacks, by experiment, with each cell's model.
+    """Send MLflow every record that it lacks, by experiment, with each cell's model.
 
-    Raises BadInput for an unusable local store. A server that does not answer is asked once.
+    Raises BadInput for an unusable local store. A server that does not answer is tried once.
     """
     address = prepared_address(store)
     groups: dict[ExperimentPlan, list[RunRecord]] = {}

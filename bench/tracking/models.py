@@ -30,16 +30,16 @@ from bench.tracking.writing import MEDIAN, Entry, RunBook, part_digest
 MODEL_ID, _VERSION = "bench.model_id", "bench.record"
 _PACKAGE = Path(bench.__file__).parent
 _CODE = ("__init__.py", "core", "models")
-"""What a model needs to be rebuilt where the suite is not installed."""
+"""What a model needs to be rebuilt without the suite."""
 
 _log = logging.getLogger("bench.tracking")
 
 
 def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord) -> str:
-    """Log the model of a record into its run, unless it is there; returns MLflow's id of it.
+    """Log the model of a record to its run, unless it is there; returns its id in MLflow.
 
-    A models-from-code pyfunc over safetensors: it can be served, nothing in it is a pickle.
-    Raises CheckFailed when the weights on disk are not the record's.
+    A models-from-code pyfunc with safetensors: it can be served and contains no pickle.
+    Raises CheckFailed if the weights on disk are not the record's.
     """
     experiment_id = client.get_run(run_id).info.experiment_id
     there = _logged_before(client, experiment_id, run_id, record)
@@ -54,8 +54,8 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
             flavor=_Flavour,
             name=name,
             run_id=run_id,
-            # MLflow links the run's values of that step; at 0 stand the final ones, which are
-            # linked below with the images that they were computed on.
+            # MLflow links the run's values at this step. Those at step 0 are the final ones,
+            # linked below together with the images that they were computed on.
             step=max(1, int(record.facts.get("best_epoch", 1))),
             tags=content.model_tags(record),
             python_model=str(Path(__file__).with_name("serving.py")),
@@ -76,9 +76,9 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
 class _Flavour:
     """MLflow's pyfunc flavour, for `Model.log` with `validate_serving_input=False`.
 
-    The validation would rebuild the network in this process, a head that needs no torch; that what
-    is logged can be served is tested. `Model.log` knows the switch, the flavour's own function
-    does not.
+    The validation would rebuild the network in this process, a head that needs no torch; tests
+    check that logged models can be served. `Model.log` has this switch, the flavour's own
+    function does not.
     """
 
     @staticmethod
@@ -88,7 +88,7 @@ class _Flavour:
 
 
 def _logged_before(client: MlflowClient, experiment_id: str, run_id: str, record: RunRecord) -> str:
-    """The id of a whole model of this record in this run, which a kill kept from being noted."""
+    """The id of a complete model of this record in this run, if a kill prevented noting it."""
     found = client.search_logged_models(
         [experiment_id], filter_string=f"tags.`{_VERSION}` = '{content.version(record)}'"
     )
@@ -99,7 +99,7 @@ def _logged_before(client: MlflowClient, experiment_id: str, run_id: str, record
 
 
 def _card(folder: Path, record: RunRecord) -> Path:
-    """What the served model is rebuilt from."""
+    """The file from which the served model is rebuilt."""
     spec = record.spec
     path = folder / "card.json"
     card = {
@@ -118,7 +118,7 @@ def _card(folder: Path, record: RunRecord) -> Path:
 
 
 def _code(folder: Path) -> Path:
-    """A copy of the rooms that define the variants."""
+    """A copy of the packages that define the variants."""
     target = folder / "code" / "bench"
     target.mkdir(parents=True)
     for name in _CODE:
@@ -131,7 +131,7 @@ def _code(folder: Path) -> Path:
 
 
 def _signature(record: RunRecord) -> ModelSignature:
-    """Images in; the output that comes unasked, which the parameter can change."""
+    """Images in, the default output back; a parameter chooses another output."""
     task = record.spec.task
     answer = record.image_shape if task == "reconstruction" else (len(record.class_names),)
     kind = np.dtype(np.float32)
@@ -143,16 +143,16 @@ def _signature(record: RunRecord) -> ModelSignature:
 
 
 def _requirements() -> list[str]:
-    """Pinned by hand: finding them out takes MLflow 15 s a model."""
+    """Versions pinned here: MLflow needs 15 s per model to find them."""
     names = ("mlflow", "torch", "numpy", "safetensors", "pydantic")
     return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in names]
 
 
 @contextlib.contextmanager
 def surroundings(uri: str, experiment_id: str) -> Iterator[None]:
-    """What MLflow takes from the process: store and experiment; put back as they were.
+    """Set MLflow's global store and experiment, and restore them afterwards.
 
-    Without the second, the model of a run of ours would stand in the experiment "Default".
+    Without the experiment, the model of a run would go to the experiment "Default".
     """
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
     before = {name: os.environ.get(name) for name in names}
@@ -169,9 +169,9 @@ def surroundings(uri: str, experiment_id: str) -> Iterator[None]:
 
 
 def _link_scores(client: MlflowClient, run_id: str, model_id: str, record: RunRecord) -> None:
-    """Show the final scores beside the model, in a column group for each part of the data.
+    """Show the final scores with the model, one column group per part of the data.
 
-    With the run's own time stamps: MLflow then knows them as the values that the run has.
+    They have the run's own time stamps, so MLflow recognises them as the run's values.
     """
     client.log_batch(
         run_id,
@@ -194,7 +194,7 @@ def _link_scores(client: MlflowClient, run_id: str, model_id: str, record: RunRe
 
 
 def withdraw_model(book: RunBook, entry: Entry) -> None:
-    """Another seed stands for the cell now: take the mark and, unless registered, the model."""
+    """Another seed represents the cell now: remove the mark and, unless registered, the model."""
     registered = book.client.search_model_versions(f"run_id = '{entry.run_id}'")
     if entry.model_id and not registered:
         with contextlib.suppress(MlflowException):

@@ -1,4 +1,4 @@
-"""Figures and image grids as files of a run; written again, they replace themselves."""
+"""Figures and image grids as files of a run; rewriting replaces them."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ _STEP = re.compile(r"progress[~#]x_hat[+%]step[+%](\d+)")
 
 
 def log_files(client: MlflowClient, run_id: str, record: RunRecord, arrays: Arrays) -> None:
-    """`record.json`, every figure as a PNG under `figures/`, a classifier's tables of classes."""
+    """`record.json`, every figure as a PNG in `figures/`, and a classifier's tables by class."""
     from bench.figures import draw_figures, to_png
 
     figures = draw_figures(record, arrays)
@@ -41,7 +41,7 @@ def log_files(client: MlflowClient, run_id: str, record: RunRecord, arrays: Arra
 def class_tables(record: RunRecord, arrays: Arrays) -> dict[str, bytes]:
     """Scores by class and the most frequent confusions on the test images, by file name.
 
-    As MLflow's `log_table` writes them; that call itself appends to what is there already.
+    In the format of MLflow's `log_table`, which itself would append to an existing file.
     """
     tables = {
         PER_CLASS: [dataclasses.asdict(row) for row in class_scores(record, arrays)],
@@ -59,8 +59,8 @@ def class_tables(record: RunRecord, arrays: Arrays) -> dict[str, bytes]:
 def log_progress(client: MlflowClient, run_id: str, record: RunRecord, arrays: Arrays) -> None:
     """Validation images by epoch: each original above its reconstruction, enlarged four times.
 
-    MLflow's image grid has a slider over the epochs, so that one sees the network learn. Images
-    that are there already are not sent again: MLflow would show them twice.
+    MLflow's image grid has a slider over the epochs, which shows the network learn. Existing
+    images are not sent again: MLflow would show them twice.
     """
     if "progress/x_hat" not in arrays:
         return
@@ -85,9 +85,9 @@ def log_progress(client: MlflowClient, run_id: str, record: RunRecord, arrays: A
 
 
 def _pairs(x: Images, x_hat: Images) -> Images:
-    """Rows of originals and reconstructions in turn, [R, K, C, H, W].
+    """Alternating rows of originals and reconstructions, [R, K, C, H, W].
 
-    Half of the images a row, as MLflow's tiles are square: a strip of eight would be tiny.
+    Half of the images per row, since MLflow's tiles are square: a strip of eight would be tiny.
     """
     half = max(1, len(x) // 2)
     rows = [

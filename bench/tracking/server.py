@@ -1,4 +1,4 @@
-"""MLflow's web interface on this machine: one process group, the right store, clean ends."""
+"""MLflow's web interface on this machine: one process group, the right store, a clean end."""
 
 import contextlib
 import os
@@ -23,16 +23,16 @@ _START_SECONDS, _END_SECONDS = 120.0, 10.0
 
 
 def experiment_links(store: Store, port: int) -> list[tuple[str, str]]:
-    """Name and deep link of every experiment that the suite made, newest first.
+    """Name and deep link of every experiment of the suite, newest first.
 
-    Makes the store where there is none; raises BadInput where it cannot be used.
+    Creates the store if missing; raises BadInput if it cannot be used.
     """
     address = prepared_address(store)
     base = address.uri if address.is_server else f"http://{HOST}:{port}"
     client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
     links = []
     for found in client.search_experiments(order_by=["last_update_time DESC"]):
-        # Searches have both: their trials are what there is to see.
+        # Experiments of searches have both views; their trials are shown.
         for view in (views.TRIALS, views.LEADERBOARD):
             if f"{views.VIEW_TAG}{view}" in found.tags:
                 links.append((found.name, views.deep_link(base, found.experiment_id, view)))
@@ -41,12 +41,12 @@ def experiment_links(store: Store, port: int) -> list[tuple[str, str]]:
 
 
 def is_elsewhere(store: Store) -> bool:
-    """Whether `MLFLOW_TRACKING_URI` names a server that somebody runs already."""
+    """Whether `MLFLOW_TRACKING_URI` names a server that is already running."""
     return find_address(store).is_server
 
 
 def check_port(port: int) -> None:
-    """Raise BadInput where the port is taken or not ours to take."""
+    """Raise BadInput if the port is taken or not permitted."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -60,9 +60,9 @@ def check_port(port: int) -> None:
 
 @contextlib.contextmanager
 def serving(store: Store, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """MLflow's server on the workspace's store, ready to answer; ended with all its children.
+    """MLflow's server on the workspace's store, once it answers; ended with all its children.
 
-    What it says goes to `mlruns/ui.log`. Raises BenchError when it does not come up.
+    Its output goes to `mlruns/ui.log`. Raises BenchError if it does not start.
     """
     address = prepared_address(store)
     log = store.mlruns / "ui.log"
@@ -89,13 +89,13 @@ def _command(address: Address, store: Store, port: int) -> list[str]:
         *("--backend-store-uri", address.uri),
         *("--artifacts-destination", store.artifacts.as_uri()),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
-        # MLflow's own pattern lets names such as 10.evil.com through.
+        # MLflow's own pattern allows names such as 10.evil.com.
         *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
     ]
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what would send MLflow's server to another store."""
+    """Our environment, without variables that would send MLflow's server to another store."""
     kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI",)}
     return {**kept, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
@@ -114,7 +114,7 @@ def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
-    """End the whole process group: the server alone would leave its workers behind."""
+    """End the whole process group: ending only the server would leave its workers."""
     if os.name == "nt":
         server.terminate()
         server.wait()
@@ -124,4 +124,4 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
             os.killpg(server.pid, sign)
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(_END_SECONDS)
-    # A worker may outlive its server for a moment.
+    # A worker may briefly outlive its server.

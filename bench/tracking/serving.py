@@ -1,16 +1,16 @@
-"""The model that MLflow serves: read by MLflow as code, weights from safetensors; no pickles.
+"""The model that MLflow serves: loaded as code, weights from safetensors; no pickles.
 
 MLflow copies this file into the logged model and runs it where the model is loaded. `output`
-chooses what comes back for images of shape (N, C, H, W), float32 in [0, 1]:
+chooses what is returned for images of shape (N, C, H, W), float32 in [0, 1]:
 
-| output         | comes back                                                         |
+| output         | returned value                                                     |
 |----------------|--------------------------------------------------------------------|
 | reconstruction | (N, C, H, W) in [0, 1]                                             |
 | code           | (N, code_size): the deterministic code                             |
 | anomaly_score  | (N,): the image's mean squared error, higher is less like training |
-| probabilities  | (N, classes): of a classifier, in the order of its classes         |
-| features       | (N, feature_size): of a classifier, the layer before the last      |
-| logits         | (N, classes): of a classifier, what the probabilities come from    |
+| probabilities  | (N, classes): for a classifier, in the order of its classes        |
+| features       | (N, feature_size): for a classifier, the layer before the last     |
+| logits         | (N, classes): for a classifier, before the softmax                 |
 
 The first three are an autoencoder's, the last three a classifier's.
 """
@@ -45,20 +45,20 @@ class ServedModel(PythonModel):
         """Called once by MLflow. Raises RuntimeError if weights or variant are not those logged."""
         card = json.loads(Path(context.artifacts["card"]).read_text(encoding="utf-8"))
         if importlib.util.find_spec("bench") is None:
-            # The classes travel with the model; an installed suite is preferred, never shadowed.
+            # The model includes the classes; an installed suite takes precedence over them.
             sys.path.append(str(Path(context.artifacts["code"])))
         self._shape: tuple[int, int, int] = tuple(card["image_shape"])
         self._model = _rebuild(card, Path(context.artifacts["weights"]).read_bytes())
         self._outputs = _outputs(self._model)
 
-    # A bare array type: MLflow takes any other annotation for the model's schema.
+    # A plain array type: MLflow reads any other annotation as the model's schema.
     def predict(
         self,
         context: PythonModelContext,
         model_input: np.ndarray,
         params: dict[str, Any] | None = None,
     ) -> NDArray[np.float32]:
-        """Images (N, C, H, W) in [0, 1] -> what `params["output"]` names (see the module).
+        """Images (N, C, H, W) in [0, 1] -> what `params["output"]` names (see above).
 
         Raises MlflowException for images of another shape or range and for an unknown output.
         """
@@ -94,12 +94,12 @@ class ServedModel(PythonModel):
 
 
 def _refused(message: str) -> MlflowException:
-    """The only kind of error whose message MLflow's scoring server gives back as it is."""
+    """The only kind of error whose message MLflow's scoring server returns unchanged."""
     return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
 
 
 def _outputs(model: "ImageModel") -> Mapping[str, Callable[["Tensor"], "Tensor"]]:
-    """What can be asked for, by name; the first is what comes unasked."""
+    """The available outputs, by name; the first is the default."""
     from bench.models.base import Autoencoder, Classifier
 
     if isinstance(model, Autoencoder):
@@ -136,7 +136,7 @@ def _rebuild(card: dict[str, Any], weights: bytes) -> "ImageModel":
         shape,
         card["latent_dim"],
         card["hyperparameters"],
-        # Models that were logged before there were classifiers do not say how many classes.
+        # Models logged before classifiers existed do not give the number of classes.
         card.get("classes", 0),
     )
     model.load_state_dict(load(weights))

@@ -1,12 +1,12 @@
-"""Studies in MLflow: a parent run a study, a child run a trial, in an experiment of their own.
+"""Studies in MLflow: one parent run per study, one child run per trial, in a separate experiment.
 
-Trials stay out of the protocol's experiment, where every row is a result. A trial has curves and
+Trials stay out of the protocol's experiment, where every row is a result. A trial has curves but
 no model files; the parent has the study's figures, the winner and how to repeat it.
 
 | metric of a trial | meaning                                                              |
 |-------------------|----------------------------------------------------------------------|
 | train/..., val/...| by epoch                                                             |
-| search/value      | selection metric on validation of the weights that would be kept     |
+| search/value      | validation selection metric of the weights that would be kept        |
 | search/epochs     | epochs trained                                                       |
 | search/seconds    | from start to end                                                    |
 
@@ -44,8 +44,8 @@ _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
 
 @dataclass(frozen=True)
 class StudyCard:
-    """What the parent run says of a study: its name and identifier, the default recipe's trial, its
-    space in words, and what may change from one command to the next (sampler, pruner, trials)."""
+    """Content of a study's parent run: its name and identifier, the default recipe's trial, its
+    space in words, and what may change between commands (sampler, pruner, trials)."""
 
     name: str
     id: str
@@ -55,7 +55,7 @@ class StudyCard:
 
 
 class Trial(Protocol):
-    """What is told of a trial that ended (bench.sweep's TrialRecord)."""
+    """What is sent of an ended trial (bench.sweep's TrialRecord)."""
 
     @property
     def number(self) -> int:
@@ -75,7 +75,7 @@ class Trial(Protocol):
 
     @property
     def value(self) -> float | None:
-        """What it reached on validation."""
+        """Its score on validation."""
 
     @property
     def history(self) -> tuple[EpochValues, ...]:
@@ -91,33 +91,33 @@ class Trial(Protocol):
 
     @property
     def message(self) -> str:
-        """Why it did not come to its end."""
+        """Why it did not finish."""
 
 
 Mutex = Callable[[], AbstractContextManager[None]]
-"""Holds back the other heads of a study."""
+"""A lock that excludes the other heads of a study."""
 
 
 def open_study_tracker(
     store: Store, plan: ExperimentPlan, card: StudyCard, mutex: Mutex = contextlib.nullcontext
 ) -> "StudyTracker":
-    """A tracker for one study beside the experiment of `plan`; raises as `open_tracker` does.
+    """A tracker for one study, next to the experiment of `plan`; raises as `open_tracker` does.
 
-    Under `mutex` the parent run, which all heads of the study share, is found or made.
+    `mutex` guards finding or creating the parent run, which all heads of the study share.
     """
     beside = dataclasses.replace(
         plan,
         name=f"{plan.name} sweeps",
         protocol=f"{plan.protocol} sweeps",
         description=f"Studies that tune the variants of {plan.name}: trials see training and "
-        "validation images only.\n\nA parent run is a study, its children are trials. What a "
-        "winner is worth stands in the protocol's own experiment, with fresh seeds.",
+        "validation images only.\n\nA parent run is a study, its children are trials. The "
+        "winner's runs with fresh seeds are in the protocol's own experiment.",
     )
     return StudyTracker(store, beside, card, mutex)
 
 
 class StudyTracker(Tracker):
-    """Tells MLflow of one study. As with every Tracker, no method raises because it is away."""
+    """Sends one study to MLflow. As in every Tracker, no method raises if MLflow is away."""
 
     def __init__(self, store: Store, plan: ExperimentPlan, card: StudyCard, mutex: Mutex) -> None:
         super().__init__(store, plan, prepared_address(store), card.name)
@@ -126,7 +126,7 @@ class StudyTracker(Tracker):
         self._parent_id = ""
 
     def _parent(self, book: RunBook) -> str:
-        """The study's own run: the one that is there, or a new one; its state is RUNNING."""
+        """The study's own run, existing or new; its state is RUNNING."""
         if not self._parent_id:
             with self._mutex():
                 self._find_parent(book)
@@ -163,7 +163,7 @@ class StudyTracker(Tracker):
         _ensure_view(book, self._plan.view, spec, tuple(card.space))
 
     def trial_started(self, spec: TrialSpec, number: int, source: str) -> None:
-        """A trial begins, or goes on after it was put back."""
+        """A trial starts, or resumes after it was put back."""
 
         def write(book: RunBook) -> None:
             self._start(book, spec, number, source)
@@ -188,11 +188,11 @@ class StudyTracker(Tracker):
         return entry
 
     def trial_stopped(self, spec: TrialSpec) -> None:
-        """A trial was stopped and put back; the study goes on with it later."""
+        """A trial was stopped and put back; the study resumes it later."""
         self.run_stopped(spec)
 
     def trial_ended(self, trial: Trial) -> None:
-        """Everything about a trial that counts, and its end state; told once."""
+        """Send everything about a trial that counts, and its end state; sent once."""
         self._buffer.pop(trial.spec.run_key, None)
 
         def write(book: RunBook) -> bool:
@@ -200,7 +200,7 @@ class StudyTracker(Tracker):
             if entry is None or entry.complete or not entry.ours:
                 entry = self._start(book, trial.spec, trial.number, trial.source)
             if entry.epochs - {values.epoch for values in trial.history}:
-                # An attempt that was cut off came further than the one that counts.
+                # A cut-off attempt trained longer than the one that counts.
                 book.drop(trial.spec.run_key, entry)
                 entry = self._start(book, trial.spec, trial.number, trial.source)
             book.write_epochs(entry, trial.history)
@@ -228,7 +228,7 @@ class StudyTracker(Tracker):
             self._missed.discard(trial.spec.run_key)
 
     def tell_missing(self, trials: Sequence[Trial]) -> int:
-        """Tell of the trials on disk that MLflow does not know whole; how many were told."""
+        """Send the trials on disk that MLflow lacks or has incompletely; returns how many."""
         told = 0
         for trial in trials:
             entry = self._attempt(partial(_current, trial=trial), trial.spec.run_key)
@@ -238,7 +238,7 @@ class StudyTracker(Tracker):
         return told
 
     def progress(self, finished: int, best: float | None, epochs: int) -> None:
-        """How the study stands after so many finished trials."""
+        """The state of the study after so many finished trials."""
 
         def write(book: RunBook) -> None:
             values = {"search/epochs": float(epochs)}
@@ -280,7 +280,7 @@ class StudyTracker(Tracker):
 
 
 def _current(book: RunBook, trial: Trial) -> Entry | None:
-    """What MLflow knows of a trial, looked at again before it is told: another head may have."""
+    """MLflow's entry of a trial, looked up again before sending: another head may have sent it."""
     entry = book.known(trial.spec.run_key)
     if entry is not None and entry.complete == _version(trial):
         return entry
@@ -294,7 +294,7 @@ def _version(trial: Trial) -> str:
 def _ensure_view(
     book: RunBook, plan: views.ViewPlan, spec: TrialSpec, space: Sequence[str]
 ) -> None:
-    """A view with the columns of a search, sorted by what trials reached."""
+    """A view with the columns of a search, sorted by the trials' values."""
     experiment = book.client.get_experiment(book.experiment_id)
     keys = [*_searched(experiment.tags.get("bench.searched", "")), *space]
     searched = tuple(dict.fromkeys(keys))

@@ -1,4 +1,4 @@
-"""Tracker: what the head process tells MLflow, and what happens when MLflow does not answer."""
+"""Tracker: what the head process sends to MLflow, and what happens if MLflow does not answer."""
 
 import logging
 import time
@@ -33,19 +33,19 @@ LOCAL_SERVER = "http://127.0.0.1:5000"
 _FLUSH_SECONDS, _FLUSH_EPOCHS = 2.0, 10
 _SLOW_SECONDS = 0.5
 _PAUSES = (15.0, 30.0, 60.0)
-"""How long a silent server is left alone after its first, second and later failures."""
+"""Seconds to leave a silent server alone after its first, second and later failures."""
 _NO_ANSWER = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABLE)}
-"""What MLflow's client says where no server, or no store behind it, answers."""
+"""Error codes of MLflow's client if no server, or no store behind it, answers."""
 
 _log = logging.getLogger("bench.tracking")
 T = TypeVar("T")
 Failure = (MlflowException, SQLAlchemyError, OSError)
-"""What a store that is away, full or locked raises (requests' exceptions are OSErrors)."""
+"""Raised by a store that is away, full or locked (requests' exceptions are OSErrors)."""
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """Runs that MLflow knew already, was told of now, and could not be told of."""
+    """Number of runs that MLflow already had, that were sent now, and that could not be sent."""
 
     known: int
     told: int
@@ -55,15 +55,15 @@ class SyncReport:
 def open_tracker(store: Store, protocol: Protocol, dataset_label: str) -> "Tracker":
     """A tracker for the runs of a protocol on one data set.
 
-    `MLFLOW_TRACKING_URI` wins over `mlruns/mlflow.db`. Raises BadInput at once where the local
-    store cannot be written or read; a server that does not answer is no error: results stay on
-    disk and `bench sync` tells it later.
+    `MLFLOW_TRACKING_URI` wins over `mlruns/mlflow.db`. Raises BadInput at once if the local
+    store cannot be written or read. A server that does not answer is not an error: results stay on
+    disk and `bench sync` sends them later.
     """
     return Tracker(store, plan_for_protocol(protocol, dataset_label), prepared_address(store))
 
 
 class Tracker:
-    """Tells MLflow of runs while they happen. No method raises because MLflow is away."""
+    """Sends runs to MLflow while they happen. No method raises if MLflow is away."""
 
     def __init__(
         self, store: Store, plan: ExperimentPlan, address: Address, study: str = ""
@@ -83,15 +83,15 @@ class Tracker:
 
     @property
     def missed(self) -> int:
-        """Runs that MLflow does not know whole; `bench sync` tells it of them."""
+        """Runs that MLflow lacks or has incompletely; `bench sync` sends them."""
         return len(self._missed)
 
     def run_started(self, spec: RunSpec) -> None:
-        """A run begins, or goes on where it was cut off."""
+        """A run starts, or resumes where it was cut off."""
         self._attempt(lambda book: book.start(spec, _now()), spec.run_key)
 
     def epoch(self, spec: RunSpec, values: EpochValues) -> None:
-        """One more epoch; kept for up to two seconds or ten epochs, then sent in one batch."""
+        """Values of an epoch; buffered for up to two seconds or ten epochs, then sent at once."""
         waiting = self._buffer.setdefault(spec.run_key, [])
         waiting.append(values)
         late = time.monotonic() - self._flushed_at > _FLUSH_SECONDS
@@ -99,7 +99,7 @@ class Tracker:
             self._flush()
 
     def _flush(self) -> None:
-        """Send what waits; what cannot be sent is kept for the next time."""
+        """Send the buffered values; those that cannot be sent are kept for the next time."""
         self._flushed_at = time.monotonic()
         for run_key, waiting in list(self._buffer.items()):
             if waiting:
@@ -112,7 +112,7 @@ class Tracker:
         self._buffer[run_key].clear()
 
     def run_finished(self, record: RunRecord) -> None:
-        """Everything that the record holds, and the run's end state."""
+        """Send the whole content of the record, and the run's end state."""
         self._buffer.pop(record.run_key, None)
         self._tell(record)
 
@@ -134,12 +134,12 @@ class Tracker:
             ensure_views(book.client, experiment, self._plan, sorted({*tracks, track}))
 
     def run_failed(self, spec: RunSpec, reason: str) -> None:
-        """No record came of the run; the reason is on its page."""
+        """The run left no record; the reason is put on its page."""
         note = f"**FAILED**: {reason}"
         self._end(spec, "FAILED", {"status": "failed", "mlflow.note.content": note})
 
     def run_stopped(self, spec: RunSpec) -> None:
-        """The run was stopped or its worker died; the same command goes on with it."""
+        """The run was stopped or its worker died; the same command resumes it."""
         self._end(spec, "KILLED", {"status": "stopped"})
 
     def _end(self, spec: RunSpec, status: str, tags: Mapping[str, str]) -> None:
@@ -153,11 +153,11 @@ class Tracker:
                 book.end(entry, status, _now())
 
         self._attempt(write)
-        # Without a record there is nothing that `bench sync` could tell.
+        # Without a record `bench sync` would have nothing to send.
         self._missed.discard(spec.run_key)
 
     def cell_finished(self, records: Sequence[RunRecord]) -> None:
-        """All seeds of a cell are there: the model of the median seed is logged, once."""
+        """All seeds of a cell are finished: log the model of the median seed, once."""
         median = median_record(records)
         if median is None:
             return
@@ -177,7 +177,7 @@ class Tracker:
         self._attempt(write)
 
     def sync(self, records: Iterable[RunRecord]) -> SyncReport:
-        """Tell MLflow of the records that it does not know whole; nothing is told twice."""
+        """Send MLflow the records that it lacks or has incompletely; nothing is sent twice."""
         known = told = missed = 0
         for record in records:
             if self._attempt(partial(_has, record=record), record.run_key):
@@ -197,20 +197,20 @@ class Tracker:
         return views.deep_link(base, self._book.experiment_id, views.LEADERBOARD, compare=compare)
 
     def rouse(self) -> None:
-        """The work is over, so that asking an MLflow that was away costs no training any more."""
+        """Retry an MLflow that was away: the work is over, so waiting delays no training."""
         self._quiet_until = 0.0
 
     def close(self) -> None:
-        """Send what waits, and say once what MLflow missed."""
+        """Send what is buffered, and report once what MLflow missed."""
         self._flush()
         if self._missed:
             _log.warning(
-                "MLflow has not heard of %d runs; they are on disk, `bench sync` tells it",
+                "MLflow lacks %d runs; they are on disk, `bench sync` sends them",
                 self.missed,
             )
 
     def _attempt(self, what: Callable[[RunBook], T], run_key: str = "") -> T | None:
-        """Do something in MLflow, or note that it was missed; None then."""
+        """Do something in MLflow; if it fails, note that it was missed and return None."""
         begun = time.monotonic()
         if begun >= self._quiet_until:
             try:
@@ -225,7 +225,7 @@ class Tracker:
         return None
 
     def _connected(self) -> RunBook:
-        """The experiment's runs, after the server was asked whether it is there at all."""
+        """The experiment's runs, after checking that the server answers."""
         if self.offline or self._book is None:
             reason = self._address.why_not()
             if reason:
@@ -235,7 +235,7 @@ class Tracker:
         return self._book
 
     def _failed(self, error: Exception, seconds: float) -> None:
-        """Say once why MLflow did not take something; leave it alone where asking costs time."""
+        """Report once why MLflow did not take something; pause if retrying would cost time."""
         reason = " ".join((str(error) or type(error).__name__).split())[:300]
         answered = isinstance(error, MlflowException) and error.error_code not in _NO_ANSWER
         if (self._address.is_server and not answered) or seconds > _SLOW_SECONDS:
@@ -245,7 +245,7 @@ class Tracker:
         if not self.offline:
             _log.warning(
                 "MLflow at %s did not take a result (%s); results stay on disk "
-                "and `bench sync` tells it later",
+                "and `bench sync` sends them later",
                 self._address.uri,
                 reason,
             )
@@ -258,14 +258,14 @@ class Tracker:
 
 
 def open_book(store: Store, plan: ExperimentPlan, address: Address, study: str = "") -> RunBook:
-    """The runs of an experiment (of one study, if named), which is made if it is not there."""
+    """The runs of an experiment (of one study, if named), which is created if missing."""
     client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
     location = None if address.is_server else store.artifacts.as_uri()
     return RunBook(client, ensure_experiment(client, plan, location), study)
 
 
 def _has(book: RunBook, record: RunRecord) -> bool:
-    """Whether MLflow knows the record whole; looked up again, as another command may have told."""
+    """Whether MLflow has the complete record; looked up again, as others may have sent it."""
     version = content.version(record)
     for fresh in (False, True):
         entry = book.find(record.run_key, fresh=fresh)

@@ -1,6 +1,6 @@
-"""MLflow's Model Registry: versions with aliases, told of what `registry/` decided.
+"""MLflow's Model Registry: versions with aliases that mirror the champions in `registry/`.
 
-The committed folder `registry/` is the truth; this is its mirror for people who serve from MLflow.
+The committed folder `registry/` is authoritative; the mirror is for serving from MLflow.
 """
 
 import logging
@@ -37,8 +37,8 @@ def register_version(
 ) -> bool:
     """Make the record's model a version of `registered_name` and point `alias` at it.
 
-    A record that is registered already keeps its version; only the alias moves. MLflow is told of
-    the run and its model first where it lacks them. Returns False, with a warning, where MLflow
+    A record that is already registered keeps its version; only the alias moves. The run and its
+    model are sent to MLflow first if it lacks them. Returns False, with a warning, if MLflow
     does not answer. Raises BadInput for an unusable local store, CheckFailed for damaged weights.
     """
     address = prepared_address(store)
@@ -64,7 +64,7 @@ def register_version(
 
 
 def _version(book: RunBook, name: str, record: RunRecord, entry: Entry) -> ModelVersion:
-    """The version that holds this record's model, made if there is none."""
+    """The version that holds this record's model, created if there is none."""
     kind = "autoencoders" if record.spec.has_code else "classifiers"
     about = (
         f"Best {kind} of track {record.track} on {record.spec.dataset_label} under protocol "
@@ -82,7 +82,7 @@ def _version(book: RunBook, name: str, record: RunRecord, entry: Entry) -> Model
         same_model = version.tags.get(models.MODEL_ID) == entry.model_id
         if version.tags.get(content.KEY) == record.run_key and same_model:
             return version
-    # The registry looks the model up in the process's own store.
+    # The registry looks up the model in the process's global store.
     with models.surroundings(client.tracking_uri, book.experiment_id):
         return client.create_model_version(
             name,
@@ -94,7 +94,7 @@ def _version(book: RunBook, name: str, record: RunRecord, entry: Entry) -> Model
 
 
 def clear_alias(store: Store, registered_name: str, alias: Alias) -> bool:
-    """Take an alias away, as after a roll-back to nothing; True also when there was none."""
+    """Remove an alias, as after a rollback to nothing; True also if there was none."""
     address = prepared_address(store)
     try:
         if reason := address.why_not():
@@ -113,7 +113,7 @@ def clear_alias(store: Store, registered_name: str, alias: Alias) -> bool:
 def _not_told(registered_name: str, error: Exception) -> bool:
     first = (str(error) or type(error).__name__).splitlines()[0]
     _log.warning(
-        "MLflow's registry was not told of %s (%s); registry/ is, and promoting again tells it",
+        "MLflow's registry lacks %s (%s); registry/ has it; promote again to send it",
         registered_name,
         first,
     )

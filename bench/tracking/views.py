@@ -1,8 +1,8 @@
 """Saved views and deep links into MLflow's web interface. Pure; no mlflow here.
 
-MLflow opens in a mode for language models, with a table that shows no metric. A view that is
-stored on the experiment as a tag, and a link that names it, lead straight to columns, order and
-charts. The format is that of MLflow 3.17's own "share view"; it is not documented, so a test pins
+MLflow opens in a mode for language models, with a table that shows no metric. A view stored as a
+tag of the experiment, and a link that names it, open the right columns, order and charts directly.
+The format is that of the "share view" of MLflow 3.17; it is undocumented, so a test pins
 what we rely on, and an experiment without views works too.
 """
 
@@ -19,14 +19,14 @@ _FIXED_COLUMNS = {
     "attributes.`Created`": 120,
     "attributes.`Duration`": 75,
 }
-"""MLflow always shows these; named here, they stay to the left of ours."""
+"""MLflow always shows these; listing them here keeps them to the left of ours."""
 _NAMESPACE = uuid.UUID("5f0c1d3e-8d5b-4a53-9c39-6f7a5f2b7f10")
 
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """What the views of an experiment show: its metrics, the one that selects, how many epochs
-    (the picture that the image chart opens with is that of the last one). `ranked` false: some
+    """Content of an experiment's views: its metrics, the selection metric, the number of epochs
+    (the image chart opens with the picture of the last one). `ranked` false: some
     of its runs have no validation images; `has_code` false: they are classifiers."""
 
     metrics: tuple[str, ...]
@@ -44,7 +44,7 @@ class ViewPlan:
 
     @property
     def costs(self) -> list[str]:
-        """What a score is held against; classifiers have no code."""
+        """What scores are plotted against; classifiers have no code."""
         size = ["facts/code_size"] if self.has_code else []
         return [*size, "cost/parameters", "cost/train_seconds"]
 
@@ -55,9 +55,9 @@ class ViewPlan:
 
     @property
     def order(self) -> str:
-        """What rows are sorted by: validation, because test never selects.
+        """The metric that sorts rows: on validation, because test never selects.
 
-        Rows that are never ranked may stand in the order of what their origins published.
+        Rows that are never ranked may be sorted by the score that their origins published.
         """
         if not self.ranked:
             return self.test
@@ -66,7 +66,7 @@ class ViewPlan:
 
 def view_tags(plan: ViewPlan, tracks: Sequence[str], now_ms: int) -> dict[str, str]:
     """Experiment tags with the views: median seeds, every run, and one for each track."""
-    # Without validation images no seed is the median one: all runs are shown then.
+    # Without validation images there is no median seed: show all runs.
     which, median = ("median seeds", ["tags.median_seed = 'true'"]) if plan.ranked else ("all", [])
     states = {
         LEADERBOARD: (f"Leaderboard ({which})", " and ".join(median)),
@@ -136,7 +136,7 @@ def view_state(plan: ViewPlan, search: str) -> dict[str, object]:
 
 
 def _columns(plan: ViewPlan) -> dict[str, int]:
-    """Columns from left to right with their widths in pixels: scores first, then what they cost."""
+    """Columns from left to right with their widths in pixels: scores first, then costs."""
     tests = [f"test/{metric}" for metric in plan.metrics if metric != plan.selection_metric]
     size = ["latent_dim"] if plan.has_code else []
     metrics = [
@@ -185,7 +185,7 @@ def _charts(plan: ViewPlan) -> tuple[list[dict[str, object]], list[dict[str, obj
 
 
 def _section(name: str, charts: int) -> dict[str, object]:
-    """A fold of the chart page; few charts are shown wide."""
+    """A collapsible section of the chart page; a few charts are shown wide."""
     return {
         "uuid": _id(name),
         "name": name,
@@ -199,7 +199,7 @@ def _section(name: str, charts: int) -> dict[str, object]:
 
 
 def _id(text: str) -> str:
-    """The same view gets the same ids, so that writing it again changes nothing."""
+    """Ids derived from the view, so that rewriting it changes nothing."""
     return uuid.uuid5(_NAMESPACE, text).hex
 
 

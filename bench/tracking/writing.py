@@ -1,4 +1,4 @@
-"""One run in MLflow: created or found again, written, ended. All calls here may raise."""
+"""One run in MLflow: created or found again, written, ended. Any call here may raise."""
 
 import hashlib
 import json
@@ -29,8 +29,8 @@ MEDIAN = "median_seed"
 
 @dataclass
 class Entry:
-    """What MLflow knows of a run: `complete`, the version of the record that it holds whole, if
-    any; `ours`, whether this process began or adopted it."""
+    """MLflow's entry of a run: `complete`, the version of the record that it has completely, if
+    any; `ours`, whether this process started or adopted it."""
 
     run_id: str
     complete: str = ""
@@ -43,16 +43,16 @@ class Entry:
 
 
 class RunBook:
-    """The runs of one experiment by run key, as far as this process knows."""
+    """The runs of one experiment by run key, as far as this process knows them."""
 
     def __init__(self, client: MlflowClient, experiment_id: str, study: str = "") -> None:
         self.client = client
         self.experiment_id = experiment_id
-        # Two studies may train the same point; each has a run of its own for it.
+        # Two studies may train the same point; each has its own run for it.
         self._tags = {"study": study} if study else {}
         self._entries: dict[str, Entry] = {}
         for run in self._search(f"tags.`{content.KEY}` != ''"):
-            # Newest first: an older run of the same key was left by a kill.
+            # Newest first: an older run with the same key was left by a kill.
             self._entries.setdefault(run.data.tags[content.KEY], _entry(run))
 
     def _search(self, query: str) -> list[Run]:
@@ -69,16 +69,16 @@ class RunBook:
                 return runs
 
     def known(self, run_key: str) -> Entry | None:
-        """What was there when this process started, and what it wrote since."""
+        """The entry found when this process started, or written since."""
         return self._entries.get(run_key)
 
     def _look_up(self, run_key: str) -> Entry | None:
-        """A run that another head made, or one that a server made after we stopped waiting."""
+        """A run created by another head, or by a server after we stopped waiting."""
         found = self._search(f"tags.`{content.KEY}` = '{run_key}'")
         return _entry(found[0]) if found else None
 
     def find(self, run_key: str, *, fresh: bool = False) -> Entry | None:
-        """What is known, or was made by another head since; `fresh`: as it is there now."""
+        """The known entry, or one made by another head since; `fresh`: its current state."""
         known = None if fresh else self._entries.get(run_key)
         found = known or self._look_up(run_key)
         if found is not None:
@@ -86,11 +86,11 @@ class RunBook:
         return found
 
     def medians(self) -> Mapping[str, Entry]:
-        """Entries by run key of the runs that stand for their cells."""
+        """Entries by run key of the runs that represent their cells."""
         return {key: entry for key, entry in self._entries.items() if entry.median}
 
     def start(self, spec: RunSpec, started_unix_ms: int) -> Entry:
-        """A run to write into: the one that was cut off, or a new one. Its state is RUNNING."""
+        """A run to write to: the one that was cut off, or a new one. Its state is RUNNING."""
         entry = self.find(spec.run_key)
         if entry is None or entry.complete:
             run = self.client.create_run(
@@ -122,12 +122,12 @@ class RunBook:
             entry.epochs = {metric.step for metric in history}
 
     def drop(self, run_key: str, entry: Entry) -> None:
-        """Take a run away: MLflow cannot take back single points of a curve."""
+        """Delete a run: MLflow cannot delete single points of a curve."""
         self.client.delete_run(entry.run_id)
         self._entries.pop(run_key, None)
 
     def write_epochs(self, entry: Entry, epochs: Iterable[EpochValues]) -> None:
-        """Curves, with real time stamps; an epoch that is there already is left out."""
+        """Curves, with real time stamps; epochs already written are left out."""
         new = [values for values in epochs if values.epoch not in entry.epochs]
         self._log(
             entry,
@@ -167,7 +167,7 @@ class RunBook:
         return entry
 
     def end(self, entry: Entry, status: str, unix_ms: int) -> None:
-        """Set a run's end state; MLflow itself leaves that of a killed run RUNNING for ever."""
+        """Set a run's end state; otherwise MLflow leaves a killed run RUNNING for ever."""
         self.client.set_terminated(entry.run_id, status, end_time=unix_ms)
         entry.status = status
 
@@ -183,10 +183,10 @@ class RunBook:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """One batch, or a few where there are many metrics.
+        """Log in one batch, or in a few if there are many metrics.
 
-        Parameters that are there stay: MLflow refuses another value, and a training that goes on
-        may differ in what is no identity.
+        Existing parameters stay: MLflow refuses another value, and a resumed training may
+        differ in things outside its identity.
         """
         fresh = {k: v for k, v in (params or {}).items() if k not in entry.parameters}
         rest = list(metrics)
@@ -215,7 +215,7 @@ def _entry(run: Run) -> Entry:
 
 
 def dataset_inputs(record: RunRecord, arrays: Arrays) -> list[DatasetInput]:
-    """The three parts of the data set, each with a digest of its own; no image is stored."""
+    """The three parts of the data set, each with its own digest; no image is stored."""
     metric = record.spec.selection_metric
     counts = {
         "train": int(record.facts.get("train_images", 0)),

@@ -1,1 +1,1 @@
-"""The one training loop, and where a stopped one goes on."""
+"""The one training loop, and checkpoints to resume from."""

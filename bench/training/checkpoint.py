@@ -1,4 +1,4 @@
-"""Where an interrupted training goes on: one safetensors file, nothing pickled.
+"""Checkpoints of interrupted trainings: one safetensors file, nothing pickled.
 
 Holds the weights, the best weights so far, the optimiser's state, torch's random state (it draws
 the noise of variational codes and dropout) and, as JSON in the file's metadata, the history.
@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write atomically, with torch's random state as it is now."""
+    """Write atomically, including torch's current random state."""
     tensors = {
         **{f"weights/{key}": value for key, value in checkpoint.weights.items()},
         **{f"best/{key}": value for key, value in checkpoint.best_weights.items()},
@@ -59,10 +59,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
-    """Read a checkpoint and restore torch's random state; None where there is none to use.
+    """Read a checkpoint and restore torch's random state; None if there is no usable one.
 
-    A damaged file is removed with a warning: the training starts again, which costs time but no
-    result.
+    A damaged file is removed with a warning: training restarts, which costs time but no result.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -71,7 +70,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError) as error:
-        logging.getLogger(__name__).warning("%s is damaged (%s); training anew", path, error)
+        logging.getLogger(__name__).warning("%s is damaged (%s); starting again", path, error)
         path.unlink(missing_ok=True)
         return None
     torch.set_rng_state(tensors["random/cpu"])

@@ -1,8 +1,8 @@
 """fit(): the one training loop, for every variant.
 
 Images stay in memory as one uint8 tensor on the device and are gathered, with their classes, by a
-permutation; nothing is read from the device inside an epoch. The loop knows neither MLflow nor
-Optuna: each epoch's values go to `on_epoch`, whose answer may stop it. The clock runs over
+permutation; nothing is read back from the device within an epoch. The loop does not know MLflow
+or Optuna: it passes each epoch's values to `on_epoch`, which may stop it. The clock runs during
 training steps only.
 """
 
@@ -25,10 +25,10 @@ from bench.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 
 CHECKPOINT_SECONDS = 20.0
 SNAPSHOTS = 8
-"""How many times the progress pictures are taken over a whole training."""
+"""How many progress pictures are taken during a training."""
 
 EpochHook = Callable[[EpochValues], bool]
-"""Hears of every epoch; answers True to stop here."""
+"""Called after each epoch; returns True to stop."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class FitConfig:
     selection_metric: str
     seed: int
     checkpoint: Path | None = None
-    """Where an interrupted training goes on; none for trainings that are too short to care."""
+    """The checkpoint file; None for trainings too short to need one."""
 
 
 @dataclass
 class FitState:
-    """Everything that a training is at the end of an epoch, besides model and optimiser."""
+    """The state of a training after an epoch, besides model and optimiser."""
 
     epoch: int = 0
     seconds: float = 0.0
@@ -67,10 +67,10 @@ class FitState:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The trained model is the one passed in, with the weights that the recipe keeps.
+    """The result; the trained model is the one passed in, with the weights the recipe keeps.
 
     `seconds` of training steps, `images` passed through them; `snapshots`: reconstructions of the
-    first 8 validation images by epoch (classifiers have none). `status` is "stopped" when
+    first 8 validation images by epoch (classifiers have none). `status` is "stopped" if
     `on_epoch` asked for it.
     """
 
@@ -85,9 +85,9 @@ class FitResult:
 def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook) -> FitResult:
     """Train `model` in place by the recipe; deterministic in `config.seed` on one thread.
 
-    A training whose loss or validation score is no longer finite ends as "diverged". Stopped
-    trainings leave a checkpoint and go on from it; the result is the same as without the stop.
-    Raises BadInput where a network that normalises over batches would see batches of one image.
+    A training whose loss or validation score is no longer finite ends as "diverged". A stopped
+    training leaves a checkpoint and resumes from it, with the same result as without the stop.
+    Raises BadInput if a network with batch normalisation would see batches of one image.
     """
     recipe = config.train
     _refuse_lone_images(model, min(recipe.batch_size, len(data.train)))
@@ -139,11 +139,11 @@ def make_optimizer(model: ImageModel, recipe: TrainConfig) -> torch.optim.Optimi
 
 
 def adam_epsilon(recipe: TrainConfig, step: int, beta2: float) -> float:
-    """What stands beside the corrected second moment's root in the update of a step (from 0).
+    """The epsilon for Adam's update of a step (from 0).
 
-    The efficient form adds epsilon before the correction, which is the same as to add it divided
-    by sqrt(1 - beta2^t) after: 30 times as much in the first step. Where gradients are as small
-    as epsilon this is a warm-up. It decides how many ReLU units of a code the first steps kill.
+    In the efficient form epsilon is added before the bias correction. This equals adding
+    epsilon / sqrt(1 - beta2^t) after it: 30 times as much in the first step, a warm-up where
+    gradients are as small as epsilon. It decides how many ReLU units of a code die early.
     """
     if not recipe.adam_eps_hat:
         return recipe.adam_eps
@@ -151,10 +151,10 @@ def adam_epsilon(recipe: TrainConfig, step: int, beta2: float) -> float:
 
 
 def learning_rate(recipe: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of a step (from 0) of the whole training, as `TrainConfig` states the schedules.
+    """The learning rate of a step (from 0) under the schedules described in `TrainConfig`.
 
     `one_cycle` rises by a cosine from lr/25 to lr and falls by a cosine to lr/250,000, the
-    defaults of the paper's common implementations, and leaves Adam's betas alone.
+    defaults of the paper's common implementations, and leaves Adam's betas unchanged.
     """
     total = recipe.epochs * steps_per_epoch
     warm = recipe.warm_up * total
@@ -182,7 +182,7 @@ def _refuse_lone_images(model: ImageModel, batch: int) -> None:
 
 
 def _last_batch(images: int, recipe: TrainConfig) -> int:
-    """Size of the last, smaller batch; one lone image is left out (no batch statistics)."""
+    """Size of the last, smaller batch; a single image is left out (no batch statistics)."""
     rest = images % recipe.batch_size
     return 0 if rest == 1 and images > 1 else rest
 
@@ -190,9 +190,9 @@ def _last_batch(images: int, recipe: TrainConfig) -> int:
 def batches(
     data: Labelled, recipe: TrainConfig, seed: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """An epoch's batches: images in [0, 1] and classes, in an order by seed and epoch alone.
+    """An epoch's batches: images in [0, 1] and classes, shuffled by seed and epoch only.
 
-    The order is drawn on the CPU, so that it is the same on every device.
+    The order is drawn on the CPU, so it is the same on every device.
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
     order = torch.randperm(len(data), generator=generator).to(data.images.device)
@@ -228,13 +228,13 @@ def _train_epoch(
             sums.setdefault(name, torch.zeros_like(term)).add_(term.detach(), alpha=len(images))
         seen, step = seen + len(images), step + 1
     values = {f"train/{name}": (total / seen).item() for name, total in sums.items()}
-    state.seconds += time.perf_counter() - started  # reading the sums waited for the device
+    state.seconds += time.perf_counter() - started  # reading the sums has waited for the device
     state.images += seen
     return values | {"train/lr": learning_rate(recipe, step - 1, steps_per_epoch)}
 
 
 def _validate(model: ImageModel, data: Labelled, config: FitConfig) -> dict[str, float]:
-    """The metric that selects, with those that the task watches, on the validation images."""
+    """The selection metric and the task's watched metrics on the validation images."""
     if not len(data):
         return {}
     metrics = tuple(dict.fromkeys((config.selection_metric, *model.watched)))
@@ -245,7 +245,7 @@ def _validate(model: ImageModel, data: Labelled, config: FitConfig) -> dict[str,
 def _keep_best(
     model: ImageModel, state: FitState, values: dict[str, float], config: FitConfig
 ) -> None:
-    """Copy the weights when the validation score is the best so far."""
+    """Copy the weights if the validation score is the best so far."""
     score = values.get(f"val/{config.selection_metric}")
     if score is None:
         return
@@ -261,7 +261,7 @@ def _out_of_patience(state: FitState, recipe: TrainConfig) -> bool:
 
 
 def _take_snapshot(model: ImageModel, validation: Tensor, state: FitState, epochs: int) -> None:
-    """Show the model 8 validation images at epochs spread evenly on a log scale."""
+    """Snapshot 8 validation images at epochs spread evenly on a log scale."""
     chosen = {round(epochs ** (k / (SNAPSHOTS - 1))) for k in range(SNAPSHOTS)} | {epochs}
     if not len(validation) or state.epoch not in chosen:
         return
@@ -291,7 +291,7 @@ def _save(model: ImageModel, optimizer: torch.optim.Optimizer, state: FitState, 
 def _resume(
     model: ImageModel, optimizer: torch.optim.Optimizer, config: FitConfig
 ) -> FitState | None:
-    """Put model, optimiser and random state where the checkpoint left them, if there is one."""
+    """Restore model, optimiser and random state from the checkpoint, if there is one."""
     if config.checkpoint is None:
         return None
     found = load_checkpoint(config.checkpoint)

@@ -1,10 +1,10 @@
 """Draw the bundled subsets from the official files: `python -m bench.data.bundled.draw --help`.
 
 Train and validation images come from the official train files, test images from the official
-test files, equally many of each class, with a fixed seed, in their official order. The official
-files are verified by SHA-256 first. A second call writes the same bytes (the compressed bytes
-depend on the version of zlib, the decompressed ones, whose SHA-256 are pinned in
-`bench/data/table.py`, do not).
+test files: equally many per class, with a fixed seed, in their official order. The official
+files are verified by SHA-256 first. A second call writes the same bytes (compressed bytes depend
+on the version of zlib; the decompressed ones, whose SHA-256 are pinned in `bench/data/table.py`,
+do not).
 """
 
 import argparse
@@ -25,7 +25,7 @@ from bench.data.split import stratified_draw
 from bench.data.table import DATASETS, Dataset
 
 SEED = 0
-SMALLEST = 9  # gzip's level: the files are read for years and written once
+SMALLEST = 9  # gzip's level: written once, read often
 
 
 def draw(full: ImageSet, mini: Dataset) -> dict[Part, LabelledImages]:
@@ -33,7 +33,7 @@ def draw(full: ImageSet, mini: Dataset) -> dict[Part, LabelledImages]:
     rng = np.random.default_rng(SEED)
     train, test = full.parts["train"], full.parts["test"]
     both = equal_draw(train.labels, mini.counts["train"] + mini.counts["validation"], rng)
-    # Of equally many images a class, a stratified draw takes equally many.
+    # From equally many images per class, a stratified draw takes equally many.
     validation = both[stratified_draw(train.labels[both], mini.counts["validation"], rng)]
     chosen: dict[Part, tuple[LabelledImages, NDArray[np.int64]]] = {
         "train": (train, np.setdiff1d(both, validation)),
@@ -49,7 +49,7 @@ def draw(full: ImageSet, mini: Dataset) -> dict[Part, LabelledImages]:
 def equal_draw(
     labels: NDArray[np.int64], count: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Positions of `count` images, equally many of each class although MNIST has not so many."""
+    """Positions of `count` images, equally many per class, although MNIST's classes differ."""
     keys = rng.random(len(labels))
     classes = np.unique(labels)
     members = [np.flatnonzero(labels == label) for label in classes]
@@ -69,7 +69,7 @@ def write(mini: Dataset, parts: dict[Part, LabelledImages], folder: Path) -> dic
 
 
 def full_set(name: str, folder: Path | None) -> ImageSet:
-    """The official set, from a folder or from where `bench data fetch` put it."""
+    """The official set, from a folder or from where `bench data fetch` stored it."""
     row = DATASETS[name]
     if folder is None:
         return load_known(row)
@@ -80,7 +80,7 @@ def full_set(name: str, folder: Path | None) -> ImageSet:
 
 
 def main() -> int:
-    """Draw both subsets and print the SHA-256 of what each file holds."""
+    """Draw both subsets and print the SHA-256 of each file's content."""
     parser = argparse.ArgumentParser(description="Draw the bundled subsets again.")
     parser.add_argument("--fashion", type=Path, help="folder of the official Fashion-MNIST files")
     parser.add_argument("--mnist", type=Path, help="folder of the official MNIST files")
