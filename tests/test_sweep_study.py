@@ -317,7 +317,7 @@ def test_study_figures_are_drawn_and_the_expected_best_is_exact(
 ) -> None:
     plan = make_plan(tiny_protocol, store, trials=9, sampler="random")
     search(plan, store, Scripted())
-    trials = analyse(open_book(plan, store).trials).trials
+    trials = analyse(open_book(plan, store).trials)
     assert len(trials.points) == 9
     assert set(trials.importance) == set(plan.space)
     for row in STUDY_FIGURES.values():

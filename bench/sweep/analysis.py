@@ -1,7 +1,5 @@
 """What a study says when it is looked at: trials as plain values, and which settings mattered."""
 
-from dataclasses import dataclass
-
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
@@ -13,15 +11,7 @@ EVALUATOR = "fANOVA"
 _LEAST_TRIALS = 6
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """The trials that count, and the name of the evaluator behind the importances."""
-
-    trials: StudyTrials
-    evaluator: str = EVALUATOR
-
-
-def analyse(book: Trials) -> Analysis:
+def analyse(book: Trials) -> StudyTrials:
     """Plain values for figures and reports; importances once enough trials are complete."""
     spec, plan = book.plan.base, book.plan
     points = tuple(
@@ -37,17 +27,15 @@ def analyse(book: Trials) -> Analysis:
         for trial in book.finished()
     )
     size = "native" if spec.latent_dim is None else f"d={spec.latent_dim}"
-    return Analysis(
-        StudyTrials(
-            name=book.name,
-            about=f"{spec.dataset_label} · {spec.model} · {size} · {len(points)} trials",
-            metric=spec.selection_metric,
-            epochs=spec.train.epochs,
-            log={key for key, kind in plan.space.items() if getattr(kind, "log", False)},
-            points=points,
-            importance=_importance(book),
-            evaluator=EVALUATOR,
-        )
+    return StudyTrials(
+        name=book.name,
+        about=f"{spec.dataset_label} · {spec.model} · {size} · {len(points)} trials",
+        metric=spec.selection_metric,
+        epochs=spec.train.epochs,
+        log={key for key, kind in plan.space.items() if getattr(kind, "log", False)},
+        points=points,
+        importance=_importance(book),
+        evaluator=EVALUATOR,
     )
 
 

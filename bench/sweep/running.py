@@ -277,14 +277,13 @@ def _publish(
     book: StudyBook, outcome: StudyOutcome, store: Store, tracker: StudyTracker, status: str
 ) -> None:
     """Figures of the trials so far, the winner, and how to repeat it; on the parent run."""
-    analysis = book.heads.patiently(lambda: analyse(book.trials))
-    outcome.importance = dict(analysis.trials.importance)
+    trials = book.heads.patiently(lambda: analyse(book.trials))
+    outcome.importance = dict(trials.importance)
     texts = {"study.md": _summary(outcome)}
     if outcome.winner is not None:
         text = winner_text(book.plan, outcome.winner, outcome.recipe)
         write_winner(store, book.name, text)
         texts["winner.toml"] = text
-    trials = analysis.trials
     figures = {row.id: row.draw(trials) for row in STUDY_FIGURES.values() if row.can_draw(trials)}
     tracker.study_ended(figures, texts, status)
     outcome.link, outcome.missed = tracker.link(), tracker.missed
