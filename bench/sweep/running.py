@@ -23,7 +23,6 @@ from bench.sweep.analysis import EVALUATOR, analyse
 from bench.sweep.book import StudyBook
 from bench.sweep.events import SweepEvent
 from bench.sweep.heads import Heads, in_words
-from bench.sweep.labels import best_of, with_larger_budget
 from bench.sweep.loop import Search
 from bench.sweep.opening import attend, changed_search, generation
 from bench.sweep.plan import StudyPlan, changed_settings
@@ -32,7 +31,7 @@ from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
 from bench.sweep.storage import open_storage
 from bench.sweep.trials import Ticket, TrialCounts
-from bench.sweep.winner import winner_text, write_winner
+from bench.sweep.winner import best_of, winner_text, with_larger_budget, write_winner
 from bench.tracking.experiment import plan_for_protocol
 from bench.tracking.studies import StudyCard, StudyTracker, open_study_tracker
 
