@@ -20,7 +20,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,7 +64,6 @@ _CLAIMS = sa.Table(
     sa.Column("done", sa.Boolean, nullable=False),
     sa.UniqueConstraint("study", "point"),
 )
-_CLOSING = "closing"
 
 
 class ClaimLost(Exception):
@@ -77,7 +76,6 @@ class Claim:
 
     id: str
     head: str
-    point: str
     trial: int | None
     done: bool
 
@@ -117,9 +115,7 @@ class Heads:
             self._renewing.join(timeout=5)
         with contextlib.suppress(SQLAlchemyError), self._engine.begin() as connection:
             connection.execute(sa.delete(_HEADS).where(_HEADS.c.head == self.me))
-            connection.execute(
-                sa.delete(_CLAIMS).where(*self._closing(), _CLAIMS.c.head == self.me)
-            )
+            connection.execute(sa.delete(_CLAIMS).where(self._closing(), _CLAIMS.c.head == self.me))
 
     def _keep_renewing(self) -> None:
         """A store that is away for a while ends nothing: the lease may run out, then others act."""
@@ -205,8 +201,8 @@ class Heads:
     def _own(self) -> sa.ColumnElement[bool]:
         return _CLAIMS.c.study == self.study
 
-    def _closing(self) -> tuple[sa.ColumnElement[bool], ...]:
-        return (_CLAIMS.c.study == f"{self.study}#{_CLOSING}",)
+    def _closing(self) -> sa.ColumnElement[bool]:
+        return _CLAIMS.c.study == f"{self.study}#closing"
 
     def reserve(self, claim: str, places: int) -> bool:
         """Take one of the places, under a new name; False when all are taken. May be repeated."""
@@ -265,22 +261,17 @@ class Heads:
     def claims(self) -> list[Claim]:
         """Every place of the study that is taken."""
         with self._engine.connect() as connection:
-            columns = [_CLAIMS.c[name] for name in ("id", "head", "point", "trial", "done")]
+            columns = [_CLAIMS.c[name] for name in ("id", "head", "trial", "done")]
             return [
                 Claim(*row) for row in connection.execute(sa.select(*columns).where(self._own()))
             ]
 
     def living(self) -> set[str]:
         """The heads of the study that are at work, this one among them."""
-        found = {head for head, late in self._silence().items() if not _is_dead(head, late)}
-        return found | {self.me}
-
-    def _silence(self) -> Mapping[str, float]:
-        """For how many seconds nothing was heard of each head."""
         with self._engine.connect() as connection:
             now = self._now(connection)
             rows = connection.execute(sa.select(_HEADS).where(_HEADS.c.study == self.study)).all()
-        return {row.head: now - row.seen for row in rows}
+        return {row.head for row in rows if not _is_dead(row.head, now - row.seen)} | {self.me}
 
     def take_over(self) -> None:
         """Make the places of dead heads ours; the caller holds the mutex and mends the trials."""
@@ -303,13 +294,13 @@ class Heads:
             if busy:
                 return busy[0]
             with self._engine.begin() as connection:
-                chosen = sa.select(_CLAIMS.c.head).where(*self._closing())
+                chosen = sa.select(_CLAIMS.c.head).where(self._closing())
                 holder = connection.execute(chosen).scalar()
                 if holder in living:
                     return str(holder)
-                connection.execute(sa.delete(_CLAIMS).where(*self._closing()))
-                row = self._row(new_claim(), _CLOSING, None, done=False)
-                row["study"] = f"{self.study}#{_CLOSING}"
+                connection.execute(sa.delete(_CLAIMS).where(self._closing()))
+                row = self._row(new_claim(), "closing", None, done=False)
+                row["study"] = f"{self.study}#closing"
                 connection.execute(sa.insert(_CLAIMS).values(row))
         return ""
 
