@@ -58,7 +58,13 @@ def existing_storage(store: Store, address: str = "") -> RDBStorage | None:
 
 def checked_address(address: str) -> URL:
     """A data base by its address, which is not opened; BadInput for one where no study can live."""
-    url = _parsed(address)
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise BadInput(
+            "--storage: that is no address; expected sqlite:///FILE or "
+            "postgresql://USER:PASSWORD@HOST/DATABASE"
+        ) from None
     if url.get_backend_name() == "postgresql":
         return url
     if url.drivername not in ("sqlite", "sqlite+pysqlite"):
@@ -73,16 +79,6 @@ def checked_address(address: str) -> URL:
 
 def _sqlite(path: Path) -> URL:
     return URL.create("sqlite", database=str(path))
-
-
-def _parsed(address: str) -> URL:
-    try:
-        return make_url(address)
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        raise BadInput(
-            "--storage: that is no address; expected sqlite:///FILE or "
-            "postgresql://USER:PASSWORD@HOST/DATABASE"
-        ) from None
 
 
 def _in_file(path: Path) -> RDBStorage:
