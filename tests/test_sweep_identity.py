@@ -20,11 +20,11 @@ from bench.leaderboard.significance import nothing_known
 from bench.models.zoo import MODELS
 from bench.records.files import read_record
 from bench.sweep.events import TrialDone
-from bench.sweep.labels import best_of
 from bench.sweep.opening import Before, look_up
 from bench.sweep.plan import SweepRequest, plan_studies
 from bench.sweep.results import iter_trials
 from bench.sweep.running import command
+from bench.sweep.winner import best_of
 
 
 def test_a_folder_keeps_the_trials_of_one_study(tiny_protocol: str, store: Store) -> None:

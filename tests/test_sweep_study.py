@@ -22,7 +22,6 @@ from bench.figures.study import expected_best
 from bench.records.files import read_record
 from bench.sweep.analysis import analyse
 from bench.sweep.events import TrialDone
-from bench.sweep.labels import with_larger_budget
 from bench.sweep.opening import (
     Before,
     alone,
@@ -37,7 +36,7 @@ from bench.sweep.space import search_space
 from bench.sweep.storage import open_storage
 from bench.sweep.syncing import sync_trials
 from bench.sweep.trials import Ticket
-from bench.sweep.winner import plan_winner, winner_text, write_winner
+from bench.sweep.winner import plan_winner, winner_text, with_larger_budget, write_winner
 from bench.tracking.experiment import plan_for_protocol
 from bench.tracking.server import experiment_links
 from bench.tracking.studies import StudyCard, open_study_tracker
@@ -317,7 +316,7 @@ def test_study_figures_are_drawn_and_the_expected_best_is_exact(
 ) -> None:
     plan = make_plan(tiny_protocol, store, trials=9, sampler="random")
     search(plan, store, Scripted())
-    trials = analyse(open_book(plan, store).trials).trials
+    trials = analyse(open_book(plan, store).trials)
     assert len(trials.points) == 9
     assert set(trials.importance) == set(plan.space)
     for row in STUDY_FIGURES.values():

@@ -1,7 +1,5 @@
 """Analysis of a study: trials as plain values, and the importance of each setting."""
 
-from dataclasses import dataclass
-
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
@@ -13,16 +11,8 @@ EVALUATOR = "fANOVA"
 _LEAST_TRIALS = 6
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """The trials that count, and the evaluator used for the importances."""
-
-    trials: StudyTrials
-    evaluator: str = EVALUATOR
-
-
-def analyse(book: Trials) -> Analysis:
-    """Plain values for figures and reports, with importances once enough trials are complete."""
+def analyse(book: Trials) -> StudyTrials:
+    """Plain values for figures and reports; importances once enough trials are complete."""
     spec, plan = book.plan.base, book.plan
     points = tuple(
         TrialPoint(
@@ -37,17 +27,15 @@ def analyse(book: Trials) -> Analysis:
         for trial in book.finished()
     )
     size = "native" if spec.latent_dim is None else f"d={spec.latent_dim}"
-    return Analysis(
-        StudyTrials(
-            name=book.name,
-            about=f"{spec.dataset_label} · {spec.model} · {size} · {len(points)} trials",
-            metric=spec.selection_metric,
-            epochs=spec.train.epochs,
-            log={key for key, kind in plan.space.items() if getattr(kind, "log", False)},
-            points=points,
-            importance=_importance(book),
-            evaluator=EVALUATOR,
-        )
+    return StudyTrials(
+        name=book.name,
+        about=f"{spec.dataset_label} · {spec.model} · {size} · {len(points)} trials",
+        metric=spec.selection_metric,
+        epochs=spec.train.epochs,
+        log={key for key, kind in plan.space.items() if getattr(kind, "log", False)},
+        points=points,
+        importance=_importance(book),
+        evaluator=EVALUATOR,
     )
 
 

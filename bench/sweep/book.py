@@ -247,7 +247,7 @@ class StudyBook:
         live = self._live.pop(ticket.key)
 
         def work() -> None:
-            if self.trials.state(ticket.number) == TrialState.RUNNING:
+            if self.trials.get(ticket.number).state == TrialState.RUNNING:
                 self.trials.fail(ticket.number, "given_up", reason)
             self.heads.release(live.claim)
             self._refresh()

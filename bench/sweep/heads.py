@@ -20,7 +20,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,7 +64,6 @@ _CLAIMS = sa.Table(
     sa.Column("done", sa.Boolean, nullable=False),
     sa.UniqueConstraint("study", "point"),
 )
-_CLOSING = "closing"
 
 
 class ClaimLost(Exception):
@@ -77,7 +76,6 @@ class Claim:
 
     id: str
     head: str
-    point: str
     trial: int | None
     done: bool
 
@@ -117,9 +115,7 @@ class Heads:
             self._renewing.join(timeout=5)
         with contextlib.suppress(SQLAlchemyError), self._engine.begin() as connection:
             connection.execute(sa.delete(_HEADS).where(_HEADS.c.head == self.me))
-            connection.execute(
-                sa.delete(_CLAIMS).where(*self._closing(), _CLAIMS.c.head == self.me)
-            )
+            connection.execute(sa.delete(_CLAIMS).where(self._closing(), _CLAIMS.c.head == self.me))
 
     def _keep_renewing(self) -> None:
         """Keep trying while the store is away: the lease may expire, then other heads take over."""
@@ -205,8 +201,8 @@ class Heads:
     def _own(self) -> sa.ColumnElement[bool]:
         return _CLAIMS.c.study == self.study
 
-    def _closing(self) -> tuple[sa.ColumnElement[bool], ...]:
-        return (_CLAIMS.c.study == f"{self.study}#{_CLOSING}",)
+    def _closing(self) -> sa.ColumnElement[bool]:
+        return _CLAIMS.c.study == f"{self.study}#closing"
 
     def reserve(self, claim: str, places: int) -> bool:
         """Claim one of `places` trials; False if all are taken. Safe to repeat with one id."""
@@ -265,22 +261,17 @@ class Heads:
     def claims(self) -> list[Claim]:
         """All claims of the study."""
         with self._engine.connect() as connection:
-            columns = [_CLAIMS.c[name] for name in ("id", "head", "point", "trial", "done")]
+            columns = [_CLAIMS.c[name] for name in ("id", "head", "trial", "done")]
             return [
                 Claim(*row) for row in connection.execute(sa.select(*columns).where(self._own()))
             ]
 
     def living(self) -> set[str]:
         """The living heads of the study, including this one."""
-        found = {head for head, late in self._silence().items() if not _is_dead(head, late)}
-        return found | {self.me}
-
-    def _silence(self) -> Mapping[str, float]:
-        """Seconds since each head last renewed its lease."""
         with self._engine.connect() as connection:
             now = self._now(connection)
             rows = connection.execute(sa.select(_HEADS).where(_HEADS.c.study == self.study)).all()
-        return {row.head: now - row.seen for row in rows}
+        return {row.head for row in rows if not _is_dead(row.head, now - row.seen)} | {self.me}
 
     def take_over(self) -> None:
         """Take over the claims of dead heads; the caller holds the mutex and settles the trials."""
@@ -303,13 +294,13 @@ class Heads:
             if busy:
                 return busy[0]
             with self._engine.begin() as connection:
-                chosen = sa.select(_CLAIMS.c.head).where(*self._closing())
+                chosen = sa.select(_CLAIMS.c.head).where(self._closing())
                 holder = connection.execute(chosen).scalar()
                 if holder in living:
                     return str(holder)
-                connection.execute(sa.delete(_CLAIMS).where(*self._closing()))
-                row = self._row(new_claim(), _CLOSING, None, done=False)
-                row["study"] = f"{self.study}#{_CLOSING}"
+                connection.execute(sa.delete(_CLAIMS).where(self._closing()))
+                row = self._row(new_claim(), "closing", None, done=False)
+                row["study"] = f"{self.study}#closing"
                 connection.execute(sa.insert(_CLAIMS).values(row))
         return ""
 

@@ -23,7 +23,6 @@ from bench.sweep.analysis import EVALUATOR, analyse
 from bench.sweep.book import StudyBook
 from bench.sweep.events import SweepEvent
 from bench.sweep.heads import Heads, in_words
-from bench.sweep.labels import best_of, with_larger_budget
 from bench.sweep.loop import Search
 from bench.sweep.opening import attend, changed_search, generation
 from bench.sweep.plan import StudyPlan, changed_settings
@@ -32,7 +31,7 @@ from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
 from bench.sweep.storage import open_storage
 from bench.sweep.trials import Ticket, TrialCounts
-from bench.sweep.winner import winner_text, write_winner
+from bench.sweep.winner import best_of, winner_text, with_larger_budget, write_winner
 from bench.tracking.experiment import plan_for_protocol
 from bench.tracking.studies import StudyCard, StudyTracker, open_study_tracker
 
@@ -277,14 +276,13 @@ def _publish(
     book: StudyBook, outcome: StudyOutcome, store: Store, tracker: StudyTracker, status: str
 ) -> None:
     """Log figures of the trials so far, the winner, and how to repeat it, to the parent run."""
-    analysis = book.heads.patiently(lambda: analyse(book.trials))
-    outcome.importance = dict(analysis.trials.importance)
+    trials = book.heads.patiently(lambda: analyse(book.trials))
+    outcome.importance = dict(trials.importance)
     texts = {"study.md": _summary(outcome)}
     if outcome.winner is not None:
         text = winner_text(book.plan, outcome.winner, outcome.recipe)
         write_winner(store, book.name, text)
         texts["winner.toml"] = text
-    trials = analysis.trials
     figures = {row.id: row.draw(trials) for row in STUDY_FIGURES.values() if row.can_draw(trials)}
     tracker.study_ended(figures, texts, status)
     outcome.link, outcome.missed = tracker.link(), tracker.missed

@@ -20,7 +20,6 @@ from bench.models.zoo import checked_hyperparameters, variant
 Settings = Mapping[str, Scalar]
 Spec = TypeVar("Spec", bound=RunSpec)
 
-DEFAULT, ORIGIN = "default", "origin"
 RECIPE_KEYS = {field.name for field in dataclasses.fields(TrainConfig)}
 
 
@@ -62,9 +61,9 @@ def known_recipes(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, 
     row = variant(spec.model)
     stated = {**row.hyperparameters, **row.origin_recipe}
     origin = {key: stated.get(key, value) for key, value in default.items()}
-    recipes: dict[str, Settings] = {DEFAULT: default}
+    recipes: dict[str, Settings] = {"default": default}
     if row.origin_recipe and origin != default:
-        recipes[ORIGIN] = origin
+        recipes["origin"] = origin
     return recipes
 
 

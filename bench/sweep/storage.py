@@ -58,7 +58,13 @@ def existing_storage(store: Store, address: str = "") -> RDBStorage | None:
 
 def checked_address(address: str) -> URL:
     """Parse a database's address without opening it; BadInput if it cannot store a study."""
-    url = _parsed(address)
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):  # ValueError: a port that is not a number
+        raise BadInput(
+            "--storage: not an address; expected sqlite:///FILE or "
+            "postgresql://USER:PASSWORD@HOST/DATABASE"
+        ) from None
     if url.get_backend_name() == "postgresql":
         return url
     if url.drivername not in ("sqlite", "sqlite+pysqlite"):
@@ -73,16 +79,6 @@ def checked_address(address: str) -> URL:
 
 def _sqlite(path: Path) -> URL:
     return URL.create("sqlite", database=str(path))
-
-
-def _parsed(address: str) -> URL:
-    try:
-        return make_url(address)
-    except (ArgumentError, ValueError):  # ValueError: a port that is not a number
-        raise BadInput(
-            "--storage: not an address; expected sqlite:///FILE or "
-            "postgresql://USER:PASSWORD@HOST/DATABASE"
-        ) from None
 
 
 def _in_file(path: Path) -> RDBStorage:

@@ -123,7 +123,7 @@ class Trials:
     def tell(self, number: int, record: TrialRecord) -> None:
         """Store everything about a trial that counts, then its state; safe to repeat."""
         state = TrialState.COMPLETE if record.outcome == "complete" else TrialState.PRUNED
-        if self.state(number) == state:
+        if self.get(number).state == state:
             return  # an earlier try succeeded, but its answer was lost
         self._annotate(number, "outcome", record.outcome)
         self._annotate(number, "epochs", len(record.history))
@@ -131,10 +131,6 @@ class Trials:
             self._annotate(number, "message", record.message)
         value = record.value if state == TrialState.COMPLETE else None
         self.study.tell(number, value, state=state)
-
-    def state(self, number: int) -> TrialState:
-        """The state of a trial."""
-        return self.get(number).state
 
     def _annotate(self, number: int, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(self._trial_id(number), key, value)
@@ -169,8 +165,7 @@ class Trials:
 
     def finished(self) -> list[FrozenTrial]:
         """The trials that count, ordered by number."""
-        trials = self.study.get_trials(deepcopy=False, states=FINISHED)
-        return sorted(trials, key=lambda trial: trial.number)
+        return self.study.get_trials(deepcopy=False, states=FINISHED)
 
     def winner(self) -> Ticket | None:
         """The complete trial with the best value, the earliest if equal; None if there is none."""
@@ -190,7 +185,7 @@ class Trials:
 
     def value_of(self, number: int) -> float:
         """The value of a complete trial."""
-        return next(float(t.value or 0) for t in self.finished() if t.number == number)
+        return float(self.get(number).value or 0)
 
     def epochs(self) -> int:
         """Epochs trained by all trials that count."""

@@ -1,5 +1,10 @@
-"""The winner of a study as a file that can be kept, read and trained again."""
+"""The winner of a study: a file that can be kept, read and trained again, and its records.
 
+The records say how many trials chose their recipe. A resumed study may find the same winner again:
+its runs are then the same trainings, so their records are kept and updated with the larger number.
+"""
+
+import dataclasses
 import json
 import tomllib
 from collections.abc import Mapping
@@ -12,8 +17,11 @@ from pydantic import ConfigDict
 from bench.benchmark.plan import Plan
 from bench.core.errors import BadInput
 from bench.core.protocol import LatentDim, Scalar, load_protocol
+from bench.core.recipes import BEST_OF, budget
+from bench.core.spec import RunRecord
 from bench.core.store import Store, write_atomically
 from bench.core.strict import STRICT, parse_strict
+from bench.records.files import read_arrays, read_weights, write_record
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
 from bench.sweep.results import study_folder
 from bench.sweep.space import RECIPE_KEYS
@@ -112,3 +120,33 @@ def plan_winner(path: Path, store: Store, device: str = "auto", threads: int = 1
     if unknown:
         raise BadInput(f"{path}: settings.{unknown[0]}: {found.model} has no such setting")
     return study.with_recipe(found.settings, found.recipe, store)
+
+
+def with_larger_budget(plan: Plan, store: Store) -> Plan:
+    """Raise the number of trials in a plan's records to the plan's, where theirs is smaller."""
+    labels = {spec.run_key: spec.recipe for spec in plan.specs}
+    done = {
+        key: _renamed(record, labels[key], store)
+        if 0 < budget(record.spec.recipe) < budget(labels[key])
+        else record
+        for key, record in plan.done.items()
+    }
+    return dataclasses.replace(plan, done=done)
+
+
+def best_of(record: RunRecord, trials: int, store: Store) -> RunRecord:
+    """Mark a run of the default recipe: a study of so many trials found nothing better."""
+    if record.facts.get(BEST_OF, 0) >= trials or record.status != "finished":
+        return record
+    facts = {**record.facts, BEST_OF: float(trials)}
+    return _rewritten(dataclasses.replace(record, facts=facts), store)
+
+
+def _renamed(record: RunRecord, recipe: str, store: Store) -> RunRecord:
+    spec = dataclasses.replace(record.spec, recipe=recipe)
+    return _rewritten(dataclasses.replace(record, spec=spec), store)
+
+
+def _rewritten(record: RunRecord, store: Store) -> RunRecord:
+    weights, arrays = read_weights(store.records, record), read_arrays(store.records, record)
+    return write_record(store.records, record, weights, arrays)
