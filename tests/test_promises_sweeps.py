@@ -18,12 +18,14 @@ from bench.core.errors import CellsFailed
 from bench.core.owners import owner
 from bench.core.protocol import load_protocol
 from bench.core.recipes import tuned
-from bench.core.spec import EpochValues, RunRecord, RunSpec, TrialSpec
+from bench.core.spec import Choice, EpochValues, RunRecord, RunSpec, TrialSpec
 from bench.core.store import Store
 from bench.data import load_set
 from bench.execution import EpochEnded, Event, Halted, Lost, Started, TrialEnded
 from bench.execution.runner import execute, execute_trial, ignore_epochs, trial_checkpoint
 from bench.metrics import METRICS
+from bench.models import zoo
+from bench.models.zoo import MODELS
 from bench.sweep.book import StudyBook
 from bench.sweep.events import TrialDone, TrialEpoch, TrialPutBack
 from bench.sweep.heads import Heads
@@ -53,6 +55,10 @@ class Torn(Scripted):
         self.late = late
         self.most = 0
         self._stops: list[tuple[int, RunSpec]] = []
+
+    def submit(self, spec: RunSpec) -> None:
+        assert len(self.trained) < 100, "a search without end"
+        super().submit(spec)
 
     def stop(self, spec: RunSpec) -> None:
         self._stops.append((self.late, spec))
@@ -155,6 +161,19 @@ def test_the_value_of_a_trial_is_its_best_so_far_on_validation(
     for number, epoch, value in shown:
         history = by_number[number].history[:epoch]
         assert value == best(values.values[f"val/{metric}"] for values in history)
+
+
+def test_a_trial_that_has_trained_to_its_end_is_not_pruned(
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to save any more, whatever a pruner makes of its last epoch."""
+
+    def at_the_end(book: StudyBook, ticket: Ticket) -> bool:
+        return max(book._live[ticket.key].reported) == EPOCHS
+
+    monkeypatch.setattr(StudyBook, "should_prune", at_the_end)
+    done = _done(search(_plan(tiny_protocol, store, trials=3), store, Torn("mse")))
+    assert [record.outcome for record in done] == ["complete"] * 3
 
 
 def test_no_more_trials_run_than_there_are_slots(tiny_protocol: str, store: Store) -> None:
@@ -352,6 +371,20 @@ def test_points_that_fail_now_and_then_do_not_end_a_search(
     assert len(_done(search(plan, store, executor))) == 3
     assert open_book(plan, store).counts.given_up == 6
     assert len(executor.trained) == 6 * 3 + 3, "what is given up is not tried again"
+
+
+def test_a_point_that_is_given_up_is_not_drawn_again(
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a space of four points a sampler comes back to it."""
+    row = dataclasses.replace(
+        MODELS["fc_ae"], search={"batch_size": Choice((32, 64, 128, 256))}, origin_recipe={}
+    )
+    monkeypatch.setattr(zoo, "MODELS", {**MODELS, "fc_ae": row})
+    plan = make_plan(tiny_protocol, store, trials=9)
+    executor = Breaking(lambda point: point == 0)
+    assert len(_done(search(plan, store, executor))) == 3
+    assert len(executor.trained) == 3 + 3
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])

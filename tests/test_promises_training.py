@@ -19,7 +19,8 @@ from bench.core.spec import EpochValues, RunSpec
 from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled
-from bench.execution.runner import execute, ignore_epochs, rescore
+from bench.execution import runner
+from bench.execution.runner import build, execute, ignore_epochs, rescore
 from bench.models.base import Answers, ImageModel, LossTerms
 from bench.records.files import read_weights
 from bench.training import train
@@ -263,6 +264,33 @@ def test_seeds_give_other_weights_and_the_same_seed_the_same(
     other = execute(dataclasses.replace(spec, seed=2), store, ignore_epochs)
     assert record.weights_sha256 == again.weights_sha256 != other.weights_sha256
     assert math.isfinite(other.scores["val"]["mse"])
+
+
+def test_seeds_begin_with_other_weights(tiny_protocol: str, store: Store) -> None:
+    """Not only with another order of the images."""
+    spec = _wild(tiny_protocol, store, "mse")
+    splits = load_splits(spec.dataset, spec.split)
+    first, again, other = (
+        torch.cat([p.ravel() for p in build(each, splits).parameters()])
+        for each in (spec, spec, dataclasses.replace(spec, seed=2))
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_seeds_see_the_images_in_another_order(
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here both begin with the same weights."""
+    spec = _wild(tiny_protocol, store, "mse")
+    monkeypatch.setattr(
+        runner, "build", lambda each, splits: build(dataclasses.replace(each, seed=0), splits)
+    )
+    curves = [
+        [values.values["train/loss"] for values in execute(each, store, ignore_epochs).history]
+        for each in (spec, dataclasses.replace(spec, seed=2))
+    ]
+    assert curves[0] != curves[1]
 
 
 def test_weights_are_not_scored_on_other_data(tiny_protocol: str, store: Store) -> None:
