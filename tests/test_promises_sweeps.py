@@ -22,7 +22,7 @@ from bench.core.spec import Choice, EpochValues, RunRecord, RunSpec, TrialSpec
 from bench.core.store import Store
 from bench.data import load_set
 from bench.execution import EpochEnded, Event, Halted, Lost, Started, TrialEnded
-from bench.execution.runner import execute, execute_trial, ignore_epochs, trial_checkpoint
+from bench.execution.runner import execute, execute_trial, ignore_epochs
 from bench.metrics import METRICS
 from bench.models import zoo
 from bench.models.zoo import MODELS
@@ -312,7 +312,7 @@ class Saving(Torn):
         for event in happened:
             if isinstance(event, Halted):
                 assert isinstance(event.spec, TrialSpec)
-                path = trial_checkpoint(self._store, event.spec)
+                path = self._store.checkpoints / event.spec.checkpoint_name
                 path.write_bytes(b"")
                 self.saved.append(path)
         return happened
@@ -474,7 +474,7 @@ def test_a_search_never_opens_the_test_part(
             "val",
         }
         assert record.value == min(values.values["val/mse"] for values in record.history)
-        assert not trial_checkpoint(store, record.spec).exists()
+        assert not (store.checkpoints / record.spec.checkpoint_name).exists()
     winner = open_book(plan, store).trials.winner()
     assert winner is not None
     assert winner.number == min(done, key=lambda record: record.value or 9).number

@@ -24,7 +24,6 @@ from bench.execution.runner import (
     execute,
     execute_trial,
     ignore_epochs,
-    trial_checkpoint,
 )
 from bench.records.files import iter_records
 
@@ -212,7 +211,10 @@ def test_a_stopped_run_and_a_stopped_trial_leave_a_checkpoint_until_they_end(
     spec: RunSpec, store: Store
 ) -> None:
     trial = TrialSpec.of(spec)
-    paths = [store.checkpoints / f"{spec.run_key}.safetensors", trial_checkpoint(store, trial)]
+    paths = [
+        store.checkpoints / f"{spec.run_key}.safetensors",
+        (store.checkpoints / trial.checkpoint_name),
+    ]
 
     def stop(values: EpochValues) -> bool:
         return values.epoch == 2
