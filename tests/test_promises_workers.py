@@ -211,10 +211,7 @@ def test_a_stopped_run_and_a_stopped_trial_leave_a_checkpoint_until_they_end(
     spec: RunSpec, store: Store
 ) -> None:
     trial = TrialSpec.of(spec)
-    paths = [
-        store.checkpoints / f"{spec.run_key}.safetensors",
-        (store.checkpoints / trial.checkpoint_name),
-    ]
+    paths = [store.checkpoints / one.checkpoint_name for one in (spec, trial)]
 
     def stop(values: EpochValues) -> bool:
         return values.epoch == 2
