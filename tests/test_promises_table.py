@@ -2,6 +2,7 @@
 ranked never stands above what can; and every warning of a row is worn."""
 
 import dataclasses
+import json
 import math
 import random
 
@@ -203,16 +204,31 @@ def test_a_row_of_too_few_seeds_stands_below_and_is_never_champion(store, small)
     assert decision(store) == ("first", "fc_ae", None)
 
 
-def test_a_protocol_that_is_not_ranked_has_no_ranks_and_no_champion(store, small):
+@pytest.mark.parametrize("named", [True, False])
+def test_a_protocol_that_is_not_ranked_has_no_ranks_and_no_champion(store, small, named):
+    """A file of a person, whether the command names it or not."""
     protocol = dataclasses.replace(small, name="mine", ranked=False)
     disagreeing(store, protocol)
-    scope = Scope(protocol)
+    for spec in specs_of(store, protocol, "fc_ae", size=4):
+        invent(store, spec, 0.04, 0.04, facts={"code_size": 4.0})
+    scope = Scope(protocol) if named else EVERYTHING
     write(store, scope)
     assert {row["ranked"] for row in rows_in(read_results(store.registry).ledger)} == {"no"}
     assert {rank for _, rank in ranks(store, scope)} == {0}
-    assert decision(store, scope) == ("none", None, None)
+    assert {found.action for found in promote(store, scope).decisions} == {"none"}
     assert not list(store.registry.rglob("card.json"))
     assert not list(store.registry.rglob("*.png"))
+
+
+def test_a_record_says_that_it_is_not_ranked_and_nothing_where_it_is(store, small):
+    """So that older records and cards stay as they are, byte for byte."""
+    protocol = dataclasses.replace(small, ranked=False)
+    (usual,), (unranked,) = (specs_of(store, p, "fc_ae", [0]) for p in (small, protocol))
+    assert usual.run_key == unranked.run_key
+    assert "ranked" not in json.loads(record_of(usual, {}).to_json())["spec"]
+    invent(store, unranked, 0.03, 0.03)
+    (found,) = iter_records(store.records)
+    assert found.spec == unranked
 
 
 def test_codes_as_large_as_the_image_are_badged_and_never_champion(store, small):

@@ -124,6 +124,7 @@ def plan(request: Request, store: Store) -> Plan:
             seed=seed,
             device=device,
             threads=request.threads,
+            ranked=protocol.ranked,
         )
 
     specs = tuple(
