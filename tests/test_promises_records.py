@@ -253,7 +253,9 @@ def test_a_champion_aside_gives_way_to_the_newer_and_half_a_one_counts_for_nothi
     registry = replaced_once.registry
     folder = registry / folders.champion(registry, D8).folder
     shutil.copytree(folder / "previous", folder.with_name(f".aside-{folder.name}"))
-    shutil.copytree(folder / "previous", folder.with_name(f".new-{folder.name}-x"))
+    half = folder.with_name(f".new-{folder.name}-x")
+    half.mkdir()
+    (half / "card.json").write_text('{"schema_version": 1,')
     assert folders.champion(registry, D8).spec.model == "fc_ae"
     assert not folder.with_name(f".aside-{folder.name}").exists()
     assert promote(replaced_once, Scope()).changed == []

@@ -24,6 +24,7 @@ from bench.leaderboard.ledger import (
     row_of,
     rows_in,
     signed,
+    track_order,
 )
 from bench.leaderboard.merging import merge
 from bench.leaderboard.ranking import beaten_by, losing
@@ -182,6 +183,7 @@ def test_of_equal_scores_the_lower_seed_stands_for_the_row_and_no_failed_run(sto
     scores = [{"val": {"mse": 0.03}}, {"val": {"mse": 0.03}}, {"val": {"mse": 0.03}}]
     equal = [record_of(spec, given) for spec, given in zip(specs, scores, strict=False)]
     assert [median_record(order).spec.seed for order in (equal, equal[::-1])] == [1, 1]
+    assert median_record(equal[:2]).spec.seed == median_record(equal[1::-1]).spec.seed == 0
     failed = [
         record_of(specs[0], {"val": {"mse": 0.01}}, status="diverged"),
         record_of(specs[1], {"val": {"mse": 0.02}}, status="diverged"),
@@ -465,6 +467,39 @@ def test_comparisons_of_rows_that_are_gone_are_found(store, small):
     path.write_bytes(encode(frame_of([*rows, stray], list(known.columns))))
     with pytest.raises(CheckFailed, match=r"comparisons\.csv line 5 belongs to no track"):
         publishing.check(store)
+
+
+def test_comparisons_that_lack_a_pair_or_an_interval_hold_for_nothing(store, small):
+    disagreeing(store, small)
+    write(store)
+    results = read_results(store.registry)
+    (track,) = tracks(current(results.ledger))
+    cells, pairs = results.known.cells, results.known.pairs
+    assert results.known.holds_for(track)
+    assert not Significance(cells, pairs.iloc[1:]).holds_for(track)
+    assert not Significance(cells.iloc[1:], pairs).holds_for(track)
+
+
+def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, small):
+    specs = specs_of(store, small, "fc_ae", [0, 1])
+    scores = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
+
+    def rows(trials):
+        said = (dataclasses.replace(spec, recipe=f"tuned ({trials} trials)") for spec in specs)
+        return [row_of(record_of(spec, scores), RowContext(False, True)) for spec in said]
+
+    ledger = ledger_of(rows(20))
+    more = merge(ledger, rows(30)[:1], {})
+    assert set(more.ledger["recipe"]) == {"tuned (30 trials)"}
+    assert (more.renamed, more.added) == (2, [])
+    fewer = merge(ledger, rows(10)[:1], {})
+    assert set(fewer.ledger["recipe"]) == {"tuned (20 trials)"}
+    assert fewer.renamed == 0
+
+
+def test_tables_come_by_code_size_then_bits_then_the_over_complete():
+    names = ["d4", "d32", "d128", "b16", "b288", OVERCOMPLETE]
+    assert sorted(sorted(names), key=track_order) == names
 
 
 def test_per_image_scores_of_other_settings_compare_nothing(store, small):
