@@ -113,6 +113,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
             seed=seed,
             device=device,
             threads=request.threads,
+            ranked=protocol.ranked,
         )
 
     specs = tuple(

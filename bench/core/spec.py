@@ -6,9 +6,9 @@ Frozen dataclasses of plain values, so that they pickle, print and compare; no t
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from bench.core.identity import chosen_settings, digest
 from bench.core.protocol import EvaluationConfig, Scalar, SplitConfig, Task, TrainConfig
@@ -61,7 +61,7 @@ class RunSpec:
     `dataset` is the source of the images (an id of DATASETS or `csv:PATH`, `npz:PATH`,
     `folder:PATH`); `dataset_label` is its name in tables. `latent_dim` None means the native
     code. `recipe` is "default" or "tuned (30 trials)". `device` and `threads` are recorded but
-    not part of the identity.
+    not part of the identity. `ranked` comes from the protocol; files hold it only if it is false.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -84,6 +84,7 @@ class RunSpec:
     recipe: str = "default"
     device: str = "cpu"
     threads: int = 1
+    ranked: Annotated[bool, Field(exclude_if=bool)] = True
 
     @property
     def run_key(self) -> str:

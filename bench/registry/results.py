@@ -110,7 +110,8 @@ def local_rows(store: Store, scope: Scope) -> list[Row]:
 
 
 def _unranked(given: Protocol | None) -> set[tuple[str, str]]:
-    """Name and fingerprint of the protocols whose rows are never ranked."""
+    """Name and fingerprint of the protocols whose rows are never ranked: older records do not
+    say it themselves."""
     return {
         (protocol.name, protocol.fingerprint)
         for protocol in [*known_protocols(), *([given] if given else [])]
@@ -123,7 +124,7 @@ def _standing(record: RunRecord, unranked: set[tuple[str, str]]) -> RowContext:
     row = MODELS.get(spec.model)
     return RowContext(
         closed_form=row is not None and row.closed_form,
-        ranked=(spec.protocol, spec.protocol_fingerprint) not in unranked,
+        ranked=spec.ranked and (spec.protocol, spec.protocol_fingerprint) not in unranked,
     )
 
 

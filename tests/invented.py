@@ -1,0 +1,107 @@
+"""Records of runs that nobody trained: their scores are set by hand, so that a test decides who is
+better on the validation images and who on the test images."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bench.benchmark.plan import Request, plan
+from bench.core.protocol import Protocol
+from bench.core.spec import SCHEMA_VERSION, RunRecord, RunSpec, Status
+from bench.core.store import Store
+from bench.records.files import write_record
+
+IMAGES = 40
+FACTS = {
+    "code_size": 8.0,
+    "parameters": 1000.0,
+    "multiply_adds": 1e6,
+    "train_images": 100.0,
+    "train_seconds": 2.0,
+    "active_units": 8.0,
+    "output_std": 0.2,
+}
+
+Steps = Sequence[tuple[int, int]]
+STEPS = ((-1, -1), (1, 0), (0, 1))
+"""On validation and on test: seed 2 is the median there, seed 1 here, seed 0 the first."""
+
+
+def specs_of(
+    store: Store, protocol: Protocol, model: str, seeds: Sequence[int] = (0, 1, 2), size: int = 8
+) -> list[RunSpec]:
+    """What would be trained for a row, a spec a seed."""
+    asked = Request(protocol, (model,), (size,), seeds=tuple(seeds), device="cpu")
+    return list(plan(asked, store).specs)
+
+
+def record_of(
+    spec: RunSpec,
+    scores: Mapping[str, Mapping[str, float]],
+    *,
+    status: Status = "finished",
+    facts: Mapping[str, float] = {},
+    started: int = 0,
+) -> RunRecord:
+    """A record with these scores; its digests are filled in when it is written."""
+    return RunRecord(
+        schema_version=SCHEMA_VERSION,
+        run_key=spec.run_key,
+        evaluation_digest=spec.evaluation_digest,
+        spec=spec,
+        status=status,
+        started_unix_ms=started,
+        finished_unix_ms=started,
+        history=(),
+        scores=scores,
+        facts={**FACTS, **facts},
+        image_shape=(1, 28, 28),
+        class_names=(),
+        data_source="nowhere",
+        split_digest="0" * 16,
+        weights_sha256="",
+        arrays_sha256="",
+        environment={"device": "cpu"},
+    )
+
+
+def invent(
+    store: Store,
+    spec: RunSpec,
+    val: float,
+    test: float,
+    *,
+    status: Status = "finished",
+    facts: Mapping[str, float] = {},
+) -> RunRecord:
+    """Write a record whose mean scores are `val` and `test`, with images harder and easier."""
+    if status != "finished":
+        return write_record(store.records, record_of(spec, {}, status=status, facts=facts), {}, {})
+    metric = spec.selection_metric
+    spread = np.linspace(-0.1, 0.1, IMAGES)
+    means = {"val": val, "test": test}
+    arrays = {
+        f"{part}/{metric}": (mean * (1 + spread)).astype(np.float32)
+        for part, mean in (("validation", val), ("test", test))
+    }
+    scores = {part: {metric: mean, "mse": mean} for part, mean in means.items()}
+    weights = {"w": np.full(3, spec.seed, dtype=np.float32)}
+    return write_record(store.records, record_of(spec, scores, facts=facts), weights, arrays)
+
+
+def invent_row(
+    store: Store,
+    protocol: Protocol,
+    model: str,
+    val: float,
+    test: float,
+    *,
+    steps: Steps = STEPS,
+    facts: Mapping[str, float] = {},
+) -> list[RunRecord]:
+    """A row of a table, a record a seed, each so many thousandths of the score off its mean."""
+    specs = specs_of(store, protocol, model, range(len(steps)))
+    return [
+        invent(store, spec, val * (1 + a / 1000), test * (1 + b / 1000), facts=facts)
+        for spec, (a, b) in zip(specs, steps, strict=True)
+    ]

@@ -1,0 +1,359 @@
+"""What is on disk is there completely or not at all, also through a kill or a power cut: bytes are
+forced to the disk before they get their name, names are forced there after it, and what a kill
+left aside comes back."""
+
+import dataclasses
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from invented import invent_row, record_of, specs_of
+from registry_store import D8, files_of, tiny_protocol
+
+from bench.core.errors import CheckFailed
+from bench.core.protocol import Protocol
+from bench.core.spec import RunRecord
+from bench.core.store import Store, write_atomically
+from bench.records.files import (
+    iter_records,
+    read_arrays,
+    read_record,
+    read_weights,
+    record_folder,
+    remove_leftovers,
+    survey_records,
+    write_record,
+)
+from bench.registry import champions as folders
+from bench.registry import publishing
+from bench.registry.promotion import promote, rollback
+from bench.registry.results import Scope
+
+pytest_plugins = ("registry_fixtures",)
+pytestmark = pytest.mark.usefixtures("mlflow_told")
+
+FILES = ("weights.safetensors", "arrays.safetensors", "record.json")
+OLD = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
+NEW = {"val": {"mse": 0.03, "mae": 0.1}, "test": {"mse": 0.03, "mae": 0.1}}
+WEIGHTS = {"w": np.arange(3, dtype=np.float32)}
+ARRAYS = {"test/mse": np.full(4, 0.03, dtype=np.float32)}
+
+
+@pytest.fixture
+def small(store: Store) -> Protocol:
+    return tiny_protocol(store.root)
+
+
+@pytest.fixture
+def record(store: Store, small: Protocol) -> RunRecord:
+    """A record that is not written yet."""
+    return record_of(specs_of(store, small, "fc_ae")[0], OLD)
+
+
+@pytest.fixture
+def replaced_once(store: Store, small: Protocol) -> Store:
+    """A champion, fc_ae, that took the place of another, deep_ae."""
+    for model, score in (("deep_ae", 0.04), ("fc_ae", 0.03)):
+        invent_row(store, small, model, val=score, test=score)
+        publishing.write(store, Scope(), refresh=False)
+        promote(store, Scope())
+    return store
+
+
+def identity(path: Path) -> int:
+    """What stays the same when a file or folder gets another name."""
+    return path.stat().st_ino
+
+
+class Disk(list[tuple[str, int]]):
+    """What was asked of the disk, in order: "sync", "name" or "remove", and of what."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.bytes: dict[int, int] = {}
+        fsync, rename, replace, remove = os.fsync, os.rename, os.replace, shutil.rmtree
+
+        def synced(handle):
+            fsync(handle)
+            about = os.fstat(handle)
+            self.append(("sync", about.st_ino))
+            self.bytes[about.st_ino] = about.st_size
+
+        def renamed(source, target, **more):
+            rename(source, target, **more)
+            self.append(("name", identity(Path(target))))
+
+        def replaced(source, target, **more):
+            replace(source, target, **more)
+            self.append(("name", identity(Path(target))))
+
+        def removed(path, *rest, **more):
+            if Path(path).exists():
+                self.append(("remove", identity(Path(path))))
+            remove(path, *rest, **more)
+
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(os, "rename", renamed)
+        monkeypatch.setattr(os, "replace", replaced)
+        monkeypatch.setattr(shutil, "rmtree", removed)
+
+    def holds_in_order(self, *wanted: tuple[str, int]) -> bool:
+        """Whether these happened one after the other, whatever else happened in between."""
+        rest = iter(self)
+        return all(step in rest for step in wanted)
+
+
+def snapshots(monkeypatch: pytest.MonkeyPatch, folder: Path, into: Path) -> list[Path]:
+    """Copies of a folder as it was before and after every renaming and removal: what a kill at
+    that moment would have left."""
+    copies: list[Path] = []
+
+    def watching(work):
+        def watched(*given, **more):
+            for moment in ("before", "after"):
+                if moment == "after":
+                    work(*given, **more)
+                copies.append(into / str(len(copies)))
+                shutil.copytree(folder, copies[-1])
+
+        return watched
+
+    for module, name in ((os, "rename"), (os, "replace"), (shutil, "rmtree")):
+        monkeypatch.setattr(module, name, watching(getattr(module, name)))
+    return copies
+
+
+# Power cuts.
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_after_it(tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "result.json"
+    for content in (b"first", b"second one"):
+        with monkeypatch.context() as patch:
+            disk = Disk(patch)
+            write_atomically(path, content)
+        file, folder = identity(path), identity(path.parent)
+        assert disk == [("sync", file), ("name", file), ("sync", folder)]
+        assert disk.bytes[file] == len(content)
+        assert path.read_bytes() == content
+        assert [entry.name for entry in path.parent.iterdir()] == ["result.json"]
+
+
+def test_a_record_is_on_the_disk_before_it_has_its_name_and_the_name_after_it(
+    store, record, monkeypatch
+):
+    disk = Disk(monkeypatch)
+    write_record(store.records, record, WEIGHTS, ARRAYS)
+    folder = record_folder(store.records, record.run_key)
+    place, within = identity(folder), identity(store.records)
+    for name in FILES:
+        file = identity(folder / name)
+        assert disk.bytes[file] == (folder / name).stat().st_size
+        steps = [("sync", file), ("name", file), ("sync", place), ("name", place)]
+        assert disk.holds_in_order(*steps, ("sync", within)), name
+
+
+def test_an_older_record_goes_when_the_new_one_is_on_the_disk(store, record, monkeypatch):
+    write_record(store.records, record, WEIGHTS, ARRAYS)
+    folder = record_folder(store.records, record.run_key)
+    older, within = identity(folder), identity(store.records)
+    disk = Disk(monkeypatch)
+    write_record(store.records, dataclasses.replace(record, scores=NEW), WEIGHTS, ARRAYS)
+    newer = identity(folder)
+    assert newer != older
+    assert disk.holds_in_order(
+        ("name", older), ("name", newer), ("sync", within), ("remove", older)
+    )
+
+
+def test_an_older_champion_goes_when_the_new_one_is_on_the_disk(replaced_once, monkeypatch):
+    folder = replaced_once.registry / folders.champion(replaced_once.registry, D8).folder
+    older, within = identity(folder), identity(folder.parent)
+    disk = Disk(monkeypatch)
+    rollback(replaced_once, D8)
+    newer = identity(folder)
+    assert disk.holds_in_order(
+        ("sync", newer), ("name", older), ("name", newer), ("sync", within), ("remove", older)
+    )
+
+
+# Kills.
+
+
+def test_a_kill_at_any_moment_leaves_the_old_record_or_the_new(
+    store, record, tmp_path, monkeypatch
+):
+    old = write_record(store.records, record, WEIGHTS, ARRAYS)
+    with monkeypatch.context() as patch:
+        left = snapshots(patch, store.records, tmp_path / "left")
+        changed = dataclasses.replace(record, scores=NEW)
+        new = write_record(store.records, changed, WEIGHTS, ARRAYS)
+    found = []
+    for records in left:
+        (there,) = iter_records(records)
+        assert read_record(records, record.run_key) == there
+        assert read_weights(records, there).keys() == WEIGHTS.keys()
+        assert read_arrays(records, there).keys() == ARRAYS.keys()
+        found.append(there)
+    assert {old.to_json(), new.to_json()} == {there.to_json() for there in found}
+    # Once the new one was there, it stayed.
+    first = found.index(new)
+    assert found == [old] * first + [new] * (len(found) - first)
+
+
+def test_a_kill_at_any_moment_leaves_the_old_champion_or_the_new(
+    replaced_once, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        left = snapshots(patch, replaced_once.registry, tmp_path / "left")
+        folders.swap_back(replaced_once.registry, D8)
+    found = []
+    for registry in left:
+        assert folders.check_champions(registry) == 1
+        (card,) = folders.champions(registry).values()
+        found.append(card.spec.model)
+    first = found.index("deep_ae")
+    assert 0 < first < len(found)
+    assert found == ["fc_ae"] * first + ["deep_ae"] * (len(found) - first)
+
+
+@pytest.mark.parametrize("look", [read_record, lambda records, _: next(iter_records(records))])
+def test_a_record_that_a_kill_left_aside_comes_back(store, record, look):
+    made = write_record(store.records, record, WEIGHTS, ARRAYS)
+    folder = record_folder(store.records, made.run_key)
+    folder.rename(folder.with_name(f".aside-{made.run_key}"))
+    assert look(store.records, made.run_key) == made
+    assert [path.name for path in store.records.iterdir()] == [made.run_key]
+    assert read_weights(store.records, made).keys() == WEIGHTS.keys()
+
+
+def test_what_a_kill_left_aside_gives_way_to_the_newer_record(store, record):
+    older = write_record(store.records, record, WEIGHTS, ARRAYS)
+    folder = record_folder(store.records, record.run_key)
+    shutil.copytree(folder, folder.with_name(f".aside-{older.run_key}"))
+    newer = write_record(store.records, dataclasses.replace(record, scores=NEW), WEIGHTS, ARRAYS)
+    assert list(iter_records(store.records)) == [newer]
+    assert [path.name for path in store.records.iterdir()] == [newer.run_key]
+
+
+def test_a_champion_that_a_kill_left_aside_comes_back(replaced_once):
+    registry = replaced_once.registry
+    folder = registry / folders.champion(registry, D8).folder
+    before = files_of(folder)
+    folder.rename(folder.with_name(f".aside-{folder.name}"))
+    assert folders.champion(registry, D8).spec.model == "fc_ae"
+    assert files_of(folder) == before
+    assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == [folder.name]
+
+
+def test_a_champion_aside_gives_way_to_the_newer_and_half_a_one_counts_for_nothing(replaced_once):
+    registry = replaced_once.registry
+    folder = registry / folders.champion(registry, D8).folder
+    shutil.copytree(folder / "previous", folder.with_name(f".aside-{folder.name}"))
+    half = folder.with_name(f".new-{folder.name}-x")
+    half.mkdir()
+    (half / "card.json").write_text('{"schema_version": 1,')
+    assert folders.champion(registry, D8).spec.model == "fc_ae"
+    assert not folder.with_name(f".aside-{folder.name}").exists()
+    assert promote(replaced_once, Scope()).changed == []
+
+
+def test_a_record_that_cannot_be_written_leaves_the_old_one_and_no_rest(store, record, monkeypatch):
+    made = write_record(store.records, record, WEIGHTS, ARRAYS)
+    rename = os.rename
+
+    def failing(source, target, **more):
+        if Path(source).name.startswith(".new-"):
+            raise OSError(28, "No space left on device", str(target))
+        rename(source, target, **more)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(OSError, match="No space left"):
+        write_record(store.records, dataclasses.replace(record, scores=NEW), WEIGHTS, ARRAYS)
+    monkeypatch.undo()
+    assert read_record(store.records, made.run_key) == made
+    assert [path.name for path in store.records.iterdir()] == [made.run_key]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_rest(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    write_atomically(path, b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"newer")
+    assert files_of(tmp_path) == {"result.json": b"old"}
+
+
+def test_leftovers_are_removed_when_nobody_writes_there_any_more(store, record):
+    made = write_record(store.records, record, WEIGHTS, ARRAYS)
+    fresh, old = store.records / ".new-a-1", store.records / ".new-b-2"
+    for folder in (fresh, old):
+        folder.mkdir()
+    os.utime(old, (time.time() - 3600, time.time() - 3600))
+    assert survey_records(store.records) == ([made], [])
+    assert remove_leftovers(store.records) == 1
+    assert sorted(path.name for path in store.records.iterdir()) == [fresh.name, made.run_key]
+
+
+# Readers.
+
+
+def test_a_result_can_be_read_by_everybody_whom_the_folder_lets_in(store, record):
+    write_record(store.records, record, WEIGHTS, ARRAYS)
+    folder = record_folder(store.records, record.run_key)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {(folder / name).stat().st_mode & 0o777 for name in FILES} == {0o644}
+
+
+def test_records_come_back_in_the_order_in_which_they_began(store, small):
+    specs = specs_of(store, small, "fc_ae", range(6))
+    made = [
+        write_record(store.records, record_of(spec, OLD, started=100 - spec.seed), {}, {})
+        for spec in specs
+    ]
+    assert list(iter_records(store.records)) == made[::-1]
+
+
+def test_a_record_of_another_run_or_another_version_is_refused(store, record):
+    made = write_record(store.records, record, WEIGHTS, ARRAYS)
+    folder = record_folder(store.records, made.run_key)
+    stranger = record_folder(store.records, "0123456789abcdef")
+    shutil.copytree(folder, stranger)
+    with pytest.raises(CheckFailed, match="does not belong to run 0123456789abcdef"):
+        read_record(store.records, stranger.name)
+    shutil.rmtree(stranger)
+    seed = dataclasses.replace(made, spec=dataclasses.replace(made.spec, seed=1))
+    (folder / "record.json").write_bytes(seed.to_json())
+    with pytest.raises(CheckFailed, match=f"does not belong to run {made.run_key}"):
+        read_record(store.records, made.run_key)
+    (folder / "record.json").write_bytes(dataclasses.replace(made, schema_version=99).to_json())
+    with pytest.raises(CheckFailed, match="has schema 99"):
+        read_record(store.records, made.run_key)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"), [("weights.safetensors", read_weights), ("arrays.safetensors", read_arrays)]
+)
+def test_sound_bytes_that_are_not_those_of_the_record_are_refused(store, small, name, read):
+    """A file that can be loaded, of another run."""
+    mine, other = (
+        write_record(
+            store.records,
+            record_of(spec, OLD),
+            {"w": np.full(3, spec.seed, dtype=np.float32)},
+            {"test/mse": np.full(4, spec.seed, dtype=np.float32)},
+        )
+        for spec in specs_of(store, small, "fc_ae", [0, 1])
+    )
+    assert read(store.records, mine)
+    path = record_folder(store.records, mine.run_key) / name
+    path.write_bytes((record_folder(store.records, other.run_key) / name).read_bytes())
+    with pytest.raises(CheckFailed, match=f"{mine.run_key}/{name} was changed"):
+        read(store.records, mine)

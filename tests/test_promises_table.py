@@ -1,0 +1,512 @@
+"""The validation images decide everything in a table, whatever the test images say; what cannot be
+ranked never stands above what can; and every warning of a row is worn."""
+
+import dataclasses
+import json
+import math
+import random
+
+import pytest
+from invented import invent, invent_row, record_of, specs_of
+from registry_store import D8, tiny_protocol
+
+from bench.core.errors import BadInput, CheckFailed
+from bench.core.protocol import Protocol
+from bench.core.spec import OVERCOMPLETE
+from bench.core.store import Store
+from bench.leaderboard.ledger import (
+    RowContext,
+    current,
+    decode_ledger,
+    encode,
+    frame_of,
+    ledger_of,
+    row_of,
+    rows_in,
+    signed,
+    track_order,
+)
+from bench.leaderboard.merging import merge
+from bench.leaderboard.ranking import beaten_by, losing
+from bench.leaderboard.render import cells_of
+from bench.leaderboard.significance import (
+    CELL_COLUMNS,
+    LEAST_SEEDS,
+    PAIR_COLUMNS,
+    Significance,
+    nothing_known,
+    tracks,
+    why_unranked,
+)
+from bench.records.files import iter_records, record_folder
+from bench.records.selection import median_record, shown_record
+from bench.registry import champions as folders
+from bench.registry import publishing
+from bench.registry.promotion import promote, rollback
+from bench.registry.results import Results, Scope, read_results, scores_reader
+
+pytest_plugins = ("registry_fixtures",)
+pytestmark = pytest.mark.usefixtures("mlflow_told")
+
+EVERYTHING = Scope()
+
+
+@pytest.fixture
+def small(store: Store) -> Protocol:
+    return tiny_protocol(store.root)
+
+
+@pytest.fixture
+def by_psnr(small: Protocol) -> Protocol:
+    """The same protocol, ranked by a metric of which more is better."""
+    return dataclasses.replace(small, selection_metric="psnr")
+
+
+def write(store, scope=EVERYTHING):
+    return publishing.write(store, scope, refresh=False)
+
+
+def table(store, scope=EVERYTHING):
+    """The table's cells in its order, by name of the row."""
+    boards = publishing.look(store, scope).boards
+    return {cell["row"]: cell for board in boards for cell in board.cells}
+
+
+def ranks(store, scope=EVERYTHING):
+    return [(name, cell["rank"]) for name, cell in table(store, scope).items()]
+
+
+def decision(store, scope=EVERYTHING):
+    """What a promotion does: (action, champion, challenger)."""
+    (found,) = promote(store, scope).decisions
+    names = [cell and cell["row"] for cell in (found.champion, found.challenger)]
+    return (found.action, *names)
+
+
+def disagreeing(store, protocol):
+    """fc_ae is best on validation and worst on test; deep_ae the other way about."""
+    invent_row(store, protocol, "deep_ae", val=0.038, test=0.030)
+    fc_ae = invent_row(store, protocol, "fc_ae", val=0.030, test=0.038)
+    invent_row(store, protocol, "vae", val=0.034, test=0.034)
+    return fc_ae
+
+
+# Validation decides.
+
+
+def test_ranks_and_the_order_of_rows_follow_validation(store, small):
+    disagreeing(store, small)
+    done = write(store)
+    assert ranks(store) == [("fc_ae", 1), ("vae", 2), ("deep_ae", 3)]
+    assert [cell["rank"] for cell in done.boards[0].cells] == [1, 2, 3]
+    page = (store.registry / "README.md").read_text()
+    assert page.index("| 1 | fc_ae |") < page.index("| 2 | vae |") < page.index("| 3 | deep_ae |")
+    cell = table(store)["fc_ae"]
+    assert cell["low"] < 0.030 < cell["high"] < 0.034
+    assert 0.034 < cell["test_low"] < 0.038 < cell["test_high"]
+
+
+def test_where_more_is_better_validation_decides_as_well(store, by_psnr):
+    invent_row(store, by_psnr, "deep_ae", val=16.0, test=20.0)
+    invent_row(store, by_psnr, "fc_ae", val=20.0, test=16.0)
+    write(store)
+    assert ranks(store) == [("fc_ae", 1), ("deep_ae", 2)]
+    assert decision(store)[:2] == ("first", "fc_ae")
+
+
+@pytest.mark.parametrize("metric", ["mse", "psnr"])
+def test_among_rows_that_tie_the_better_on_validation_stands_first(store, small, metric):
+    """Seeds lie far apart, so that nothing is significant."""
+    protocol = dataclasses.replace(small, selection_metric=metric)
+    up, down = [(step, step) for step in (-300, 300, 0)], [(step, step) for step in (300, -300, 0)]
+    invent_row(store, protocol, "deep_ae", val=1.0, test=1.1, steps=up)
+    invent_row(store, protocol, "vae", val=1.1, test=1.0, steps=down)
+    write(store)
+    expected = ["deep_ae", "vae"] if metric == "mse" else ["vae", "deep_ae"]
+    assert ranks(store) == [(name, 1) for name in expected]
+    assert decision(store) == ("first", *expected)
+
+
+def test_the_champion_is_best_on_validation_and_its_seed_the_median_there(
+    store, small, mlflow_told
+):
+    fc_ae = disagreeing(store, small)
+    write(store)
+    assert decision(store) == ("first", "fc_ae", "vae")
+    card = folders.champion(store.registry, D8)
+    assert card.run_key == fc_ae[2].run_key
+    assert card.spec.seed == 2
+    assert (card.summary.rank, card.challenger.rank) == (1, 2)
+    kept = store.registry / card.folder / "weights.safetensors"
+    own = record_folder(store.records, fc_ae[2].run_key) / "weights.safetensors"
+    assert kept.read_bytes() == own.read_bytes()
+    assert mlflow_told.alias(D8, "champion") == fc_ae[2].run_key
+    assert mlflow_told.alias(D8, "challenger") == specs_of(store, small, "vae")[2].run_key
+
+
+def test_a_row_that_is_better_on_test_alone_replaces_nobody(store, small):
+    invent_row(store, small, "fc_ae", val=0.030, test=0.038)
+    write(store)
+    promote(store, EVERYTHING)
+    invent_row(store, small, "deep_ae", val=0.038, test=0.030)
+    write(store)
+    assert decision(store) == ("keep", "fc_ae", "deep_ae")
+
+
+@pytest.mark.parametrize("metric", ["mse", "psnr"])
+def test_a_row_that_is_better_on_validation_alone_replaces_the_champion(store, small, metric):
+    protocol = dataclasses.replace(small, selection_metric=metric)
+    better, worse = (0.030, 0.038) if metric == "mse" else (0.038, 0.030)
+    invent_row(store, protocol, "deep_ae", val=worse, test=better)
+    write(store)
+    assert decision(store) == ("first", "deep_ae", None)
+    invent_row(store, protocol, "fc_ae", val=better, test=worse)
+    write(store)
+    assert decision(store) == ("replace", "fc_ae", "deep_ae")
+    card = folders.champion(store.registry, D8)
+    assert folders.previous(store.registry, card).spec.model == "deep_ae"
+    assert publishing.check(store)
+
+
+def test_the_record_that_stands_for_a_row_is_the_median_on_validation(store, small):
+    steps = [(2, 0), (0, 1), (1, 2), (-1, 3), (3, 4)]
+    records = invent_row(store, small, "fc_ae", val=0.03, test=0.03, steps=steps)
+    for order in (records, records[::-1], random.Random(1).sample(records, 5)):
+        assert median_record(order).spec.seed == 2
+        assert shown_record(order).spec.seed == 2
+    # Of four the lower of the two in the middle.
+    assert median_record(records[:4]).spec.seed == 1
+
+
+def test_of_equal_scores_the_lower_seed_stands_for_the_row_and_no_failed_run(store, small):
+    specs = specs_of(store, small, "fc_ae", range(4))
+    scores = [{"val": {"mse": 0.03}}, {"val": {"mse": 0.03}}, {"val": {"mse": 0.03}}]
+    equal = [record_of(spec, given) for spec, given in zip(specs, scores, strict=False)]
+    assert [median_record(order).spec.seed for order in (equal, equal[::-1])] == [1, 1]
+    assert median_record(equal[:2]).spec.seed == median_record(equal[1::-1]).spec.seed == 0
+    failed = [
+        record_of(specs[0], {"val": {"mse": 0.01}}, status="diverged"),
+        record_of(specs[1], {"val": {"mse": 0.02}}, status="diverged"),
+        record_of(specs[2], {"val": {"mse": math.nan}}),
+        record_of(specs[3], {"val": {"mse": 0.05}}),
+    ]
+    assert median_record(failed).spec.seed == 3
+    assert median_record(failed[:3]) is None
+
+
+# What has no rank.
+
+
+def test_a_row_of_too_few_seeds_stands_below_and_is_never_champion(store, small):
+    invent_row(store, small, "fc_ae", val=0.030, test=0.030)
+    invent_row(store, small, "vae", 0.010, 0.010, steps=[(-1, -1), (1, 1)])
+    write(store)
+    assert ranks(store) == [("fc_ae", 1), ("vae", 0)]
+    assert table(store)["vae"]["why_unranked"] == f"fewer than {LEAST_SEEDS} seeds"
+    assert decision(store) == ("first", "fc_ae", None)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_protocol_that_is_not_ranked_has_no_ranks_and_no_champion(store, small, named):
+    """A file of a person, whether the command names it or not."""
+    protocol = dataclasses.replace(small, name="mine", ranked=False)
+    disagreeing(store, protocol)
+    for spec in specs_of(store, protocol, "fc_ae", size=4):
+        invent(store, spec, 0.04, 0.04, facts={"code_size": 4.0})
+    scope = Scope(protocol) if named else EVERYTHING
+    write(store, scope)
+    assert {row["ranked"] for row in rows_in(read_results(store.registry).ledger)} == {"no"}
+    assert {rank for _, rank in ranks(store, scope)} == {0}
+    assert {found.action for found in promote(store, scope).decisions} == {"none"}
+    assert not list(store.registry.rglob("card.json"))
+    assert not list(store.registry.rglob("*.png"))
+
+
+def test_a_record_says_that_it_is_not_ranked_and_nothing_where_it_is(store, small):
+    """So that older records and cards stay as they are, byte for byte."""
+    protocol = dataclasses.replace(small, ranked=False)
+    (usual,), (unranked,) = (specs_of(store, p, "fc_ae", [0]) for p in (small, protocol))
+    assert usual.run_key == unranked.run_key
+    assert "ranked" not in json.loads(record_of(usual, {}).to_json())["spec"]
+    invent(store, unranked, 0.03, 0.03)
+    (found,) = iter_records(store.records)
+    assert found.spec == unranked
+
+
+def test_codes_as_large_as_the_image_are_badged_and_never_champion(store, small):
+    full = {"code_size": 784.0, "active_units": 784.0}
+    invent_row(store, small, "fc_ae", val=0.030, test=0.030, facts=full)
+    write(store)
+    (cell,) = table(store).values()
+    assert (cell["track"], cell["rank"], cell["badges"]) == (OVERCOMPLETE, 1, "over-complete")
+    assert decision(store) == ("none", None, None)
+
+
+def test_one_failure_in_ten_keeps_the_rank_and_is_badged_two_cost_it(store, small):
+    *good, last = specs_of(store, small, "fc_ae", range(10))
+    for spec in good:
+        invent(store, spec, 0.03 * (1 + spec.seed / 1000), 0.03)
+    invent(store, last, 0.0, 0.0, status="diverged")
+    write(store)
+    (cell,) = table(store).values()
+    assert (cell["rank"], cell["badges"]) == (1, "1 of 10 diverged")
+    assert (cell["started"], cell["finished"], cell["diverged"]) == (10, 9, 1)
+    rows = rows_in(read_results(store.registry).ledger)
+    assert why_unranked([*rows[:8], rows[9], rows[9]]) == "more than 10 % of its runs failed"
+
+
+def test_what_was_not_compared_has_no_rank(store, small):
+    disagreeing(store, small)
+    write(store)
+    invent_row(store, small, "sparse_ae", val=0.02, test=0.02)
+    # Another machine has the ledger, and one record less than a comparison needs.
+    lost = specs_of(store, small, "vae")[0].run_key
+    record_folder(store.records, lost).rename(store.root / "lost")
+    found = publishing.look(store, EVERYTHING)
+    assert {cell["rank"] for cell in found.boards[0].cells} == {0}
+    assert {cell["why_unranked"] for cell in found.boards[0].cells} == {"not compared yet"}
+    assert found.boards[0].cells[0]["row"] == "sparse_ae"
+
+
+def test_a_stopped_run_is_no_row(store, small):
+    disagreeing(store, small)
+    (spec,) = specs_of(store, small, "fc_ae", [7])
+    invent(store, spec, 0.0, 0.0, status="stopped")
+    write(store)
+    assert len(read_results(store.registry).ledger) == 9
+    assert table(store)["fc_ae"]["started"] == 3
+
+
+# Chance.
+
+
+def pair(difference, p, p_holm=1.0):
+    return {
+        "configuration_a": "a",
+        "configuration_b": "b",
+        "difference": str(difference),
+        "p": str(p),
+        "p_holm": str(p_holm),
+    }
+
+
+def test_a_champion_gives_way_to_corrected_evidence_only():
+    assert losing(pair(-1, 0.01, 0.049), higher_is_better=False) == "b"
+    assert losing(pair(-1, 0.01, 0.049), higher_is_better=True) == "a"
+    assert losing(pair(1, 0.01, 0.049), higher_is_better=False) == "a"
+    assert losing(pair(1, 0.01, 0.049), higher_is_better=True) == "b"
+    assert losing(pair(-1, 0.01, 0.051), higher_is_better=False) == ""
+
+
+def test_five_percent_exactly_is_a_tie():
+    assert losing(pair(-1, 0.05, 0.05), higher_is_better=False) == ""
+    assert beaten_by([pair(-1, 0.05)], higher_is_better=False)["b"] == 0
+    assert beaten_by([pair(-1, 0.0499)], higher_is_better=False)["b"] == 1
+
+
+def test_an_interval_is_asked_for_half_its_width():
+    cells = frame_of(
+        [signed({"configuration": "a", "part": "val", "low": "0.2", "high": "0.5"})], CELL_COLUMNS
+    )
+    widths = Significance(cells, frame_of([], PAIR_COLUMNS)).half_widths()
+    assert widths == {("a", "val"): pytest.approx(0.15)}
+
+
+# Margins and badges.
+
+
+def test_the_margin_over_pca_is_of_the_test_error_and_positive_where_that_is_lower(store, small):
+    (pca,) = specs_of(store, small, "pca", [0])
+    invent(store, pca, val=0.020, test=0.040)
+    invent_row(store, small, "fc_ae", val=0.010, test=0.050)
+    invent_row(store, small, "vae", val=0.030, test=0.030)
+    write(store)
+    found = table(store)
+    assert found["fc_ae"]["margin"] == pytest.approx(-25, rel=1e-3)
+    assert found["vae"]["margin"] == pytest.approx(25, rel=1e-3)
+    assert [found[name]["badges"] for name in ("pca", "fc_ae", "vae")] == ["", "worse than PCA", ""]
+    page = (store.registry / "README.md").read_text()
+    assert "−25.0 %" in page
+    assert "+25.0 %" in page
+
+
+@pytest.mark.parametrize(
+    ("facts", "badges"),
+    [
+        ({"active_units": 1.0}, ""),
+        ({"active_units": 0.0}, "collapsed latent"),
+        ({"output_std": 0.0021}, ""),
+        ({"output_std": 0.0019}, "constant output"),
+        ({"dead_codes": 3.0}, "3 codes never used"),
+        ({"dead_codes": 0.0}, ""),
+        ({"best_of_trials": 30.0}, "best of 30 trials"),
+        (
+            {"active_units": 0.0, "output_std": 0.0, "dead_codes": 2.5},
+            "collapsed latent; constant output; 2.5 codes never used",
+        ),
+    ],
+)
+def test_every_sick_row_wears_its_badge(store, small, facts, badges):
+    scores = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
+    healthy, sick = (specs_of(store, small, model)[0] for model in ("fc_ae", "vae"))
+    records = [record_of(healthy, scores), record_of(sick, scores, facts=facts)]
+    ledger = ledger_of(row_of(record, RowContext(False, True)) for record in records)
+    cells = cells_of(publishing.ranked(ledger, Results(ledger, nothing_known())))
+    # The outputs of the healthy row vary by 0.2.
+    assert {cell["row"]: cell["badges"] for cell in cells} == {"fc_ae": "", "vae": badges}
+
+
+def test_the_cost_of_training_is_that_of_the_median_seed(store, small):
+    for spec, time in zip(specs_of(store, small, "fc_ae"), (2.0, 3.0, 100.0), strict=True):
+        invent(store, spec, 0.03, 0.03, facts={"train_seconds": time, "parameters": 10 * time})
+    write(store)
+    (cell,) = table(store).values()
+    assert (cell["train_seconds"], cell["parameters"]) == (3.0, pytest.approx(350))
+
+
+# Champions.
+
+
+def test_a_new_champion_needs_the_record_of_every_seed(store, small):
+    """The median of those that happen to be here would be another one on every machine."""
+    fc_ae = disagreeing(store, small)
+    write(store)
+    record_folder(store.records, fc_ae[0].run_key).rename(store.root / "lost")
+    with pytest.raises(BadInput, match=r"--model fc_ae -d 8 --seed 0$"):
+        promote(store, EVERYTHING)
+    assert not list(store.registry.rglob("card.json"))
+
+
+def test_what_was_rolled_back_comes_forward_again_with_new_results(store, small):
+    invent_row(store, small, "deep_ae", val=0.038, test=0.030)
+    write(store)
+    promote(store, EVERYTHING)
+    invent_row(store, small, "fc_ae", val=0.030, test=0.038)
+    write(store)
+    promote(store, EVERYTHING)
+    rollback(store, D8)
+    assert decision(store) == ("keep", "deep_ae", "fc_ae")
+    invent_row(store, small, "fc_ae", val=0.020, test=0.038)
+    publishing.write(store, EVERYTHING, refresh=True)
+    assert decision(store) == ("replace", "fc_ae", "deep_ae")
+
+
+def test_a_champion_whose_row_was_retired_gives_way_to_the_best(store, small):
+    """Nothing is significantly better than it: it is no longer there to compare with."""
+    invent_row(store, small, "fc_ae", val=0.030, test=0.030)
+    write(store)
+    promote(store, EVERYTHING)
+    for record in list(iter_records(store.records)):
+        spec = dataclasses.replace(record.spec, model_revision=99)
+        later = dataclasses.replace(record, finished_unix_ms=10**12)
+        folder = record_folder(store.records, record.run_key)
+        twin = dataclasses.replace(later, spec=spec, run_key=spec.run_key)
+        (folder / "record.json").write_bytes(twin.to_json())
+        folder.rename(record_folder(store.records, spec.run_key))
+    write(store)
+    assert decision(store)[:2] == ("replace", "fc_ae")
+    assert folders.champion(store.registry, D8).spec.model_revision == 99
+
+
+def test_weights_that_are_not_those_of_the_record_become_no_champion(store, small):
+    fc_ae = disagreeing(store, small)
+    write(store)
+    other = record_folder(store.records, fc_ae[0].run_key) / "weights.safetensors"
+    own = record_folder(store.records, fc_ae[2].run_key) / "weights.safetensors"
+    own.write_bytes(other.read_bytes())
+    with pytest.raises(CheckFailed, match=r"weights\.safetensors was changed"):
+        promote(store, EVERYTHING)
+    assert not list(store.registry.rglob("card.json"))
+
+
+def test_weights_that_are_too_large_stay_out_of_the_registry(store, small, monkeypatch):
+    disagreeing(store, small)
+    write(store)
+    monkeypatch.setattr(folders, "MOST_BYTES", 10)
+    promote(store, EVERYTHING)
+    card = folders.champion(store.registry, D8)
+    assert not card.weights.committed
+    assert not (store.registry / card.folder / "weights.safetensors").exists()
+    assert publishing.check(store)
+
+
+# The ledger.
+
+
+def test_a_run_stands_in_the_ledger_once(store, small):
+    disagreeing(store, small)
+    write(store)
+    ledger = read_results(store.registry).ledger
+    rows = rows_in(ledger)
+    twice = frame_of([*rows, signed({**rows[0], "threads": "99"})], list(rows[0]))
+    with pytest.raises(CheckFailed, match=f"{rows[0]['run_key']}.*stands there twice"):
+        decode_ledger(encode(twice), "registry/results.csv")
+
+
+def test_what_drifted_does_not_enter_the_ledger(store, small):
+    disagreeing(store, small)
+    write(store)
+    ledger = read_results(store.registry).ledger
+    row = rows_in(ledger)[0]
+    worse = signed({**row, "val_mse": "0.9"})
+    kept = merge(ledger, [worse], {})
+    assert kept.ledger.equals(ledger)
+    assert [drift.row["run_key"] for drift in kept.drifted] == [row["run_key"]]
+    refreshed = merge(ledger, [worse], {}, refresh=True).ledger
+    assert worse["row_digest"] in set(refreshed["row_digest"])
+    assert row["row_digest"] not in set(refreshed["row_digest"])
+
+
+def test_comparisons_of_rows_that_are_gone_are_found(store, small):
+    disagreeing(store, small)
+    write(store)
+    path = store.registry / "comparisons.csv"
+    known = read_results(store.registry).known.pairs
+    rows = rows_in(known)
+    stray = signed({**rows[0], "rows_digest": "f" * 16})
+    path.write_bytes(encode(frame_of([*rows, stray], list(known.columns))))
+    with pytest.raises(CheckFailed, match=r"comparisons\.csv line 5 belongs to no track"):
+        publishing.check(store)
+
+
+def test_comparisons_that_lack_a_pair_or_an_interval_hold_for_nothing(store, small):
+    disagreeing(store, small)
+    write(store)
+    results = read_results(store.registry)
+    (track,) = tracks(current(results.ledger))
+    cells, pairs = results.known.cells, results.known.pairs
+    assert results.known.holds_for(track)
+    assert not Significance(cells, pairs.iloc[1:]).holds_for(track)
+    assert not Significance(cells.iloc[1:], pairs).holds_for(track)
+
+
+def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, small):
+    specs = specs_of(store, small, "fc_ae", [0, 1])
+    scores = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
+
+    def rows(trials):
+        said = (dataclasses.replace(spec, recipe=f"tuned ({trials} trials)") for spec in specs)
+        return [row_of(record_of(spec, scores), RowContext(False, True)) for spec in said]
+
+    ledger = ledger_of(rows(20))
+    more = merge(ledger, rows(30)[:1], {})
+    assert set(more.ledger["recipe"]) == {"tuned (30 trials)"}
+    assert (more.renamed, more.added) == (2, [])
+    fewer = merge(ledger, rows(10)[:1], {})
+    assert set(fewer.ledger["recipe"]) == {"tuned (20 trials)"}
+    assert fewer.renamed == 0
+
+
+def test_tables_come_by_code_size_then_bits_then_the_over_complete():
+    names = ["d4", "d32", "d128", "b16", "b288", OVERCOMPLETE]
+    assert sorted(sorted(names), key=track_order) == names
+
+
+def test_per_image_scores_of_other_settings_compare_nothing(store, small):
+    disagreeing(store, small)
+    write(store)
+    (track,) = tracks(current(read_results(store.registry).ledger))
+    row = track.first
+    assert scores_reader(store)(row, "validation") is not None
+    other = {**row, "evaluation_digest": "f" * 16}
+    assert scores_reader(store)(other, "validation") is None
