@@ -439,7 +439,7 @@ def test_a_run_stands_in_the_ledger_once(store, small):
     ledger = read_results(store.registry).ledger
     rows = rows_in(ledger)
     twice = frame_of([*rows, signed({**rows[0], "threads": "99"})], list(rows[0]))
-    with pytest.raises(CheckFailed, match=f"{rows[0]['run_key']}.*stands there twice"):
+    with pytest.raises(CheckFailed, match=f"{rows[0]['run_key']}.*is in it twice"):
         decode_ledger(encode(twice), "registry/results.csv")
 
 
