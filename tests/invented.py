@@ -1,5 +1,5 @@
 """Records of runs that nobody trained: their scores are set by hand, so that a test decides who is
-better on the validation images and who on the test images."""
+better on the validation images and who on the test images; and the tables that they give."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,11 @@ from bench.core.protocol import Protocol
 from bench.core.spec import SCHEMA_VERSION, RunRecord, RunSpec, Status
 from bench.core.store import Store
 from bench.records.files import write_record
+from bench.registry import publishing
+from bench.registry.promotion import promote
+from bench.registry.results import Scope
 
+EVERYTHING = Scope()
 IMAGES = 40
 FACTS = {
     "code_size": 8.0,
@@ -105,3 +109,32 @@ def invent_row(
         invent(store, spec, val * (1 + a / 1000), test * (1 + b / 1000), facts=facts)
         for spec, (a, b) in zip(specs, steps, strict=True)
     ]
+
+
+def write(store, scope=EVERYTHING):
+    return publishing.write(store, scope, refresh=False)
+
+
+def table(store, scope=EVERYTHING):
+    """The table's cells in its order, by name of the row."""
+    boards = publishing.look(store, scope).boards
+    return {cell["row"]: cell for board in boards for cell in board.cells}
+
+
+def ranks(store, scope=EVERYTHING):
+    return [(name, cell["rank"]) for name, cell in table(store, scope).items()]
+
+
+def decision(store, scope=EVERYTHING):
+    """What a promotion does: (action, champion, challenger)."""
+    (found,) = promote(store, scope).decisions
+    names = [cell and cell["row"] for cell in (found.champion, found.challenger)]
+    return (found.action, *names)
+
+
+def disagreeing(store, protocol):
+    """fc_ae is best on validation and worst on test; deep_ae the other way about."""
+    invent_row(store, protocol, "deep_ae", val=0.038, test=0.030)
+    fc_ae = invent_row(store, protocol, "fc_ae", val=0.030, test=0.038)
+    invent_row(store, protocol, "vae", val=0.034, test=0.034)
+    return fc_ae

@@ -7,48 +7,44 @@ import math
 import random
 
 import pytest
-from invented import invent, invent_row, record_of, specs_of
+from invented import (
+    EVERYTHING,
+    decision,
+    disagreeing,
+    invent,
+    invent_row,
+    ranks,
+    record_of,
+    specs_of,
+    table,
+    write,
+)
 from registry_store import D8, tiny_protocol
 
-from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import Protocol
 from bench.core.spec import OVERCOMPLETE
 from bench.core.store import Store
 from bench.leaderboard.ledger import (
     RowContext,
-    current,
-    decode_ledger,
-    encode,
-    frame_of,
     ledger_of,
     row_of,
     rows_in,
-    signed,
-    track_order,
 )
-from bench.leaderboard.merging import merge
-from bench.leaderboard.ranking import beaten_by, losing
 from bench.leaderboard.render import cells_of
 from bench.leaderboard.significance import (
-    CELL_COLUMNS,
     LEAST_SEEDS,
-    PAIR_COLUMNS,
-    Significance,
     nothing_known,
-    tracks,
     why_unranked,
 )
 from bench.records.files import iter_records, record_folder
 from bench.records.selection import median_record, shown_record
 from bench.registry import champions as folders
 from bench.registry import publishing
-from bench.registry.promotion import promote, rollback
-from bench.registry.results import Results, Scope, read_results, scores_reader
+from bench.registry.promotion import promote
+from bench.registry.results import Results, Scope, read_results
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
-
-EVERYTHING = Scope()
 
 
 @pytest.fixture
@@ -60,35 +56,6 @@ def small(store: Store) -> Protocol:
 def by_psnr(small: Protocol) -> Protocol:
     """The same protocol, ranked by a metric of which more is better."""
     return dataclasses.replace(small, selection_metric="psnr")
-
-
-def write(store, scope=EVERYTHING):
-    return publishing.write(store, scope, refresh=False)
-
-
-def table(store, scope=EVERYTHING):
-    """The table's cells in its order, by name of the row."""
-    boards = publishing.look(store, scope).boards
-    return {cell["row"]: cell for board in boards for cell in board.cells}
-
-
-def ranks(store, scope=EVERYTHING):
-    return [(name, cell["rank"]) for name, cell in table(store, scope).items()]
-
-
-def decision(store, scope=EVERYTHING):
-    """What a promotion does: (action, champion, challenger)."""
-    (found,) = promote(store, scope).decisions
-    names = [cell and cell["row"] for cell in (found.champion, found.challenger)]
-    return (found.action, *names)
-
-
-def disagreeing(store, protocol):
-    """fc_ae is best on validation and worst on test; deep_ae the other way about."""
-    invent_row(store, protocol, "deep_ae", val=0.038, test=0.030)
-    fc_ae = invent_row(store, protocol, "fc_ae", val=0.030, test=0.038)
-    invent_row(store, protocol, "vae", val=0.034, test=0.034)
-    return fc_ae
 
 
 # Validation decides.
@@ -277,41 +244,6 @@ def test_a_stopped_run_is_no_row(store, small):
     assert table(store)["fc_ae"]["started"] == 3
 
 
-# Chance.
-
-
-def pair(difference, p, p_holm=1.0):
-    return {
-        "configuration_a": "a",
-        "configuration_b": "b",
-        "difference": str(difference),
-        "p": str(p),
-        "p_holm": str(p_holm),
-    }
-
-
-def test_a_champion_gives_way_to_corrected_evidence_only():
-    assert losing(pair(-1, 0.01, 0.049), higher_is_better=False) == "b"
-    assert losing(pair(-1, 0.01, 0.049), higher_is_better=True) == "a"
-    assert losing(pair(1, 0.01, 0.049), higher_is_better=False) == "a"
-    assert losing(pair(1, 0.01, 0.049), higher_is_better=True) == "b"
-    assert losing(pair(-1, 0.01, 0.051), higher_is_better=False) == ""
-
-
-def test_five_percent_exactly_is_a_tie():
-    assert losing(pair(-1, 0.05, 0.05), higher_is_better=False) == ""
-    assert beaten_by([pair(-1, 0.05)], higher_is_better=False)["b"] == 0
-    assert beaten_by([pair(-1, 0.0499)], higher_is_better=False)["b"] == 1
-
-
-def test_an_interval_is_asked_for_half_its_width():
-    cells = frame_of(
-        [signed({"configuration": "a", "part": "val", "low": "0.2", "high": "0.5"})], CELL_COLUMNS
-    )
-    widths = Significance(cells, frame_of([], PAIR_COLUMNS)).half_widths()
-    assert widths == {("a", "val"): pytest.approx(0.15)}
-
-
 # Margins and badges.
 
 
@@ -362,151 +294,3 @@ def test_the_cost_of_training_is_that_of_the_median_seed(store, small):
     write(store)
     (cell,) = table(store).values()
     assert (cell["train_seconds"], cell["parameters"]) == (3.0, pytest.approx(350))
-
-
-# Champions.
-
-
-def test_a_new_champion_needs_the_record_of_every_seed(store, small):
-    """The median of those that happen to be here would be another one on every machine."""
-    fc_ae = disagreeing(store, small)
-    write(store)
-    record_folder(store.records, fc_ae[0].run_key).rename(store.root / "lost")
-    with pytest.raises(BadInput, match=r"--model fc_ae -d 8 --seed 0$"):
-        promote(store, EVERYTHING)
-    assert not list(store.registry.rglob("card.json"))
-
-
-def test_what_was_rolled_back_comes_forward_again_with_new_results(store, small):
-    invent_row(store, small, "deep_ae", val=0.038, test=0.030)
-    write(store)
-    promote(store, EVERYTHING)
-    invent_row(store, small, "fc_ae", val=0.030, test=0.038)
-    write(store)
-    promote(store, EVERYTHING)
-    rollback(store, D8)
-    assert decision(store) == ("keep", "deep_ae", "fc_ae")
-    invent_row(store, small, "fc_ae", val=0.020, test=0.038)
-    publishing.write(store, EVERYTHING, refresh=True)
-    assert decision(store) == ("replace", "fc_ae", "deep_ae")
-
-
-def test_a_champion_whose_row_was_retired_gives_way_to_the_best(store, small):
-    """Nothing is significantly better than it: it is no longer there to compare with."""
-    invent_row(store, small, "fc_ae", val=0.030, test=0.030)
-    write(store)
-    promote(store, EVERYTHING)
-    for record in list(iter_records(store.records)):
-        spec = dataclasses.replace(record.spec, model_revision=99)
-        later = dataclasses.replace(record, finished_unix_ms=10**12)
-        folder = record_folder(store.records, record.run_key)
-        twin = dataclasses.replace(later, spec=spec, run_key=spec.run_key)
-        (folder / "record.json").write_bytes(twin.to_json())
-        folder.rename(record_folder(store.records, spec.run_key))
-    write(store)
-    assert decision(store)[:2] == ("replace", "fc_ae")
-    assert folders.champion(store.registry, D8).spec.model_revision == 99
-
-
-def test_weights_that_are_not_those_of_the_record_become_no_champion(store, small):
-    fc_ae = disagreeing(store, small)
-    write(store)
-    other = record_folder(store.records, fc_ae[0].run_key) / "weights.safetensors"
-    own = record_folder(store.records, fc_ae[2].run_key) / "weights.safetensors"
-    own.write_bytes(other.read_bytes())
-    with pytest.raises(CheckFailed, match=r"weights\.safetensors was changed"):
-        promote(store, EVERYTHING)
-    assert not list(store.registry.rglob("card.json"))
-
-
-def test_weights_that_are_too_large_stay_out_of_the_registry(store, small, monkeypatch):
-    disagreeing(store, small)
-    write(store)
-    monkeypatch.setattr(folders, "MOST_BYTES", 10)
-    promote(store, EVERYTHING)
-    card = folders.champion(store.registry, D8)
-    assert not card.weights.committed
-    assert not (store.registry / card.folder / "weights.safetensors").exists()
-    assert publishing.check(store)
-
-
-# The ledger.
-
-
-def test_a_run_stands_in_the_ledger_once(store, small):
-    disagreeing(store, small)
-    write(store)
-    ledger = read_results(store.registry).ledger
-    rows = rows_in(ledger)
-    twice = frame_of([*rows, signed({**rows[0], "threads": "99"})], list(rows[0]))
-    with pytest.raises(CheckFailed, match=f"{rows[0]['run_key']}.*is in it twice"):
-        decode_ledger(encode(twice), "registry/results.csv")
-
-
-def test_what_drifted_does_not_enter_the_ledger(store, small):
-    disagreeing(store, small)
-    write(store)
-    ledger = read_results(store.registry).ledger
-    row = rows_in(ledger)[0]
-    worse = signed({**row, "val_mse": "0.9"})
-    kept = merge(ledger, [worse], {})
-    assert kept.ledger.equals(ledger)
-    assert [drift.row["run_key"] for drift in kept.drifted] == [row["run_key"]]
-    refreshed = merge(ledger, [worse], {}, refresh=True).ledger
-    assert worse["row_digest"] in set(refreshed["row_digest"])
-    assert row["row_digest"] not in set(refreshed["row_digest"])
-
-
-def test_comparisons_of_rows_that_are_gone_are_found(store, small):
-    disagreeing(store, small)
-    write(store)
-    path = store.registry / "comparisons.csv"
-    known = read_results(store.registry).known.pairs
-    rows = rows_in(known)
-    stray = signed({**rows[0], "rows_digest": "f" * 16})
-    path.write_bytes(encode(frame_of([*rows, stray], list(known.columns))))
-    with pytest.raises(CheckFailed, match=r"comparisons\.csv line 5 belongs to no track"):
-        publishing.check(store)
-
-
-def test_comparisons_that_lack_a_pair_or_an_interval_hold_for_nothing(store, small):
-    disagreeing(store, small)
-    write(store)
-    results = read_results(store.registry)
-    (track,) = tracks(current(results.ledger))
-    cells, pairs = results.known.cells, results.known.pairs
-    assert results.known.holds_for(track)
-    assert not Significance(cells, pairs.iloc[1:]).holds_for(track)
-    assert not Significance(cells.iloc[1:], pairs).holds_for(track)
-
-
-def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, small):
-    specs = specs_of(store, small, "fc_ae", [0, 1])
-    scores = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
-
-    def rows(trials):
-        said = (dataclasses.replace(spec, recipe=f"tuned ({trials} trials)") for spec in specs)
-        return [row_of(record_of(spec, scores), RowContext(False, True)) for spec in said]
-
-    ledger = ledger_of(rows(20))
-    more = merge(ledger, rows(30)[:1], {})
-    assert set(more.ledger["recipe"]) == {"tuned (30 trials)"}
-    assert (more.renamed, more.added) == (2, [])
-    fewer = merge(ledger, rows(10)[:1], {})
-    assert set(fewer.ledger["recipe"]) == {"tuned (20 trials)"}
-    assert fewer.renamed == 0
-
-
-def test_tables_come_by_code_size_then_bits_then_the_over_complete():
-    names = ["d4", "d32", "d128", "b16", "b288", OVERCOMPLETE]
-    assert sorted(sorted(names), key=track_order) == names
-
-
-def test_per_image_scores_of_other_settings_compare_nothing(store, small):
-    disagreeing(store, small)
-    write(store)
-    (track,) = tracks(current(read_results(store.registry).ledger))
-    row = track.first
-    assert scores_reader(store)(row, "validation") is not None
-    other = {**row, "evaluation_digest": "f" * 16}
-    assert scores_reader(store)(other, "validation") is None

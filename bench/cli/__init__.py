@@ -9,6 +9,7 @@ import signal
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
@@ -42,12 +43,22 @@ class _OneLineErrors(TyperGroup):
             raise SystemExit(error.exit_code) from None
         except TyperException as error:
             # No arguments at all: the help was already printed.
-            if message := error.format_message():
+            if message := _wrong_value(error) or error.format_message():
                 say_error(message)
             raise SystemExit(error.exit_code) from None
         if result == Stopped.exit_code:  # stopped outside of a command's own handling
             say_error("stopped; what was finished is kept, and the same command resumes")
         raise SystemExit(result if isinstance(result, int) else 0)
+
+
+def _wrong_value(error: TyperException) -> str:
+    """`--workers: '0' should be greater than or equal to 1`; Typer's own line hides the value."""
+    cause, param = error.__cause__, getattr(error, "param", None)
+    if not isinstance(cause, ValidationError) or param is None:
+        return ""
+    first = cause.errors()[0]
+    expected = first["msg"].removeprefix("Input ").partition(",")[0]
+    return f"{max(param.opts, key=len)}: '{first['input']}' {expected}"
 
 
 app = typer.Typer(

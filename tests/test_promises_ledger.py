@@ -1,0 +1,159 @@
+"""The ledger holds a run once and as it was; what is compared is complete, corrected and of the
+same settings; five per cent is five per cent."""
+
+import dataclasses
+
+import pytest
+from invented import (
+    disagreeing,
+    record_of,
+    specs_of,
+    write,
+)
+from registry_store import tiny_protocol
+
+from bench.core.errors import CheckFailed
+from bench.core.protocol import Protocol
+from bench.core.spec import OVERCOMPLETE
+from bench.core.store import Store
+from bench.leaderboard.ledger import (
+    RowContext,
+    current,
+    decode_ledger,
+    encode,
+    frame_of,
+    ledger_of,
+    row_of,
+    rows_in,
+    signed,
+    track_order,
+)
+from bench.leaderboard.merging import merge
+from bench.leaderboard.ranking import beaten_by, losing
+from bench.leaderboard.significance import (
+    CELL_COLUMNS,
+    PAIR_COLUMNS,
+    Significance,
+    tracks,
+)
+from bench.registry import publishing
+from bench.registry.results import read_results, scores_reader
+
+pytest_plugins = ("registry_fixtures",)
+pytestmark = pytest.mark.usefixtures("mlflow_told")
+
+
+@pytest.fixture
+def small(store: Store) -> Protocol:
+    return tiny_protocol(store.root)
+
+
+def pair(difference, p, p_holm=1.0):
+    return {
+        "configuration_a": "a",
+        "configuration_b": "b",
+        "difference": str(difference),
+        "p": str(p),
+        "p_holm": str(p_holm),
+    }
+
+
+def test_a_champion_gives_way_to_corrected_evidence_only():
+    assert losing(pair(-1, 0.01, 0.049), higher_is_better=False) == "b"
+    assert losing(pair(-1, 0.01, 0.049), higher_is_better=True) == "a"
+    assert losing(pair(1, 0.01, 0.049), higher_is_better=False) == "a"
+    assert losing(pair(1, 0.01, 0.049), higher_is_better=True) == "b"
+    assert losing(pair(-1, 0.01, 0.051), higher_is_better=False) == ""
+
+
+def test_five_percent_exactly_is_a_tie():
+    assert losing(pair(-1, 0.05, 0.05), higher_is_better=False) == ""
+    assert beaten_by([pair(-1, 0.05)], higher_is_better=False)["b"] == 0
+    assert beaten_by([pair(-1, 0.0499)], higher_is_better=False)["b"] == 1
+
+
+def test_an_interval_is_asked_for_half_its_width():
+    cells = frame_of(
+        [signed({"configuration": "a", "part": "val", "low": "0.2", "high": "0.5"})], CELL_COLUMNS
+    )
+    widths = Significance(cells, frame_of([], PAIR_COLUMNS)).half_widths()
+    assert widths == {("a", "val"): pytest.approx(0.15)}
+
+
+def test_a_run_stands_in_the_ledger_once(store, small):
+    disagreeing(store, small)
+    write(store)
+    ledger = read_results(store.registry).ledger
+    rows = rows_in(ledger)
+    twice = frame_of([*rows, signed({**rows[0], "threads": "99"})], list(rows[0]))
+    with pytest.raises(CheckFailed, match=f"{rows[0]['run_key']}.*is in it twice"):
+        decode_ledger(encode(twice), "registry/results.csv")
+
+
+def test_what_drifted_does_not_enter_the_ledger(store, small):
+    disagreeing(store, small)
+    write(store)
+    ledger = read_results(store.registry).ledger
+    row = rows_in(ledger)[0]
+    worse = signed({**row, "val_mse": "0.9"})
+    kept = merge(ledger, [worse], {})
+    assert kept.ledger.equals(ledger)
+    assert [drift.row["run_key"] for drift in kept.drifted] == [row["run_key"]]
+    refreshed = merge(ledger, [worse], {}, refresh=True).ledger
+    assert worse["row_digest"] in set(refreshed["row_digest"])
+    assert row["row_digest"] not in set(refreshed["row_digest"])
+
+
+def test_comparisons_of_rows_that_are_gone_are_found(store, small):
+    disagreeing(store, small)
+    write(store)
+    path = store.registry / "comparisons.csv"
+    known = read_results(store.registry).known.pairs
+    rows = rows_in(known)
+    stray = signed({**rows[0], "rows_digest": "f" * 16})
+    path.write_bytes(encode(frame_of([*rows, stray], list(known.columns))))
+    with pytest.raises(CheckFailed, match=r"comparisons\.csv line 5 belongs to no track"):
+        publishing.check(store)
+
+
+def test_comparisons_that_lack_a_pair_or_an_interval_hold_for_nothing(store, small):
+    disagreeing(store, small)
+    write(store)
+    results = read_results(store.registry)
+    (track,) = tracks(current(results.ledger))
+    cells, pairs = results.known.cells, results.known.pairs
+    assert results.known.holds_for(track)
+    assert not Significance(cells, pairs.iloc[1:]).holds_for(track)
+    assert not Significance(cells.iloc[1:], pairs).holds_for(track)
+
+
+def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, small):
+    specs = specs_of(store, small, "fc_ae", [0, 1])
+    scores = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
+
+    def rows(trials):
+        said = (dataclasses.replace(spec, recipe=f"tuned ({trials} trials)") for spec in specs)
+        return [row_of(record_of(spec, scores), RowContext(False, True)) for spec in said]
+
+    ledger = ledger_of(rows(20))
+    more = merge(ledger, rows(30)[:1], {})
+    assert set(more.ledger["recipe"]) == {"tuned (30 trials)"}
+    assert (more.renamed, more.added) == (2, [])
+    fewer = merge(ledger, rows(10)[:1], {})
+    assert set(fewer.ledger["recipe"]) == {"tuned (20 trials)"}
+    assert fewer.renamed == 0
+
+
+def test_tables_come_by_code_size_then_bits_then_the_over_complete():
+    names = ["d4", "d32", "d128", "b16", "b288", OVERCOMPLETE]
+    assert sorted(sorted(names), key=track_order) == names
+
+
+def test_per_image_scores_of_other_settings_compare_nothing(store, small):
+    disagreeing(store, small)
+    write(store)
+    (track,) = tracks(current(read_results(store.registry).ledger))
+    row = track.first
+    assert scores_reader(store)(row, "validation") is not None
+    other = {**row, "evaluation_digest": "f" * 16}
+    assert scores_reader(store)(other, "validation") is None
