@@ -1,5 +1,6 @@
 """Workspaces with a few real runs, made once a session and copied for each test."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,9 @@ def finished_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def silent() -> Iterator[None]:
-    """Keep MLflow out of the workspaces that are made once."""
+@contextlib.contextmanager
+def _without_mlflow() -> Iterator[None]:
+    """Keep MLflow out of the workspaces that are made once, and of nothing else."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.registry.mirror.register_version", lambda *_, **__: True)
         patch.setattr("bench.registry.mirror.clear_alias", lambda *_: True)
@@ -35,24 +36,26 @@ def home_ran(finished_runs: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def home_promoted(home_ran: Path, tmp_path_factory: pytest.TempPathFactory, silent: None) -> Path:
+def home_promoted(home_ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tables written, pca champion of both tracks."""
     root = tmp_path_factory.mktemp("promoted") / "home"
     shutil.copytree(home_ran, root)
-    publish(Store(root))
+    with _without_mlflow():
+        publish(Store(root))
     return root
 
 
 @pytest.fixture(scope="session")
-def home_replaced(home_ran: Path, tmp_path_factory: pytest.TempPathFactory, silent: None) -> Path:
+def home_replaced(home_ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """fc_ae was champion first, then pca was run and replaced it."""
     root = tmp_path_factory.mktemp("replaced") / "home"
     shutil.copytree(home_ran, root)
     store = Store(root)
     bring_back = forget(store, "pca", "mean_image")
-    publish(store)
-    bring_back()
-    publish(store)
+    with _without_mlflow():
+        publish(store)
+        bring_back()
+        publish(store)
     return root
 
 
