@@ -39,6 +39,19 @@ def check_names(protocol: Protocol) -> None:
                 _check_metric(expected.metric)
 
 
+def check_numbers(latent_dims: Iterable[int], seeds: Iterable[int], threads: int) -> None:
+    """Check sizes, seeds and threads that were given in Python; commands check their options."""
+    ranges = (
+        ("latent_dims", latent_dims, 1, 65_536),
+        ("seeds", seeds, 0, 2**31 - 1),
+        ("threads", (threads,), 1, 256),
+    )
+    for name, values, low, high in ranges:
+        for value in values:
+            if not isinstance(value, int) or not low <= value <= high:
+                raise BadInput(f"{name}: {value!r} is impossible; expected {low} to {high}")
+
+
 def _check_metric(name: str) -> None:
     if name not in METRICS:
         raise unknown_name("metric", name, METRICS)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.benchmark.checks import check_images, check_names, check_tasks, said_of
+from bench.benchmark.checks import check_images, check_names, check_numbers, check_tasks, said_of
 from bench.benchmark.forecast import Forecast, forecast
 from bench.core.errors import BadInput
 from bench.core.protocol import Protocol
@@ -82,6 +82,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     """
     protocol = request.protocol
     check_names(protocol)
+    check_numbers(request.latent_dims, request.seeds, request.threads)
     dataset = dataset_reference(request.dataset or protocol.dataset)
     models = request.models or protocol.models or _models_of_task(protocol)
     check_tasks(models, protocol)

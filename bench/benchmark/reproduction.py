@@ -1,12 +1,15 @@
 """`bench reproduce`: selects published figures, plans their runs, collects the findings."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from bench.benchmark.plan import Plan, Request, plan
-from bench.core.errors import BadInput, unknown_name
+from bench.benchmark.plan import Plan, Request, default_workers, plan
+from bench.benchmark.running import Stopping, execute_plan
+from bench.core.errors import BadInput, CellsFailed, unknown_name
 from bench.core.protocol import Protocol, origin_protocols
-from bench.core.store import Store
+from bench.core.store import Store, open_store
+from bench.execution import Event
+from bench.execution.places import Workers
 from bench.leaderboard.ledger import current, rows_in
 from bench.leaderboard.origins import Finding, PublishedFigure, claims_of, findings_of
 from bench.models.zoo import variant
@@ -87,6 +90,29 @@ def _plan_of(
         specs=tuple(spec for part in parts for spec in part.specs),
         done={key: record for part in parts for key, record in part.done.items()},
     )
+
+
+def reproduce(
+    *names: str,
+    first_epochs: bool = False,
+    workers: int = 0,
+    on_event: Callable[[Event | Stopping], None] = lambda _: None,
+) -> list[Finding]:
+    """Check published figures, all or by name of variant or origin, as `bench reproduce`.
+
+    `workers` and the processes are as for `bench.run`. Raises BadInput for an unknown name,
+    Stopped on Ctrl-C, CellsFailed with the first reason if runs failed.
+    """
+    claims = chosen_claims(names, first_epochs)
+    store = open_store().prepare()
+    plans = plans_of(claims, store, "auto", 1)
+    first = plans[0].specs[0]
+    count = workers or default_workers(Request(plans[0].protocol), first.device)
+    with Workers(count, store) as pool:
+        failed = [item for plan in plans for item in execute_plan(plan, pool, on_event).failures]
+    if failed:
+        raise CellsFailed(f"{len(failed)} runs failed, the first: {failed[0].reason}")
+    return findings(claims, store)
 
 
 def findings(claims: Sequence[PublishedFigure], store: Store) -> list[Finding]:

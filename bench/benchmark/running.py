@@ -1,16 +1,19 @@
-"""run(): train the missing runs of a plan; draw and publish the results.
+"""execute_plan(): train the missing runs of a plan and publish the results.
 
 Runs in the head process only, which alone talks to the tracker.
 """
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
-from bench.benchmark.plan import Plan
+from bench.benchmark.plan import Plan, Request, default_workers, plan, recorded
 from bench.benchmark.sharing import SharedQueue, one_at_a_time
+from bench.core.errors import Stopped
+from bench.core.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
 from bench.core.spec import RunRecord, RunSpec
-from bench.core.store import Store
+from bench.core.store import Store, open_store
 from bench.execution import (
     STOP_SECONDS,
     EpochEnded,
@@ -22,19 +25,93 @@ from bench.execution import (
     Lost,
     Started,
 )
-from bench.tracking import Tracker
+from bench.execution.places import Workers
+from bench.tracking import Tracker, open_tracker
 
 
 @dataclass
 class PlanResult:
-    """The outcome of a plan, during and after its run."""
+    """The outcome of a plan, during and after its run. `link`: its view in MLflow; `missed`: how
+    many runs MLflow lacks."""
 
     records: dict[str, RunRecord] = field(default_factory=dict)
     failures: list[Failed] = field(default_factory=list)
     trained: int = 0
+    link: str = ""
+    missed: int = 0
+
+
+class Wanted(TypedDict, total=False):
+    """What `run` takes besides a protocol; what is left out comes from it."""
+
+    models: tuple[str, ...]
+    latent_dims: tuple[int, ...]
+    native: bool
+    seeds: tuple[int, ...]
+    dataset: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Ctrl-C came: the runs in progress save where they are."""
+
+
+def execute_plan(
+    plan: Plan, workers: Workers, on_event: Callable[[Event | Stopping], None] = lambda _: None
+) -> PlanResult:
+    """Run what is missing of a plan and log it; `on_event` gets each event after publishing it.
+
+    Raises BadInput if the local MLflow store cannot be used, Stopped on Ctrl-C: the same call
+    resumes.
+    """
+    store = workers.store
+    tracker = open_tracker(store, plan.protocol, plan.dataset_label)
+    try:
+        steps = run_plan(plan, store, workers.pool() if plan.missing else None, tracker)
+        try:
+            while True:
+                on_event(next(steps))
+        except StopIteration as end:
+            result: PlanResult = end.value
+        except KeyboardInterrupt:
+            on_event(Stopping())
+            steps.close()
+            done = len(recorded(plan.specs, store))
+            raise Stopped(
+                f"stopped with {done} of {len(plan.specs)} runs recorded; "
+                "the same command goes on from here"
+            ) from None
+    finally:
+        tracker.close()
+    result.link, result.missed = tracker.link(), tracker.missed
+    return result
 
 
 def run(
+    protocol: str | Protocol = DEFAULT_PROTOCOL,
+    *,
+    workers: int = 0,
+    on_event: Callable[[Event | Stopping], None] = lambda _: None,
+    **wanted: Unpack[Wanted],
+) -> PlanResult:
+    """Train and score every run of a protocol without a record, as `bench run`.
+
+    `workers`: 0 means one per core or GPU. They are processes that import the caller's main module:
+    call this under `if __name__ == "__main__":`. Raises BadInput for anything that cannot be run,
+    Stopped on Ctrl-C.
+    """
+    chosen = load_protocol(protocol) if isinstance(protocol, str) else protocol
+    request = Request(chosen, **wanted)
+    store = open_store().prepare()
+    made = plan(request, store)
+    count = workers or default_workers(request, made.specs[0].device)
+    with Workers(count, store) as pool:
+        return execute_plan(made, pool, on_event)
+
+
+def run_plan(
     plan: Plan, store: Store, executor: Executor | None, tracker: Tracker
 ) -> Generator[Event, None, PlanResult]:
     """Run what is missing and yield each event after publishing it; returns the PlanResult.

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bench.cli import console
-from bench.core.errors import CellsFailed, Stopped
+from bench.core.errors import CellsFailed
 
 if TYPE_CHECKING:
     from bench.benchmark.forecast import Forecast
     from bench.benchmark.plan import Plan
-    from bench.benchmark.running import PlanResult
+    from bench.benchmark.running import PlanResult, Stopping
     from bench.core.store import Store
-    from bench.execution import Event, Executor
+    from bench.execution import Event
     from bench.execution.places import Place
 
 _WORKERS = (1, 2, 4, 8, 16, 32, 64)
@@ -89,61 +89,48 @@ def execute_plan(
     look: str = "bench leaderboard",
     place: "Place | None" = None,
 ) -> None:
-    """Run the plan under a progress display, then report the outcome and where to `look`."""
-    from bench.execution.places import Place
-    from bench.tracking import open_tracker
+    """Run the plan under a progress display, then say what came of it and where to `look`."""
+    from bench.benchmark import running
+    from bench.execution.places import Workers
 
-    tracker = open_tracker(store, plan.protocol, plan.dataset_label)
-    executor = (place or Place()).open(cost.workers, store) if plan.missing else None
-    try:
-        outcome = run_with_progress(plan, cost, store, executor, tracker)
-    finally:
-        if executor is not None:
-            executor.close()
-        tracker.close()
-    if tracker.missed:
-        console.say(f"{tracker.missed} runs are not in MLflow yet; send them with: bench sync")
+    with (
+        console.RunProgress(len(plan.missing)) as progress,
+        Workers(cost.workers, store, place) as workers,
+    ):
+        result = running.execute_plan(plan, workers, shown_in(progress, cost))
+    if result.missed:
+        console.say(f"{result.missed} runs are not in MLflow yet; tell it with: bench sync")
     if in_json:
-        console.print_json(_result_as_json(plan, outcome, tracker.link()))
-    for failed in outcome.failures:
+        console.print_json(_result_as_json(plan, result))
+    for failed in result.failures:
         console.say(f"failed: {failed.spec.title}: {failed.reason}\n{failed.detail}".rstrip())
     console.say(
-        f"{outcome.trained} trained, {len(outcome.records)} of {len(plan.specs)} runs recorded; "
+        f"{result.trained} trained, {len(result.records)} of {len(plan.specs)} runs recorded; "
         f"see the table with: {look}"
     )
-    if link := tracker.link():
-        console.say(f"compare in the browser with: bench ui, then {link}")
-    if outcome.failures:
-        raise CellsFailed(f"{len(outcome.failures)} of {len(plan.specs)} runs failed (see above)")
+    if result.link:
+        console.say(f"compare in the browser with: bench ui, then {result.link}")
+    if result.failures:
+        raise CellsFailed(f"{len(result.failures)} of {len(plan.specs)} runs failed (see above)")
 
 
-def run_with_progress(
-    plan: "Plan", cost: "Forecast", store: "Store", executor: "Executor | None", tracker: Any
-) -> "PlanResult":
-    """Show the events of the runs as progress; Ctrl-C becomes Stopped."""
+def shown_in(
+    progress: console.RunProgress, cost: "Forecast"
+) -> "Callable[[Event | Stopping], None]":
+    """A listener that shows the events of a plan, with what remains of it."""
     from bench.benchmark.forecast import Remaining
-    from bench.benchmark.plan import recorded
-    from bench.benchmark.running import run as run_plan
+    from bench.benchmark.running import Stopping
 
     remaining = Remaining(cost)
-    steps = run_plan(plan, store, executor, tracker)
-    with console.RunProgress(len(plan.missing)) as progress:
-        try:
-            while True:
-                event = next(steps)
-                remaining.hear(event)
-                _show_event(event, progress, f"about {console.duration(remaining.seconds)} left")
-        except StopIteration as end:
-            outcome: PlanResult = end.value
-            return outcome
-        except KeyboardInterrupt:
+
+    def hear(event: "Event | Stopping") -> None:
+        if isinstance(event, Stopping):
             console.say("stopping: the runs in progress save where they are")
-            steps.close()
-            done = len(recorded(plan.specs, store))
-            raise Stopped(
-                f"stopped with {done} of {len(plan.specs)} runs recorded; "
-                "the same command resumes from here"
-            ) from None
+            return
+        remaining.hear(event)
+        _show_event(event, progress, f"about {console.duration(remaining.seconds)} left")
+
+    return hear
 
 
 def _show_event(event: "Event", progress: console.RunProgress, left: str) -> None:
@@ -167,11 +154,11 @@ def _show_event(event: "Event", progress: console.RunProgress, left: str) -> Non
             progress.note(f"{spec.title}: {reason}")
 
 
-def _result_as_json(plan: "Plan", outcome: "PlanResult", link: str) -> dict[str, Any]:
+def _result_as_json(plan: "Plan", result: "PlanResult") -> dict[str, Any]:
     return {
         "protocol": plan.protocol.name,
         "dataset": plan.dataset_label,
-        "trained": outcome.trained,
+        "trained": result.trained,
         "runs": [
             {
                 "run_key": record.run_key,
@@ -182,8 +169,8 @@ def _result_as_json(plan: "Plan", outcome: "PlanResult", link: str) -> dict[str,
                 "scores": {part: dict(scores) for part, scores in record.scores.items()},
                 "facts": dict(record.facts),
             }
-            for record in outcome.records.values()
+            for record in result.records.values()
         ],
-        "failed": [{"run": item.spec.title, "reason": item.reason} for item in outcome.failures],
-        "mlflow": link,
+        "failed": [{"run": item.spec.title, "reason": item.reason} for item in result.failures],
+        "mlflow": result.link,
     }

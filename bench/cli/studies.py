@@ -1,18 +1,20 @@
 """The work of `bench sweep`: plan studies, search them one by one, confirm their winners."""
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from bench.cli import console, gains, plan_view
-from bench.core.errors import BadInput, CellsFailed, CheckFailed, Stopped
+from bench.core.errors import BadInput, CellsFailed, CheckFailed
 
 if TYPE_CHECKING:
     from bench.benchmark.plan import Plan
     from bench.core.store import Store
-    from bench.execution.places import Place
+    from bench.execution.places import Place, Workers
     from bench.sweep.opening import Before
     from bench.sweep.plan import StudyPlan, SweepRequest
-    from bench.sweep.running import Desk, StudyOutcome, Workers
+    from bench.sweep.running import StudyEvent, StudyOutcome
 
 
 @dataclass(frozen=True)
@@ -59,51 +61,94 @@ def _slots(request: "SweepRequest", runs: "Plan") -> int:
 def search_all(
     request: "SweepRequest", where: Where, store: "Store", *, dry_run: bool, as_json: bool
 ) -> None:
-    """Search every study, one after the other, then report."""
+    """Every study one after the other, then one report."""
+    from bench.execution.places import Workers
     from bench.sweep.opening import look_up
     from bench.sweep.plan import plan_studies
-    from bench.sweep.running import Workers
 
     plans = plan_studies(request, store)
-    before = look_up(plans, store)  # raises before anything is trained
+    before = look_up(plans, store)  # refuses what cannot go on before anything is trained
     count = where.slots or _slots(request, plans[0].defaults)
     costs = [_cost(plan, store, count, found) for plan, found in zip(plans, before, strict=True)]
     if dry_run:
         _show_plans(plans, costs, count, where.place.is_local, as_json)
         return
-    plans = where.moved(plans)
-    workers = Workers(count, store, where.place)
     outcomes: list[StudyOutcome] = []
     failures: list[str] = []
-    try:
-        for number, (plan, cost) in enumerate(zip(plans, costs, strict=True)):
+    with Workers(count, store, where.place) as workers:
+        for number, (plan, cost) in enumerate(zip(where.moved(plans), costs, strict=True)):
             _announce_all(costs[number:])
             _announce(plan, cost, count)
             try:
-                outcomes.append(_study(plan, cost["trial_seconds"], workers, store, failures))
+                outcomes.append(_study(plan, cost["trial_seconds"], workers))
             except (BadInput, CellsFailed, CheckFailed) as error:
                 if len(plans) == 1:
                     raise
                 failures.append(f"study {plan.name}: {error}")
-                console.say(f"{failures[-1]}; continuing with the others")
-    finally:
-        workers.close()
+                console.say(f"{failures[-1]}; going on with the others")
+            else:
+                failures += _failures(outcomes[-1])
     if outcomes or as_json:
         gains.show(outcomes, as_json)
     if failures:
         raise CellsFailed(f"{len(failures)} failed, the first: {failures[0]}")
 
 
-def _study(
-    plan: "StudyPlan", trial_seconds: float, workers: "Workers", store: "Store", failures: list[str]
-) -> "StudyOutcome":
-    """One study from its first trial to its confirmed winner; failed runs go to `failures`."""
-    from bench.sweep.running import at_study
+def _study(plan: "StudyPlan", trial_seconds: float, workers: "Workers") -> "StudyOutcome":
+    """One study from its first trial to its winner's runs, under two displays in turn."""
+    from bench.sweep.running import tune_study
 
-    with at_study(plan, store) as desk:
-        outcome = _search(desk, workers, trial_seconds)
-        failures += _confirm(desk, outcome, workers)
-    return outcome
+    with StudyDisplay(plan, trial_seconds, workers) as display:
+        return tune_study(plan, workers, display.hear)
+
+
+def _failures(outcome: "StudyOutcome") -> list[str]:
+    if outcome.confirmation is None and not outcome.closer:
+        return [f"study {outcome.study}: no trial came to its end, there is no winner"]
+    return [f"{failed.spec.title}: {failed.reason}" for failed in outcome.failures]
+
+
+class StudyDisplay:
+    """Shows the events of one study: its trials first, then the runs of its winner."""
+
+    def __init__(self, plan: "StudyPlan", trial_seconds: float, workers: "Workers") -> None:
+        self._plan, self._trial_seconds, self._workers = plan, trial_seconds, workers
+        self._shown = contextlib.ExitStack()
+
+    def __enter__(self) -> "StudyDisplay":
+        from bench.cli.trials import TrialsProgress
+
+        trials = TrialsProgress(self._plan, self._workers.count, self._trial_seconds)
+        self._show: Callable[[Any], None] = self._shown.enter_context(trials).hear
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.close()
+
+    def hear(self, event: "StudyEvent") -> None:
+        """Show an event."""
+        from bench.sweep.running import Confirming
+
+        if isinstance(event, Confirming):
+            self._shown.close()
+            self._confirming(event.outcome)
+        else:
+            self._show(event)
+
+    def _confirming(self, outcome: "StudyOutcome") -> None:
+        from bench.benchmark.plan import forecast_plan
+
+        plan, workers = outcome.confirmation, self._workers
+        if outcome.closer:
+            still = "still works on it, or on its winner"
+            console.say(f"study {outcome.study}: {outcome.closer} {still}")
+        elif plan is not None:
+            if outcome.is_default:
+                console.say("the default recipe won: its runs stand for the winner's")
+            measured = plan.on_device(workers.measured_on)
+            cost = forecast_plan(measured, workers.store, workers.count, console.say)
+            progress = console.RunProgress(len(plan.missing))
+            self._show = plan_view.shown_in(self._shown.enter_context(progress), cost)
 
 
 class _Cost(TypedDict):
@@ -150,50 +195,6 @@ def _announce_all(costs: list[_Cost]) -> None:
     if len(costs) > 1:
         total = sum(cost["search_seconds"] + cost["confirm_seconds"] for cost in costs)
         console.say(f"{len(costs)} studies to go, at most about {console.duration(total)} in all")
-
-
-def _search(desk: "Desk", workers: "Workers", trial_seconds: float) -> "StudyOutcome":
-    """Show the events of a search; Ctrl-C becomes Stopped."""
-    from bench.cli.trials import TrialsProgress
-    from bench.sweep.running import search_study
-
-    steps = search_study(desk, workers)
-    with TrialsProgress(desk.plan, workers.count, trial_seconds) as progress:
-        try:
-            while True:
-                progress.hear(next(steps))
-        except StopIteration as end:
-            outcome: StudyOutcome = end.value
-        except KeyboardInterrupt:
-            again = "the same command"
-            again += " without --new-study" if desk.plan.request.new_study else ""
-            raise Stopped(f"study {desk.book.name} is stopped; {again} resumes from here") from None
-    return outcome
-
-
-def _confirm(desk: "Desk", outcome: "StudyOutcome", workers: "Workers") -> list[str]:
-    """Train the winner and score it on test once; returns what failed."""
-    from bench.benchmark.plan import forecast_plan
-    from bench.sweep.running import confirmed
-    from bench.tracking import open_tracker
-
-    plan, store = outcome.confirmation, desk.store
-    if outcome.closer:
-        console.say(f"study {outcome.study}: {outcome.closer} still works on it, or on its winner")
-        return []
-    if plan is None:
-        return [f"study {outcome.study}: no trial finished, so there is no winner"]
-    if outcome.is_default:
-        console.say("the default recipe won: its runs are the winner's")
-    tracker = open_tracker(store, plan.protocol, plan.dataset_label)
-    cost = forecast_plan(plan.on_device(workers.measured_on), store, workers.count)
-    try:
-        pool = workers.pool() if plan.missing else None
-        found = plan_view.run_with_progress(plan, cost, store, pool, tracker)
-    finally:
-        tracker.close()
-    confirmed(desk, outcome, found.records)
-    return [f"{failed.spec.title}: {failed.reason}" for failed in found.failures]
 
 
 def _show_plans(

@@ -169,17 +169,27 @@ def _samples(model: Autoencoder, train: NDArray[np.uint8]) -> Gallery:
         if model.levels is None:
             normal = drawn[:STANDARD].to(_device(model))
             plain = {"samples/standard_x_hat": _to_numpy(model.decode_images(normal))}
-        images = torch.from_numpy(_unit(train[:CODES])).to(_device(model))
-        codes = model.encode_images(images).double().cpu()
-        if model.levels is None:
-            drawn = _gaussian_like(codes, drawn.double()).float()
-        else:
-            chosen = torch.randint(len(codes), drawn.shape, generator=generator)
-            drawn = codes.gather(0, chosen).float()
+        drawn = fitted_codes(model, train, drawn, generator)
     return plain | {
         "samples/x_hat": _to_numpy(model.decode_images(drawn.to(_device(model)))),
         "samples/fitted": np.array([0 if model.gaussian_prior else 1], dtype=np.int64),
     }
+
+
+def fitted_codes(
+    model: Autoencoder, train: NDArray[np.uint8], noise: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Turn `noise` (n, code_size), drawn from N(0, I), into codes like those of training images.
+
+    Real codes come from the Gaussian fitted to the codes of the first 2,000 images (N, C, H, W);
+    discrete ones from the frequencies at each position, drawn with `generator`.
+    """
+    images = torch.from_numpy(_unit(train[:CODES])).to(_device(model))
+    codes = model.encode_images(images).double().cpu()
+    if model.levels is None:
+        return _gaussian_like(codes, noise.double()).float()
+    chosen = torch.randint(len(codes), noise.shape, generator=generator)
+    return codes.gather(0, chosen).float()
 
 
 def _gaussian_like(codes: Tensor, noise: Tensor) -> Tensor:

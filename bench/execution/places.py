@@ -73,6 +73,34 @@ class Place:
         return RayPool(workers, store, self.threads, self.cluster.gpu_share(workers))
 
 
+class Workers:
+    """The workers of a command on a store, started on first use; a context stops them."""
+
+    def __init__(self, count: int, store: Store, place: Place | None = None) -> None:
+        self.count = count
+        self.store = store
+        self.place = place or Place()
+        self._pool: Executor | None = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.close()
+
+    @property
+    def measured_on(self) -> str:
+        """The device that forecasts are measured on; "" for the planned one."""
+        return "" if self.place.is_local else self.place.planned_device("")
+
+    def pool(self) -> Executor:
+        """The executor that runs specs."""
+        if self._pool is None:
+            self._pool = self.place.open(self.count, self.store)
+        return self._pool
+
+
 def choose_place(executor: str, address: str, threads: int) -> Place:
     """The place with the given options; BadInput for an unknown executor or an extra address."""
     if executor not in EXECUTORS:

@@ -316,6 +316,17 @@ def build_network(
     return row.build(image_shape, size, **extra)
 
 
+def build(
+    name: str,
+    image_shape: "ImageShape" = (1, 28, 28),
+    latent_dim: int | None = None,
+    classes: int = 0,
+    **hyperparameters: Scalar,
+) -> "ImageModel":
+    """As `build_network`, hyperparameters as keywords: `build("vae", latent_dim=8, beta=1)`."""
+    return build_network(name, image_shape, latent_dim, hyperparameters, classes)
+
+
 def _checked_classes(name: str, latent_dim: int | None, classes: int) -> int:
     if latent_dim is not None:
         raise BadInput(f"model {name} is a classifier and has no code: leave the latent size out")

@@ -1,12 +1,23 @@
 """Networks of champions, rebuilt from card and weights. The only file here that needs torch."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from bench.core.errors import BadInput
+from bench.core.store import open_store
+from bench.data import load_splits
+from bench.evaluation.gallery import fitted_codes
 from bench.execution.runner import build_for, load_weights
 from bench.models.base import Autoencoder, Classifier, ImageModel
-from bench.registry.cards import CARD, read_card
-from bench.registry.champions import champion_weights
+from bench.registry.cards import CARD, Card, read_card
+from bench.registry.champions import champion, champion_weights, champions
+
+_BATCH = 500
 
 
 def load_champion(folder: Path | str) -> Autoencoder:
@@ -41,3 +52,113 @@ def _load(place: Path) -> ImageModel:
     model = build_for(card.spec, card.image_shape, len(card.class_names))
     load_weights(model, champion_weights(place, card))
     return model.eval()
+
+
+class LoadedModel:
+    """An autoencoder of the registry over numpy arrays.
+
+    Images are N x C x H x W (N x H x W if they are grey): uint8 from 0 to 255, or floats in [0, 1].
+    `card` says where it comes from.
+    """
+
+    def __init__(self, model: Autoencoder, card: Card) -> None:
+        self._model = model
+        self.card = card
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """C, H, W of its images."""
+        return self._model.image_shape
+
+    @property
+    def code_size(self) -> int:
+        """Numbers in a code."""
+        return self._model.code_size
+
+    def encode(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Deterministic codes, float32 N x code_size. BadInput for other shapes or ranges."""
+        x = self._checked_images(images)
+        return self._by_batches(self._model.encode_images, x)
+
+    def decode(self, codes: NDArray[Any]) -> NDArray[np.float32]:
+        """Images in [0, 1], float32 N x C x H x W. BadInput for codes of another size."""
+        return self._by_batches(self._model.decode_images, self._checked_codes(codes))
+
+    def reconstruct(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Images after encoding and decoding, in [0, 1]. BadInput as `encode`."""
+        return self._by_batches(self._model.reconstruct, self._checked_images(images))
+
+    def sample(self, count: int, seed: int = 0) -> NDArray[np.float32]:
+        """`count` decoded random codes, in [0, 1].
+
+        Codes come from N(0, I) if the variant was trained towards it, else from a distribution
+        fitted to codes of its training images; these must then be on this machine.
+        """
+        if count < 1:
+            raise BadInput(f"cannot draw {count} samples; expected a number from 1")
+        generator = torch.Generator().manual_seed(seed)
+        codes = torch.randn(count, self.code_size, generator=generator)
+        if not self._model.gaussian_prior:
+            spec = self.card.spec
+            train = load_splits(spec.dataset, spec.split).train.images
+            codes = fitted_codes(self._model, train, codes, generator)
+        return self._by_batches(self._model.decode_images, codes)
+
+    def _by_batches(
+        self, work: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor
+    ) -> NDArray[np.float32]:
+        parts = [work(part).numpy() for part in values.split(_BATCH)]
+        return np.concatenate(parts).astype(np.float32)
+
+    def _checked_images(self, images: NDArray[Any]) -> torch.Tensor:
+        given = np.asarray(images)
+        channels, height, width = self.image_shape
+        if given.ndim == 3 and channels == 1:
+            given = given[:, None]
+        if given.ndim != 4 or given.shape[1:] != self.image_shape or not len(given):
+            grey = f" or N x {height} x {width}" if channels == 1 else ""
+            raise BadInput(
+                f"expected images of N x {channels} x {height} x {width}{grey}, got "
+                f"{' x '.join(map(str, np.shape(images)))}"
+            )
+        if given.dtype == np.uint8:
+            return torch.from_numpy(given.astype(np.float32) / np.float32(255))
+        if given.dtype.kind != "f":
+            raise BadInput(f"expected uint8 images or floats in [0, 1], got {given.dtype}")
+        if not (np.isfinite(given).all() and given.min() >= 0 and given.max() <= 1):
+            raise BadInput(
+                f"expected floats in [0, 1], got {given.min():g} to {given.max():g}; "
+                "divide 8-bit pixels by 255"
+            )
+        return torch.from_numpy(given.astype(np.float32))
+
+    def _checked_codes(self, codes: NDArray[Any]) -> torch.Tensor:
+        given = np.asarray(codes)
+        if given.ndim != 2 or given.shape[1] != self.code_size or not len(given):
+            found = " x ".join(map(str, given.shape))
+            raise BadInput(f"expected codes of N x {self.code_size}, got {found}")
+        if given.dtype.kind not in "iuf" or not np.isfinite(given).all():
+            raise BadInput("expected codes of finite numbers")
+        return torch.from_numpy(given.astype(np.float32))
+
+
+def load(name: str) -> LoadedModel:
+    """The champion autoencoder of a track, such as `fashion_mnist_mini.quick.d32`.
+
+    The end of a track's name is enough if it fits one track only: `quick.d32`. Reads the registry
+    of this workspace (see `bench.core.store.open_store`). Raises BadInput for a name that fits none
+    or several, or whose weights are not in the registry, CheckFailed if they were changed.
+    """
+    registry = open_store().registry
+    card = champion(registry, _track(name.replace("/", "."), champions(registry)))
+    return LoadedModel(load_champion(registry / card.folder), card)
+
+
+def _track(name: str, tracks: Iterable[str]) -> str:
+    listed = list(tracks)
+    fitting = [track for track in listed if f".{track}".endswith(f".{name}")]
+    if name in listed or not fitting:
+        return name  # an unknown one is refused by `champion`, with the nearest names
+    if len(fitting) > 1:
+        raise BadInput(f"'{name}' is the end of several tracks: {', '.join(fitting)}; name one")
+    return fitting[0]

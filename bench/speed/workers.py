@@ -19,10 +19,10 @@ from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.execution import Executor, Failed, LocalPool, TrialEnded
-from bench.execution.places import Place
+from bench.execution.places import Workers
 from bench.sweep.events import TrialDone
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
-from bench.sweep.running import Workers, at_study, search_study
+from bench.sweep.running import at_study, search_study
 
 _MODEL = "fc_ae"
 
@@ -82,15 +82,11 @@ def _plan(store: Store, trials: int) -> StudyPlan:
 
 
 def _search_rate(plan: StudyPlan, store: Store, count: int) -> float:
-    workers = Workers(count, store, Place())
     ends = []
-    try:
-        with at_study(plan, store) as desk:
-            for event in search_study(desk, workers):
-                if isinstance(event, TrialDone):
-                    ends.append(time.monotonic())
-    finally:
-        workers.close()
+    with Workers(count, store) as workers, at_study(plan, store) as desk:
+        for event in search_study(desk, workers):
+            if isinstance(event, TrialDone):
+                ends.append(time.monotonic())
     return _per_minute(ends[count - 1 :])
 
 

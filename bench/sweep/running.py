@@ -3,19 +3,23 @@
 import contextlib
 import math
 import shlex
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
+from typing import TypedDict, Unpack
 
 from sqlalchemy.engine import make_url
 
-from bench.benchmark.plan import Plan
-from bench.core.errors import BadInput, BenchError
+from bench.benchmark.plan import Plan, Request, default_workers
+from bench.benchmark.running import Stopping, execute_plan
+from bench.core.errors import BadInput, BenchError, Stopped
+from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.core.recipes import tuned
 from bench.core.spec import RunRecord
-from bench.core.store import Store
-from bench.execution import Executor
-from bench.execution.places import Place
+from bench.core.store import Store, open_store
+from bench.execution import Event, Failed
+from bench.execution.places import Workers
 from bench.figures import STUDY_FIGURES
 from bench.metrics import METRICS
 from bench.records.selection import selection_score
@@ -24,8 +28,8 @@ from bench.sweep.book import StudyBook
 from bench.sweep.events import SweepEvent
 from bench.sweep.heads import Heads, in_words
 from bench.sweep.loop import Search
-from bench.sweep.opening import attend, changed_search, generation
-from bench.sweep.plan import StudyPlan, changed_settings
+from bench.sweep.opening import attend, changed_search, generation, look_up
+from bench.sweep.plan import StudyPlan, SweepRequest, changed_settings, plan_studies
 from bench.sweep.results import TrialRecord, iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
@@ -34,28 +38,6 @@ from bench.sweep.trials import Ticket, TrialCounts
 from bench.sweep.winner import best_of, winner_text, with_larger_budget, write_winner
 from bench.tracking.experiment import plan_for_protocol
 from bench.tracking.studies import StudyCard, StudyTracker, open_study_tracker
-
-
-class Workers:
-    """Workers, started on first use."""
-
-    def __init__(self, count: int, store: Store, place: Place) -> None:
-        self.count = count
-        self.measured_on = "" if place.is_local else place.planned_device("")
-        self._store = store
-        self._place = place
-        self._pool: Executor | None = None
-
-    def pool(self) -> Executor:
-        """The workers."""
-        if self._pool is None:
-            self._pool = self._place.open(self.count, self._store)
-        return self._pool
-
-    def close(self) -> None:
-        """Stop the workers, if any were started."""
-        if self._pool is not None:
-            self._pool.close()
 
 
 @dataclass(frozen=True)
@@ -72,7 +54,8 @@ class Recovered:
 @dataclass
 class StudyOutcome:
     """The result of a search. `confirmation`: the runs that measure the winner; None if no
-    trial finished. `closer`: in words, another head that trains them."""
+    trial finished. `closer`: in words, another head that trains them. `failures`: those that
+    failed."""
 
     plan: StudyPlan
     study: str
@@ -87,6 +70,7 @@ class StudyOutcome:
     link: str = ""
     missed: int = 0
     closer: str = ""
+    failures: list[Failed] = field(default_factory=list)
 
     @property
     def is_default(self) -> bool:
@@ -136,6 +120,89 @@ class Desk:
     plan: StudyPlan
     store: Store
     book: StudyBook
+
+
+@dataclass(frozen=True)
+class Confirming:
+    """The search has ended; the runs that measure its winner begin, if any are missing."""
+
+    outcome: StudyOutcome
+
+
+StudyEvent = SweepEvent | Recovered | Confirming | Event | Stopping
+"""What `tune_study` tells its caller, in the order in which it happens."""
+
+
+class Searched(TypedDict, total=False):
+    """What `tune` takes besides a variant and a protocol, as `bench sweep` does."""
+
+    latent_dims: tuple[int, ...]
+    native: bool
+    trials: int
+    sampler: str
+    pruner: str
+    seed: int
+    timeout: float
+    storage: str
+    new_study: bool
+    dataset: str
+    device: str
+    threads: int
+
+
+def tune(
+    model: str,
+    protocol: str = DEFAULT_PROTOCOL,
+    *,
+    workers: int = 0,
+    on_event: Callable[[StudyEvent], None] = lambda _: None,
+    **wanted: Unpack[Searched],
+) -> list[StudyOutcome]:
+    """Tune a variant on validation images and measure the winner, as `bench sweep --model`.
+
+    One outcome per latent size. `workers` and the processes are as for `bench.run`. Raises BadInput
+    for anything that cannot be searched, Stopped on Ctrl-C.
+    """
+    is_file = protocol.endswith(".toml")
+    reference = str(Path(protocol).resolve()) if is_file else protocol
+    request = SweepRequest(
+        load_protocol(protocol), (model,), protocol_reference=reference, **wanted
+    )
+    store = open_store().prepare()
+    plans = plan_studies(request, store)
+    look_up(plans, store)  # refuses what cannot go on before anything is trained
+    runs = plans[0].defaults
+    asked = Request(request.protocol, threads=request.threads)
+    count = workers or default_workers(asked, runs.specs[0].device)
+    with Workers(count, store) as pool:
+        return [tune_study(plan, pool, on_event) for plan in plans]
+
+
+def tune_study(
+    plan: StudyPlan, workers: Workers, on_event: Callable[[StudyEvent], None]
+) -> StudyOutcome:
+    """Search one study to its end and train its winner with the protocol's seeds.
+
+    Raises BadInput if the study was begun for something else or its store cannot be used, Stopped
+    on Ctrl-C: the same call resumes.
+    """
+    with at_study(plan, workers.store) as desk:
+        steps = search_study(desk, workers)
+        try:
+            while True:
+                on_event(next(steps))
+        except StopIteration as end:
+            outcome: StudyOutcome = end.value
+        except KeyboardInterrupt:
+            again = "the same command"
+            again += " without --new-study" if plan.request.new_study else ""
+            raise Stopped(f"study {desk.book.name} is stopped; {again} goes on from here") from None
+        on_event(Confirming(outcome))
+        if outcome.confirmation is not None and not outcome.closer:
+            found = execute_plan(outcome.confirmation, workers, on_event)
+            outcome.failures = found.failures
+            confirmed(desk, outcome, found.records)
+    return outcome
 
 
 @contextlib.contextmanager

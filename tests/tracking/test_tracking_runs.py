@@ -13,7 +13,7 @@ from tracked_store import client_of, runs_of
 
 from bench.benchmark.doctor import tell_mlflow
 from bench.benchmark.plan import Request, plan
-from bench.benchmark.running import run
+from bench.benchmark.running import run_plan
 from bench.core.protocol import Protocol, load_protocol, origin_protocols
 from bench.core.spec import EpochValues, RunRecord
 from bench.core.store import Store
@@ -260,7 +260,7 @@ def test_what_mlflow_missed_is_told_when_the_work_is_over(
     made = plan(Request(protocol, ("mean_image", "pca")), fresh)
     pool = LocalPool(1, fresh)
     try:
-        for event in run(made, fresh, pool, tracker):
+        for event in run_plan(made, fresh, pool, tracker):
             if isinstance(event, Finished):
                 away.clear()
     finally:

@@ -1,0 +1,41 @@
+"""Results as frames, for notebooks: every run, and the ranked tables."""
+
+import pandas as pd
+
+from bench.core.protocol import load_protocol
+from bench.core.store import open_store
+from bench.data import dataset_label
+from bench.leaderboard.ledger import FACTS, LATER_FACTS, numbers
+from bench.registry.publishing import look
+from bench.registry.results import Scope, merge_local, read_results
+
+
+def results() -> pd.DataFrame:
+    """One row per run: the committed ledger together with the records of this workspace.
+
+    Columns are those of `registry/results.csv`; scores and facts are floats (NaN where a run has
+    none), `seed` an integer, the rest text. Raises CheckFailed for damaged records or a ledger
+    that was changed by hand.
+    """
+    store = open_store()
+    ledger = merge_local(store, read_results(store.registry), Scope(), refresh=False).ledger
+    wanted = {*FACTS, *LATER_FACTS}
+    measured = [
+        name for name in ledger.columns if name in wanted or name.startswith(("val_", "test_"))
+    ]
+    return ledger.assign(
+        seed=ledger["seed"].astype(int), **{name: numbers(ledger, name) for name in measured}
+    ).reset_index(drop=True)
+
+
+def table(protocol: str = "", dataset: str = "") -> pd.DataFrame:
+    """One row per cell with rank, means, intervals and margin over PCA, as `bench leaderboard`.
+
+    `protocol` is a shipped name or a .toml file, `dataset` an id, csv:PATH, npz:PATH or
+    folder:PATH; empty: all. Raises as `results`, and BadInput for unknown names.
+    """
+    scope = Scope(
+        load_protocol(protocol) if protocol else None, dataset_label(dataset) if dataset else ""
+    )
+    boards = look(open_store(), scope).boards
+    return pd.DataFrame([cell for board in boards for cell in board.cells])
