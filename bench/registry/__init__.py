@@ -4,6 +4,7 @@
 |-----------------|-----------------------------------------------------------------------|
 | results.py      | results.csv, cells.csv, comparisons.csv: read, merge, write, check    |
 | publishing.py   | tables, pictures, the README's block: rendered, written, checked      |
+| frames.py       | all runs and the tables as frames, for the Python API                 |
 | cards.py        | card.json of a champion                                               |
 | card_text.py    | card.md, rendered from it                                             |
 | champions.py    | the folders of champions: installed, swapped back, checked            |

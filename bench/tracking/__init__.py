@@ -8,6 +8,7 @@ reported once, and `bench sync` later sends MLflow what it missed, from the reco
 | address.py   | the store's address, and whether it answers                      | no     |
 | database.py  | the local SQLite file: made once, probed, moved with its folder  | yes    |
 | content.py   | content of a run: parameters, tags, metrics, description         | no     |
+| serving.py   | the model file that MLflow serves                                | yes    |
 | views.py     | the saved views and deep links into the web interface            | no     |
 | server.py    | MLflow's web interface on this machine, stopped with its workers | yes    |
 | pictures.py  | figures and image grids as files of a run                        | yes    |
