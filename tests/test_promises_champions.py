@@ -34,7 +34,7 @@ def test_a_new_champion_needs_the_record_of_every_seed(store, small):
     fc_ae = disagreeing(store, small)
     write(store)
     record_folder(store.records, fc_ae[0].run_key).rename(store.root / "lost")
-    with pytest.raises(BadInput, match=r"--model fc_ae -d 8 --seed 0$"):
+    with pytest.raises(BadInput, match=r"--model fc_ae --latent-dim 8 --seed 0$"):
         promote(store, EVERYTHING)
     assert not list(store.registry.rglob("card.json"))
 

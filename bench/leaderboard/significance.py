@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.core.commands import Runs
 from bench.core.errors import BadInput
 from bench.core.identity import digest
-from bench.core.spec import NO_CODE, OVERCOMPLETE
+from bench.core.spec import OVERCOMPLETE
 from bench.leaderboard.ledger import (
     BOARD,
     Row,
@@ -177,15 +178,16 @@ def _samples(
 
 
 def _not_here(track: Track, missing: list[dict[str, str]]) -> BadInput:
-    models = " ".join(f"--model {name}" for name in sorted({row["model"] for row in missing}))
-    sizes = sorted({row["latent_dim"] for row in missing})
-    numbered = ",".join(size for size in sizes if size not in ("native", NO_CODE))
-    size = f"--latent-dim {numbered} " * bool(numbered) + "--native " * ("native" in sizes)
-    seeds = ",".join(map(str, sorted({int(row["seed"]) for row in missing})))
+    runs = Runs(
+        missing[0]["protocol"],
+        sorted({row["model"] for row in missing}),
+        {row["latent_dim"] for row in missing},
+        {int(row["seed"]) for row in missing},
+    )
     return BadInput(
         f"track {track.title} changed and must be compared again, but the per-image scores of "
         f"{len(missing)} of its runs are not on this machine (the first is {describe(missing[0])});"
-        f" run: bench run --protocol {missing[0]['protocol']} {models} {size}--seed {seeds}"
+        f" run: {runs.command}"
     )
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.core.commands import Runs
 from bench.core.errors import BadInput
 from bench.leaderboard.ledger import Row, current, describe
 from bench.leaderboard.ranking import is_better
@@ -238,14 +239,15 @@ def _record_of(store: Store, track: Track, decision: Decision) -> RunRecord:
 
 def _records_missing(decision: Decision, missing: Sequence[Row]) -> BadInput:
     first = missing[0]
-    size = {"native": "--native ", NO_CODE: ""}.get(
-        first["latent_dim"], f"-d {first['latent_dim']} "
+    runs = Runs(
+        first["protocol"],
+        [first["model"]],
+        [first["latent_dim"]],
+        [int(row["seed"]) for row in missing],
     )
-    seeds = ",".join(row["seed"] for row in missing)
     return BadInput(
         f"{decision.track}: the new champion's weights are not on this machine "
-        f"({describe(first)}); run: bench run --protocol {first['protocol']} "
-        f"--model {first['model']} {size}--seed {seeds}"
+        f"({describe(first)}); run: {runs.command}"
     )
 
 

@@ -24,6 +24,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 
+from bench.core.commands import protocol_reference, repeat_command
 from bench.core.spec import EpochValues, RunRecord, RunSpec
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS
@@ -96,7 +97,7 @@ def tags(spec: RunSpec, status: str) -> dict[str, str]:
         "bench.fingerprint": spec.protocol_fingerprint,
         "bench.data": spec.data_digest,
         "mlflow.runColor": colour(spec.model),
-        "mlflow.source.name": f"bench run --protocol {spec.protocol}",
+        "mlflow.source.name": f"bench run --protocol {protocol_reference(spec.protocol)}",
     }
 
 
@@ -219,13 +220,6 @@ def _fact_lines(record: RunRecord) -> list[str]:
         else []
     )
     return [*lines, ""] if lines else []
-
-
-def repeat_command(spec: RunSpec) -> str:
-    """The command that repeats this run."""
-    size = "--native " if spec.latent_dim is None else f"--latent-dim {spec.latent_dim} "
-    size = size if spec.has_code else ""
-    return f"bench run --protocol {spec.protocol} --model {spec.model} {size}--seed {spec.seed}"
 
 
 def model_tags(record: RunRecord, extra: Mapping[str, str] | None = None) -> dict[str, str]:
