@@ -170,7 +170,8 @@ def test_a_new_champion_needs_its_record(ran):
     publishing.write(ran, EVERYTHING, refresh=False)
     shutil.rmtree(ran.records)
     before = files_of(ran.registry)
-    with pytest.raises(
+    wanted = "bench run --protocol quick --model pca --latent-dim 4 --seed 0"
+    with pytest.raises(BadInput, match=wanted):
         BadInput, match="bench run --protocol quick --model pca --latent-dim 4 --seed 0"
     ):
         promote(ran, EVERYTHING)
