@@ -172,8 +172,6 @@ def test_a_new_champion_needs_its_record(ran):
     before = files_of(ran.registry)
     wanted = "bench run --protocol quick --model pca --latent-dim 4 --seed 0"
     with pytest.raises(BadInput, match=wanted):
-        BadInput, match="bench run --protocol quick --model pca --latent-dim 4 --seed 0"
-    ):
         promote(ran, EVERYTHING)
     assert files_of(ran.registry) == before
 
