@@ -104,14 +104,14 @@ def execute_plan(
     if tracker.missed:
         console.say(f"{tracker.missed} runs are not in MLflow yet; send them with: bench sync")
     if in_json:
-        console.print_json(_result_as_json(plan, outcome, tracker.link()))
+        console.print_json(_result_as_json(plan, outcome, tracker.link))
     for failed in outcome.failures:
         console.say(f"failed: {failed.spec.title}: {failed.reason}\n{failed.detail}".rstrip())
     console.say(
         f"{outcome.trained} trained, {len(outcome.records)} of {len(plan.specs)} runs recorded; "
         f"see the table with: {look}"
     )
-    if link := tracker.link():
+    if link := tracker.link:
         console.say(f"compare in the browser with: bench ui, then {link}")
     if outcome.failures:
         raise CellsFailed(f"{len(outcome.failures)} of {len(plan.specs)} runs failed (see above)")
