@@ -33,7 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty workspace that every command in the test uses."""
     monkeypatch.setenv("BENCH_HOME", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("MLFLOW_TRACKING_URI", "BENCH_TRACKING"):
+        monkeypatch.delenv(name, raising=False)
     return Store(tmp_path).prepare()
 
 

@@ -197,7 +197,7 @@ def test_ctrl_c_is_stopped_and_the_same_call_resumes(tiny_protocol: str, store: 
         if isinstance(event, Finished):
             raise KeyboardInterrupt
 
-    with pytest.raises(Stopped, match="goes on from here"):
+    with pytest.raises(Stopped, match="resumes from here"):
         bench.run(tiny_protocol, workers=1, on_event=interrupt, models=("pca", "mean_image"))
     assert isinstance(heard[-1], Stopping)
     rest = bench.run(tiny_protocol, workers=1, models=("pca", "mean_image"))

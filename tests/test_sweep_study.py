@@ -37,9 +37,8 @@ from bench.sweep.storage import open_storage
 from bench.sweep.syncing import sync_trials
 from bench.sweep.trials import Ticket
 from bench.sweep.winner import plan_winner, winner_text, with_larger_budget, write_winner
-from bench.tracking.experiment import plan_for_protocol
+from bench.tracking import Began, Epoch, StudyCard, open_study_tracker
 from bench.tracking.server import experiment_links
-from bench.tracking.studies import StudyCard, open_study_tracker
 
 
 @pytest.mark.parametrize(
@@ -254,17 +253,17 @@ def test_a_curve_ends_where_its_trial_did_however_far_a_dead_head_came(
     search(plan, store, Scripted())
     trial = next(iter_trials(store, plan.name))
     card = StudyCard(plan.name, folder_owner(store, plan.name), trial.spec, {}, {})
-    experiment = plan_for_protocol(load_protocol(tiny_protocol), trial.spec.dataset_label)
-    dead = open_study_tracker(store, experiment, card)
-    dead.trial_started(trial.spec, trial.number, "")
+    about = (store, load_protocol(tiny_protocol), trial.spec.dataset_label, card)
+    dead = open_study_tracker(*about)
+    dead.watch(Began(trial.spec, trial.number))
     for values in trial.history:
-        dead.epoch(trial.spec, values)
+        dead.watch(Epoch(trial.spec, values))
     dead.close()
     assert len(trial.history) > 1
     short = dataclasses.replace(trial, history=trial.history[:1], outcome="pruned")
-    heir = open_study_tracker(store, experiment, card)
-    heir.trial_started(trial.spec, trial.number, "")
-    heir.trial_ended(short)
+    heir = open_study_tracker(*about)
+    heir.watch(Began(trial.spec, trial.number))
+    heir.tell(short)
     heir.close()
     assert heir.missed == 0
     client = MlflowClient(tracking_uri=f"sqlite:///{store.mlruns / 'mlflow.db'}")

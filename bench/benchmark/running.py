@@ -26,7 +26,7 @@ from bench.execution import (
     Started,
 )
 from bench.execution.places import Workers
-from bench.tracking import Tracker, open_tracker
+from bench.tracking import Began, Ended, Epoch, Tracker, WorkOver, open_tracker
 
 
 @dataclass
@@ -81,11 +81,11 @@ def execute_plan(
             done = len(recorded(plan.specs, store))
             raise Stopped(
                 f"stopped with {done} of {len(plan.specs)} runs recorded; "
-                "the same command goes on from here"
+                "the same command resumes from here"
             ) from None
     finally:
         tracker.close()
-    result.link, result.missed = tracker.link(), tracker.missed
+    result.link, result.missed = tracker.link, tracker.missed
     return result
 
 
@@ -130,7 +130,7 @@ def run_plan(
         try:
             while waiting:
                 for spec, record in queue.hand_out():
-                    tracker.sync([record])
+                    tracker.tell(record)
                     outcome.records[spec.run_key] = record
                     waiting.discard(spec.run_key)
                     _publish_cell(spec, plan, outcome, store, tracker)
@@ -150,14 +150,15 @@ def run_plan(
             _drain(executor, tracker)
             raise
     if tracker.missed:
-        tracker.rouse()
+        tracker.watch(WorkOver())
         _tell(plan, outcome.records, tracker)
     return outcome
 
 
 def _tell(plan: Plan, records: Mapping[str, RunRecord], tracker: Tracker) -> None:
     """Send MLflow the records and complete cells that it lacks."""
-    tracker.sync(records.values())
+    for record in records.values():
+        tracker.tell(record)
     for cell in _complete_cells(plan, records):
         tracker.cell_finished(cell)
 
@@ -166,15 +167,15 @@ def _publish(event: Event, tracker: Tracker) -> None:
     """Send an event to the tracker."""
     match event:
         case Started(spec):
-            tracker.run_started(spec)
+            tracker.watch(Began(spec))
         case EpochEnded(spec, values):
-            tracker.epoch(spec, values)
+            tracker.watch(Epoch(spec, values))
         case Finished(_, record):
-            tracker.run_finished(record)
+            tracker.tell(record)
         case Failed(spec, reason):
-            tracker.run_failed(spec, reason)
+            tracker.watch(Ended(spec, reason))
         case Halted(spec) | Lost(spec):
-            tracker.run_stopped(spec)
+            tracker.watch(Ended(spec))
 
 
 def _account(event: Event, outcome: PlanResult, waiting: set[str]) -> None:

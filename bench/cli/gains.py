@@ -28,9 +28,10 @@ def show(outcomes: list["StudyOutcome"], as_json: bool) -> None:
     rows_of = "its row" if last.is_default else "both rows"
     console.say(
         f"see {rows_of} with: bench leaderboard -p {last.plan.request.protocol_reference}\n"
-        f"train the winner again with: {rows[-1]['repeat_winner']}\n"
-        f"look at the trials with: bench ui, then {last.link}"
+        f"train the winner again with: {rows[-1]['repeat_winner']}"
     )
+    if last.link:
+        console.say(f"look at the trials with: bench ui, then {last.link}")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def execute_plan(
     look: str = "bench leaderboard",
     place: "Place | None" = None,
 ) -> None:
-    """Run the plan under a progress display, then say what came of it and where to `look`."""
+    """Run the plan under a progress display, then report the outcome and where to `look`."""
     from bench.benchmark import running
     from bench.execution.places import Workers
 
@@ -99,7 +99,7 @@ def execute_plan(
     ):
         result = running.execute_plan(plan, workers, shown_in(progress, cost))
     if result.missed:
-        console.say(f"{result.missed} runs are not in MLflow yet; tell it with: bench sync")
+        console.say(f"{result.missed} runs are not in MLflow yet; send them with: bench sync")
     if in_json:
         console.print_json(_result_as_json(plan, result))
     for failed in result.failures:

@@ -62,7 +62,9 @@ def _run(claims: list["PublishedFigure"], device: str, slots: int | None, thread
     from bench.benchmark.plan import Request, default_workers, forecast_plan
     from bench.benchmark.reproduction import plans_of
     from bench.cli.plan_view import execute_plan
+    from bench.tracking import tracking_is_off
 
+    tracking_is_off()  # raises if that is unclear, before anything is done
     store = open_store().prepare()
     plans = plans_of(claims, store, device, threads)
     first = plans[0].specs[0]

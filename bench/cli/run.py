@@ -55,7 +55,9 @@ def run(
     """
     from bench.benchmark.plan import Request, default_workers, forecast_plan, plan
     from bench.execution.places import choose_place
+    from bench.tracking import tracking_is_off
 
+    tracking_is_off()  # raises if that is unclear, before anything is done
     if seed and seeds is not None:
         raise BadInput("--seeds (how many) and --seed (which) exclude each other; give one of them")
     place = choose_place(executor, address, threads)

@@ -61,7 +61,7 @@ def _slots(request: "SweepRequest", runs: "Plan") -> int:
 def search_all(
     request: "SweepRequest", where: Where, store: "Store", *, dry_run: bool, as_json: bool
 ) -> None:
-    """Every study one after the other, then one report."""
+    """Search every study, one after the other, then report."""
     from bench.execution.places import Workers
     from bench.sweep.opening import look_up
     from bench.sweep.plan import plan_studies
@@ -85,7 +85,7 @@ def search_all(
                 if len(plans) == 1:
                     raise
                 failures.append(f"study {plan.name}: {error}")
-                console.say(f"{failures[-1]}; going on with the others")
+                console.say(f"{failures[-1]}; continuing with the others")
             else:
                 failures += _failures(outcomes[-1])
     if outcomes or as_json:
@@ -104,7 +104,7 @@ def _study(plan: "StudyPlan", trial_seconds: float, workers: "Workers") -> "Stud
 
 def _failures(outcome: "StudyOutcome") -> list[str]:
     if outcome.confirmation is None and not outcome.closer:
-        return [f"study {outcome.study}: no trial came to its end, there is no winner"]
+        return [f"study {outcome.study}: no trial finished, so there is no winner"]
     return [f"{failed.spec.title}: {failed.reason}" for failed in outcome.failures]
 
 
@@ -144,7 +144,7 @@ class StudyDisplay:
             console.say(f"study {outcome.study}: {outcome.closer} {still}")
         elif plan is not None:
             if outcome.is_default:
-                console.say("the default recipe won: its runs stand for the winner's")
+                console.say("the default recipe won: its runs are the winner's")
             measured = plan.on_device(workers.measured_on)
             cost = forecast_plan(measured, workers.store, workers.count, console.say)
             progress = console.RunProgress(len(plan.missing))

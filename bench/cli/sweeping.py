@@ -100,7 +100,9 @@ def sweep(
     """
     from bench.execution.places import choose_place
     from bench.sweep.plan import SweepRequest, tunable
+    from bench.tracking import tracking_is_off
 
+    tracking_is_off()  # raises if that is unclear, before anything is done
     place = choose_place(executor, address, threads)
     found, is_file = load_protocol(protocol), protocol.endswith(".toml")
     if bool(model) + all_models + (winner is not None) != 1:

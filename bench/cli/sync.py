@@ -21,7 +21,9 @@ def sync(
     """Send MLflow every result on disk that it lacks; nothing is sent twice."""
     from bench.benchmark.doctor import damaged_records, tell_mlflow
     from bench.sweep.syncing import sync_trials
+    from bench.tracking import require_tracking
 
+    require_tracking("bench sync")
     store = open_store().prepare()
     name = "" if protocol is None else _protocol_name(store, console.given(protocol, "--protocol"))
     _check_server(store)

@@ -14,8 +14,9 @@ def ui(
     ] = 5000,
 ) -> None:
     """Open MLflow's web interface on this workspace, at 127.0.0.1 only. Ctrl-C ends it."""
-    from bench.tracking import server
+    from bench.tracking import require_tracking, server
 
+    require_tracking("bench ui")
     store = open_store().prepare()
     links = server.experiment_links(store, port)
     if server.is_elsewhere(store):

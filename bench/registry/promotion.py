@@ -35,14 +35,18 @@ from bench.registry.champions import (
     swap_back,
     update_standing,
 )
-from bench.registry.mirror import tell_mlflow, tell_rollback
 from bench.registry.publishing import higher_is_better, ranked, write_pages
 from bench.registry.results import Results, Scope, read_results
 from bench.records.selection import median_record
 from bench.core.spec import NO_CODE, OVERCOMPLETE, RunRecord
 from bench.core.store import Store, writing_to
+from bench.tracking import tracking_is_off
 
 Action = Literal["first", "replace", "refresh", "keep", "none"]
+_NOT_TOLD = (
+    "MLflow's registry was not told: tracking is off (BENCH_TRACKING=off); to tell it, turn "
+    "tracking on and promote again"
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
     Unchanged champions are not touched, so a clone that reproduces stays clean. Raises BadInput
     naming the runs whose records a new champion needs; nothing is written then.
     """
+    silent = tracking_is_off()  # raises if that is unclear, before anything is written
     results = read_results(store.registry)
     decided = [
         (track, _decide(store, track, results))
@@ -96,13 +101,21 @@ def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
         for track, decision in decided:
             changed += _carry_out(store, track, decision, records.get(decision.track))
         changed += write_pages(store, results)
-    lines = [
-        line
-        for track, decision in decided
-        if decision.champion is not None
-        for line in tell_mlflow(store, track, decision.challenger)
+    return Promotion(decisions, changed, _tell_mlflow(store, decided, silent))
+
+
+def _tell_mlflow(
+    store: Store, decided: Sequence[tuple[Track, Decision]], silent: bool
+) -> Sequence[str]:
+    """Mirror the tracks that have a champion in MLflow's registry; returns messages."""
+    held = [(track, decision) for track, decision in decided if decision.champion is not None]
+    if not held or silent:
+        return [_NOT_TOLD] if held else []
+    from bench.registry.mirror import tell_mlflow
+
+    return [
+        line for track, decision in held for line in tell_mlflow(store, track, decision.challenger)
     ]
-    return Promotion(decisions, changed, lines)
 
 
 def _fingerprint(scope: Scope) -> str:
@@ -115,10 +128,15 @@ def rollback(store: Store, track: str) -> tuple[Card, Card, list[str]]:
     A second rollback undoes the first. Needs no local record. Raises BadInput for an unknown
     track and for one that never had another champion.
     """
+    silent = tracking_is_off()  # raises if that is unclear, before anything is written
     results = read_results(store.registry)
     with writing_to("the registry"):
         now, before = swap_back(store.registry, track)
         write_pages(store, results)
+    if silent:
+        return now, before, [_NOT_TOLD]
+    from bench.registry.mirror import tell_rollback
+
     return now, before, tell_rollback(store, now)
 
 

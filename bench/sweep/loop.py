@@ -36,7 +36,7 @@ from bench.sweep.events import (
 from bench.sweep.heads import ClaimLost
 from bench.sweep.results import TRIAL_SCHEMA, TrialOutcome, TrialRecord, kept_value
 from bench.sweep.trials import Ticket
-from bench.tracking.studies import StudyTracker
+from bench.tracking import Began, Ended, Epoch, Progress, StudyTracker
 
 MOST_FAILURES = 3
 """How often a point may fail (each time after a second try) before it is given up."""
@@ -167,7 +167,7 @@ class Search:
         match event:
             case Started():
                 running.started_unix_ms = _now()
-                self._tracker.trial_started(ticket.spec, ticket.number, ticket.source)
+                self._tracker.watch(Began(ticket.spec, ticket.number, ticket.source))
             case EpochEnded(_, values):
                 yield self._epoch(running, values)
             case TrialEnded(_, result):
@@ -196,7 +196,7 @@ class Search:
         running.history[values.epoch] = values
         value = kept_value(ticket.spec, running.history, values.epoch)
         if new:
-            self._tracker.epoch(ticket.spec, values)
+            self._tracker.watch(Epoch(ticket.spec, values))
         if value is not None and not running.pruned:
             self._book.report(ticket, values.epoch, value)
             if values.epoch < epochs and self._book.should_prune(ticket):
@@ -232,9 +232,9 @@ class Search:
         self._known += 1
         self._forget(running)
         self._given_up = 0
-        self._tracker.trial_ended(record)
+        self._tracker.tell(record)
         best, epochs = self._book.standing()
-        self._tracker.progress(ended, best and best[0], epochs)
+        self._tracker.watch(Progress(ended, best and best[0], epochs))
         return TrialDone(ticket, record)
 
     def _forget(self, running: _Running) -> None:
@@ -245,7 +245,7 @@ class Search:
     def _put_back(self, running: _Running, reason: str, failures: int) -> TrialPutBack:
         self._book.put_back(running.ticket, failures)
         self._running.pop(running.ticket.key, None)  # its checkpoint stays, to resume from
-        self._tracker.trial_stopped(running.ticket.spec)
+        self._tracker.watch(Ended(running.ticket.spec))
         return TrialPutBack(running.ticket, f"{reason}; it is put back and does not count")
 
     def _failed(self, running: _Running, reason: str) -> TrialPutBack:
@@ -255,7 +255,7 @@ class Search:
             return self._put_back(running, reason, failures)
         self._book.give_up(ticket, reason)
         self._forget(running)
-        self._tracker.run_failed(ticket.spec, reason)
+        self._tracker.watch(Ended(ticket.spec, reason))
         self._given_up += 1
         self._last_failure = reason
         return TrialPutBack(ticket, f"{reason}; it failed {failures} times and is given up")

@@ -5,6 +5,7 @@ import math
 import shlex
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TypedDict, Unpack
@@ -30,14 +31,13 @@ from bench.sweep.heads import Heads, in_words
 from bench.sweep.loop import Search
 from bench.sweep.opening import attend, changed_search, generation, look_up
 from bench.sweep.plan import StudyPlan, SweepRequest, changed_settings, plan_studies
-from bench.sweep.results import TrialRecord, iter_trials
+from bench.sweep.results import iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
 from bench.sweep.storage import open_storage
 from bench.sweep.trials import Ticket, TrialCounts
 from bench.sweep.winner import best_of, winner_text, with_larger_budget, write_winner
-from bench.tracking.experiment import plan_for_protocol
-from bench.tracking.studies import StudyCard, StudyTracker, open_study_tracker
+from bench.tracking import StudyCard, StudyTracker, WorkOver, open_study_tracker
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def tune_study(
         except KeyboardInterrupt:
             again = "the same command"
             again += " without --new-study" if plan.request.new_study else ""
-            raise Stopped(f"study {desk.book.name} is stopped; {again} goes on from here") from None
+            raise Stopped(f"study {desk.book.name} is stopped; {again} resumes from here") from None
         on_event(Confirming(outcome))
         if outcome.confirmation is not None and not outcome.closer:
             found = execute_plan(outcome.confirmation, workers, on_event)
@@ -229,7 +229,7 @@ def search_study(
     lines = [*changed_search(desk.plan, book.trials.study), *book.recover()]
     yield Recovered(book.name, book.counts.finished, book.standing()[0], tuple(lines))
     tracker = _tracker(book, store)
-    tracker.tell_missing(_told_trials(book, store))
+    _tell_trials(book, store, tracker)
     try:
         if not book.settled:
             yield from Search(book, store, workers.pool(), tracker).events()
@@ -241,12 +241,12 @@ def search_study(
             _publish(book, _outcome(book, store), store, tracker, "stopped")
         tracker.close()
         raise
-    tracker.rouse()
-    tracker.tell_missing(_told_trials(book, store))
+    tracker.watch(WorkOver())
+    _tell_trials(book, store, tracker)
     outcome = book.heads.patiently(lambda: _outcome(book, store))
     if closer := book.heads.patiently(book.heads.close):
         outcome.closer = in_words(closer)
-        outcome.link, outcome.missed = tracker.link(), tracker.missed
+        outcome.link, outcome.missed = tracker.link, tracker.missed
     else:
         if outcome.confirmation is not None:
             outcome.confirmation = with_larger_budget(outcome.confirmation, store)
@@ -270,15 +270,13 @@ def confirmed(desk: Desk, outcome: StudyOutcome, records: Mapping[str, RunRecord
     tracker.close()
 
 
-def _told_trials(book: StudyBook, store: Store) -> list[TrialRecord]:
-    """Results on this disk that count, except those that another living head reports itself."""
+def _tell_trials(book: StudyBook, store: Store, tracker: StudyTracker) -> None:
+    """Tell results on this disk that count, except those that another living head tells itself."""
     finished = {trial.number for trial in book.heads.patiently(book.trials.finished)}
     others = book.heads.patiently(book.told_by_others)
-    return [
-        record
-        for record in iter_trials(store, book.name)
-        if record.number in finished and record.number not in others
-    ]
+    for record in iter_trials(store, book.name):
+        if record.number in finished and record.number not in others:
+            tracker.tell(record)
 
 
 def _tracker(book: StudyBook, store: Store) -> StudyTracker:
@@ -296,8 +294,7 @@ def _tracker(book: StudyBook, store: Store) -> StudyTracker:
         },
     )
     label = plan.defaults.dataset_label
-    beside = plan_for_protocol(request.protocol, label)
-    return open_study_tracker(store, beside, card, book.heads.mutex)
+    return open_study_tracker(store, request.protocol, label, card, book.heads.mutex)
 
 
 def command(plan: StudyPlan) -> str:
@@ -350,9 +347,11 @@ def _publish(
         text = winner_text(book.plan, outcome.winner, outcome.recipe)
         write_winner(store, book.name, text)
         texts["winner.toml"] = text
-    figures = {row.id: row.draw(trials) for row in STUDY_FIGURES.values() if row.can_draw(trials)}
+    figures = {
+        row.id: partial(row.draw, trials) for row in STUDY_FIGURES.values() if row.can_draw(trials)
+    }
     tracker.study_ended(figures, texts, status)
-    outcome.link, outcome.missed = tracker.link(), tracker.missed
+    outcome.link, outcome.missed = tracker.link, tracker.missed
 
 
 def _summary(outcome: StudyOutcome) -> str:

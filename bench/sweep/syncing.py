@@ -7,9 +7,7 @@ from bench.core.spec import TrialSpec
 from bench.core.store import Store
 from bench.sweep.opening import alone, folder_owner
 from bench.sweep.results import TrialRecord, iter_trials
-from bench.tracking import SyncReport
-from bench.tracking.experiment import plan_for_protocol
-from bench.tracking.studies import StudyCard, open_study_tracker
+from bench.tracking import StudyCard, SyncReport, open_study_tracker
 
 
 def sync_trials(store: Store, protocol: str = "") -> SyncReport:
@@ -23,23 +21,19 @@ def sync_trials(store: Store, protocol: str = "") -> SyncReport:
         if not trials or protocol not in ("", trials[0].spec.protocol):
             continue
         with alone(store, study) as free:
-            found = _sync(store, study, trials) if free else SyncReport(len(trials), 0, 0)
-        total = SyncReport(
-            total.known + found.known, total.told + found.told, total.missed + found.missed
-        )
+            total += _sync(store, study, trials) if free else SyncReport(len(trials), 0, 0)
     return total
 
 
 def _sync(store: Store, study: str, trials: Sequence[TrialRecord]) -> SyncReport:
     base = trials[0].spec
     card = StudyCard(study, folder_owner(store, study), base, {}, {})
-    plan = plan_for_protocol(_protocol(base), base.dataset_label)
-    tracker = open_study_tracker(store, plan, card)
-    told = tracker.tell_missing(trials)
-    if told:
+    tracker = open_study_tracker(store, _protocol(base), base.dataset_label, card)
+    report = SyncReport.of(tracker.tell(trial) for trial in trials)
+    if report.told:
         tracker.study_ended({}, {}, "finished")
     tracker.close()
-    return SyncReport(len(trials) - told - tracker.missed, told, tracker.missed)
+    return report
 
 
 def _protocol(spec: TrialSpec) -> Protocol:

@@ -16,7 +16,10 @@ reported once, and `bench sync` later sends MLflow what it missed, from the reco
 | experiment.py| the experiment of a protocol: found or created                   | yes    |
 | models.py    | the servable model of a cell                                     | yes    |
 | versions.py  | versions and aliases in MLflow's Model Registry                  | yes    |
-| tracker.py   | Tracker: buffers, and what to do if MLflow does not answer       | yes    |
+| contract.py  | the tracker as its callers see it, and the null tracker          | no     |
+| opening.py   | MLflow's tracker, or the null tracker if BENCH_TRACKING is off   | no     |
+| tracker.py   | MLflow's tracker: buffers, and what to do if it does not answer  | yes    |
+| studies.py   | the same for a study and its trials                              | yes    |
 | mending.py   | repair after kills and moved folders                             | yes    |
 """
 
@@ -24,31 +27,51 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from bench.tracking.contract import (
+    Began,
+    Ended,
+    Epoch,
+    Progress,
+    StudyCard,
+    StudyTracker,
+    SyncReport,
+    Tracker,
+    WorkOver,
+)
+from bench.tracking.opening import (
+    open_study_tracker,
+    open_tracker,
+    require_tracking,
+    tracking_is_off,
+)
+
 if TYPE_CHECKING:
-    from bench.tracking.tracker import SyncReport, Tracker, open_tracker
     from bench.tracking.versions import clear_alias, register_version
 
 __all__ = [
+    "Began",
+    "Ended",
+    "Epoch",
+    "Progress",
+    "StudyCard",
+    "StudyTracker",
     "SyncReport",
     "Tracker",
+    "WorkOver",
     "clear_alias",
+    "open_study_tracker",
     "open_tracker",
     "register_version",
+    "require_tracking",
+    "tracking_is_off",
 ]
-_ROOMS = {
-    "SyncReport": "tracker",
-    "Tracker": "tracker",
-    "open_tracker": "tracker",
-    "clear_alias": "versions",
-    "register_version": "versions",
-}
 
 
 def __getattr__(name: str) -> Any:
-    """Import late: the web interface needs neither torch nor the figures (600 MB of memory)."""
-    if name not in _ROOMS:
+    """Import late: with tracking off nothing imports mlflow."""
+    if name not in ("clear_alias", "register_version"):
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"bench.tracking.{_ROOMS[name]}"), name)
+    return getattr(importlib.import_module("bench.tracking.versions"), name)
 
 
 # Read by MLflow on import; values set by the user are kept. With MLflow's own defaults

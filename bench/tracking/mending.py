@@ -12,9 +12,10 @@ from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.tracking import content
 from bench.tracking.address import find_address
+from bench.tracking.contract import SyncReport
 from bench.tracking.database import follow_move, prepare_database, prepared_address
 from bench.tracking.experiment import ExperimentPlan, plan_for
-from bench.tracking.tracker import SyncReport, Tracker
+from bench.tracking.tracker import RunTracker
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,10 @@ def sync_records(store: Store, records: Iterable[RunRecord]) -> SyncReport:
         groups.setdefault(plan_for(record), []).append(record)
     total = SyncReport(0, 0, 0)
     for plan, members in groups.items():
-        tracker = Tracker(store, plan, address)
-        report = tracker.sync(members)
+        tracker = RunTracker(store, plan, address)
+        total += SyncReport.of(tracker.tell(record) for record in members)
         for cell in _cells(members):
             tracker.cell_finished(cell)
-        total = SyncReport(
-            total.known + report.known, total.told + report.told, total.missed + report.missed
-        )
     return total
 
 

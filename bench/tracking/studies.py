@@ -13,99 +13,34 @@ no model files; the parent has the study's figures, the winner and how to repeat
 The parent has `search/best` and `search/epochs` by number of finished trials.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mlflow.entities import Metric, RunTag
 
 from bench.core.owners import owner
-from bench.core.spec import EpochValues, TrialSpec
+from bench.core.protocol import Protocol
+from bench.core.spec import RunSpec, TrialSpec
 from bench.core.store import Store
 from bench.tracking import content, views
+from bench.tracking.contract import Answer, Began, Draw, Mutex, Progress, StudyCard, Trial
 from bench.tracking.database import prepared_address
-from bench.tracking.experiment import ExperimentPlan, set_tag
-from bench.tracking.tracker import LOCAL_SERVER, Tracker
+from bench.tracking.experiment import ExperimentPlan, plan_for_protocol, set_tag
+from bench.tracking.tracker import Connection
 from bench.tracking.writing import Entry, RunBook
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "diverged": "FAILED"}
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
 
 
-@dataclass(frozen=True)
-class StudyCard:
-    """Content of a study's parent run: its name and identifier, the default recipe's trial, its
-    space in words, and what may change between commands (sampler, pruner, trials)."""
-
-    name: str
-    id: str
-    base: TrialSpec
-    space: Mapping[str, str]
-    options: Mapping[str, str]
-
-
-class Trial(Protocol):
-    """What is sent of an ended trial (bench.sweep's TrialRecord)."""
-
-    @property
-    def number(self) -> int:
-        """Its number in the study."""
-
-    @property
-    def source(self) -> str:
-        """ "default", "origin" or ""."""
-
-    @property
-    def spec(self) -> TrialSpec:
-        """What was trained."""
-
-    @property
-    def outcome(self) -> Literal["complete", "pruned", "diverged"]:
-        """How it ended."""
-
-    @property
-    def value(self) -> float | None:
-        """Its score on validation."""
-
-    @property
-    def history(self) -> tuple[EpochValues, ...]:
-        """Its epochs."""
-
-    @property
-    def started_unix_ms(self) -> int:
-        """When it began."""
-
-    @property
-    def finished_unix_ms(self) -> int:
-        """When it ended."""
-
-    @property
-    def message(self) -> str:
-        """Why it did not finish."""
-
-
-Mutex = Callable[[], AbstractContextManager[None]]
-"""A lock that excludes the other heads of a study."""
-
-
-def open_study_tracker(
-    store: Store, plan: ExperimentPlan, card: StudyCard, mutex: Mutex = contextlib.nullcontext
-) -> "StudyTracker":
-    """A tracker for one study, next to the experiment of `plan`; raises as `open_tracker` does.
-
-    `mutex` guards finding or creating the parent run, which all heads of the study share.
-    """
-    beside = dataclasses.replace(
+def plan_beside(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
+    """The experiment of a protocol's studies, beside that of its runs."""
+    plan = plan_for_protocol(protocol, dataset_label)
+    return dataclasses.replace(
         plan,
         name=f"{plan.name} sweeps",
         protocol=f"{plan.protocol} sweeps",
@@ -113,11 +48,12 @@ def open_study_tracker(
         "validation images only.\n\nA parent run is a study, its children are trials. The "
         "winner's runs with fresh seeds are in the protocol's own experiment.",
     )
-    return StudyTracker(store, beside, card, mutex)
 
 
-class StudyTracker(Tracker):
-    """Sends one study to MLflow. As in every Tracker, no method raises if MLflow is away."""
+class MLflowStudy(Connection):
+    """Sends one study to MLflow."""
+
+    _view = views.TRIALS
 
     def __init__(self, store: Store, plan: ExperimentPlan, card: StudyCard, mutex: Mutex) -> None:
         super().__init__(store, plan, prepared_address(store), card.name)
@@ -162,15 +98,10 @@ class StudyTracker(Tracker):
             book.client.log_param(self._parent_id, name, text)
         _ensure_view(book, self._plan.view, spec, tuple(card.space))
 
-    def trial_started(self, spec: TrialSpec, number: int, source: str) -> None:
-        """A trial starts, or resumes after it was put back."""
+    def _begin(self, book: RunBook, moment: Began) -> None:
+        self._start(book, moment.spec, moment.trial, moment.source)
 
-        def write(book: RunBook) -> None:
-            self._start(book, spec, number, source)
-
-        self._attempt(write, spec.run_key)
-
-    def _start(self, book: RunBook, spec: TrialSpec, number: int, source: str) -> Entry:
+    def _start(self, book: RunBook, spec: RunSpec, number: int, source: str) -> Entry:
         parent = self._parent(book)
         entry = book.start(spec, _now())
         name = f"trial {number}" + (f" ({source} recipe)" if source else "")
@@ -187,15 +118,10 @@ class StudyTracker(Tracker):
         )
         return entry
 
-    def trial_stopped(self, spec: TrialSpec) -> None:
-        """A trial was stopped and put back; the study resumes it later."""
-        self.run_stopped(spec)
+    def tell(self, trial: Trial, /) -> Answer:
+        """Send everything about a trial that counts, and its end state, unless MLflow has it."""
 
-    def trial_ended(self, trial: Trial) -> None:
-        """Send everything about a trial that counts, and its end state; sent once."""
-        self._buffer.pop(trial.spec.run_key, None)
-
-        def write(book: RunBook) -> bool:
+        def write(book: RunBook) -> None:
             entry = book.known(trial.spec.run_key)
             if entry is None or entry.complete or not entry.ours:
                 entry = self._start(book, trial.spec, trial.number, trial.source)
@@ -222,45 +148,28 @@ class StudyTracker(Tracker):
             book.end(entry, _STATUS[trial.outcome], ended)
             book.say(entry, {content.COMPLETE: _version(trial)})
             entry.complete = _version(trial)
-            return True
 
-        if self._attempt(write, trial.spec.run_key):
-            self._missed.discard(trial.spec.run_key)
+        return self._tell(trial.spec.run_key, _version(trial), write)
 
-    def tell_missing(self, trials: Sequence[Trial]) -> int:
-        """Send the trials on disk that MLflow lacks or has incompletely; returns how many."""
-        told = 0
-        for trial in trials:
-            entry = self._attempt(partial(_current, trial=trial), trial.spec.run_key)
-            if entry is None or entry.complete != _version(trial):
-                self.trial_ended(trial)
-                told += trial.spec.run_key not in self._missed
-        return told
-
-    def progress(self, finished: int, best: float | None, epochs: int) -> None:
-        """The state of the study after so many finished trials."""
-
-        def write(book: RunBook) -> None:
-            values = {"search/epochs": float(epochs)}
-            if best is not None:
-                values["search/best"] = best
-            book.client.log_batch(
-                self._parent(book),
-                metrics=[Metric(key, value, _now(), finished) for key, value in values.items()],
-            )
-
-        self._attempt(write)
+    def _progress(self, book: RunBook, moment: Progress) -> None:
+        values = {"search/epochs": float(moment.epochs)}
+        if moment.best is not None:
+            values["search/best"] = moment.best
+        book.client.log_batch(
+            self._parent(book),
+            metrics=[Metric(key, value, _now(), moment.finished) for key, value in values.items()],
+        )
 
     def study_ended(
-        self, figures: "Mapping[str, Figure]", texts: Mapping[str, str], status: str
+        self, figures: Mapping[str, Draw], texts: Mapping[str, str], status: str, /
     ) -> None:
         """Figures and texts of the study, by file name; `status`: "finished" or "stopped"."""
         self._flush()
 
         def write(book: RunBook) -> None:
             parent = self._parent(book)
-            for name, figure in figures.items():
-                book.client.log_figure(parent, figure, f"figures/{name}.png")
+            for name, draw in figures.items():
+                book.client.log_figure(parent, draw(), f"figures/{name}.png")
             for name, text in texts.items():
                 book.client.log_text(parent, text, name)
             if "study.md" in texts:
@@ -270,21 +179,6 @@ class StudyTracker(Tracker):
             book.client.set_terminated(parent, state, end_time=_now())
 
         self._attempt(write)
-
-    def link(self, *, compare: bool = False) -> str:
-        """A link to the trials in the web interface; "" when offline."""
-        if self._book is None:
-            return ""
-        base = self._address.uri if self._address.is_server else LOCAL_SERVER
-        return views.deep_link(base, self._book.experiment_id, views.TRIALS, compare=compare)
-
-
-def _current(book: RunBook, trial: Trial) -> Entry | None:
-    """MLflow's entry of a trial, looked up again before sending: another head may have sent it."""
-    entry = book.known(trial.spec.run_key)
-    if entry is not None and entry.complete == _version(trial):
-        return entry
-    return book.find(trial.spec.run_key, fresh=True)
 
 
 def _version(trial: Trial) -> str:

@@ -1,31 +1,28 @@
-"""Tracker: what the head process sends to MLflow, and what happens if MLflow does not answer."""
+"""What the head process sends to MLflow, and what happens if MLflow does not answer."""
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
-from bench.core.protocol import Protocol
 from bench.core.spec import EpochValues, RunRecord, RunSpec
 from bench.core.store import Store
 from bench.records.files import read_arrays
 from bench.records.selection import median_record
 from bench.tracking import content, models, views
 from bench.tracking.address import Address
-from bench.tracking.database import prepared_address
+from bench.tracking.contract import Answer, Began, Ended, Epoch, Moment, Progress, WorkOver
 from bench.tracking.experiment import (
     ExperimentPlan,
     ensure_experiment,
     ensure_views,
     known_tracks,
-    plan_for_protocol,
 )
 from bench.tracking.writing import MEDIAN, RunBook
 
@@ -43,27 +40,10 @@ Failure = (MlflowException, SQLAlchemyError, OSError)
 """Raised by a store that is away, full or locked (requests' exceptions are OSErrors)."""
 
 
-@dataclass(frozen=True)
-class SyncReport:
-    """Number of runs that MLflow already had, that were sent now, and that could not be sent."""
+class Connection:
+    """Sends runs or trials to MLflow while they happen. No method raises if MLflow is away."""
 
-    known: int
-    told: int
-    missed: int
-
-
-def open_tracker(store: Store, protocol: Protocol, dataset_label: str) -> "Tracker":
-    """A tracker for the runs of a protocol on one data set.
-
-    `MLFLOW_TRACKING_URI` wins over `mlruns/mlflow.db`. Raises BadInput at once if the local
-    store cannot be written or read. A server that does not answer is not an error: results stay on
-    disk and `bench sync` sends them later.
-    """
-    return Tracker(store, plan_for_protocol(protocol, dataset_label), prepared_address(store))
-
-
-class Tracker:
-    """Sends runs to MLflow while they happen. No method raises if MLflow is away."""
+    _view: ClassVar[str]
 
     def __init__(
         self, store: Store, plan: ExperimentPlan, address: Address, study: str = ""
@@ -86,12 +66,39 @@ class Tracker:
         """Runs that MLflow lacks or has incompletely; `bench sync` sends them."""
         return len(self._missed)
 
-    def run_started(self, spec: RunSpec) -> None:
-        """A run starts, or resumes where it was cut off."""
-        self._attempt(lambda book: book.start(spec, _now()), spec.run_key)
+    @property
+    def link(self) -> str:
+        """A link to this experiment's saved view; "" when offline."""
+        if self._book is None:
+            return ""
+        base = self._address.uri if self._address.is_server else LOCAL_SERVER
+        return views.deep_link(base, self._book.experiment_id, self._view)
 
-    def epoch(self, spec: RunSpec, values: EpochValues) -> None:
-        """Values of an epoch; buffered for up to two seconds or ten epochs, then sent at once."""
+    def watch(self, moment: Moment, /) -> None:
+        """Show a run while it happens; `tell` sends what gets lost here."""
+        match moment:
+            case Began(spec):
+                self._attempt(partial(self._begin, moment=moment), spec.run_key)
+            case Epoch(spec, values):
+                self._epoch(spec, values)
+            case Ended(spec, None):
+                self._end(spec, "KILLED", {"status": "stopped"})
+            case Ended(spec, reason):
+                note = f"**FAILED**: {reason}"
+                self._end(spec, "FAILED", {"status": "failed", "mlflow.note.content": note})
+            case Progress():
+                self._attempt(partial(self._progress, moment=moment))
+            case WorkOver():
+                self._quiet_until = 0.0
+
+    def _begin(self, book: RunBook, moment: Began) -> None:
+        book.start(moment.spec, _now())
+
+    def _progress(self, book: RunBook, moment: Progress) -> None:
+        """Only studies have a place for it."""
+
+    def _epoch(self, spec: RunSpec, values: EpochValues) -> None:
+        """Buffered for up to two seconds or ten epochs, then sent at once."""
         waiting = self._buffer.setdefault(spec.run_key, [])
         waiting.append(values)
         late = time.monotonic() - self._flushed_at > _FLUSH_SECONDS
@@ -111,37 +118,6 @@ class Tracker:
             book.write_epochs(entry, self._buffer[run_key])
         self._buffer[run_key].clear()
 
-    def run_finished(self, record: RunRecord) -> None:
-        """Send the whole content of the record, and the run's end state."""
-        self._buffer.pop(record.run_key, None)
-        self._tell(record)
-
-    def _tell(self, record: RunRecord) -> bool:
-        def write(book: RunBook) -> bool:
-            book.finish(record, read_arrays(self._store.records, record))
-            self._show_track(book, record.track)
-            return True
-
-        done = bool(self._attempt(write, record.run_key))
-        if done:
-            self._missed.discard(record.run_key)
-        return done
-
-    def _show_track(self, book: RunBook, track: str) -> None:
-        experiment = book.client.get_experiment(book.experiment_id)
-        tracks = known_tracks(experiment)
-        if track not in tracks:
-            ensure_views(book.client, experiment, self._plan, sorted({*tracks, track}))
-
-    def run_failed(self, spec: RunSpec, reason: str) -> None:
-        """The run left no record; the reason is put on its page."""
-        note = f"**FAILED**: {reason}"
-        self._end(spec, "FAILED", {"status": "failed", "mlflow.note.content": note})
-
-    def run_stopped(self, spec: RunSpec) -> None:
-        """The run was stopped or its worker died; the same command resumes it."""
-        self._end(spec, "KILLED", {"status": "stopped"})
-
     def _end(self, spec: RunSpec, status: str, tags: Mapping[str, str]) -> None:
         self._flush()
         self._buffer.pop(spec.run_key, None)
@@ -156,49 +132,31 @@ class Tracker:
         # Without a record `bench sync` would have nothing to send.
         self._missed.discard(spec.run_key)
 
-    def cell_finished(self, records: Sequence[RunRecord]) -> None:
-        """All seeds of a cell are finished: log the model of the median seed, once."""
-        median = median_record(records)
-        if median is None:
-            return
-        keys = {record.run_key for record in records}
+    def _tell(self, run_key: str, version: str, write: Callable[[RunBook], object]) -> Answer:
+        """Write a run or trial unless MLflow has this version of it completely."""
+        self._buffer.pop(run_key, None)
 
-        def write(book: RunBook) -> None:
-            entry = book.find(median.run_key, fresh=True)
-            if entry is None or not entry.complete or (entry.median and entry.model_id):
-                return
-            for key, other in book.medians().items():
-                if key in keys and key != median.run_key:
-                    models.withdraw_model(book, other)
-            entry.model_id = models.log_model(book.client, entry.run_id, self._store, median)
-            book.say(entry, {MEDIAN: "true", models.MODEL_ID: entry.model_id})
-            entry.median = True
+        def ask(book: RunBook) -> Answer:
+            if self._has(book, run_key, version):
+                return "known"
+            write(book)
+            return "sent"
 
-        self._attempt(write)
+        answer: Answer = self._attempt(ask, run_key) or "missed"
+        if answer != "missed":
+            self._missed.discard(run_key)
+        return answer
 
-    def sync(self, records: Iterable[RunRecord]) -> SyncReport:
-        """Send MLflow the records that it lacks or has incompletely; nothing is sent twice."""
-        known = told = missed = 0
-        for record in records:
-            if self._attempt(partial(_has, record=record), record.run_key):
-                known += 1
-                self._missed.discard(record.run_key)
-            elif self._tell(record):
-                told += 1
-            else:
-                missed += 1
-        return SyncReport(known, told, missed)
-
-    def link(self, *, compare: bool = False) -> str:
-        """A link to this experiment's saved view (its charts with `compare`); "" when offline."""
-        if self._book is None:
-            return ""
-        base = self._address.uri if self._address.is_server else LOCAL_SERVER
-        return views.deep_link(base, self._book.experiment_id, views.LEADERBOARD, compare=compare)
-
-    def rouse(self) -> None:
-        """Retry an MLflow that was away: the work is over, so waiting delays no training."""
-        self._quiet_until = 0.0
+    def _has(self, book: RunBook, run_key: str, version: str) -> bool:
+        """Whether MLflow has it completely; looked up again, as others may have sent it, unless
+        it is being written from here and nothing of it was missed."""
+        entry = book.known(run_key)
+        in_work = entry is not None and entry.ours and not entry.complete
+        if (entry is None or entry.complete != version) and (
+            not in_work or run_key in self._missed
+        ):
+            entry = book.find(run_key, fresh=True)
+        return entry is not None and entry.complete == version
 
     def close(self) -> None:
         """Send what is buffered, and report once what MLflow missed."""
@@ -257,21 +215,52 @@ class Tracker:
         self.offline, self._failures = "", 0
 
 
+class RunTracker(Connection):
+    """Sends the runs of a protocol to MLflow."""
+
+    _view = views.LEADERBOARD
+
+    def tell(self, record: RunRecord, /) -> Answer:
+        """Send the whole content of the record, and the run's end state, unless MLflow has it."""
+
+        def write(book: RunBook) -> None:
+            book.finish(record, read_arrays(self._store.records, record))
+            self._show_track(book, record.track)
+
+        return self._tell(record.run_key, content.version(record), write)
+
+    def _show_track(self, book: RunBook, track: str) -> None:
+        experiment = book.client.get_experiment(book.experiment_id)
+        tracks = known_tracks(experiment)
+        if track not in tracks:
+            ensure_views(book.client, experiment, self._plan, sorted({*tracks, track}))
+
+    def cell_finished(self, records: Sequence[RunRecord], /) -> None:
+        """All seeds of a cell are finished: log the model of the median seed, once."""
+        median = median_record(records)
+        if median is None:
+            return
+        keys = {record.run_key for record in records}
+
+        def write(book: RunBook) -> None:
+            entry = book.find(median.run_key, fresh=True)
+            if entry is None or not entry.complete or (entry.median and entry.model_id):
+                return
+            for key, other in book.medians().items():
+                if key in keys and key != median.run_key:
+                    models.withdraw_model(book, other)
+            entry.model_id = models.log_model(book.client, entry.run_id, self._store, median)
+            book.say(entry, {MEDIAN: "true", models.MODEL_ID: entry.model_id})
+            entry.median = True
+
+        self._attempt(write)
+
+
 def open_book(store: Store, plan: ExperimentPlan, address: Address, study: str = "") -> RunBook:
     """The runs of an experiment (of one study, if named), which is created if missing."""
     client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
     location = None if address.is_server else store.artifacts.as_uri()
     return RunBook(client, ensure_experiment(client, plan, location), study)
-
-
-def _has(book: RunBook, record: RunRecord) -> bool:
-    """Whether MLflow has the complete record; looked up again, as others may have sent it."""
-    version = content.version(record)
-    for fresh in (False, True):
-        entry = book.find(record.run_key, fresh=fresh)
-        if entry is not None and entry.complete == version:
-            return True
-    return False
 
 
 def _now() -> int:

@@ -262,10 +262,9 @@ def _images(plan: ViewPlan) -> dict[str, object]:
     }
 
 
-def deep_link(base: str, experiment_id: str, view: str, *, compare: bool = False) -> str:
-    """A link into the model-training mode, with a saved view; `compare` opens its charts."""
-    charts = "&compareRunsMode=CHART" if compare else ""
+def deep_link(base: str, experiment_id: str, view: str) -> str:
+    """A link into the model-training mode, with a saved view."""
     return (
         f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs"
-        f"?workflowType=machine_learning&viewStateShareKey={view}{charts}"
+        f"?workflowType=machine_learning&viewStateShareKey={view}"
     )

@@ -15,7 +15,8 @@ def protocol(tmp_path_factory: pytest.TempPathFactory) -> Protocol:
 @pytest.fixture(scope="session")
 def tracked(tmp_path_factory: pytest.TempPathFactory, protocol: Protocol) -> Store:
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for name in ("MLFLOW_TRACKING_URI", "BENCH_TRACKING"):
+            patch.delenv(name, raising=False)
         return tracked_store.build(tmp_path_factory.mktemp("tracked"), protocol)
 
 

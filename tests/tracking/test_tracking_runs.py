@@ -21,7 +21,15 @@ from bench.execution import Finished, LocalPool
 from bench.models.zoo import MODELS
 from bench.records.files import iter_records, write_record
 from bench.records.selection import median_record
-from bench.tracking import clear_alias, content, open_tracker, register_version
+from bench.tracking import (
+    Began,
+    Ended,
+    Epoch,
+    clear_alias,
+    content,
+    open_tracker,
+    register_version,
+)
 from bench.tracking.address import Address
 from bench.tracking.experiment import plan_for_protocol
 from bench.tracking.views import view_tags
@@ -108,19 +116,19 @@ def test_a_resumed_run_repeats_no_epoch(protocol: Protocol, fresh: Store) -> Non
     now = int(time.time() * 1000)
     epochs = [EpochValues(e, e, now + e, {"train/loss": 1 / e, "val/mse": 0.1}) for e in (1, 2, 3)]
     first = open_tracker(fresh, protocol, protocol.dataset)
-    first.run_started(spec)
+    first.watch(Began(spec))
     for values in epochs[:2]:
-        first.epoch(spec, values)
-    first.run_stopped(spec)
+        first.watch(Epoch(spec, values))
+    first.watch(Ended(spec))
     first.close()
     (run,) = runs_of(fresh).values()
     assert run.info.status == "KILLED"
 
     second = open_tracker(fresh, protocol, protocol.dataset)
-    second.run_started(spec)
+    second.watch(Began(spec))
     later = [dataclasses.replace(values, unix_ms=values.unix_ms + 5000) for values in epochs]
     for values in later:
-        second.epoch(spec, values)
+        second.watch(Epoch(spec, values))
     second.close()
     (run,) = runs_of(fresh).values()
     assert run.info.status == "RUNNING"
@@ -136,9 +144,9 @@ def test_a_diverged_run_looks_diverged(tracked: Store, protocol: Protocol, fresh
     )
     record = write_record(fresh.records, record, {}, {})
     tracker = open_tracker(fresh, protocol, protocol.dataset)
-    tracker.run_started(record.spec)
-    tracker.epoch(record.spec, history[0])
-    tracker.run_finished(record)
+    tracker.watch(Began(record.spec))
+    tracker.watch(Epoch(record.spec, history[0]))
+    tracker.tell(record)
     tracker.cell_finished([record])
     assert tracker.missed == 0
     (run,) = runs_of(fresh).values()
@@ -155,8 +163,8 @@ def test_a_rerun_replaces_what_mlflow_had(tracked: Store, protocol: Protocol, st
     record = next(r for r in iter_records(store.records) if r.spec.model == "pca")
     later = dataclasses.replace(record, finished_unix_ms=record.finished_unix_ms + 1000)
     tracker = open_tracker(store, protocol, protocol.dataset)
-    assert tracker.sync([record]).known == 1
-    assert tracker.sync([later]).told == 1
+    assert tracker.tell(record) == "known"
+    assert tracker.tell(later) == "sent"
     after = runs_of(store)
     assert len(after) == len(before)
     assert after[record.run_key].info.run_id != before[record.run_key].info.run_id
@@ -179,10 +187,9 @@ def test_the_experiment_opens_with_a_useful_view(tracked: Store, protocol: Proto
     client = client_of(tracked)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
-    link = tracker.link(compare=True)
-    assert link.endswith(
+    assert tracker.link.endswith(
         f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
-        "&viewStateShareKey=leaderboard&compareRunsMode=CHART"
+        "&viewStateShareKey=leaderboard"
     )
     state = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.leaderboard"])["state"])
     assert state["searchFilter"] == "tags.median_seed = 'true'"
@@ -216,12 +223,12 @@ def test_a_dead_server_costs_no_time_and_is_named_once(
     begun = time.monotonic()
     tracker = open_tracker(store, protocol, protocol.dataset)
     for record in iter_records(store.records):
-        tracker.run_started(record.spec)
+        tracker.watch(Began(record.spec))
         for values in record.history:
-            tracker.epoch(record.spec, values)
-        tracker.run_finished(record)
+            tracker.watch(Epoch(record.spec, values))
+        tracker.tell(record)
     tracker.cell_finished(list(iter_records(store.records)))
-    assert tracker.link() == ""
+    assert tracker.link == ""
     assert tracker.missed == 4
     tracker.close()
     assert time.monotonic() - begun < 5
@@ -243,7 +250,7 @@ def test_two_heads_may_write_a_new_experiment_at_the_same_moment(
 
     monkeypatch.setattr(MlflowClient, "set_experiment_tag", slow)
     tracker = open_tracker(fresh, protocol, protocol.dataset)
-    assert refused and not tracker.offline
+    assert refused and not tracker.missed and tracker.link
     experiment = client_of(fresh).get_experiment_by_name(protocol.name)
     assert refused <= set(experiment.tags)
 
@@ -313,4 +320,4 @@ def test_the_median_is_the_lower_of_two_in_the_middle(tracked: Store) -> None:
 def test_plans_of_the_same_protocol_know_what_is_done(tracked: Store, protocol: Protocol) -> None:
     made = plan(Request(protocol, ("fc_ae",), (4,), seeds=(0, 1, 2)), tracked)
     tracker = open_tracker(tracked, protocol, protocol.dataset)
-    assert tracker.sync(made.done.values()).known == 3
+    assert [tracker.tell(record) for record in made.done.values()] == ["known"] * 3

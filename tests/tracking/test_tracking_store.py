@@ -19,7 +19,7 @@ from bench.core.errors import BadInput
 from bench.core.owners import owner, owner_state
 from bench.core.protocol import Protocol
 from bench.core.store import Store
-from bench.tracking import content, open_tracker
+from bench.tracking import Began, content, open_tracker
 from bench.tracking.address import find_address
 from bench.tracking.database import prepare_database
 from bench.tracking.mending import mend
@@ -159,7 +159,7 @@ def test_runs_of_dead_processes_are_closed_and_live_ones_left(
     specs = tracked_store.specs_of(protocol, fresh, "fc_ae")
     tracker = open_tracker(fresh, protocol, protocol.dataset)
     for spec in specs:
-        tracker.run_started(spec)
+        tracker.watch(Began(spec))
     client = client_of(fresh)
     runs = runs_of(fresh)
     live, dead, far = (runs[spec.run_key].info.run_id for spec in specs)
