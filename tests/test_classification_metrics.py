@@ -17,13 +17,17 @@ from sklearn.metrics import (
 from torch import Tensor
 
 from bench.core.protocol import EvaluationConfig
-from bench.metrics import METRICS, metrics_of, per_image, whole_set
+from bench.metrics import METRICS, Seen, metrics_of, per_image, seen_of, whole_set
 from bench.metrics.calibration import calibration_bins
 from bench.metrics.classification import confusion, per_class
 
 CONFIG = EvaluationConfig()
 ROWS = metrics_of("classification")
 Answers = tuple[Tensor, Tensor]
+
+
+def _seen(labels: Tensor, logits: Tensor) -> Seen:
+    return seen_of({"labels": labels, "logits": logits})
 
 
 def _drawn(images: int, classes: int, seed: int, present: int | None = None) -> Answers:
@@ -46,8 +50,8 @@ answers = pytest.mark.parametrize(
 def test_scores_are_those_of_scikit_learn(answers: Answers) -> None:
     labels, logits = answers
     y, called = labels.numpy(), logits.argmax(1).numpy()
-    images = per_image(ROWS, labels, logits, CONFIG)
-    sets = whole_set(ROWS, labels, logits, CONFIG)
+    images = per_image(ROWS, _seen(labels, logits), CONFIG)
+    sets = whole_set(ROWS, _seen(labels, logits), CONFIG)
     assert images["accuracy"].mean().item() == pytest.approx(accuracy_score(y, called))
     probabilities = logits.double().softmax(1).numpy()
     expected = log_loss(y, probabilities, labels=range(logits.shape[1]))
@@ -90,7 +94,7 @@ def _calibration_error(labels: Tensor, logits: Tensor, bins: int = 15) -> float:
 
 @answers
 def test_the_calibration_error_is_that_of_the_paper(answers: Answers) -> None:
-    ours = METRICS["calibration_error"].compute(*answers, CONFIG).item()
+    ours = METRICS["calibration_error"].compute(_seen(*answers), CONFIG).item()
     assert ours == pytest.approx(_calibration_error(*answers), abs=1e-9)
 
 
@@ -105,7 +109,9 @@ def test_a_perfect_classifier_has_the_best_score_and_a_worse_one_a_worse(name: s
     labels, logits = _drawn(200, 5, 5)
     sure = torch.nn.functional.one_hot(labels, 5).float() * 200
     row = METRICS[name]
-    best, other = (row.compute(labels, given, CONFIG).double().mean() for given in (sure, logits))
+    best, other = (
+        row.compute(_seen(labels, given), CONFIG).double().mean() for given in (sure, logits)
+    )
     assert best.item() == pytest.approx(row.best, abs=1e-9)
     assert (other < best) if row.higher_is_better else (other > best)
     assert row.bounds[0] <= other <= row.bounds[1]
@@ -116,7 +122,7 @@ def test_a_perfect_classifier_has_the_best_score_and_a_worse_one_a_worse(name: s
 def test_broken_logits_do_not_look_like_a_score(name: str) -> None:
     labels, logits = _drawn(3, 5, 6)
     logits[1, 2] = torch.nan
-    found = METRICS[name].compute(labels, logits, CONFIG).isnan().tolist()
+    found = METRICS[name].compute(_seen(labels, logits), CONFIG).isnan().tolist()
     assert found == ([False, True, False] if METRICS[name].per_image else True)
 
 
@@ -125,9 +131,9 @@ def test_shapes_that_do_not_fit_are_refused(name: str) -> None:
     labels, logits = _drawn(6, 5, 7)
     for wrong in ((labels[:4], logits), (labels, logits[0]), (labels[:0], logits[:0])):
         with pytest.raises(ValueError, match="labels"):
-            METRICS[name].compute(*wrong, CONFIG)
+            METRICS[name].compute(_seen(*wrong), CONFIG)
 
 
 def test_ties_go_to_the_lower_class() -> None:
-    scores = METRICS["accuracy"].compute(torch.tensor([0, 1]), torch.zeros(2, 3), CONFIG)
+    scores = METRICS["accuracy"].compute(_seen(torch.tensor([0, 1]), torch.zeros(2, 3)), CONFIG)
     assert scores.tolist() == [1, 0]

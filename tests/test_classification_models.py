@@ -33,9 +33,10 @@ def test_features_and_logits_have_their_shapes(name: str, shape: Shape, classes:
         features = model.features(x)
         assert features.shape == (6, model.feature_size)
         assert torch.equal(model.classify(features), model(x))
-    wanted, given = model.answers(x, labels)
+    answers = model.answers(x, labels)
+    given = answers["logits"]
     assert given.shape == (6, classes)
-    assert torch.equal(wanted, labels)
+    assert torch.equal(answers["labels"], labels) and torch.equal(answers["images"], x)
     assert not given.requires_grad
     assert model.sizes == {"classes": classes, "feature_size": model.feature_size}
 

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from bench.core.errors import BadInput
 from bench.core.protocol import EvaluationConfig, SsimSettings
-from bench.evaluation.evaluate import evaluate
-from bench.metrics import METRICS, metrics_of, per_image
+from bench.evaluation.evaluate import Labelled, evaluate
+from bench.metrics import METRICS, Seen, metrics_of, per_image, seen_of
 from bench.metrics.base import PSNR_CAP
 from bench.metrics.latent import active_units
 from bench.models.base import ClosedFormAutoencoder
 from bench.models.zoo import build_model
 
 CONFIG = EvaluationConfig()
+PIXELS = [name for name, row in metrics_of("reconstruction").items() if row.per_image]
 UNIFORM = {"win_size": 7, "data_range": 1.0}
 GAUSSIAN = {
     "gaussian_weights": True,
@@ -28,6 +29,11 @@ GAUSSIAN = {
     "use_sample_covariance": False,
     "data_range": 1.0,
 }
+
+
+def pair(x: Tensor, x_hat: Tensor) -> Seen:
+    """What metrics of images and their reconstructions read."""
+    return seen_of({"images": x, "reconstructions": x_hat})
 
 
 def crops(photo: NDArray[np.uint8], height: int, width: int, step: int) -> NDArray[np.float32]:
@@ -68,7 +74,7 @@ def reference_ssim(x: Tensor, y: Tensor, settings: dict[str, object]) -> NDArray
 @pytest.mark.parametrize(("name", "settings"), [("ssim", UNIFORM), ("ssim_gaussian", GAUSSIAN)])
 def test_ssim_is_that_of_scikit_image(request, images, name, settings) -> None:
     x, y = (part[::29] for part in request.getfixturevalue(images))
-    ours = per_image([name], x, y, CONFIG)[name].numpy()
+    ours = per_image([name], pair(x, y), CONFIG)[name].numpy()
     np.testing.assert_allclose(ours, reference_ssim(x, y, settings), atol=1e-5)
     assert ours.std() > 0.01, "the pairs must differ in quality, or the comparison shows nothing"
 
@@ -88,13 +94,13 @@ def test_ssim_follows_its_settings(colour: tuple[Tensor, Tensor], settings: Ssim
     expected |= {"K1": settings.k1, "K2": settings.k2}
     if settings.sigma is not None:  # scikit-image's window is 2 int(3.5 sigma + 0.5) + 1 wide
         expected |= {"gaussian_weights": True, "sigma": 1.8, "use_sample_covariance": False}
-    ours = per_image(["ssim"], x, y, EvaluationConfig(ssim=settings))["ssim"]
+    ours = per_image(["ssim"], pair(x, y), EvaluationConfig(ssim=settings))["ssim"]
     np.testing.assert_allclose(ours, reference_ssim(x, y, expected), atol=2e-5)
 
 
 def test_ssim_does_not_lose_digits_in_flat_bright_areas(grey: tuple[Tensor, Tensor]) -> None:
     x, y = (1 - part[:50] * 0.004 for part in grey)
-    ours = per_image(["ssim", "ssim_gaussian"], x, y, CONFIG)
+    ours = per_image(["ssim", "ssim_gaussian"], pair(x, y), CONFIG)
     np.testing.assert_allclose(ours["ssim"], reference_ssim(x, y, UNIFORM), atol=2e-5)
     np.testing.assert_allclose(ours["ssim_gaussian"], reference_ssim(x, y, GAUSSIAN), atol=2e-5)
 
@@ -106,13 +112,13 @@ def test_ssim_of_ten_thousand_images_is_scikit_images(
     # In float64: scikit-image in float32 is itself off by 3e-5 on these skies.
     pairs = list(zip(*(part.double().numpy()[:, 0] for part in grey), strict=True))
     theirs = np.array([structural_similarity(a, b, **settings) for a, b in pairs])
-    np.testing.assert_allclose(per_image([name], *grey, CONFIG)[name], theirs, atol=2e-5)
+    np.testing.assert_allclose(per_image([name], pair(*grey), CONFIG)[name], theirs, atol=2e-5)
 
 
 @pytest.mark.parametrize("images", ["grey", "colour"])
 def test_pixel_errors_are_those_of_numpy(request, images) -> None:
     x, y = (part[::29] for part in request.getfixturevalue(images))
-    ours = per_image(["mse", "mae", "psnr"], x, y, CONFIG)
+    ours = per_image(["mse", "mae", "psnr"], pair(x, y), CONFIG)
     a, b = x.double().numpy(), y.double().numpy()
     np.testing.assert_allclose(ours["mse"], ((a - b) ** 2).mean((1, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(ours["mae"], np.abs(a - b).mean((1, 2, 3)), rtol=1e-5)
@@ -121,7 +127,7 @@ def test_pixel_errors_are_those_of_numpy(request, images) -> None:
 
 
 @pytest.mark.parametrize("images", ["grey", "colour"])
-@pytest.mark.parametrize("name", metrics_of("reconstruction"))
+@pytest.mark.parametrize("name", PIXELS)
 class TestContract:
     def test_row_tells_what_a_table_needs(self, name: str, images: str) -> None:
         row = METRICS[name]
@@ -130,37 +136,42 @@ class TestContract:
 
     def test_one_float_per_image_within_bounds(self, request, name: str, images: str) -> None:
         x, y = (part[:100] for part in request.getfixturevalue(images))
-        scores = METRICS[name].compute(x, y, CONFIG)
+        scores = METRICS[name].compute(pair(x, y), CONFIG)
         low, high = METRICS[name].bounds
         assert scores.shape == (100,) and scores.dtype == torch.float32
         assert scores.min() >= low and scores.max() <= high
 
     def test_identity_is_best(self, request, name: str, images: str) -> None:
         x, y = (part[:100] for part in request.getfixturevalue(images))
-        same, other = METRICS[name].compute(x, x, CONFIG), METRICS[name].compute(x, y, CONFIG)
+        same, other = (
+            METRICS[name].compute(pair(x, x), CONFIG),
+            METRICS[name].compute(pair(x, y), CONFIG),
+        )
         torch.testing.assert_close(same, torch.full((100,), METRICS[name].best))
         assert ((other < same) if METRICS[name].higher_is_better else (other > same)).all()
 
     def test_worse_images_score_worse(self, request, name: str, images: str) -> None:
         x, y = (part[:200] for part in request.getfixturevalue(images))
-        good, bad = (METRICS[name].compute(x, z, CONFIG).mean() for z in (y, (y + x.flip(0)) / 2))
+        good, bad = (
+            METRICS[name].compute(pair(x, z), CONFIG).mean() for z in (y, (y + x.flip(0)) / 2)
+        )
         assert (good > bad) == METRICS[name].higher_is_better
 
     def test_images_do_not_influence_each_other(self, request, name: str, images: str) -> None:
         x, y = (part[:300] for part in request.getfixturevalue(images))
-        together = METRICS[name].compute(x, y, CONFIG)
+        together = METRICS[name].compute(pair(x, y), CONFIG)
         alone = torch.cat(
-            [METRICS[name].compute(x[i : i + 1], y[i : i + 1], CONFIG) for i in (0, 7, 299)]
+            [METRICS[name].compute(pair(x[i : i + 1], y[i : i + 1]), CONFIG) for i in (0, 7, 299)]
         )
         torch.testing.assert_close(together[[0, 7, 299]], alone, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(
-            METRICS[name].compute(x.flip(0), y.flip(0), CONFIG), together.flip(0)
+            METRICS[name].compute(pair(x.flip(0), y.flip(0)), CONFIG), together.flip(0)
         )
 
     def test_inputs_are_left_alone(self, request, name: str, images: str) -> None:
         x, y = (part[:20].clone() for part in request.getfixturevalue(images))
         kept = x.clone(), y.clone()
-        METRICS[name].compute(x, y, CONFIG)
+        METRICS[name].compute(pair(x, y), CONFIG)
         assert torch.equal(x, kept[0]) and torch.equal(y, kept[1])
 
     def test_a_broken_output_does_not_look_like_a_score(
@@ -168,36 +179,36 @@ class TestContract:
     ) -> None:
         x, y = (part[:3].clone() for part in request.getfixturevalue(images))
         y[1, 0, 5, 5] = torch.nan
-        assert METRICS[name].compute(x, y, CONFIG).isnan().tolist() == [False, True, False]
+        assert METRICS[name].compute(pair(x, y), CONFIG).isnan().tolist() == [False, True, False]
 
 
 def test_metrics_come_in_the_order_asked_for(grey: tuple[Tensor, Tensor]) -> None:
     x, y = (part[:5] for part in grey)
-    assert list(per_image(["ssim", "mse"], x, y, CONFIG)) == ["ssim", "mse"]
+    assert list(per_image(["ssim", "mse"], pair(x, y), CONFIG)) == ["ssim", "mse"]
 
 
 def test_a_perfect_image_has_a_finite_psnr(grey: tuple[Tensor, Tensor]) -> None:
     x = grey[0][:4]
-    assert per_image(["psnr"], x, x, CONFIG)["psnr"].tolist() == [PSNR_CAP] * 4
+    assert per_image(["psnr"], pair(x, x), CONFIG)["psnr"].tolist() == [PSNR_CAP] * 4
 
 
 def test_unknown_metric_is_named_with_its_neighbour(grey: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(BadInput, match=r"unknown metric 'ssimm'; did you mean ssim"):
-        per_image(["ssimm"], grey[0][:1], grey[1][:1], CONFIG)
+        per_image(["ssimm"], pair(grey[0][:1], grey[1][:1]), CONFIG)
 
 
 @pytest.mark.parametrize(("window", "message"), [(8, "must be odd"), (29, r"larger than .*28x28")])
 def test_impossible_windows_are_refused(grey, window: int, message: str) -> None:
     config = EvaluationConfig(ssim=SsimSettings(window=window))
     with pytest.raises(BadInput, match=message):
-        per_image(["ssim"], grey[0][:2], grey[1][:2], config)
+        per_image(["ssim"], pair(grey[0][:2], grey[1][:2]), config)
 
 
 def test_shapes_that_would_broadcast_are_refused(colour: tuple[Tensor, Tensor]) -> None:
     x, y = colour
     for wrong in (y[:, :1], y[:1], y[0]):
         with pytest.raises(ValueError, match="equal, non-empty"):
-            per_image(["mse"], x, wrong, CONFIG)
+            per_image(["mse"], pair(x, wrong), CONFIG)
 
 
 def test_active_units_counts_what_varies(grey: tuple[Tensor, Tensor]) -> None:
@@ -217,13 +228,14 @@ def test_active_units_survives_a_large_offset(grey: tuple[Tensor, Tensor]) -> No
 def test_the_spread_of_outputs_tells_a_constant_output(colour: tuple[Tensor, Tensor]) -> None:
     """`output_std` of an evaluation: the mean over pixels of the deviation over images."""
     pictures = (colour[0] * 255).round().to(torch.uint8)
+    unlabelled = Labelled(pictures, torch.zeros(len(pictures), dtype=torch.int64))
     constant = build_model("mean_image", (3, *pictures.shape[2:]), 4)
     assert isinstance(constant, ClosedFormAutoencoder)
     constant.fit(pictures)
-    assert evaluate(constant, pictures, CONFIG).output_std == pytest.approx(0, abs=1e-7)
+    assert evaluate(constant, unlabelled, CONFIG).output_std == pytest.approx(0, abs=1e-7)
     solved = build_model("pca", (3, *pictures.shape[2:]), 4)
     assert isinstance(solved, ClosedFormAutoencoder)
     solved.fit(pictures)
     given = solved.reconstruct(pictures.float() / 255).double().numpy()
     expected = float(given.std(axis=0).mean())
-    assert evaluate(solved, pictures, CONFIG).output_std == pytest.approx(expected, rel=1e-5)
+    assert evaluate(solved, unlabelled, CONFIG).output_std == pytest.approx(expected, rel=1e-5)

@@ -65,13 +65,12 @@ def _check_task_of(metric: str, protocol: Protocol) -> None:
 
 def _check_selects(metric: str, protocol: Protocol) -> None:
     """Only metrics with one value per image can rank: ranks and intervals resample images."""
-    if not METRICS[metric].per_image:
-        metrics = metrics_of(protocol.task).values()
-        fitting = ", ".join(row.id for row in metrics if row.per_image)
-        raise BadInput(
-            f"{metric} is one value for a whole set of images and cannot select or rank; choose "
-            f"among {fitting}"
-        )
+    if not METRICS[metric].selects:
+        why = "is one value for a whole set of images"
+        if METRICS[metric].per_image:
+            why = "needs codes or training images"
+        fitting = ", ".join(row.id for row in metrics_of(protocol.task).values() if row.selects)
+        raise BadInput(f"{metric} {why} and cannot select or rank; choose among {fitting}")
 
 
 def check_tasks(models: Iterable[str], protocol: Protocol) -> None:
@@ -105,9 +104,15 @@ def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> Non
 
 
 def _check_classes(protocol: Protocol, dataset: str, classes: int) -> None:
-    """Classification needs at least two classes."""
+    """Classification needs at least two classes, and some metrics of autoencoders need labels."""
     if protocol.task == "classification" and classes < 2:
         raise BadInput(
             f"{dataset} has no classes to tell apart, which {protocol.source} needs; "
             "choose a data set with labels"
         )
+    for name in protocol.evaluation.metrics:
+        if "labels" in METRICS[name].needs and classes < 2:
+            raise BadInput(
+                f"{protocol.source}: evaluation.metrics: {name} needs labels, and {dataset} "
+                "has no classes to tell apart; leave it out or choose a data set with labels"
+            )

@@ -201,8 +201,9 @@ class TrialResult:
 class RunRecord:
     """The durable result of one RunSpec, stored as `record.json`.
 
-    `scores[part][metric]` are means over images in float64 (parts "val" and "test"). `facts`
-    holds the run's other numbers: parameters, multiply_adds, code_size, compression_ratio (for
+    `scores[part][metric]`, for parts "val" and "test", are means over images in float64, or one
+    value of a whole set; a model without a code has none of metrics that need codes. `facts` holds
+    the run's other numbers: parameters, multiply_adds, code_size, compression_ratio (for
     classifiers classes, feature_size and predicted_classes instead), train_seconds,
     images_per_second, best_epoch, active_units, active_fraction, output_std (spread of the outputs
     over the images: near 0 means a constant output), and for discrete codes code_bits and

@@ -1,9 +1,10 @@
-"""One pass over images -> every metric, one value per image, averaged once in float64.
+"""Images -> every metric, per image (averaged once in float64) or per set; each encoded once.
 
 Scores use the deterministic code on images in [0, 1] derived from uint8, reconstructions clipped.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.core.protocol import EvaluationConfig
-from bench.metrics import per_image, whole_set
+from bench.metrics import METRICS, Need, Seen, per_image, seen_of, whole_set
 from bench.models.base import Autoencoder, Classifier, ImageModel
 
 _BATCH = 500
@@ -31,11 +32,12 @@ class Labelled:
 
 
 class Evaluation(NamedTuple):
-    """`scores[metric]`: float32 (N,); `codes`: float32 (N, code_size); `output_std`: the mean
-    over pixels of the reconstructions' standard deviation over images. `whole_loss`: see
-    `mean_loss`; None if the protocol does not ask for it."""
+    """`scores[metric]`: float32 (N,); `whole[metric]`: one value for all images. `codes`: float32
+    (N, code_size); `output_std`: the mean over pixels of the reconstructions' standard deviation
+    over images. `whole_loss`: see `mean_loss`; None if the protocol does not ask for it."""
 
     scores: dict[str, NDArray[np.float32]]
+    whole: dict[str, float]
     codes: NDArray[np.float32]
     output_std: float
     whole_loss: float | None
@@ -51,10 +53,9 @@ class Classification(NamedTuple):
     confidence: NDArray[np.float32]
 
 
-class _Batch(NamedTuple):
-    x: Tensor
-    x_hat: Tensor
-    codes: Tensor
+Train = Callable[[], Seen]
+"""Makes the training part, when the first metric reads it."""
+Sources = dict[Need, Callable[[], Tensor | Seen]]
 
 
 def _chunks(model: ImageModel, images: Tensor) -> Iterator[Tensor]:
@@ -65,11 +66,91 @@ def _chunks(model: ImageModel, images: Tensor) -> Iterator[Tensor]:
         yield chunk.to(torch.float32).div_(255.0).contiguous(memory_format=layout)
 
 
-def _passes(model: Autoencoder, images: Tensor) -> Iterator[_Batch]:
-    """Images, reconstructions and codes by batches, contiguous, without gradients."""
-    for x in _chunks(model, images):
-        codes = model.encode_images(x)
-        yield _Batch(x.contiguous(), model.decode_images(codes).contiguous(), codes)
+class _Part:
+    """One part of the data as an autoencoder sees it: every image is encoded once.
+
+    Codes are kept, all reconstructions only if a metric of a whole set has read them.
+    """
+
+    def __init__(self, model: Autoencoder, data: Labelled, train: Train | None) -> None:
+        self._model, self._data = model, data
+        self._rest: Sources = {} if train is None else {"train": train}
+        self._codes: list[Tensor] = []
+        self._decoded: list[Tensor] = []
+
+    def whole(self) -> Seen:
+        """The whole part, on the CPU; a model without a code gives no `codes`."""
+        sources: Sources = {
+            "images": lambda: torch.cat([x.contiguous().cpu() for x in self._images()]),
+            "reconstructions": self._all_decoded,
+            "labels": self._data.labels.cpu,
+        }
+        codes: Sources = {"codes": self.codes} if self._model.code_size else {}
+        return Seen(sources | codes | self._rest)
+
+    def batches(self) -> Iterator[Seen]:
+        """The part by batches, contiguous, on the model's device."""
+        labels = self._data.labels.split(_BATCH)
+        for place, (x, of) in enumerate(zip(self._images(), labels, strict=True)):
+            codes = self._code(place, x)
+            x_hat = self._decoded[place] if self._decoded else self._decode(codes)
+            given: dict[Need, Tensor] = {
+                "images": x.contiguous(),
+                "reconstructions": x_hat,
+                "labels": of,
+            }
+            if self._model.code_size:
+                given["codes"] = codes
+            yield seen_of(given, self._rest)
+
+    def codes(self) -> Tensor:
+        """(N, code_size), float32, on the CPU."""
+        if len(self._codes) * _BATCH < len(self._data):
+            for place, x in enumerate(self._images()):
+                self._code(place, x)
+        return torch.cat([codes.float().cpu() for codes in self._codes])
+
+    def _images(self) -> Iterator[Tensor]:
+        return _chunks(self._model, self._data.images)
+
+    def _code(self, place: int, x: Tensor) -> Tensor:
+        if place == len(self._codes):
+            self._codes.append(self._model.encode_images(x))
+        return self._codes[place]
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return self._model.decode_images(codes).contiguous()
+
+    def _all_decoded(self) -> Tensor:
+        self.codes()
+        self._decoded = [self._decode(codes) for codes in self._codes]
+        return torch.cat([x_hat.cpu() for x_hat in self._decoded])
+
+
+@functools.singledispatch
+def seen_by(model: ImageModel, data: Labelled, train: Train | None = None) -> Seen:
+    """A part (at least one image) as a model sees it, on the CPU; computed when it is read."""
+    raise TypeError(f"{type(model).__name__} is of no task that can be scored")
+
+
+@seen_by.register
+def _(model: Autoencoder, data: Labelled, train: Train | None = None) -> Seen:
+    return _Part(model, data, train).whole()
+
+
+@seen_by.register
+def _(model: Classifier, data: Labelled, train: Train | None = None) -> Seen:
+    def logits() -> Tensor:
+        labels = data.labels.split(_BATCH)
+        answers = map(model.answers, _chunks(model, data.images), labels)
+        return torch.cat([answer["logits"] for answer in answers]).float().cpu()
+
+    sources: Sources = {
+        "images": lambda: torch.cat([x.cpu() for x in _chunks(model, data.images)]).contiguous(),
+        "labels": data.labels.cpu,
+        "logits": logits,
+    }
+    return Seen(sources if train is None else sources | {"train": train})
 
 
 def mean_scores(
@@ -78,46 +159,61 @@ def mean_scores(
     """The mean over images of each metric that has a value for every image."""
     sums: dict[str, float] = {}
     for x, labels in zip(_chunks(model, data.images), data.labels.split(_BATCH), strict=True):
-        wanted, given = (part.contiguous() for part in model.answers(x, labels))
-        for name, values in per_image(metrics, wanted, given, config).items():
+        answers = model.answers(x, labels)
+        sources: Sources = {need: answer.contiguous for need, answer in answers.items()}
+        for name, values in per_image(metrics, Seen(sources), config).items():
             sums[name] = sums.get(name, 0.0) + values.double().sum().item()
     return {name: total / len(data) for name, total in sums.items()}
 
 
-def classify(model: Classifier, data: Labelled, config: EvaluationConfig) -> Classification:
-    """Score every image (at least one) with every metric of `config`."""
-    labels = data.labels.cpu()
-    chunks = [model.answers(x, labels).given for x in _chunks(model, data.images)]
-    logits = torch.cat(chunks).float().cpu()
-    confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
-    scores = per_image(config.metrics, labels, logits, config)
+def classify(
+    model: Classifier, data: Labelled, config: EvaluationConfig, train: Train | None = None
+) -> Classification:
+    """Score every image (at least one) with every metric of `config`.
+
+    `train` gives the training part as `seen_by` does, for metrics that need it.
+    """
+    seen = seen_by(model, data, train)
+    confidence, predicted = seen.logits.double().softmax(dim=1).max(dim=1)
+    scores = per_image(config.metrics, seen, config)
     return Classification(
         {name: values.numpy() for name, values in scores.items()},
-        whole_set(config.metrics, labels, logits, config),
+        whole_set(config.metrics, seen, config),
         predicted.numpy(),
         confidence.float().numpy(),
     )
 
 
-def evaluate(model: Autoencoder, images: Tensor, config: EvaluationConfig) -> Evaluation:
-    """Score every image (N, C, H, W), uint8, N at least 1, with every metric of `config`."""
-    scores: dict[str, list[Tensor]] = {name: [] for name in config.metrics}
-    codes: list[Tensor] = []
+def evaluate(
+    model: Autoencoder, data: Labelled, config: EvaluationConfig, train: Train | None = None
+) -> Evaluation:
+    """Score every image (at least one) with every metric of `config`; `train` as in `classify`.
+
+    A model without a code gets no value of metrics that need codes.
+    """
+    chosen = [name for name in config.metrics if model.code_size or not _needs_codes(name)]
+    part = _Part(model, data, train)
+    whole = whole_set(chosen, part.whole(), config)
+    scores: dict[str, list[Tensor]] = {}
     total = squares = torch.zeros((), dtype=torch.float64)
-    for batch in _passes(model, images):
-        for name, values in per_image(config.metrics, batch.x, batch.x_hat, config).items():
-            scores[name].append(values.float().cpu())
-        codes.append(batch.codes.float().cpu())
-        outputs = batch.x_hat.double().cpu()
+    for batch in part.batches():
+        for name, values in per_image(chosen, batch, config).items():
+            scores.setdefault(name, []).append(values.float().cpu())
+        outputs = batch.reconstructions.double().cpu()
         total = total + outputs.sum(dim=0)
         squares = squares + outputs.square().sum(dim=0)
-    variance = (squares / len(images) - (total / len(images)).square()).clamp_min(0)
+    variance = (squares / len(data) - (total / len(data)).square()).clamp_min(0)
     return Evaluation(
         {name: torch.cat(values).numpy() for name, values in scores.items()},
-        torch.cat(codes).numpy(),
+        whole,
+        part.codes().numpy(),
         variance.sqrt().mean().item(),
-        mean_loss(model, images) if config.whole_loss else None,
+        mean_loss(model, data.images) if config.whole_loss else None,
     )
+
+
+def _needs_codes(metric: str) -> bool:
+    return metric in METRICS and "codes" in METRICS[metric].needs
 
 
 def mean_loss(model: Autoencoder, images: Tensor) -> float:

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from bench.core.protocol import WHOLE_LOSS
 from bench.core.spec import RunSpec
 from bench.data import LabelledImages, Splits
-from bench.evaluation.evaluate import Classification, Evaluation, Labelled, classify, evaluate
+from bench.evaluation.evaluate import (
+    Classification,
+    Evaluation,
+    Labelled,
+    Train,
+    classify,
+    evaluate,
+    seen_by,
+)
 from bench.evaluation.gallery import build_gallery, classification_gallery
 from bench.metrics.latent import active_fraction, active_units, dead_codes
 from bench.models.base import Autoencoder, Classifier, ImageModel
@@ -59,6 +67,11 @@ def device_of(model: ImageModel) -> torch.device:
     return first.device
 
 
+def _training(model: ImageModel, splits: Splits) -> Train:
+    """The training part as the model sees it: the same for all parts that are scored."""
+    return functools.cache(lambda: seen_by(model, on_device(splits.train, device_of(model))))
+
+
 def _averages(scores: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
     return {name: float(np.mean(values, dtype=np.float64)) for name, values in scores.items()}
 
@@ -85,7 +98,7 @@ class _Reconstruction(Scored):
     @staticmethod
     def _means(found: Evaluation) -> dict[str, float]:
         whole = {} if found.whole_loss is None else {WHOLE_LOSS: found.whole_loss}
-        return _averages(found.scores) | whole
+        return _averages(found.scores) | found.whole | whole
 
     def signs(self) -> dict[str, float]:
         """Signs of constant codes or constant outputs."""
@@ -114,12 +127,13 @@ class _Reconstruction(Scored):
 def _(model: Autoencoder, spec: RunSpec, splits: Splits) -> Scored:
     device = device_of(model)
     validation, test = (on_device(part, device) for part in (splits.validation, splits.test))
+    train = _training(model, splits)
     return _Reconstruction(
         model,
         splits,
         spec.selection_metric,
-        evaluate(model, validation.images, spec.evaluation) if len(validation) else None,
-        evaluate(model, test.images, spec.evaluation),
+        evaluate(model, validation, spec.evaluation, train) if len(validation) else None,
+        evaluate(model, test, spec.evaluation, train),
     )
 
 
@@ -154,10 +168,11 @@ class _Classification(Scored):
 def _(model: Classifier, spec: RunSpec, splits: Splits) -> Scored:
     device = device_of(model)
     parts = {"validation": splits.validation, "test": splits.test}
+    train = _training(model, splits)
     return _Classification(
         splits,
         {
-            part: classify(model, on_device(data, device), spec.evaluation)
+            part: classify(model, on_device(data, device), spec.evaluation, train)
             for part, data in parts.items()
             if len(data.images)
         },

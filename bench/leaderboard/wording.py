@@ -36,7 +36,7 @@ def short_title(metric: str) -> str:
     return " ".join(words) + (f" ({unit})" if unit else "")
 
 
-_INITIALS = {"mse", "mae", "psnr", "ssim", "auc", "fcd", "lpips"}
+_INITIALS = {"mse", "mae", "psnr", "ssim", "knn", "auc", "fcd", "lpips"}
 
 
 def shown_score(value: object, metric: str) -> str:

@@ -1,7 +1,8 @@
 """METRICS: the scores of the benchmark.
 
-Most give one value per image, averaged once, elsewhere; a few give one value for a whole set
-(`per_image` is False): these are shown, but cannot select or rank a model.
+Each says what it reads (`needs`) of one part of the data (`Seen`). Most give one value per image,
+averaged once, elsewhere; a few give one value for a whole set (`per_image` is False): these are
+shown, but cannot select or rank a model.
 """
 
 import math
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING
 from bench.core.errors import unknown_name
 from bench.core.lazy import Lazy
 from bench.core.protocol import EvaluationConfig, Task
-from bench.metrics.base import PSNR_CAP, ClassMetric, ClassSetMetric, Metric
+from bench.metrics.base import PSNR_CAP, Metric
+from bench.metrics.seen import Need, Seen, seen_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["METRICS", "Metric", "metrics_of", "per_image", "whole_set"]
+__all__ = ["METRICS", "Metric", "Need", "Seen", "metrics_of", "per_image", "seen_of", "whole_set"]
 
+_IMAGES: frozenset[Need] = frozenset({"images", "reconstructions"})
+_CLASSES: frozenset[Need] = frozenset({"labels", "logits"})
 _MACRO = "the usual definition; as scikit-learn's {} with average='macro' and zero_division=0"
 _WANG = "Wang, Bovik, Sheikh, Simoncelli 2004; as scikit-image's structural_similarity"
 
@@ -35,6 +39,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="mean (x - x_hat)^2",
             source="the usual definition; as numpy's mean over the image",
+            needs=_IMAGES,
             score=Lazy("bench.metrics.reconstruction", "mse"),
         ),
         "mae": Metric(
@@ -48,6 +53,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="mean |x - x_hat|",
             source="the usual definition; as numpy's mean over the image",
+            needs=_IMAGES,
             score=Lazy("bench.metrics.reconstruction", "mae"),
         ),
         "psnr": Metric(
@@ -61,6 +67,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, PSNR_CAP),
             formula="10 log10(1 / MSE of the image), at most 100 dB",
             source="as scikit-image's peak_signal_noise_ratio at data_range=1, mean over images",
+            needs=_IMAGES,
             score=Lazy("bench.metrics.reconstruction", "psnr"),
         ),
         "ssim": Metric(
@@ -74,6 +81,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(-1.0, 1.0),
             formula="mean SSIM, uniform 7x7 window, sample covariance (settings: evaluation.ssim)",
             source=_WANG,
+            needs=_IMAGES,
             score=Lazy("bench.metrics.ssim", "ssim_uniform"),
         ),
         "ssim_gaussian": Metric(
@@ -88,9 +96,26 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             formula="mean SSIM, Gaussian 11x11 window of sigma 1.5 "
             "(settings: evaluation.ssim_gaussian)",
             source=_WANG,
+            needs=_IMAGES,
             score=Lazy("bench.metrics.ssim", "ssim_gaussian"),
         ),
-        "accuracy": ClassMetric(
+        "knn_accuracy": Metric(
+            id="knn_accuracy",
+            title="5-nearest-neighbour accuracy",
+            task="reconstruction",
+            higher_is_better=True,
+            revision=1,
+            unit="",
+            decimals=4,
+            bounds=(0.0, 1.0),
+            formula="share of images with the class of most of the 5 nearest standardised "
+            "training codes",
+            source="Cover, Hart 1967; of autoencoders: Sainburg, McInnes, Gentner 2021",
+            needs=frozenset({"codes", "labels", "train"}),
+            score=Lazy("bench.metrics.neighbours", "knn_accuracy"),
+            per_image=False,
+        ),
+        "accuracy": Metric(
             id="accuracy",
             title="Accuracy",
             task="classification",
@@ -101,9 +126,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="1 where the largest logit is that of the label, else 0",
             source="the usual definition; as scikit-learn's accuracy_score",
+            needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "accuracy"),
         ),
-        "cross_entropy": ClassMetric(
+        "cross_entropy": Metric(
             id="cross_entropy",
             title="Cross-entropy",
             task="classification",
@@ -114,9 +140,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, math.inf),
             formula="-log softmax(logits)[label]",
             source="the usual definition; as scikit-learn's log_loss",
+            needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "cross_entropy"),
         ),
-        "macro_precision": ClassSetMetric(
+        "macro_precision": Metric(
             id="macro_precision",
             title="Macro precision",
             task="classification",
@@ -127,9 +154,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="mean over classes of hits / predictions, 0/0 = 0",
             source=_MACRO.format("precision_score"),
+            needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "macro_precision"),
+            per_image=False,
         ),
-        "macro_recall": ClassSetMetric(
+        "macro_recall": Metric(
             id="macro_recall",
             title="Macro recall",
             task="classification",
@@ -140,9 +169,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="mean over classes of hits / images, 0/0 = 0",
             source=_MACRO.format("recall_score"),
+            needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "macro_recall"),
+            per_image=False,
         ),
-        "macro_f1": ClassSetMetric(
+        "macro_f1": Metric(
             id="macro_f1",
             title="Macro F1",
             task="classification",
@@ -153,9 +184,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="mean over classes of 2 hits / (images + predictions)",
             source=_MACRO.format("f1_score"),
+            needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "macro_f1"),
+            per_image=False,
         ),
-        "calibration_error": ClassSetMetric(
+        "calibration_error": Metric(
             id="calibration_error",
             title="Expected calibration error",
             task="classification",
@@ -166,7 +199,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             bounds=(0.0, 1.0),
             formula="sum over 15 equal bins of share x |accuracy - mean confidence|",
             source="Guo, Pleiss, Sun, Weinberger 2017, equation 3",
+            needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "calibration_error"),
+            per_image=False,
         ),
     }
 )
@@ -178,25 +213,22 @@ def metrics_of(task: Task) -> dict[str, Metric]:
 
 
 def per_image(
-    metric_ids: Iterable[str], x: "Tensor", x_hat: "Tensor", config: EvaluationConfig
+    metric_ids: Iterable[str], seen: Seen, config: EvaluationConfig
 ) -> "dict[str, Tensor]":
-    """Score the model's outputs (`x_hat`) against the targets (`x`), image by image.
+    """Score what a model made of one part of the data, image by image.
 
-    Reconstructions: images x and x_hat, both N x C x H x W float32 in [0, 1]. Classifications:
-    labels x [N] int64 and logits x_hat N x K. Returns one float32 tensor [N] per metric, in the
-    order given; metrics of a whole set are left out. Raises BadInput for a metric that is not in
-    METRICS, ValueError for shapes that do not match.
+    Returns one float32 tensor (N,) per metric, in the order given; metrics of a whole set are left
+    out. Raises BadInput for a metric that is not in METRICS, ValueError if `seen` lacks what one
+    needs or shapes do not match.
     """
     chosen = [metric for metric in _rows(metric_ids) if metric.per_image]
-    return {metric.id: metric.compute(x, x_hat, config) for metric in chosen}
+    return {metric.id: metric.compute(seen, config) for metric in chosen}
 
 
-def whole_set(
-    metric_ids: Iterable[str], x: "Tensor", x_hat: "Tensor", config: EvaluationConfig
-) -> dict[str, float]:
+def whole_set(metric_ids: Iterable[str], seen: Seen, config: EvaluationConfig) -> dict[str, float]:
     """The metrics in `metric_ids` that score all images at once; otherwise as `per_image`."""
     chosen = [metric for metric in _rows(metric_ids) if not metric.per_image]
-    return {metric.id: metric.compute(x, x_hat, config).item() for metric in chosen}
+    return {metric.id: metric.compute(seen, config).item() for metric in chosen}
 
 
 def _rows(metric_ids: Iterable[str]) -> list[Metric]:

@@ -1,10 +1,11 @@
-"""The row type of METRICS: a metric gives one value per image, or one for a whole set."""
+"""The row type of METRICS: a metric says what it reads and gives one value per image or per set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.core.protocol import EvaluationConfig, Task
+from bench.metrics.seen import OUTPUTS, Need, Seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +24,8 @@ class Metric:
     """One row of METRICS. Raise `revision` by hand when a change alters numbers.
 
     `bounds` are the lowest and highest value for images in [0, 1], `decimals` how many
-    a table shows, `score` the formula for images that fit into memory at once. This class
-    scores reconstructions; its subclasses score classifications.
+    a table shows. `needs` is all that the formula `score` may read of a `Seen`; it gives one value
+    per image (N,), or, if not `per_image`, one for the whole set.
     """
 
     id: str
@@ -37,78 +38,72 @@ class Metric:
     bounds: tuple[float, float]
     formula: str
     source: str
-    score: "Callable[[Tensor, Tensor, EvaluationConfig], Tensor]"
-
-    @property
-    def per_image(self) -> bool:
-        """Whether there is one value per image; only such a metric can select and rank."""
-        return True
+    needs: frozenset[Need]
+    score: "Callable[[Seen, EvaluationConfig], Tensor]"
+    per_image: bool = True
 
     @property
     def best(self) -> float:
         """The score of a perfect reconstruction or classification."""
         return self.bounds[1] if self.higher_is_better else self.bounds[0]
 
-    def compute(self, x: "Tensor", x_hat: "Tensor", config: EvaluationConfig) -> "Tensor":
-        """One value per image, [N] float32, of images and reconstructions N x C x H x W in [0, 1].
-
-        Raises ValueError for shapes that differ, BadInput for settings that do not suit the images.
-        """
-        if x.shape != x_hat.shape or x.ndim != 4 or x.numel() == 0:
-            raise ValueError(
-                f"{self.id} compares two equal, non-empty N x C x H x W tensors, "
-                f"got {tuple(x.shape)} and {tuple(x_hat.shape)}"
-            )
-        import torch
-
-        at_once = max(1, CHUNK_VALUES // x[0].numel())
-        pairs = zip(torch.split(x, at_once), torch.split(x_hat, at_once), strict=True)
-        with torch.no_grad():
-            return torch.cat([self.score(a, b, config) for a, b in pairs]).float()
-
-
-@dataclass(frozen=True)
-class ClassMetric(Metric):
-    """A metric of classifiers with one value per image."""
-
-    def compute(self, x: "Tensor", x_hat: "Tensor", config: EvaluationConfig) -> "Tensor":
-        """One value per image, [N] float32, of labels `x` [N] int64 and logits `x_hat` N x K.
-
-        Raises ValueError for shapes that do not match.
-        """
-        import torch
-
-        _check_classes(self.id, x, x_hat)
-        with torch.no_grad():
-            return self.score(x, x_hat, config).float()
-
-
-@dataclass(frozen=True)
-class ClassSetMetric(ClassMetric):
-    """A metric of classifiers with one value for a whole set, not a mean over images."""
-
     @property
-    def per_image(self) -> bool:
-        """Always False."""
-        return False
+    def selects(self) -> bool:
+        """Whether it can select and rank: per image, of every model, without the training part."""
+        return self.per_image and not self.needs & {"codes", "train"}
 
-    def compute(self, x: "Tensor", x_hat: "Tensor", config: EvaluationConfig) -> "Tensor":
-        """One value, float64, of labels `x` [N] int64 and logits `x_hat` N x K.
+    def compute(self, seen: Seen, config: EvaluationConfig) -> "Tensor":
+        """One value per image, float32 (N,), or one per set, float64: NaN if an output it reads is
+        not finite.
 
-        NaN if any logit is not finite. Raises ValueError for shapes that do not match.
+        Raises ValueError if `seen` lacks a need or shapes do not match, BadInput for settings
+        that do not suit the images.
         """
         import torch
 
-        _check_classes(self.id, x, x_hat)
-        if not x_hat.isfinite().all():
-            return torch.tensor(torch.nan, dtype=torch.float64)
+        view = seen.only(self.needs)
         with torch.no_grad():
-            return self.score(x, x_hat, config).double()
+            self._check_shapes(view)
+            if self.per_image:
+                parts = [self.score(part, config) for part in self._parts(view)]
+                return torch.cat(parts).float()
+            if not self._finite(view):
+                return torch.tensor(torch.nan, dtype=torch.float64)
+            return self.score(view, config).double()
+
+    def _parts(self, view: Seen) -> Iterator[Seen]:
+        """Images a few at a time; classes all at once."""
+        if "images" not in self.needs:
+            yield view
+            return
+        yield from view.split(max(1, CHUNK_VALUES // view.images[0].numel()))
+
+    def _finite(self, view: Seen) -> bool:
+        parts = [view, view.train] if "train" in self.needs else [view]
+        outputs = self.needs & OUTPUTS
+        return all(bool(part.tensor(name).isfinite().all()) for part in parts for name in outputs)
+
+    def _check_shapes(self, view: Seen) -> None:
+        if {"images", "reconstructions"} <= self.needs:
+            _check_images(self.id, view.images, view.reconstructions)
+        if {"labels", "logits"} <= self.needs:
+            _check_classes(self.id, "logits", view.labels, view.logits)
+        if {"labels", "codes"} <= self.needs:
+            for part in [view, view.train] if "train" in self.needs else [view]:
+                _check_classes(self.id, "codes", part.labels, part.codes)
 
 
-def _check_classes(metric: str, labels: "Tensor", logits: "Tensor") -> None:
-    if labels.ndim != 1 or logits.ndim != 2 or not len(labels) or len(labels) != len(logits):
+def _check_images(metric: str, x: "Tensor", x_hat: "Tensor") -> None:
+    if x.shape != x_hat.shape or x.ndim != 4 or x.numel() == 0:
         raise ValueError(
-            f"{metric} compares N labels with N x K logits, "
-            f"got {tuple(labels.shape)} and {tuple(logits.shape)}"
+            f"{metric} compares two equal, non-empty N x C x H x W tensors, "
+            f"got {tuple(x.shape)} and {tuple(x_hat.shape)}"
+        )
+
+
+def _check_classes(metric: str, what: str, labels: "Tensor", given: "Tensor") -> None:
+    if labels.ndim != 1 or given.ndim != 2 or not len(labels) or len(labels) != len(given):
+        raise ValueError(
+            f"{metric} compares N labels with N x K {what}, "
+            f"got {tuple(labels.shape)} and {tuple(given.shape)}"
         )

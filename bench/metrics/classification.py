@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from bench.core.protocol import EvaluationConfig
 from bench.metrics.calibration import calibration_bins
+from bench.metrics.seen import Seen
 
 
 class PerClass(NamedTuple):
@@ -26,18 +27,18 @@ class PerClass(NamedTuple):
     predicted: Tensor
 
 
-def accuracy(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+def accuracy(seen: Seen, _config: EvaluationConfig) -> Tensor:
     """1 where the largest logit is that of the label, else 0; ties go to the lower class.
 
     NaN if a logit is NaN, since its argmax would look like a prediction.
     """
-    hits = (logits.argmax(dim=1) == labels).float()
-    return hits.where(logits.isfinite().all(dim=1), torch.nan)
+    hits = (seen.logits.argmax(dim=1) == seen.labels).float()
+    return hits.where(seen.logits.isfinite().all(dim=1), torch.nan)
 
 
-def cross_entropy(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+def cross_entropy(seen: Seen, _config: EvaluationConfig) -> Tensor:
     """-log of the probability of the label, in nats."""
-    return functional.cross_entropy(logits, labels, reduction="none")
+    return functional.cross_entropy(seen.logits, seen.labels, reduction="none")
 
 
 def confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
@@ -60,30 +61,30 @@ def per_class(counts: Tensor) -> PerClass:
     )
 
 
-def macro_precision(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+def macro_precision(seen: Seen, _config: EvaluationConfig) -> Tensor:
     """Mean over classes of hits / predictions."""
-    return _macro(labels, logits).precision.mean()
+    return _macro(seen).precision.mean()
 
 
-def macro_recall(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+def macro_recall(seen: Seen, _config: EvaluationConfig) -> Tensor:
     """Mean over classes of hits / images."""
-    return _macro(labels, logits).recall.mean()
+    return _macro(seen).recall.mean()
 
 
-def macro_f1(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+def macro_f1(seen: Seen, _config: EvaluationConfig) -> Tensor:
     """Mean over classes of the harmonic mean of precision and recall."""
-    return _macro(labels, logits).f1.mean()
+    return _macro(seen).f1.mean()
 
 
-def _macro(labels: Tensor, logits: Tensor) -> PerClass:
+def _macro(seen: Seen) -> PerClass:
     """The classes that occur, as labels or as predictions."""
-    found = per_class(confusion(labels, logits.argmax(dim=1), logits.shape[1]))
+    found = per_class(confusion(seen.labels, seen.logits.argmax(dim=1), seen.logits.shape[1]))
     occurs = (found.support + found.predicted) > 0
     return PerClass(*(part[occurs] for part in found))
 
 
-def calibration_error(labels: Tensor, logits: Tensor, config: EvaluationConfig) -> Tensor:
+def calibration_error(seen: Seen, _config: EvaluationConfig) -> Tensor:
     """Sum over bins of (share of the images) x |accuracy - mean confidence|."""
-    confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
-    bins = calibration_bins(confidence.cpu().numpy(), (predicted == labels).cpu().numpy())
+    confidence, predicted = seen.logits.double().softmax(dim=1).max(dim=1)
+    bins = calibration_bins(confidence.cpu().numpy(), (predicted == seen.labels).cpu().numpy())
     return torch.tensor(bins.error, dtype=torch.float64)

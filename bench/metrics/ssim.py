@@ -16,16 +16,17 @@ from torch import Tensor
 
 from bench.core.errors import BadInput
 from bench.core.protocol import EvaluationConfig, SsimSettings
+from bench.metrics.seen import Seen
 
 
-def ssim_uniform(x: Tensor, x_hat: Tensor, config: EvaluationConfig) -> Tensor:
+def ssim_uniform(seen: Seen, config: EvaluationConfig) -> Tensor:
     """SSIM with the window `config.ssim`, in [-1, 1]."""
-    return structural_similarity(x, x_hat, config.ssim)
+    return structural_similarity(seen.images, seen.reconstructions, config.ssim)
 
 
-def ssim_gaussian(x: Tensor, x_hat: Tensor, config: EvaluationConfig) -> Tensor:
+def ssim_gaussian(seen: Seen, config: EvaluationConfig) -> Tensor:
     """SSIM with the window `config.ssim_gaussian`, in [-1, 1]."""
-    return structural_similarity(x, x_hat, config.ssim_gaussian)
+    return structural_similarity(seen.images, seen.reconstructions, config.ssim_gaussian)
 
 
 def structural_similarity(x: Tensor, y: Tensor, settings: SsimSettings) -> Tensor:

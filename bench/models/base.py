@@ -13,7 +13,7 @@ batch of the cross-entropy in nats.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -66,11 +66,8 @@ class ClassificationLoss(NamedTuple):
         return {"accuracy": self.accuracy}
 
 
-class Answers(NamedTuple):
-    """Inputs of the metrics: images and reconstructions, or labels (N,) and logits (N, K)."""
-
-    wanted: Tensor
-    given: Tensor
+Answers = dict[Literal["images", "reconstructions", "labels", "logits"], Tensor]
+"""What metrics may read of a batch, by the names of `bench.metrics.Seen`."""
 
 
 class ImageModel(nn.Module, ABC):
@@ -106,7 +103,8 @@ class ImageModel(nn.Module, ABC):
 
     @abstractmethod
     def answers(self, x: Tensor, labels: Tensor) -> Answers:
-        """What metrics score for images (N, C, H, W) in [0, 1]; no gradients."""
+        """What metrics score for images (N, C, H, W) in [0, 1] of classes `labels` (N,); no
+        gradients."""
 
     def snapshot(self, x: Tensor) -> Tensor | None:
         """Output for images (N, C, H, W) in [0, 1] that is stored to show training progress."""
@@ -215,8 +213,8 @@ class Autoencoder(ImageModel):
 
     @final
     def answers(self, x: Tensor, labels: Tensor) -> Answers:
-        """The images and their reconstructions from the deterministic code."""
-        return Answers(x, self.reconstruct(x))
+        """The images, their classes and their reconstructions from the deterministic code."""
+        return {"images": x, "labels": labels, "reconstructions": self.reconstruct(x)}
 
     @final
     def snapshot(self, x: Tensor) -> Tensor:
@@ -281,8 +279,8 @@ class Classifier(ImageModel):
     @final
     @torch.no_grad()
     def answers(self, x: Tensor, labels: Tensor) -> Answers:
-        """The labels and the logits (N, classes)."""
-        return Answers(labels, self(x))
+        """The images, their classes and the logits (N, classes)."""
+        return {"images": x, "labels": labels, "logits": self(x)}
 
 
 class ClosedFormAutoencoder(Autoencoder):
