@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import pytest
 from sweep_support import GONE, Scripted, make_plan, open_book, search
-from torn_trials import EPOCHS, Torn, distance, done_of, torn_plan
+from torn_trials import EPOCHS, Torn, distance, done_of, torn_plan, trial_record
 
 import bench.execution.runner
 from bench.core.protocol import load_protocol
@@ -26,7 +26,6 @@ from bench.sweep.book import StudyBook
 from bench.sweep.events import TrialEpoch
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
 from bench.sweep.report import report
-from bench.sweep.results import TRIAL_SCHEMA, TrialRecord
 from bench.sweep.running import StudyOutcome
 from bench.sweep.samplers import make_pruner
 from bench.sweep.trials import Ticket
@@ -139,22 +138,6 @@ def test_a_pruner_stops_what_is_below_its_bar(direction: str, pruner: str, bar: 
         assert stops(bar + 0.7, epoch)
 
 
-def _ended(ticket: Ticket, plan: StudyPlan, value: float, outcome: str = "complete") -> TrialRecord:
-    return TrialRecord(
-        schema_version=TRIAL_SCHEMA,
-        study=plan.name,
-        number=ticket.number,
-        source=ticket.source,
-        settings=dict(ticket.settings),
-        spec=ticket.spec,
-        outcome=outcome,  # type: ignore[arg-type]
-        value=value,
-        history=(),
-        started_unix_ms=0,
-        finished_unix_ms=1,
-    )
-
-
 @pytest.mark.parametrize(("metric", "good", "bad"), [("mse", 0.1, 0.5), ("psnr", 0.5, 0.1)])
 def test_the_winner_is_complete_the_best_and_of_equals_the_earlier(
     metric: str, good: float, bad: float, tiny_protocol: str, store: Store
@@ -172,7 +155,7 @@ def test_the_winner_is_complete_the_best_and_of_equals_the_earlier(
     for value, outcome in ends:
         ticket = book.ask()
         assert ticket is not None
-        book.end(ticket, _ended(ticket, plan, value, outcome))
+        book.end(ticket, trial_record(ticket, plan, value, outcome))
         tickets.append(ticket)
     winner = book.trials.winner()
     assert winner is not None
@@ -183,7 +166,7 @@ def test_the_winner_is_complete_the_best_and_of_equals_the_earlier(
     last = book.ask()
     assert last is not None
     assert book.ask() is None, "every place is taken"
-    book.end(last, _ended(last, plan, bad))
+    book.end(last, trial_record(last, plan, bad))
     assert book.settled
     assert book.counts.finished == 6
     assert book.ask() is None

@@ -1,12 +1,13 @@
 """A search counts every trial once, gives up what cannot be run, and draws no point twice."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sweep_support import Scripted, Silent, make_plan, open_book, search
-from torn_trials import Torn, done_of, torn_plan
+from torn_trials import Torn, done_of, torn_plan, trial_record
 
 from bench.core.errors import CellsFailed
 from bench.core.owners import owner
@@ -15,12 +16,14 @@ from bench.core.store import Store
 from bench.execution import Event, Halted, Lost, Started
 from bench.models import zoo
 from bench.models.zoo import MODELS
+from bench.sweep import heads as heads_room
 from bench.sweep.book import StudyBook
 from bench.sweep.events import TrialPutBack
 from bench.sweep.heads import Heads
 from bench.sweep.loop import Search
 from bench.sweep.opening import generation
 from bench.sweep.storage import open_storage
+from bench.sweep.trials import Ticket
 
 
 class Dying(Torn):
@@ -194,3 +197,47 @@ def test_trials_never_use_a_seed_of_the_protocol(tiny_protocol: str, store: Stor
     path.write_text(path.read_text().replace("seeds = [0, 1]", "seeds = [1000, 1001, 1003]"))
     assert make_plan(tiny_protocol, store).base.seed == 1002
     assert make_plan(tiny_protocol, store, seed=3).base.seed == 1004
+
+
+def test_what_a_dead_head_had_ended_stays_its_own(tiny_protocol: str, store: Store) -> None:
+    """Only what it left undone is taken over."""
+    plan = make_plan(tiny_protocol, store, trials=4)
+    dead = open_book(plan, store)
+    ended, left = dead.ask(), dead.ask()
+    assert ended is not None
+    assert left is not None
+    dead.end(ended, trial_record(ended, plan, 0.5))
+    heir = open_book(plan, store, owner())
+    again = heir.ask()
+    assert again is not None
+    assert again.key == left.key
+    heads = {claim.point: claim.head for claim in heir.heads.claims()}
+    assert heads == {ended.key: dead.heads.me, left.key: heir.heads.me}
+
+
+def test_a_head_that_froze_before_it_had_a_point_gets_none(
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place was given back meanwhile; with it there would be a trial too many."""
+    plan = make_plan(tiny_protocol, store, trials=2)
+    frozen, other = (open_book(plan, store, owner()) for _ in range(2))
+    real = frozen._draw
+
+    def late(claim: str) -> Ticket | None:
+        time.sleep(0.05)
+        with monkeypatch.context() as patch:
+            patch.setattr(heads_room, "LEASE_SECONDS", 0.001)
+            other.recover()
+        return real(claim)
+
+    monkeypatch.setattr(frozen, "_draw", late)
+    assert frozen.ask() is None
+    assert not frozen.heads.claims(), "it has no place"
+    assert not frozen.exhausted, "there are points enough"
+    other.recover()
+    for _ in range(2):
+        ticket = other.ask()
+        assert ticket is not None
+        other.end(ticket, trial_record(ticket, plan, 0.5))
+    assert other.settled
+    assert other.counts.finished == 2

@@ -11,7 +11,8 @@ from bench.core.store import Store
 from bench.execution import EpochEnded, Event, TrialEnded
 from bench.sweep.events import TrialDone
 from bench.sweep.plan import StudyPlan
-from bench.sweep.results import TrialRecord
+from bench.sweep.results import TRIAL_SCHEMA, TrialRecord
+from bench.sweep.trials import Ticket
 
 EPOCHS = 9
 
@@ -81,3 +82,22 @@ def torn_plan(
 def done_of(events: list[object]) -> list[TrialRecord]:
     """The results of the trials that count."""
     return [event.record for event in events if isinstance(event, TrialDone)]
+
+
+def trial_record(
+    ticket: Ticket, plan: StudyPlan, value: float, outcome: str = "complete"
+) -> TrialRecord:
+    """The result of a trial that was asked for."""
+    return TrialRecord(
+        schema_version=TRIAL_SCHEMA,
+        study=plan.name,
+        number=ticket.number,
+        source=ticket.source,
+        settings=dict(ticket.settings),
+        spec=ticket.spec,
+        outcome=outcome,  # type: ignore[arg-type]
+        value=value,
+        history=(),
+        started_unix_ms=0,
+        finished_unix_ms=1,
+    )
