@@ -328,6 +328,15 @@ def test_reproduce_end_to_end(origins: Store) -> None:
     assert len([run for run in runs if run.info.status == "FINISHED"]) == 4
 
 
+def test_reproduce_needs_no_tracking(origins: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_TRACKING", "off")
+    done = CliRunner().invoke(app, ["reproduce", "--first-epochs", "--workers", "1"])
+    assert done.exit_code == 0, done.stderr
+    assert REPRODUCED in done.stdout
+    assert "mlflow" not in (done.stdout + done.stderr).lower()
+    assert not list(origins.mlruns.glob("*mlflow.db*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
