@@ -21,7 +21,7 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled, evaluate, mean_scores, seen_by
-from bench.execution.runner import build, execute, ignore_epochs, load_weights
+from bench.execution.runner import build, execute, ignore_epochs, load_weights, rescore
 from bench.leaderboard.ledger import RowContext, row_of
 from bench.metrics import METRICS, Metric, Need, Seen, per_image, seen_of, whole_set
 from bench.metrics.seen import NEEDS
@@ -307,6 +307,8 @@ def test_a_record_holds_the_accuracy_of_both_parts(knn_protocol: str, store: Sto
         expected = (_nearest_by_hand(fitted, labels, codes(data.images)) == data.labels).mean()
         assert record.scores[part]["knn_accuracy"] == pytest.approx(expected, abs=2e-4)
         assert 0.4 < expected < 1
+    again = rescore(spec, read_weights(store.records, record))
+    assert again["test"] == pytest.approx(dict(record.scores["test"]), rel=1e-6)
     assert not any("knn_accuracy" in name for name in read_arrays(store.records, record))
     row = row_of(record, RowContext(closed_form=True, ranked=True))
     assert float(row["test_knn_accuracy"]) == pytest.approx(record.scores["test"]["knn_accuracy"])
@@ -358,3 +360,9 @@ def test_the_accuracy_of_neighbours_selects_nothing(tmp_path: Path, store: Store
     path.write_text('selection_metric = "knn_accuracy"\n' + KNN_TINY)
     with pytest.raises(BadInput, match="whole set of images and cannot select or rank"):
         plan(Request(load_protocol(str(path))), store)
+
+
+def test_what_not_every_model_and_epoch_has_selects_nothing() -> None:
+    assert METRICS["mse"].selects and not METRICS["knn_accuracy"].selects
+    for need in ("codes", "train"):
+        assert not dataclasses.replace(METRICS["mse"], needs=frozenset({need})).selects

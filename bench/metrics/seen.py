@@ -66,7 +66,7 @@ class Seen:
 
     @property
     def train(self) -> "Seen":
-        """The training part; it has no `train` of its own."""
+        """The whole training part, on the CPU; it has no `train` of its own."""
         found = self._get("train")
         assert isinstance(found, Seen)
         return found
