@@ -255,9 +255,11 @@ def _drawn_from(points: Sequence[_Point]) -> str:
 
 def _picture(store: Store, rows: pd.DataFrame) -> PageFigure | None:
     """The stored figure of a board; None if it was never drawn."""
-    points = _points(rows)
     path = store.registry / _picture_file(rows)
-    if not points or not path.exists():
+    if not path.exists():
+        return None
+    points = _points(rows)
+    if not points:
         return None
     return PageFigure(_picture_file(rows), sha256_of_file(path), _drawn_from(points))
 
