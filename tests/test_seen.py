@@ -21,6 +21,7 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled, evaluate, mean_scores, seen_by
+from bench.evaluation.scoring import score
 from bench.execution.runner import build, execute, ignore_epochs, load_weights, rescore
 from bench.leaderboard.ledger import RowContext, row_of
 from bench.metrics import METRICS, Metric, Need, Seen, per_image, seen_of, whole_set
@@ -312,6 +313,23 @@ def test_a_record_holds_the_accuracy_of_both_parts(knn_protocol: str, store: Sto
     assert not any("knn_accuracy" in name for name in read_arrays(store.records, record))
     row = row_of(record, RowContext(closed_form=True, ranked=True))
     assert float(row["test_knn_accuracy"]) == pytest.approx(record.scores["test"]["knn_accuracy"])
+
+
+def test_a_run_encodes_every_image_once(
+    knn_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both scored parts look at one training part; pictures, which encode a few more, aside."""
+    spec = _spec(knn_protocol, store, "fc_ae")
+    splits = load_splits(spec.dataset, spec.split)
+    model, encoded = build(spec, splits), []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda x: (encoded.append(len(x)), encode(x))[1])
+    monkeypatch.setattr("bench.evaluation.scoring.build_gallery", lambda *_: {})
+    found = score(model, spec, splits)
+    assert set(found.means()["val"]) == {"mse", "psnr", "knn_accuracy"}
+    assert sum(encoded) == sum(
+        len(part.images) for part in (splits.train, splits.validation, splits.test)
+    )
 
 
 def test_a_known_record_gets_the_accuracy_without_training(
