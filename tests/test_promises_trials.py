@@ -211,8 +211,8 @@ def test_what_a_dead_head_had_ended_stays_its_own(tiny_protocol: str, store: Sto
     again = heir.ask()
     assert again is not None
     assert again.key == left.key
-    heads = {claim.point: claim.head for claim in heir.heads.claims()}
-    assert heads == {ended.key: dead.heads.me, left.key: heir.heads.me}
+    heads = {claim.trial: claim.head for claim in heir.heads.claims()}
+    assert heads == {ended.number: dead.heads.me, again.number: heir.heads.me}
 
 
 def test_a_head_that_froze_before_it_had_a_point_gets_none(
