@@ -1,7 +1,10 @@
 """A head names devices and measures speeds without torch of its own."""
 
+import dataclasses
 import json
-import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,7 +75,8 @@ def test_what_was_measured_before_a_death_is_kept(
 
     def dies(self: stopwatch.Stopwatch, spec: object, sizes: object) -> object:
         if spec is made.specs[-1]:
-            self._pool.submit(os._exit, 9)
+            self._process.kill()
+            self._process.join()
         return real(self, spec, sizes)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stopwatch.Stopwatch, "measure", dies)
@@ -81,3 +85,28 @@ def test_what_was_measured_before_a_death_is_kept(
         forecast(specs, made.sizes, store, 1)
     known = json.loads(Path(store.costs).read_text())
     assert [key.split(" | ")[1].split()[0] for key in known] == ["mean_image"]
+
+
+def test_a_killed_head_leaves_no_process_that_measures() -> None:
+    """The process holds the head's output open: whoever reads that would wait for ever."""
+    code = (
+        "import sys, time; from bench.execution.stopwatch import Stopwatch; "
+        "watch = Stopwatch(); print(watch._process.pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as head:
+        assert head.stdout is not None
+        assert int(head.stdout.readline()) > 0
+        head.send_signal(signal.SIGKILL)
+        assert head.communicate(timeout=60)[0] == ""
+
+
+def test_a_fault_while_measuring_is_one_line(tiny_protocol: str, store: Store) -> None:
+    made = plan(Request(load_protocol(tiny_protocol), ("fc_ae",)), store)
+    nowhere = dataclasses.replace(made.specs[0], device="cuda:77")
+    broken = dataclasses.replace(made.specs[0], model="nobody")
+    with stopwatch.Stopwatch() as watch:
+        with pytest.raises(BadInput, match="cuda:77"):
+            watch.measure(nowhere, made.sizes)
+        with pytest.raises(BenchError, match="nobody"):
+            watch.measure(broken, made.sizes)
+        assert watch.measure(made.specs[0], made.sizes)[0] > 0, "it goes on"

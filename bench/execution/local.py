@@ -95,7 +95,7 @@ class LocalPool:
         ours, theirs = self._context.Pipe()
         # Daemonic: workers end with an interpreter that ends on an exception.
         process = self._context.Process(target=_work, args=(theirs, self._store), daemon=True)
-        with _deaf_to_ctrl_c():
+        with deaf_to_ctrl_c():
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -138,7 +138,7 @@ class LocalPool:
 
 
 @contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def deaf_to_ctrl_c() -> Iterator[None]:
     """Make processes started here ignore Ctrl-C from the start.
 
     A terminal sends it to the whole process group; only the head handles it.

@@ -1,48 +1,73 @@
 """Measures speeds in a worker process, so that the head need not import torch."""
 
+import contextlib
+import multiprocessing
 import os
-import signal
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
 from bench.core.errors import BenchError
 from bench.core.spec import RunSpec, SplitSizes
+from bench.execution.local import deaf_to_ctrl_c
 
 Speeds = tuple[float, float]
-"""Seconds per trained and per scored image; for a closed form, seconds of the whole fit, and 0."""
+"""Seconds per trained and per scored image; for a closed form, of its whole fit and 0."""
 
 
 class Stopwatch:
-    """A process that measures variants one after the other; started on first use."""
+    """A context with a process that measures one variant after the other.
+
+    The process ends with the head, however that ends: it sees the end of its pipe. (A process of
+    `concurrent.futures` holds both ends of its queue and would outlive a killed head.)
+    """
 
     def __init__(self) -> None:
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin)
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+        with deaf_to_ctrl_c():
+            self._process.start()
+        theirs.close()
 
     def __enter__(self) -> "Stopwatch":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pipe.close()
+        self._process.join(timeout=5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
 
     def measure(self, spec: RunSpec, sizes: SplitSizes) -> Speeds:
-        """Time a few training steps; BadInput for a device that this machine lacks."""
+        """Time a few training steps; BadInput for a device that is not here, BenchError if it
+        fails."""
         try:
-            return self._pool.submit(_measure, spec, sizes).result()
-        except BrokenProcessPool:
+            self._pipe.send((spec, sizes))
+            answer: Speeds | BenchError = self._pipe.recv()
+        except (EOFError, OSError):
             raise BenchError(
-                f"the process that measures {spec.title} died; out of memory? The speeds "
+                f"the process that measures {spec.title} died; out of memory? The speeds that were "
                 "measured before are kept"
             ) from None
+        if isinstance(answer, BenchError):
+            raise answer
+        return answer
 
 
-def _begin() -> None:
-    """Ignore Ctrl-C, which only the head handles; set the spec's threads."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _work(pipe: Connection) -> None:
+    """Specs in, speeds or errors out, until the head goes away."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            pipe.send(_measured(*pipe.recv()))
 
 
-def _measure(spec: RunSpec, sizes: SplitSizes) -> Speeds:
-    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read at torch's first import
+def _measured(spec: RunSpec, sizes: SplitSizes) -> Speeds | BenchError:
+    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
     from bench.execution.speeds import measure
 
-    return measure(spec, sizes)
+    try:
+        return measure(spec, sizes)
+    except BenchError as error:
+        return error
+    except Exception as error:
+        return BenchError(f"measuring {spec.title} failed: {type(error).__name__}: {error}")
