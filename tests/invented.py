@@ -34,7 +34,7 @@ STEPS = ((-1, -1), (1, 0), (0, 1))
 def specs_of(
     store: Store, protocol: Protocol, model: str, seeds: Sequence[int] = (0, 1, 2), size: int = 8
 ) -> list[RunSpec]:
-    """What would be trained for a row, a spec a seed."""
+    """What would be trained for a row, one spec per seed."""
     asked = Request(protocol, (model,), (size,), seeds=tuple(seeds), device="cpu")
     return list(plan(asked, store).specs)
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -25,13 +26,15 @@ from bench.evaluation.scoring import score
 from bench.execution.runner import build, execute, ignore_epochs, load_weights, rescore
 from bench.leaderboard.ledger import RowContext, row_of
 from bench.metrics import METRICS, Metric, Need, Seen, per_image, seen_of, whole_set
-from bench.metrics.seen import NEEDS
 from bench.models.base import Autoencoder
 from bench.models.zoo import build_model
 from bench.records.files import read_arrays, read_weights
 
 CONFIG = EvaluationConfig()
 WITH_KNN = EvaluationConfig(metrics=("mse", "knn_accuracy"))
+
+
+NEEDS: frozenset[Need] = frozenset(get_args(Need))
 
 
 class Reader(Seen):

@@ -1,6 +1,6 @@
 """Training without a record, for a user's own loop: same data, recipe and scores as a run's."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +11,9 @@ from bench.core.spec import EpochValues
 from bench.data import load_splits
 from bench.evaluation.evaluate import mean_scores
 from bench.evaluation.scoring import on_device
-from bench.execution.runner import prepare_torch
+from bench.execution.runner import ignore_epochs, prepare_torch
 from bench.models.base import ClosedFormAutoencoder, ImageModel
-from bench.training.train import FitConfig, FitData, fit
+from bench.training.train import EpochHook, FitConfig, FitData, fit
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def train(
     dataset: str = "",
     protocol: str | Protocol = DEFAULT_PROTOCOL,
     seed: int = 0,
-    on_epoch: Callable[[EpochValues], bool] = lambda _: False,
+    on_epoch: EpochHook = ignore_epochs,
 ) -> Trained:
     """Train `model` in place by a protocol's recipe and score it; nothing is recorded or logged.
 

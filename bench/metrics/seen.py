@@ -1,13 +1,12 @@
 """What metrics may read of one part of the data, for one model: `Seen`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Need = Literal["images", "reconstructions", "codes", "labels", "logits", "train"]
-NEEDS: frozenset[Need] = frozenset(get_args(Need))
 OUTPUTS: frozenset[Need] = frozenset({"reconstructions", "codes", "logits"})
 """What a model computes, and may get wrong."""
 

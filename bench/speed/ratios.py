@@ -22,7 +22,7 @@ from bench.core.spec import RunSpec
 from bench.core.store import open_store
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled
-from bench.execution.runner import build_for, prepare_torch
+from bench.execution.runner import build_for, ignore_epochs, prepare_torch
 from bench.execution.speeds import step_seconds
 from bench.metrics import per_image, seen_of
 from bench.models.base import ImageModel
@@ -111,7 +111,7 @@ def _loop(spec: RunSpec, images: Tensor, seconds: float) -> float:
         _model(spec, images),
         FitData(_labelled(images[:count]), _labelled(images[:0])),
         FitConfig(config, spec.evaluation, "mse", seed=0),
-        lambda _: False,
+        ignore_epochs,
     )
     return result.images / result.seconds
 
