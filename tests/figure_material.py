@@ -83,7 +83,6 @@ def record_of(images: NDArray[np.float32], code_size: int, selection: str = "mse
         for e in range(1, EPOCHS + 1)
     )
     return RunRecord(
-        schema_version=1,
         run_key=spec.run_key,
         evaluation_digest=spec.evaluation_digest,
         spec=spec,

@@ -7,8 +7,9 @@ import numpy as np
 
 from bench.benchmark.plan import Request, plan
 from bench.core.protocol import Protocol
-from bench.core.spec import SCHEMA_VERSION, RunRecord, RunSpec, Status
+from bench.core.spec import RunRecord, RunSpec, Status
 from bench.core.store import Store
+from bench.models.zoo import MODELS
 from bench.records.files import write_record
 from bench.registry import publishing
 from bench.registry.promotion import promote
@@ -49,7 +50,6 @@ def record_of(
 ) -> RunRecord:
     """A record with these scores; its digests are filled in when it is written."""
     return RunRecord(
-        schema_version=SCHEMA_VERSION,
         run_key=spec.run_key,
         evaluation_digest=spec.evaluation_digest,
         spec=spec,
@@ -66,6 +66,7 @@ def record_of(
         weights_sha256="",
         arrays_sha256="",
         environment={"device": "cpu"},
+        closed_form=spec.model in MODELS and MODELS[spec.model].closed_form,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.core.errors import BadInput
-from bench.data import LabelledImages, dataset_label, describe_dataset, find_dataset, load_set
+from bench.data import LabelledImages, dataset_name, describe_dataset, find_dataset, load_set
 from bench.data.csv_file import read_csv
 from bench.data.idx import encode_part, read_pair
 from bench.data.npz_file import read_npz
@@ -237,7 +237,7 @@ def test_numbers_sort_as_numbers_and_one_vocabulary_serves_all_parts(tmp_path: P
     ],
 )
 def test_labels_are_names_that_can_be_used(given: str, label: str) -> None:
-    assert dataset_label(given) == label
+    assert dataset_name(given) == label
 
 
 @pytest.mark.parametrize(
@@ -253,5 +253,5 @@ def test_labels_are_names_that_can_be_used(given: str, label: str) -> None:
 )
 def test_what_is_no_data_set_is_named_with_the_way_out(given: str, words: list[str]) -> None:
     with pytest.raises(BadInput) as caught:
-        dataset_label(given)
+        dataset_name(given)
     assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -38,7 +38,6 @@ def _record(names: tuple[str, ...]) -> RunRecord:
         seed=7,
     )
     return RunRecord(
-        schema_version=1,
         run_key=spec.run_key,
         evaluation_digest=spec.evaluation_digest,
         spec=spec,

@@ -21,6 +21,7 @@ from bench.leaderboard.ranking import beaten_by
 from bench.records.files import iter_records, record_folder
 from bench.registry import publishing
 from bench.registry.results import Scope, read_results
+from tests.rewritten import rewrite
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
@@ -191,8 +192,7 @@ def drifted_record(ran, factor):
     """Make the local result of one run differ from what it was."""
     record = next(r for r in records_of(ran) if r.spec.model == "fc_ae")
     scores = {part: {k: v * factor for k, v in s.items()} for part, s in record.scores.items()}
-    path = record_folder(ran.records, record.run_key) / "record.json"
-    path.write_bytes(dataclasses.replace(record, scores=scores).to_json())
+    rewrite(ran.records, dataclasses.replace(record, scores=scores))
     return record
 
 
@@ -251,12 +251,12 @@ def test_own_images_have_tables_of_their_own(promoted, tmp_path):
     protocol = tiny_protocol(promoted.root, dataset=f"npz:{path}", latent_dims="[4]")
     run_all(promoted, protocol, models=("pca",))
     found = publishing.write(promoted, EVERYTHING, refresh=False)
-    assert [board.dataset for board in found.boards] == ["fashion_mnist_mini", "npz.mine"]
+    assert [board.dataset for board in found.boards] == ["fashion_mnist_mini", "npz.mine-a58fb5"]
     page = (promoted.registry / "README.md").read_text()
     assert page.index("# Own data sets") < page.index("## quick on npz.mine")
     assert page.index("## quick on fashion_mnist_mini") < page.index("# Own data sets")
-    only = publishing.look(promoted, Scope(dataset="npz.mine"))
-    assert [board.dataset for board in only.boards] == ["npz.mine"]
+    only = publishing.look(promoted, Scope(dataset="npz.mine-a58fb5"))
+    assert [board.dataset for board in only.boards] == ["npz.mine-a58fb5"]
     assert publishing.check(promoted)
 
 

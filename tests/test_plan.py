@@ -76,4 +76,4 @@ def test_a_damaged_record_is_run_again(
     assert "running it again" in caplog.text
     again = execute(spec, store, ignore_epochs)
     assert again.scores == record.scores
-    assert sound_record(store.records, spec.run_key) == again
+    assert sound_record(store.records, spec) == again

@@ -19,6 +19,7 @@ from bench.records.files import iter_records, record_folder
 from bench.registry import champions as folders
 from bench.registry import publishing
 from bench.registry.promotion import promote, rollback
+from tests.rewritten import rewrite
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
@@ -63,8 +64,8 @@ def test_a_champion_whose_row_was_retired_gives_way_to_the_best(store, small):
         later = dataclasses.replace(record, finished_unix_ms=10**12)
         folder = record_folder(store.records, record.run_key)
         twin = dataclasses.replace(later, spec=spec, run_key=spec.run_key)
-        (folder / "record.json").write_bytes(twin.to_json())
         folder.rename(record_folder(store.records, spec.run_key))
+        rewrite(store.records, twin)
     write(store)
     assert decision(store)[:2] == ("replace", "fc_ae")
     assert folders.champion(store.registry, D8).spec.model_revision == 99

@@ -34,7 +34,6 @@ from bench.registry.results import Scope
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
 
-FILES = ("weights.safetensors", "arrays.safetensors", "record.json")
 OLD = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
 NEW = {"val": {"mse": 0.03, "mae": 0.1}, "test": {"mse": 0.03, "mae": 0.1}}
 WEIGHTS = {"w": np.arange(3, dtype=np.float32)}
@@ -148,11 +147,16 @@ def test_a_record_is_on_the_disk_before_it_has_its_name_and_the_name_after_it(
     write_record(store.records, record, WEIGHTS, ARRAYS)
     folder = record_folder(store.records, record.run_key)
     place, within = identity(folder), identity(store.records)
-    for name in FILES:
-        file = identity(folder / name)
-        assert disk.bytes[file] == (folder / name).stat().st_size
-        steps = [("sync", file), ("name", file), ("sync", place), ("name", place)]
-        assert disk.holds_in_order(*steps, ("sync", within)), name
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) == 5
+    for path in files:
+        file, inner = identity(path), identity(path.parent)
+        assert disk.bytes[file] == path.stat().st_size
+        steps = [("sync", file), ("name", file), ("sync", inner), ("name", place)]
+        assert disk.holds_in_order(*steps, ("sync", within)), path
+        for above in path.relative_to(folder).parents:
+            steps = [("sync", identity(folder / above)), ("name", place)]
+            assert disk.holds_in_order(*steps), above
 
 
 def test_an_older_record_goes_when_the_new_one_is_on_the_disk(store, record, monkeypatch):

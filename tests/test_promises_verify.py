@@ -12,11 +12,12 @@ from bench.cli import app
 from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.leaderboard.ledger import encode, frame_of, rows_in, signed
-from bench.records.files import iter_records, record_folder
+from bench.records.files import iter_records
 from bench.registry import champions as folders
 from bench.registry.card_text import card_text
 from bench.registry.cards import Card, sealed
 from bench.registry.results import read_results
+from tests import rewritten
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
@@ -40,8 +41,7 @@ def fc_ae(store: Store) -> RunRecord:
 
 
 def write(store: Store, record: RunRecord) -> None:
-    folder = record_folder(store.records, record.run_key)
-    (folder / "record.json").write_bytes(record.to_json())
+    rewritten.rewrite(store.records, record)
 
 
 def rewrite(store: Store, **changes) -> Card:

@@ -30,6 +30,7 @@ from bench.registry.cards import read_card
 from bench.registry.promotion import promote, rollback
 from bench.registry.results import Scope
 from bench.registry.verification import raise_problems, targets, verify
+from tests.rewritten import rewrite
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
@@ -96,8 +97,7 @@ def test_a_clone_that_reproduces_stays_clean_and_tells_its_mlflow(promoted, mlfl
             scores={p: {k: v * 1.0003 for k, v in s.items()} for p, s in record.scores.items()},
             environment={**record.environment, "torch": "9.9"},
         )
-        path = record_folder(promoted.records, record.run_key) / "record.json"
-        path.write_bytes(changed.to_json())
+        rewrite(promoted.records, changed)
     before = files_of(promoted.registry)
     mlflow_told.clear()
     found = publishing.write(promoted, EVERYTHING, refresh=False)
@@ -142,8 +142,8 @@ def test_a_row_that_is_not_significantly_better_does_not(ran):
             spec = dataclasses.replace(record.spec, recipe="tuned (2 trials)", train=train)
             twin = dataclasses.replace(record, spec=spec, run_key=spec.run_key)
             old = record_folder(ran.records, record.run_key)
-            (old / "record.json").write_bytes(twin.to_json())
             old.rename(record_folder(ran.records, twin.run_key))
+            rewrite(ran.records, twin)
     done = publish(ran)
     assert rows_of(done)[D8] == ("keep", "fc_ae", "fc_ae, tuned (2 trials)")
     tied = [
@@ -212,8 +212,7 @@ def test_refreshed_results_renew_the_champion(replaced):
         r for r in iter_records(replaced.records) if r.spec.model == "pca" and r.track == "d8"
     ]
     scores = {part: {k: v * 1.01 for k, v in s.items()} for part, s in record.scores.items()}
-    path = record_folder(replaced.records, record.run_key) / "record.json"
-    path.write_bytes(dataclasses.replace(record, scores=scores).to_json())
+    rewrite(replaced.records, dataclasses.replace(record, scores=scores))
     publishing.write(replaced, EVERYTHING, refresh=True)
     with pytest.raises(CheckFailed, match=r"card\.json was written from other rows"):
         publishing.check(replaced)
@@ -322,8 +321,7 @@ def test_verify_finds_scores_that_the_weights_do_not_give(promoted):
     card = read_card(path, "card.json")
     record = next(r for r in iter_records(promoted.records) if r.run_key == card.run_key)
     scores = {**record.scores, "test": {**record.scores["test"], "mse": 0.001}}
-    own = record_folder(promoted.records, record.run_key) / "record.json"
-    own.write_bytes(dataclasses.replace(record, scores=scores).to_json())
+    rewrite(promoted.records, dataclasses.replace(record, scores=scores))
     found = list(verify(promoted, targets(promoted, [record.run_key[:8]], everything=False)))
     with pytest.raises(CheckFailed, match=r"test mse is .*written down as 0\.001"):
         raise_problems(found)

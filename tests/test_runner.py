@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+import re
 import resource
 from pathlib import Path
 
@@ -142,15 +143,24 @@ def test_changed_data_are_refused(tiny_protocol: str, store: Store) -> None:
         execute(spec, store, ignore_epochs)
 
 
-@pytest.mark.parametrize("file", ["record.json", "weights.safetensors", "arrays.safetensors"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "record.json",
+        "weights.safetensors",
+        "scores/*/scores.json",
+        "scores/*/arrays.safetensors",
+        "boards/*.json",
+    ],
+)
 def test_an_edited_record_is_caught_and_named(file: str, tiny_protocol: str, store: Store) -> None:
     spec = _spec(tiny_protocol, store, "pca")
     record = execute(spec, store, ignore_epochs)
-    path = store.records / spec.run_key / file
+    (path,) = (store.records / spec.run_key).glob(file)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(bytes(content))
-    with pytest.raises(CheckFailed, match=file):
+    with pytest.raises(CheckFailed, match=re.escape(str(path))):
         read_record(store.records, spec.run_key)
         read_weights(store.records, record)
         read_arrays(store.records, record)

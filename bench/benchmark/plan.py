@@ -7,7 +7,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.benchmark.checks import check_images, check_names, check_numbers, check_tasks, said_of
 from bench.benchmark.forecast import Forecast, forecast
@@ -15,11 +14,12 @@ from bench.core.errors import BadInput
 from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, RunSpec, SplitSizes
 from bench.core.store import Store
-from bench.data import ImageSet, dataset_label, load_set, split_set
+from bench.data import ImageSet, dataset_reference, load_set, split_set
 from bench.execution.devices import accelerators, resolved_device
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
 from bench.records.files import sound_record
+from bench.registry.naming import label_here
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,6 @@ def default_workers(request: Request, device: str) -> int:
     return max(1, (cores or 1) // request.threads)
 
 
-def dataset_reference(name: str) -> str:
-    """`csv:PATH` and its like with an absolute path: workers may run in another folder."""
-    kind, separator, path = name.partition(":")
-    if separator and not path:
-        raise BadInput(f"data set '{name}' has no path; expected one such as {kind}:images")
-    return f"{kind}:{Path(path).expanduser().resolve()}" if separator else name
-
-
 def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_set) -> Plan:
     """Lay out every run; trains nothing. Raises BadInput for anything that cannot be run.
 
@@ -88,8 +80,9 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     check_tasks(models, protocol)
     device = resolved_device(request.device)
     with said_of(protocol, "" if request.dataset else "dataset"):
-        splits = split_set(load(dataset), protocol.split)
-        label = dataset_label(dataset)
+        images = load(dataset)
+        splits = split_set(images, protocol.split)
+        label = label_here(store, images)
     check_images(protocol, dataset, splits.image_shape, len(splits.class_names))
 
     def spec(model: str, latent_dim: int | None, seed: int) -> RunSpec:
@@ -115,6 +108,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
             device=device,
             threads=request.threads,
             ranked=protocol.ranked,
+            definition=protocol.kept(label),
         )
 
     specs = tuple(
@@ -160,7 +154,7 @@ def _seeds(request: Request, model: str) -> Sequence[int]:
 
 def recorded(specs: Iterable[RunSpec], store: Store) -> dict[str, RunRecord]:
     """The records on disk that answer these specs, by run key."""
-    found = ((spec, sound_record(store.records, spec.run_key)) for spec in specs)
+    found = ((spec, sound_record(store.records, spec)) for spec in specs)
     return {
         spec.run_key: record
         for spec, record in found

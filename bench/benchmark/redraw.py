@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import BadInput, unknown_name
-from bench.core.protocol import known_protocols, name_in_records, shipped_protocols
-from bench.core.spec import RunRecord
+from bench.core.protocol import name_in_records, shipped_protocols
+from bench.core.spec import RunRecord, board_of
 from bench.core.store import Store, write_atomically, writing_to
 from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, to_png
 from bench.leaderboard.ledger import RowContext, current, ledger_of, row_of
@@ -243,16 +243,17 @@ def _told_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
 
 def _boards(store: Store) -> list[_Board]:
     """The local records as the leaderboard would compare them."""
-    records = {r.run_key: r for r in iter_records(store.records) if r.status != "stopped"}
+    records = [r for r in iter_records(store.records) if r.status != "stopped"]
     # Being closed-form or ranked does not affect what a row is compared with.
-    rows = [
-        row_of(record, RowContext(closed_form=False, ranked=True)) for record in records.values()
-    ]
+    rows = [row_of(record, RowContext(closed_form=False, ranked=True)) for record in records]
     found: dict[tuple[str, str], list[Track]] = {}
     for track in tracks(current(ledger_of(rows))):
         found.setdefault((track.first["dataset"], track.first["protocol"]), []).append(track)
-    origins = {protocol.name for protocol in known_protocols() if not protocol.ranked}
-    return [
-        _Board(store, dataset, protocol, tuple(listed), records, protocol not in origins)
-        for (dataset, protocol), listed in found.items()
-    ]
+    boards = []
+    for (dataset, protocol), listed in found.items():
+        first = listed[0].first
+        board = board_of(protocol, first["protocol_fingerprint"], dataset)
+        here = {r.run_key: r for r in records if r.spec.board == board}
+        ranked = all(record.spec.ranked for record in here.values())
+        boards.append(_Board(store, dataset, protocol, tuple(listed), here, ranked))
+    return boards

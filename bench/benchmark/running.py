@@ -26,6 +26,7 @@ from bench.execution import (
     Started,
 )
 from bench.execution.places import Workers
+from bench.records.files import enter
 from bench.tracking import Began, Ended, Epoch, Tracker, WorkOver, open_tracker
 
 
@@ -122,6 +123,9 @@ def run_plan(
     meanwhile are not trained again: their records are used.
     """
     outcome = PlanResult(records=dict(plan.done))
+    # Trained for another protocol, perhaps: every board shows what it names itself.
+    for record in plan.done.values():
+        enter(store.records, record)
     _tell(plan, outcome.records, tracker)
     waiting = {spec.run_key for spec in plan.missing}
     if executor is None:

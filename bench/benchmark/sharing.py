@@ -13,7 +13,7 @@ from bench.core.locks import locked, release, take
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store
 from bench.execution import Executor
-from bench.records.files import sound_record
+from bench.records.files import enter, sound_record
 
 _AHEAD = 2
 """Specs submitted per slot: a free worker finds the next one without waiting for the head."""
@@ -49,9 +49,10 @@ class SharedQueue:
             if not self._take(spec.run_key):
                 self._waiting.append(spec)
                 continue
-            record = sound_record(self._store.records, spec.run_key)
+            record = sound_record(self._store.records, spec)
             if record is not None and record.evaluation_digest == spec.evaluation_digest:
                 self.release(spec.run_key)
+                enter(self._store.records, record)
                 yield spec, record
                 continue
             self._executor.submit(spec)

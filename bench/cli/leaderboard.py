@@ -77,12 +77,12 @@ def _refuse_mixture(write: bool, check: bool, refresh: bool, filtered: bool) -> 
 
 
 def _scope(protocol: str | None, dataset: str | None) -> "Scope":
-    from bench.data import dataset_label
+    from bench.registry.naming import label_of
     from bench.registry.results import Scope
 
     return Scope(
         None if protocol is None else load_protocol(console.given(protocol, "--protocol")),
-        "" if dataset is None else dataset_label(console.given(dataset, "--dataset")),
+        "" if dataset is None else label_of(open_store(), console.given(dataset, "--dataset")),
     )
 
 
@@ -196,6 +196,10 @@ def verify(
     everything: Annotated[
         bool, typer.Option("--all", help="All champions and all local records.")
     ] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Where own images are now: csv:PATH, npz:PATH or folder:PATH."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recompute scores from weights and fail if they differ from the recorded ones."""
@@ -207,7 +211,7 @@ def verify(
     store = open_store()
     chosen = targets(store, names or [], everything)
     found = []
-    for item in recompute(store, chosen):
+    for item in recompute(store, chosen, dataset or ""):
         found.append(item)
         console.say(f"[{len(found)}/{len(chosen)}] {item.name}: {item.problem or 'verified'}")
     _show_verified(found, as_json)

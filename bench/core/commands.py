@@ -57,21 +57,23 @@ def repeat_command(spec: RunSpec) -> str:
     if found := _STUDY.fullmatch(spec.recipe):
         number = f".{found['number']}" if found["number"] else ""
         return shlex.join(["bench", "sweep", "--winner", f"{_study(spec)}{number}"])
-    dataset = "" if spec.dataset == _dataset_of(spec.protocol) else spec.dataset
+    dataset = "" if spec.dataset == _dataset_of(spec) else spec.dataset
     return Runs(spec.protocol, [spec.model], [spec.size_name], [spec.seed], dataset).command
 
 
 def _study(spec: RunSpec) -> str:
     """The name of the study of a run's cell: `quick.fc_ae.d8`, `classifier.cnn_classifier`.
 
-    With the data set where it is not that of a shipped protocol.
+    With the data set where it is not the protocol's.
     """
     size = {NO_CODE: (), "native": ("native",)}.get(spec.size_name, (f"d{spec.size_name}",))
-    other = () if _dataset_of(spec.protocol) in ("", spec.dataset) else (spec.dataset_label,)
+    other = () if _dataset_of(spec) in ("", spec.dataset) else (spec.dataset_label,)
     return ".".join([spec.protocol, *other, spec.model, *size])
 
 
-def _dataset_of(protocol: str) -> str:
-    """The data set of a shipped protocol, empty for a user's own."""
-    reference = protocol_reference(protocol)
+def _dataset_of(spec: RunSpec) -> str:
+    """The data set of the run's protocol; empty if that is not known."""
+    if spec.definition is not None:
+        return spec.definition.dataset
+    reference = protocol_reference(spec.protocol)
     return "" if reference.endswith(".toml") else load_protocol(reference).dataset

@@ -31,6 +31,13 @@ def slug(text: str) -> str:
     return cleaned or "unnamed"
 
 
+def own_label(name: str, data_digest: str) -> str:
+    """The label of a user's own images: their name and six digits of their digest, so that two
+    folders of one name are told apart."""
+    ending = f"-{data_digest[:6]}"
+    return name if name.endswith(ending) else name + ending
+
+
 def digest(value: Mapping[str, object]) -> str:
     """16 hexadecimal digits of the SHA-256 of a mapping's canonical JSON (sorted keys).
 

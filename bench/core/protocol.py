@@ -8,7 +8,7 @@ with different fingerprints are never ranked together.
 
 import dataclasses
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -145,6 +145,10 @@ class Expected:
         return self.tolerance * abs(self.value or 0) if self.relative else self.tolerance
 
 
+def _is_empty(value: Sized) -> bool:
+    return not value
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Everything shared by all rows of a comparison, and which rows there are.
@@ -169,13 +173,23 @@ class Protocol:
     selection_metric: str = "mse"
     ranked: bool = True
     hyperparameters: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
-    expected: tuple[Expected, ...] = ()
+    expected: Annotated[tuple[Expected, ...], Field(exclude_if=_is_empty)] = ()
     compare_with: str = ""
     """The shipped protocol that shows the same variants beside the published figures."""
     experiment: str = ""
     """The MLflow experiment of its runs; empty: its own name."""
-    source: str = ""
+    source: Annotated[str, Field(exclude_if=_is_empty)] = ""
     """The file or name it was read from; cannot be set in a file."""
+
+    def kept(self, dataset_label: str) -> "Protocol":
+        """The protocol as stored with results: without its file, published figures and paths.
+
+        `dataset_label` replaces a path to a user's own images.
+        """
+        own = ":" in self.dataset
+        return dataclasses.replace(
+            self, expected=(), source="", dataset=dataset_label if own else self.dataset
+        )
 
     @property
     def fingerprint(self) -> str:

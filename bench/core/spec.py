@@ -11,10 +11,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from bench.core.identity import chosen_settings, digest
-from bench.core.protocol import EvaluationConfig, Scalar, SplitConfig, Task, TrainConfig
+from bench.core.protocol import (
+    EvaluationConfig,
+    Protocol,
+    Scalar,
+    SplitConfig,
+    Task,
+    TrainConfig,
+)
 from bench.core.strict import STRICT, adapter
 
-SCHEMA_VERSION = 1
 OVERCOMPLETE = "overcomplete"
 """Track of codes with at least as many numbers as pixels: no bottleneck."""
 CLASSES = "classes"
@@ -54,6 +60,10 @@ class Choice:
 SearchRange = FloatRange | IntRange | Choice
 
 
+def _is_missing(value: object) -> bool:
+    return value is None
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """Complete specification of one run: what to train, on what, how, and how to score it.
@@ -62,6 +72,8 @@ class RunSpec:
     `folder:PATH`); `dataset_label` is its name in tables. `latent_dim` None means the native
     code. `recipe` is "default" or "tuned (30 trials)". `device` and `threads` are recorded but
     not part of the identity. `ranked` comes from the protocol; files hold it only if it is false.
+    `definition` is the whole protocol as stored (`Protocol.kept`); specs in cards and in trials of
+    earlier versions lack it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -85,6 +97,7 @@ class RunSpec:
     device: str = "cpu"
     threads: int = 1
     ranked: Annotated[bool, Field(exclude_if=bool)] = True
+    definition: Annotated[Protocol | None, Field(exclude_if=_is_missing)] = None
 
     @property
     def run_key(self) -> str:
@@ -114,6 +127,11 @@ class RunSpec:
                 "revisions": dict(self.metric_revisions),
             }
         )
+
+    @property
+    def board(self) -> str:
+        """Identifies the board that the run is on: protocol and data set (16 hex digits)."""
+        return board_of(self.protocol, self.protocol_fingerprint, self.dataset_label)
 
     @property
     def cell(self) -> tuple[str, str, str, str, int | None, str]:
@@ -149,6 +167,11 @@ class RunSpec:
         """Short name for progress lines and figures, such as `cnn_ae d=16 seed 0`."""
         size = "native" if self.latent_dim is None else f"d={self.latent_dim}"
         return " ".join([self.model, *([size] if self.has_code else []), f"seed {self.seed}"])
+
+
+def board_of(protocol: str, fingerprint: str, dataset_label: str) -> str:
+    """The identity of a board, from the protocol's name and fingerprint and the data's label."""
+    return digest({"protocol": protocol, "fingerprint": fingerprint, "dataset": dataset_label})
 
 
 @dataclass(frozen=True)
@@ -199,7 +222,8 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The durable result of one RunSpec, stored as `record.json`.
+    """The durable result of one RunSpec: a training, one scoring of its weights, and its place on
+    a board. `records.files` stores these three apart.
 
     `scores[part][metric]`, for parts "val" and "test", are means over images in float64, or one
     value of a whole set; a model without a code has none of metrics that need codes. `facts` holds
@@ -207,11 +231,11 @@ class RunRecord:
     classifiers classes, feature_size and predicted_classes instead), train_seconds,
     images_per_second, best_epoch, active_units, active_fraction, output_std (spread of the outputs
     over the images: near 0 means a constant output), and for discrete codes code_bits and
-    dead_codes. The two digests are those of the files stored beside `record.json`.
+    dead_codes. `closed_form` and `value_range` are those of the variant (see `models.rows`).
+    The two digests are those of the files with weights and arrays.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    schema_version: int
     run_key: str
     evaluation_digest: str
     spec: RunSpec
@@ -229,6 +253,8 @@ class RunRecord:
     arrays_sha256: str
     environment: Mapping[str, str]
     message: str = ""
+    closed_form: bool = False
+    value_range: tuple[float, float] = (0.0, 1.0)
 
     @property
     def track(self) -> str:
@@ -249,7 +275,7 @@ class RunRecord:
         return OVERCOMPLETE if size >= pixels else f"d{size}"
 
     def to_json(self) -> bytes:
-        """Indented JSON, as stored in `record.json`."""
+        """Everything in one indented JSON document, for people who download it."""
         return adapter(RunRecord).dump_json(self, indent=1)
 
 

@@ -83,6 +83,21 @@ def open_store() -> Store:
     return Store(here)
 
 
+def to_hint(reference: str, root: Path) -> str:
+    """A data set's reference as stored: `folder:./photos` for a path inside the workspace, so that
+    a moved workspace finds it again; other references are unchanged."""
+    kind, colon, path = reference.partition(":")
+    if colon and Path(path).is_relative_to(root):
+        return f"{kind}:./{Path(path).relative_to(root).as_posix()}"
+    return reference
+
+
+def from_hint(hint: str, root: Path) -> str:
+    """The reference that `to_hint` stored, in the workspace where it is now."""
+    kind, colon, path = hint.partition(":")
+    return f"{kind}:{root / path[2:]}" if colon and path.startswith("./") else hint
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content` completely or not at all, even on a power failure."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,8 @@ from bench.data.content import ImageSet, LabelledImages
 from bench.data.loading import (
     DatasetInfo,
     dataset_label,
+    dataset_name,
+    dataset_reference,
     describe_dataset,
     find_dataset,
     load_search_splits,
@@ -22,6 +24,8 @@ __all__ = [
     "SearchSplits",
     "Splits",
     "dataset_label",
+    "dataset_name",
+    "dataset_reference",
     "describe_dataset",
     "find_dataset",
     "load_search_splits",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.errors import BadInput, unknown_name
-from bench.core.identity import checked_name, slug
+from bench.core.identity import checked_name, own_label, slug
 from bench.core.protocol import SplitConfig
 from bench.core.spec import Part
 from bench.data.content import ImageSet
@@ -36,8 +36,8 @@ class DatasetInfo:
     source: str
 
 
-def dataset_label(dataset: str) -> str:
-    """Name of a data set in tables: an id of DATASETS, or `csv.mydigits` for `csv:mydigits.csv`.
+def dataset_name(dataset: str) -> str:
+    """The name of a data set: an id of DATASETS, or `csv.mydigits` for `csv:mydigits.csv`.
 
     Raises BadInput for an unknown data set, with the nearest names.
     """
@@ -46,6 +46,22 @@ def dataset_label(dataset: str) -> str:
         return dataset
     kind, path = own
     return checked_name("data set", f"{kind}.{slug(path.resolve().name.removesuffix(f'.{kind}'))}")
+
+
+def dataset_label(images: ImageSet) -> str:
+    """The name of a data set in tables: an id of DATASETS, or for a user's own images such as
+    `csv.mydigits-1a2b3c` for `csv:mydigits.csv`, with six digits of their digest."""
+    if images.name in DATASETS:
+        return images.name
+    return own_label(images.name, images.digest)
+
+
+def dataset_reference(name: str) -> str:
+    """`csv:PATH` and its like with an absolute path: workers may run in another folder."""
+    kind, separator, path = name.partition(":")
+    if separator and not path:
+        raise BadInput(f"data set '{name}' has no path; expected one such as {kind}:images")
+    return f"{kind}:{Path(path).expanduser().resolve()}" if separator else name
 
 
 def load_set(dataset: str) -> ImageSet:
@@ -57,7 +73,7 @@ def load_set(dataset: str) -> ImageSet:
     if own is None:
         return load_known(DATASETS[dataset])
     kind, path = own
-    return READERS[kind](path, dataset_label(dataset))
+    return READERS[kind](path, dataset_name(dataset))
 
 
 def find_dataset(dataset: str) -> str:
@@ -80,7 +96,7 @@ def describe_dataset(dataset: str) -> DatasetInfo:
     """Describe a data set; its images are read and verified, then released."""
     images = load_set(dataset)
     return DatasetInfo(
-        label=images.name,
+        label=dataset_label(images),
         digest=images.digest,
         image_shape=images.image_shape,
         class_names=images.class_names,

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 from bench.core.spec import RunRecord, RunSpec, TrialSpec
 from bench.core.store import Store, write_atomically
-from bench.records.files import Arrays, read_arrays, read_weights, sound_record, write_record
+from bench.records.files import (
+    Arrays,
+    read_arrays,
+    read_weights,
+    sound_record,
+    write_record,
+    write_scores,
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Parcel:
 
 def pack(store: Store, spec: RunSpec) -> Parcel:
     """Collect the stored files of a run."""
-    record = None if isinstance(spec, TrialSpec) else sound_record(store.records, spec.run_key)
+    record = None if isinstance(spec, TrialSpec) else sound_record(store.records, spec)
     path = store.checkpoints / spec.checkpoint_name
     checkpoint = path.read_bytes() if path.is_file() else None
     if record is None:
@@ -37,4 +44,7 @@ def unpack(parcel: Parcel, spec: RunSpec, store: Store) -> RunRecord | None:
         write_atomically(path, parcel.checkpoint)
     if parcel.record is None or parcel.weights is None or parcel.arrays is None:
         return None
+    here = sound_record(store.records, spec)
+    if here is not None and here.weights_sha256 == parcel.record.weights_sha256:
+        return write_scores(store.records, parcel.record, parcel.arrays)
     return write_record(store.records, parcel.record, parcel.weights, parcel.arrays)

@@ -17,14 +17,22 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import SplitConfig
-from bench.core.spec import SCHEMA_VERSION, EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
+from bench.core.spec import EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
 from bench.core.store import Store
 from bench.data import SearchSplits, Splits, load_search_splits, load_splits
 from bench.evaluation.scoring import Scored, device_of, on_device, score
 from bench.execution.environment import environment
 from bench.models.base import ClosedFormAutoencoder, ImageModel
 from bench.models.zoo import build_network
-from bench.records.files import Arrays, read_arrays, read_weights, sound_record, write_record
+from bench.records.files import (
+    Arrays,
+    enter,
+    read_arrays,
+    read_weights,
+    sound_record,
+    write_record,
+    write_scores,
+)
 from bench.training.train import EpochHook, FitConfig, FitData, FitResult, fit
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -70,9 +78,10 @@ def _splits(dataset: str, split: SplitConfig) -> Splits:
 def execute(spec: RunSpec, store: Store, on_epoch: EpochHook) -> RunRecord:
     """Train and score `spec`, write its record, return it.
 
-    A matching record is returned unchanged; one scored by other metrics is scored again from its
-    weights without training. Raises StoppedEarly if `on_epoch` asked to stop, CheckFailed if the
-    data differ from the planned ones, BadInput for a device that this machine lacks.
+    A training that is recorded is not repeated: it is put on the board of the spec and, if it was
+    scored by other metrics only, scored from its weights. Raises StoppedEarly if `on_epoch` asked
+    to stop, CheckFailed if the data differ from the planned ones, BadInput for a device that this
+    machine lacks.
     """
     prepare_torch(spec.threads)
     splits = _splits(spec.dataset, spec.split)
@@ -80,10 +89,11 @@ def execute(spec: RunSpec, store: Store, on_epoch: EpochHook) -> RunRecord:
         raise CheckFailed(f"{spec.dataset} changed since the plan was made; plan the run again")
     device = checked_device(spec.device)
     model = build(spec, splits).to(device)
-    known = sound_record(store.records, spec.run_key)
+    known = sound_record(store.records, spec)
     if known is not None and known.evaluation_digest == spec.evaluation_digest:
+        enter(store.records, known)
         return known
-    if known is not None and known.status == "finished":
+    if known is not None:
         return _rescored(known, spec, store)
     return _trained(model, spec, splits, store, on_epoch)
 
@@ -152,7 +162,6 @@ def _trained(
         facts |= scored.signs()
         arrays = {**scored.arrays(), **_progress(result, splits)}
     record = RunRecord(
-        schema_version=SCHEMA_VERSION,
         run_key=spec.run_key,
         evaluation_digest=spec.evaluation_digest,
         spec=spec,
@@ -170,6 +179,12 @@ def _trained(
         arrays_sha256="",
         environment=environment(spec),
         message="" if result.status == "finished" else f"diverged in epoch {len(result.history)}",
+    )
+    # Closed forms have no epochs; classifiers take images in [0, 1].
+    record = dataclasses.replace(
+        record,
+        closed_form=isinstance(model, ClosedFormAutoencoder),
+        value_range=getattr(model, "value_range", record.value_range),
     )
     written = write_record(store.records, record, _weights(model), arrays)
     checkpoint.unlink(missing_ok=True)
@@ -258,6 +273,9 @@ def _evaluated(spec: RunSpec, weights: Arrays) -> Scored:
 
 def _rescored(known: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
     """A record with the scores of another evaluation, computed from its weights."""
+    if known.status != "finished":
+        diverged = dataclasses.replace(known, spec=spec, evaluation_digest=spec.evaluation_digest)
+        return write_scores(store.records, diverged, {})
     weights = read_weights(store.records, known)
     scored = _evaluated(spec, weights)
     old = read_arrays(store.records, known)
@@ -271,7 +289,7 @@ def _rescored(known: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
         scores=scored.means(),
         facts={**known.facts, **scored.signs()},
     )
-    return write_record(store.records, record, weights, {**kept, **scored.arrays()})
+    return write_scores(store.records, record, {**kept, **scored.arrays()})
 
 
 def ignore_epochs(values: EpochValues) -> bool:

@@ -60,7 +60,8 @@ LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 _FACTS = (*FACTS, *SIGNS)
 PROVENANCE = ("finished", "device", "threads", "bench", "torch", "git_commit")
 DIGEST = "row_digest"
-KEY = ["run_key", "evaluation_digest"]
+KEY = ["run_key", "evaluation_digest", "dataset", "protocol", "protocol_fingerprint"]
+"""One training, scored in one way, on one board: it may be on several."""
 BOARD = ["dataset", "protocol", "protocol_fingerprint", "data_digest", "evaluation_digest"]
 """What comparable rows share: the key of one section of the leaderboard."""
 CELL = ["model", "latent_dim", "recipe"]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.core.recipes import BEST_OF, budget_of_row
-from bench.leaderboard.ledger import KEY, Row, describe, ledger_of, rows_in, signed
+from bench.leaderboard.ledger import BOARD, KEY, Row, describe, ledger_of, rows_in, signed
 
 CLOSED_FORM_TOLERANCE = 1e-3
 LEAST_TOLERANCE = 1e-2
@@ -82,15 +82,16 @@ def merge(
 
 
 def _say_largest_budget(rows: dict[tuple[str, ...], Row], local: Sequence[Row]) -> int:
-    """Set all rows of a searched configuration to the largest number of trials that found it."""
-    largest: dict[str, Row] = {}
+    """Set all rows of a searched configuration on a board to the largest number of trials that
+    found it."""
+    largest: dict[tuple[str, ...], Row] = {}
     for row in [*rows.values(), *local]:
-        known = largest.get(row["configuration"])
+        known = largest.get(_searched(row))
         if budget_of_row(row) > (budget_of_row(known) if known else 0):
-            largest[row["configuration"]] = row
+            largest[_searched(row)] = row
     renamed = 0
     for key, row in rows.items():
-        found = largest.get(row["configuration"])
+        found = largest.get(_searched(row))
         if found is not None and budget_of_row(row) < budget_of_row(found):
             said = {"recipe": found["recipe"]}
             if BEST_OF in found:
@@ -98,6 +99,10 @@ def _say_largest_budget(rows: dict[tuple[str, ...], Row], local: Sequence[Row]) 
             rows[key] = signed({**row, **said})
             renamed += 1
     return renamed
+
+
+def _searched(row: Row) -> tuple[str, ...]:
+    return tuple(row[name] for name in (*BOARD, "configuration"))
 
 
 def _key(row: Row) -> tuple[str, ...]:

@@ -1,8 +1,11 @@
 """Durable results on disk, written before a result is sent anywhere else.
 
-`mlruns/records/<run_key>/` holds `record.json`, `weights.safetensors` and `arrays.safetensors`
-(per-image scores, shown images, codes: the input of the figures). A record is built in a
-temporary folder, synced and renamed, so it is never partly there.
+A record is one training: `mlruns/records/<run_key>/` holds `record.json` and `weights.safetensors`.
+Beside them, `scores/<evaluation_digest>/` holds `scores.json` and `arrays.safetensors` (per-image
+scores, shown images, codes: the input of the figures) of each way in which its weights were scored,
+and `boards/<board>.json` puts the record on a board: a protocol on a data set. So one training
+serves several boards, and none takes another's scores away (`documents.py` has the documents).
+Each folder is built under a temporary name, synced and renamed, so it is never partly there.
 
 Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 
@@ -40,6 +43,7 @@ Classifiers (K classes) have no reconstructions and no codes, but:
 | predicted,confidence}          |                     | probability                          |
 """
 
+import contextlib
 import dataclasses
 import logging
 import shutil
@@ -51,22 +55,32 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import sha256_of_file
-from bench.core.spec import SCHEMA_VERSION, RunRecord
+from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import sync_folder, write_atomically
-from bench.core.strict import adapter
+from bench.records.documents import (
+    Documents,
+    Json,
+    decode,
+    documents_of,
+    encode,
+    entry_for,
+    is_earlier,
+    join,
+    upgraded,
+)
 
 Arrays = Mapping[str, NDArray[Any]]
 
 RECORD, WEIGHTS, ARRAYS = "record.json", "weights.safetensors", "arrays.safetensors"
-_ASIDE = ".aside-"
-_CURE = "remove its folder, or let the command that made it run it again"
+SCORES, BOARDS = "scores", "boards"
+_SCORES_FILE = "scores.json"
+_NEW, _ASIDE = ".new-", ".aside-"
 
 
 def record_folder(records: Path, run_key: str) -> Path:
@@ -75,31 +89,92 @@ def record_folder(records: Path, run_key: str) -> Path:
 
 
 def write_record(records: Path, record: RunRecord, weights: Arrays, arrays: Arrays) -> RunRecord:
-    """Write a record and return it with the digests of its two files filled in.
+    """Write a new training and return its record with the digests of its two files filled in.
 
-    Replaces an existing record of the same run (such as one scored by other metrics).
+    Replaces an earlier training of the same run; boards that show the same scores keep it.
     """
-    records.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=records, prefix=f".new-{record.run_key}-"))
-    try:
+    folder = record_folder(records, record.run_key)
+    before = sound_documents(records, record.run_key)
+    with _building(folder, f"{_NEW}{record.run_key}-") as building:
         write_atomically(building / WEIGHTS, _pack(weights))
-        write_atomically(building / ARRAYS, _pack(arrays))
-        record = dataclasses.replace(
-            record,
-            weights_sha256=sha256_of_file(building / WEIGHTS),
-            arrays_sha256=sha256_of_file(building / ARRAYS),
-        )
-        write_atomically(building / RECORD, record.to_json())
-        building.chmod(0o755)
-        _put_in_place(building, record_folder(records, record.run_key))
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+        record = dataclasses.replace(record, weights_sha256=sha256_of_file(building / WEIGHTS))
+        record = _write_arrays(building / SCORES / record.evaluation_digest, record, arrays)
+        _write_documents(building, _with_boards_of(before, _documents_of(records, record)))
     return record
 
 
+def write_scores(records: Path, record: RunRecord, arrays: Arrays) -> RunRecord:
+    """Add another scoring of a recorded training, and its board entry; other scores stay."""
+    folder = _converted(records, record.run_key)
+    scores = folder / SCORES / record.evaluation_digest
+    with _building(scores, f"{_NEW}{record.evaluation_digest}-") as building:
+        record = _write_arrays(building, record, arrays)
+        (document,) = _documents_of(records, record).scores.values()
+        write_atomically(building / _SCORES_FILE, encode(document))
+    enter(records, record)
+    return record
+
+
+def enter(records: Path, record: RunRecord) -> None:
+    """Put a record on the board of its spec, with its recipe; boards of other protocols or data
+    sets are not affected. Writes only what changes."""
+    folder = _converted(records, record.run_key)
+    ((board, entry),) = _documents_of(records, record).entries.items()
+    path, content = folder / BOARDS / f"{board}.json", encode(entry)
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)
+
+
+def _documents_of(records: Path, record: RunRecord) -> Documents:
+    return documents_of(record, workspace_of(records))
+
+
+def workspace_of(records: Path) -> Path:
+    """The workspace of a store's records: paths inside it are stored relative to it."""
+    return records.parent.parent
+
+
+def _write_arrays(folder: Path, record: RunRecord, arrays: Arrays) -> RunRecord:
+    write_atomically(folder / ARRAYS, _pack(arrays))
+    return dataclasses.replace(record, arrays_sha256=sha256_of_file(folder / ARRAYS))
+
+
+def _with_boards_of(before: Documents | None, new: Documents) -> Documents:
+    """The new documents, with earlier board entries that show the scores just made."""
+    kept = before.entries if before is not None else {}
+    entries = {
+        board: entry for board, entry in kept.items() if entry["evaluation_digest"] in new.scores
+    }
+    return dataclasses.replace(new, entries={**entries, **new.entries})
+
+
+def _write_documents(folder: Path, documents: Documents) -> None:
+    """The training last: until then a record of an earlier schema remains as it was."""
+    for digest, scores in documents.scores.items():
+        write_atomically(folder / SCORES / digest / _SCORES_FILE, encode(scores))
+    for board, entry in documents.entries.items():
+        write_atomically(folder / BOARDS / f"{board}.json", encode(entry))
+    write_atomically(folder / RECORD, encode(documents.training))
+
+
+@contextlib.contextmanager
+def _building(final: Path, prefix: str) -> Iterator[Path]:
+    """A temporary folder that takes the place of `final`, which is removed, in the end."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=final.parent, prefix=prefix))
+    try:
+        yield building
+        for folder in (path for path in building.rglob("*") if path.is_dir()):
+            sync_folder(folder)
+        building.chmod(0o755)
+        _put_in_place(building, final)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
 def _put_in_place(building: Path, final: Path) -> None:
-    """Rename; an older record is moved aside first and restored if a kill falls in between."""
+    """Rename; an older folder is moved aside first and restored if a kill falls in between."""
     aside = final.with_name(f"{_ASIDE}{final.name}")
     if final.exists():
         shutil.rmtree(aside, ignore_errors=True)
@@ -114,47 +189,106 @@ def _pack(arrays: Arrays) -> bytes:
     return save_safetensors({key: np.ascontiguousarray(value) for key, value in arrays.items()})
 
 
-def read_record(records: Path, run_key: str) -> RunRecord | None:
-    """The record of a run, or None if there is none.
+def _restore(final: Path) -> None:
+    """Put a folder back that a killed writer had moved aside."""
+    aside = final.with_name(f"{_ASIDE}{final.name}")
+    if not final.exists() and aside.exists():
+        aside.rename(final)
 
-    Raises CheckFailed naming the file if it was edited by hand or damaged.
+
+def read_documents(records: Path, run_key: str) -> Documents | None:
+    """The documents of a run, in today's form, or None if there is no record.
+
+    Raises CheckFailed naming the file if one was edited by hand or damaged.
     """
     folder = record_folder(records, run_key)
-    aside = folder.with_name(f"{_ASIDE}{run_key}")
-    if not folder.exists() and aside.exists():
-        aside.rename(folder)
-    path = folder / RECORD
-    try:
-        record: RunRecord = adapter(RunRecord).validate_json(path.read_bytes())
-    except FileNotFoundError:
+    _restore(folder)
+    training = decode(folder / RECORD)
+    if training is None:
         return None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "file"
-        raise CheckFailed(
-            f"{path} is damaged or of another version ({key}: {first['msg']}); {_CURE}"
-        ) from None
-    if record.schema_version != SCHEMA_VERSION:
-        raise CheckFailed(
-            f"{path} has schema {record.schema_version}, this version reads {SCHEMA_VERSION}; "
-            f"{_CURE}"
-        )
-    if record.run_key != run_key or record.spec.run_key != run_key:
-        raise CheckFailed(f"{path} does not belong to run {run_key}; remove its folder")
-    return record
+    if training.get("run_key") != run_key:
+        raise CheckFailed(f"{folder / RECORD} does not belong to run {run_key}; remove its folder")
+    if is_earlier(training):
+        return upgraded(training, workspace_of(records), str(folder / RECORD))
+    found: dict[str, dict[str, Json]] = {SCORES: {}, BOARDS: {}}
+    for path in [*folder.glob(f"{SCORES}/[!.]*/{_SCORES_FILE}"), *folder.glob(f"{BOARDS}/*.json")]:
+        document = decode(path)
+        kind, name = path.relative_to(folder).parts[:2]
+        if document is not None and document.get("run_key") == run_key:
+            found[kind][name.removesuffix(".json")] = document
+        else:
+            raise CheckFailed(f"{path} does not belong to run {run_key}; remove it")
+    return Documents(training, found[SCORES], found[BOARDS])
 
 
-def sound_record(records: Path, run_key: str) -> RunRecord | None:
-    """The record of a run; None if missing, or, with a warning, if damaged: it is run again."""
+def sound_documents(records: Path, run_key: str) -> Documents | None:
+    """As `read_documents`; None, with a warning, if any is damaged: the run is trained again."""
     try:
-        return read_record(records, run_key)
+        return read_documents(records, run_key)
     except CheckFailed as error:
         logging.getLogger(__name__).warning("%s: running it again", error)
         return None
 
 
+def read_record(records: Path, run_key: str, board: str = "") -> RunRecord | None:
+    """The record of a run as it is on a board, by default the first by the board's identity.
+
+    None if there is none. Raises CheckFailed naming the file if it was edited by hand or damaged.
+    """
+    documents = read_documents(records, run_key)
+    listed = {} if documents is None else documents.entries
+    wanted = board or min(listed, default="")
+    if documents is None or wanted not in listed:
+        return None
+    return _on_board(records, documents, wanted)
+
+
+def _on_board(records: Path, documents: Documents, board: str) -> RunRecord:
+    run_key, entry = documents.training["run_key"], documents.entries[board]
+    folder = record_folder(records, run_key)
+    scores = documents.scores.get(entry["evaluation_digest"])
+    if scores is None:
+        raise CheckFailed(
+            f"{folder / SCORES / entry['evaluation_digest']} is missing, which the board of "
+            f"{entry['spec']['protocol']} shows; run it again"
+        )
+    root, where = workspace_of(records), str(folder / BOARDS / f"{board}.json")
+    record = join(documents.training, scores, entry, root, where)
+    if record.spec.board != board or record.spec.evaluation_digest != record.evaluation_digest:
+        raise CheckFailed(f"{where} does not belong to this board; remove it")
+    return record
+
+
+def sound_record(records: Path, spec: RunSpec) -> RunRecord | None:
+    """The record of a spec's training as it is, or would be, on the spec's board.
+
+    If its weights have no scores of this evaluation yet, the record has others (see its
+    `evaluation_digest`). None if there is none or, with a warning, if it is damaged.
+    """
+    documents = sound_documents(records, spec.run_key)
+    if documents is None or not documents.scores:
+        return None
+    wanted = spec.evaluation_digest
+    scores = documents.scores.get(wanted) or documents.scores[min(documents.scores)]
+    root, where = workspace_of(records), str(record_folder(records, spec.run_key))
+    entry = documents.entries.get(spec.board)
+    if entry is None or entry["evaluation_digest"] != scores["evaluation_digest"]:
+        sources = [each["data_source"] for each in documents.entries.values()]
+        entry = entry_for(spec, scores["evaluation_digest"], min(sources, default=""), root)
+    try:
+        record = join(documents.training, scores, entry, root, where)
+    except CheckFailed as error:
+        logging.getLogger(__name__).warning("%s: running it again", error)
+        return None
+    # The path of the images is a hint: the one just given was just read.
+    spec_now = dataclasses.replace(
+        record.spec, dataset=spec.dataset, definition=spec.definition, ranked=spec.ranked
+    )
+    return dataclasses.replace(record, spec=spec_now)
+
+
 def iter_records(records: Path) -> Iterator[RunRecord]:
-    """Every record in a store, oldest first. Raises CheckFailed naming a damaged record and how
+    """Every record on every board, oldest first. Raises CheckFailed naming a damaged record and how
     many there are: a table without them would be wrong."""
     sound, damaged = survey_records(records)
     for line in damaged:
@@ -167,16 +301,51 @@ def survey_records(records: Path) -> tuple[list[RunRecord], list[str]]:
     """Every readable record, oldest first, and one line for each unreadable one."""
     sound: list[RunRecord] = []
     damaged: list[str] = []
-    entries = records.iterdir() if records.is_dir() else ()
-    folders = [path for path in entries if path.is_dir() and not path.name.startswith(".new-")]
-    for key in sorted({path.name.removeprefix(_ASIDE) for path in folders}):
+    for key in _run_keys(records):
         try:
-            record = read_record(records, key)
+            documents = read_documents(records, key)
+            listed = [] if documents is None else sorted(documents.entries)
+            sound += [_on_board(records, documents, board) for board in listed if documents]
         except CheckFailed as error:
             damaged.append(str(error))
-        else:
-            sound += [record] if record is not None else []
-    return sorted(sound, key=lambda record: (record.started_unix_ms, record.run_key)), damaged
+    return sorted(
+        sound, key=lambda record: (record.started_unix_ms, record.run_key, record.spec.board)
+    ), damaged
+
+
+def _run_keys(records: Path) -> list[str]:
+    entries = records.iterdir() if records.is_dir() else ()
+    folders = [path for path in entries if path.is_dir() and not path.name.startswith(_NEW)]
+    return sorted({path.name.removeprefix(_ASIDE) for path in folders})
+
+
+def convert_records(records: Path) -> int:
+    """Rewrite the sound records of an earlier schema in today's form; returns how many."""
+    count = 0
+    for key in _run_keys(records):
+        with contextlib.suppress(CheckFailed):
+            training = decode(record_folder(records, key) / RECORD)
+            if training is not None and is_earlier(training):
+                _converted(records, key)
+                count += 1
+    return count
+
+
+def _converted(records: Path, run_key: str) -> Path:
+    """The folder of a record, rewritten in today's form if it is of an earlier schema.
+
+    Until `record.json` is replaced, the record stays whole in its earlier form.
+    """
+    folder = record_folder(records, run_key)
+    training = decode(folder / RECORD)
+    if training is not None and is_earlier(training):
+        documents = read_documents(records, run_key)
+        assert documents is not None
+        (digest,) = documents.scores
+        write_atomically(folder / SCORES / digest / ARRAYS, (folder / ARRAYS).read_bytes())
+        _write_documents(folder, documents)
+        (folder / ARRAYS).unlink()
+    return folder
 
 
 def read_weights(records: Path, record: RunRecord) -> dict[str, NDArray[Any]]:
@@ -187,8 +356,10 @@ def read_weights(records: Path, record: RunRecord) -> dict[str, NDArray[Any]]:
 
 def read_arrays(records: Path, record: RunRecord) -> dict[str, NDArray[Any]]:
     """The arrays by key (see the top of this module), after checking their digest."""
-    path = record_folder(records, record.run_key) / ARRAYS
-    return read_safetensors(path, record.arrays_sha256)
+    folder = record_folder(records, record.run_key)
+    path = folder / SCORES / record.evaluation_digest / ARRAYS
+    earlier = folder / ARRAYS
+    return read_safetensors(earlier if earlier.exists() else path, record.arrays_sha256)
 
 
 def read_safetensors(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
@@ -205,7 +376,15 @@ def read_safetensors(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
 
 def remove_leftovers(records: Path) -> int:
     """Delete what killed writers left behind (never a finished record); return the count."""
-    left = [path for path in records.glob(".new-*") if not _is_fresh(path)]
+    found = [path for pattern in ("", f"*/{SCORES}/") for path in records.glob(f"{pattern}{_NEW}*")]
+    left = [path for path in found if not _is_fresh(path)]
+    # What stands beside its replacement; what does not is restored when it is read.
+    left += [
+        path
+        for pattern in ("", f"*/{SCORES}/")
+        for path in records.glob(f"{pattern}{_ASIDE}*")
+        if path.with_name(path.name.removeprefix(_ASIDE)).exists() and not _is_fresh(path)
+    ]
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
     return len(left)

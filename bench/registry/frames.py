@@ -4,8 +4,8 @@ import pandas as pd
 
 from bench.core.protocol import load_protocol
 from bench.core.store import open_store
-from bench.data import dataset_label
 from bench.leaderboard.ledger import FACTS, LATER_FACTS, numbers
+from bench.registry.naming import label_of
 from bench.registry.publishing import look
 from bench.registry.results import Scope, merge_local, read_results
 
@@ -31,11 +31,12 @@ def results() -> pd.DataFrame:
 def table(protocol: str = "", dataset: str = "") -> pd.DataFrame:
     """One row per cell with rank, means, intervals and margin over PCA, as `bench leaderboard`.
 
-    `protocol` is a shipped name or a .toml file, `dataset` an id, csv:PATH, npz:PATH or
-    folder:PATH; empty: all. Raises as `results`, and BadInput for unknown names.
+    `protocol` is a shipped name or a .toml file, `dataset` an id, a name in
+    these tables, csv:PATH, npz:PATH or folder:PATH; empty: all. Raises as `results`, and BadInput for unknown names.
     """
+    store = open_store()
     scope = Scope(
-        load_protocol(protocol) if protocol else None, dataset_label(dataset) if dataset else ""
+        load_protocol(protocol) if protocol else None, label_of(store, dataset) if dataset else ""
     )
-    boards = look(open_store(), scope).boards
+    boards = look(store, scope).boards
     return pd.DataFrame([cell for board in boards for cell in board.cells])

@@ -15,6 +15,7 @@ from bench.evaluation.gallery import fitted_codes
 from bench.execution.runner import build_for, load_weights
 from bench.models.base import Autoencoder, Classifier, ImageModel
 from bench.registry.cards import CARD, Card, read_card
+from bench.registry.naming import located
 from bench.registry.champions import champion, champion_weights, champions
 
 _BATCH = 500
@@ -100,7 +101,7 @@ class LoadedModel:
         codes = torch.randn(count, self.code_size, generator=generator)
         if not self._model.gaussian_prior:
             spec = self.card.spec
-            train = load_splits(spec.dataset, spec.split).train.images
+            train = load_splits(located(open_store(), spec), spec.split).train.images
             codes = fitted_codes(self._model, train, codes, generator)
         return self._by_batches(self._model.decode_images, codes)
 

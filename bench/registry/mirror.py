@@ -11,6 +11,7 @@ from bench.registry.card_text import card_text
 from bench.registry.cards import Card
 from bench.registry.champions import champions
 from bench.records.selection import median_record
+from bench.registry.results import record_of_row
 from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.tracking import clear_alias, register_version
@@ -24,7 +25,7 @@ def tell_mlflow(store: Store, track: Track, challenger: TableRow | None) -> list
         clear_alias(store, track.title, "challenger")
         return lines
     rows = track.cells[str(challenger["configuration"])]
-    found = [read_record(store.records, row["run_key"]) for row in rows]
+    found = [record_of_row(store, row) for row in rows]
     record = median_record([known for known in found if known is not None])
     if record is None:
         clear_alias(store, track.title, "challenger")
@@ -47,7 +48,7 @@ def tell_rollback(store: Store, card: Card) -> list[str]:
 
 
 def _tell_champion(store: Store, card: Card) -> list[str]:
-    record = read_record(store.records, card.run_key)
+    record = read_record(store.records, card.run_key, card.spec.board)
     if record is None:
         # Delete the alias: it would point at another model.
         clear_alias(store, card.track, "champion")

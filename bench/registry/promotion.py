@@ -25,7 +25,6 @@ from bench.leaderboard.render import cells_of
 from bench.leaderboard.significance import Significance, Track, tracks
 from bench.leaderboard.wording import TableRow
 from bench.models.zoo import MODELS
-from bench.records.files import read_record
 from bench.registry.cards import Card
 from bench.registry.champions import (
     ChampionRank,
@@ -36,7 +35,7 @@ from bench.registry.champions import (
     update_standing,
 )
 from bench.registry.publishing import higher_is_better, ranked, write_pages
-from bench.registry.results import Results, Scope, read_results
+from bench.registry.results import Results, Scope, read_results, record_of_row
 from bench.records.selection import median_record
 from bench.core.spec import NO_CODE, OVERCOMPLETE, RunRecord
 from bench.core.store import Store, writing_to
@@ -247,7 +246,7 @@ def _record_of(store: Store, track: Track, decision: Decision) -> RunRecord:
     assert decision.champion is not None
     rows = track.cells[str(decision.champion["configuration"])]
     finished = [row for row in rows if row["status"] == "finished"]
-    found = [read_record(store.records, row["run_key"]) for row in finished]
+    found = [record_of_row(store, row) for row in finished]
     missing = [row for row, record in zip(finished, found, strict=True) if record is None]
     median = median_record([record for record in found if record is not None])
     if missing or median is None:

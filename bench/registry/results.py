@@ -35,10 +35,9 @@ from bench.leaderboard.significance import (
     tracks,
     update,
 )
-from bench.models.zoo import MODELS
-from bench.core.protocol import Protocol, known_protocols
+from bench.core.protocol import Protocol
 from bench.records.files import iter_records, read_arrays, read_record
-from bench.core.spec import RunRecord
+from bench.core.spec import RunRecord, board_of
 from bench.core.store import Store, write_atomically
 
 RESULTS, CELLS, PAIRS = "results.csv", "cells.csv", "comparisons.csv"
@@ -100,42 +99,22 @@ def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> 
 
 def local_rows(store: Store, scope: Scope) -> list[Row]:
     """The local records within `scope` as rows of the ledger."""
-    unranked = _unranked(scope.protocol)
     rows = (
-        row_of(record, _standing(record, unranked))
+        row_of(record, RowContext(record.closed_form, record.spec.ranked))
         for record in iter_records(store.records)
         if record.status != "stopped"
     )
     return [row for row in rows if scope.holds(row)]
 
 
-def _unranked(given: Protocol | None) -> set[tuple[str, str]]:
-    """Name and fingerprint of the protocols whose rows are never ranked: older records do not
-    say it themselves."""
-    return {
-        (protocol.name, protocol.fingerprint)
-        for protocol in [*known_protocols(), *([given] if given else [])]
-        if not protocol.ranked
-    }
-
-
-def _standing(record: RunRecord, unranked: set[tuple[str, str]]) -> RowContext:
-    spec = record.spec
-    row = MODELS.get(spec.model)
-    return RowContext(
-        closed_form=row is not None and row.closed_form,
-        ranked=spec.ranked and (spec.protocol, spec.protocol_fingerprint) not in unranked,
-    )
-
-
 def scores_reader(store: Store) -> ScoresOf:
     """A function that returns the per-image selection scores of a ledger row's local record."""
-    read: dict[str, dict[str, NDArray[np.float32]]] = {}
+    read: dict[tuple[str, ...], dict[str, NDArray[np.float32]]] = {}
 
     def scores_of(row: Row, part: str) -> NDArray[np.float32] | None:
-        key = row["run_key"]
+        key = (row["run_key"], row["evaluation_digest"], row["selection_metric"])
         if key not in read:
-            record = read_record(store.records, key)
+            record = record_of_row(store, row)
             if record is None or record.evaluation_digest != row["evaluation_digest"]:
                 return None
             arrays = read_arrays(store.records, record)
@@ -144,6 +123,12 @@ def scores_reader(store: Store) -> ScoresOf:
         return read[key].get(f"{part}/{row['selection_metric']}")
 
     return scores_of
+
+
+def record_of_row(store: Store, row: Row) -> RunRecord | None:
+    """The local record of a ledger row, as it is on the row's board; None if it is not here."""
+    board = board_of(row["protocol"], row["protocol_fingerprint"], row["dataset"])
+    return read_record(store.records, row["run_key"], board)
 
 
 def computed(store: Store, results: Results, ledger: pd.DataFrame) -> Results:

@@ -6,7 +6,7 @@ on another machine and has the tolerance of reproductions (merging.py).
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.core.errors import BadInput, BenchError, CheckFailed, unknown_name
@@ -15,6 +15,7 @@ from bench.leaderboard.merging import disagreement
 from bench.records.files import Arrays, iter_records, read_weights
 from bench.registry.cards import Card
 from bench.registry.champions import champion_weights, champions, check_folder
+from bench.registry.naming import located
 from bench.registry.results import read_results
 from bench.execution.runner import rescore
 from bench.core.spec import RunRecord, RunSpec
@@ -54,31 +55,39 @@ def targets(store: Store, names: Sequence[str], everything: bool) -> list[Target
         if not cards:
             raise BadInput("there are no champions yet; name a run, or use --all")
         return list(cards.values())
+    # Several boards may show the same scores of a training: once is enough.
     records = {
-        record.run_key: record
+        (record.run_key, record.evaluation_digest): record
         for record in iter_records(store.records)
         if record.status == "finished"
     }
     if everything:
         return [*cards.values(), *records.values()]
-    return [_target(name, cards, records) for name in names]
+    return [found for name in names for found in _target(name, cards, records.values())]
 
 
-def _target(name: str, cards: Mapping[str, Card], records: Mapping[str, RunRecord]) -> Target:
+def _target(name: str, cards: Mapping[str, Card], records: Collection[RunRecord]) -> list[Target]:
     if (track := name.replace("/", ".", 1)) in cards:
-        return cards[track]
-    matches = [key for key in records if len(name) >= 4 and key.startswith(name)]
-    if len(matches) == 1:
-        return records[matches[0]]
-    if matches:
-        raise BadInput(f"run {name} is ambiguous: {', '.join(matches)}")
+        return [cards[track]]
+    matches = [each for each in records if len(name) >= 4 and each.run_key.startswith(name)]
+    keys = sorted({record.run_key for record in matches})
+    if len(keys) == 1:
+        return [*matches]
+    if keys:
+        raise BadInput(f"run {name} is ambiguous: {', '.join(keys)}")
     raise unknown_name("track with a champion, or run", name, cards)
 
 
-def verify(store: Store, chosen: Sequence[Target]) -> Iterator[Verified]:
-    """Recompute each target in turn; problems are in the results, not raised."""
+def verify(store: Store, chosen: Sequence[Target], dataset: str = "") -> Iterator[Verified]:
+    """Recompute each target in turn; problems are in the results, not raised.
+
+    `dataset`: where a user's own images are now, if not where they were.
+    """
     for target in chosen:
-        yield _champion(store, target) if isinstance(target, Card) else _record(store, target)
+        if isinstance(target, Card):
+            yield _champion(store, target, dataset)
+        else:
+            yield _record(store, target, dataset)
 
 
 def raise_problems(found: Sequence[Verified]) -> None:
@@ -89,7 +98,7 @@ def raise_problems(found: Sequence[Verified]) -> None:
         raise CheckFailed(f"{len(wrong)} of {len(found)} did not verify: {listed}")
 
 
-def _champion(store: Store, card: Card) -> Verified:
+def _champion(store: Store, card: Card, dataset: str) -> Verified:
     what = f"champion {card.summary.row}"
     if not card.weights.committed:
         reason = "skipped: its weights are too large to be committed; verify its run instead"
@@ -98,7 +107,7 @@ def _champion(store: Store, card: Card) -> Verified:
     folder = store.registry / card.folder
     try:
         check_folder(store.registry, folder, card)
-        again = _rescore(card.spec, champion_weights(folder, card))
+        again = _rescore(store, card.spec, champion_weights(folder, card), dataset)
     except BenchError as error:
         found = _verified(card.track, what, card.spec, card.scores, {})
         return dataclasses.replace(found, problem=str(error))
@@ -124,18 +133,19 @@ def _against_ledger(store: Store, card: Card, again: Scores) -> str:
     return ""
 
 
-def _record(store: Store, record: RunRecord) -> Verified:
+def _record(store: Store, record: RunRecord, dataset: str) -> Verified:
     try:
-        again = _rescore(record.spec, read_weights(store.records, record))
+        again = _rescore(store, record.spec, read_weights(store.records, record), dataset)
     except BenchError as error:
         found = _verified(record.run_key, record.spec.title, record.spec, record.scores, {})
         return dataclasses.replace(found, problem=str(error))
     return _verified(record.run_key, record.spec.title, record.spec, record.scores, again)
 
 
-def _rescore(spec: RunSpec, weights: Arrays) -> Scores:
+def _rescore(store: Store, spec: RunSpec, weights: Arrays, dataset: str) -> Scores:
     """Recompute on the CPU, which every machine has."""
-    return rescore(dataclasses.replace(spec, device="cpu", threads=1), weights)
+    images = located(store, spec, dataset)
+    return rescore(dataclasses.replace(spec, dataset=images, device="cpu", threads=1), weights)
 
 
 def _verified(name: str, what: str, spec: RunSpec, written: Scores, again: Scores) -> Verified:

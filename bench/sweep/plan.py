@@ -12,6 +12,7 @@ from bench.core.protocol import DEFAULT_PROTOCOL, Protocol, Scalar
 from bench.core.spec import NO_CODE, RunSpec, SearchRange, TrialSpec
 from bench.core.store import Store
 from bench.models.zoo import MODELS, variant
+from bench.sweep.results import has_trials, iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER, check_names
 from bench.sweep.space import Settings, known_recipes, search_space, with_settings
 from bench.sweep.storage import checked_address
@@ -132,9 +133,19 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
         seed += 1
     base = dataclasses.replace(TrialSpec.of(first), seed=seed)
     space = search_space(model)
-    return StudyPlan(
-        study_name(request.protocol, first), request, base, space, known_recipes(base, space), runs
-    )
+    name = _name_here(store, request.protocol, first)
+    return StudyPlan(name, request, base, space, known_recipes(base, space), runs)
+
+
+def _name_here(store: Store, protocol: Protocol, spec: RunSpec) -> str:
+    """The study's name; one begun when labels of own data had no digits keeps its name."""
+    name = study_name(protocol, spec)
+    earlier = name.replace(f"-{spec.data_digest[:6]}", "")
+    if earlier != name and not has_trials(store, name):
+        trials = iter_trials(store, earlier)
+        if any(trial.spec.data_digest == spec.data_digest for trial in trials):
+            return earlier
+    return name
 
 
 def study_name(protocol: Protocol, spec: RunSpec) -> str:

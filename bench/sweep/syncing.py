@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from bench.core.protocol import Protocol, load_protocol, shipped_protocols
-from bench.core.spec import TrialSpec
 from bench.core.store import Store
+from bench.records.documents import definition_of
 from bench.sweep.opening import alone, folder_owner
 from bench.sweep.results import TrialRecord, iter_trials
 from bench.tracking import StudyCard, SyncReport, open_study_tracker
@@ -28,26 +27,11 @@ def sync_trials(store: Store, protocol: str = "") -> SyncReport:
 def _sync(store: Store, study: str, trials: Sequence[TrialRecord]) -> SyncReport:
     base = trials[0].spec
     card = StudyCard(study, folder_owner(store, study), base, {}, {})
-    tracker = open_study_tracker(store, _protocol(base), base.dataset_label, card)
+    tracker = open_study_tracker(
+        store, base.definition or definition_of(base), base.dataset_label, card
+    )
     report = SyncReport.of(tracker.tell(trial) for trial in trials)
     if report.told:
         tracker.study_ended({}, {}, "finished")
     tracker.close()
     return report
-
-
-def _protocol(spec: TrialSpec) -> Protocol:
-    """The protocol of a trial; for a user's own protocol, only what names its experiment."""
-    if spec.protocol in shipped_protocols():
-        return load_protocol(spec.protocol)
-    return Protocol(
-        name=spec.protocol,
-        description="",
-        dataset=spec.dataset_label,
-        train=spec.train,
-        seeds=(spec.seed,),
-        task=spec.task,
-        split=spec.split,
-        evaluation=spec.evaluation,
-        selection_metric=spec.selection_metric,
-    )

@@ -21,7 +21,7 @@ from bench.core.recipes import BEST_OF, budget
 from bench.core.spec import RunRecord
 from bench.core.store import Store, write_atomically
 from bench.core.strict import STRICT, parse_strict
-from bench.records.files import read_arrays, read_weights, write_record
+from bench.records.files import enter
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
 from bench.sweep.results import study_folder
 from bench.sweep.space import RECIPE_KEYS
@@ -139,14 +139,14 @@ def best_of(record: RunRecord, trials: int, store: Store) -> RunRecord:
     if record.facts.get(BEST_OF, 0) >= trials or record.status != "finished":
         return record
     facts = {**record.facts, BEST_OF: float(trials)}
-    return _rewritten(dataclasses.replace(record, facts=facts), store)
+    return _on_board(dataclasses.replace(record, facts=facts), store)
 
 
 def _renamed(record: RunRecord, recipe: str, store: Store) -> RunRecord:
     spec = dataclasses.replace(record.spec, recipe=recipe)
-    return _rewritten(dataclasses.replace(record, spec=spec), store)
+    return _on_board(dataclasses.replace(record, spec=spec), store)
 
 
-def _rewritten(record: RunRecord, store: Store) -> RunRecord:
-    weights, arrays = read_weights(store.records, record), read_arrays(store.records, record)
-    return write_record(store.records, record, weights, arrays)
+def _on_board(record: RunRecord, store: Store) -> RunRecord:
+    enter(store.records, record)
+    return record

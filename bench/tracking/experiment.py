@@ -1,6 +1,5 @@
 """The experiment of a protocol in MLflow: found or created, described, with its views."""
 
-import functools
 import json
 import time
 from collections.abc import Iterable
@@ -11,9 +10,10 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_ALREADY_EXISTS, ErrorCode
 
-from bench.core.protocol import Protocol, known_protocols, origin_protocols
+from bench.core.protocol import Protocol, origin_protocols
 from bench.core.spec import RunRecord
 from bench.metrics import METRICS
+from bench.records.documents import definition_of
 from bench.tracking.views import VIEW_TAG, ViewPlan, view_tags
 
 _PROTOCOL, _DATASET = "bench.protocol", "bench.dataset"
@@ -21,17 +21,13 @@ _PROTOCOL, _DATASET = "bench.protocol", "bench.dataset"
 
 @dataclass(frozen=True)
 class ExperimentPlan:
-    """Name, description and views of an experiment, from a protocol or from a record alone.
-
-    `from_protocol` false: no protocol to describe, so an existing description is kept.
-    """
+    """Name, description and views of an experiment."""
 
     name: str
     protocol: str
     dataset_label: str
     description: str
     view: ViewPlan
-    from_protocol: bool = True
 
 
 def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
@@ -39,7 +35,7 @@ def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
 
     Protocols that share an experiment (those of the origins) use it for every data set.
     """
-    own = dataset_label == protocol.dataset
+    own = dataset_label == protocol.kept(dataset_label).dataset
     alone = protocol.name if own else f"{protocol.name} on {dataset_label}"
     return ExperimentPlan(
         name=protocol.experiment or alone,
@@ -50,31 +46,10 @@ def plan_for_protocol(protocol: Protocol, dataset_label: str) -> ExperimentPlan:
     )
 
 
-def plan_for_record(record: RunRecord) -> ExperimentPlan:
-    """For runs whose protocol file is not available."""
-    spec = record.spec
-    return ExperimentPlan(
-        name=f"{spec.protocol} on {spec.dataset_label}",
-        protocol=spec.protocol,
-        dataset_label=spec.dataset_label,
-        description=f"Protocol {spec.protocol} on {spec.dataset_label}.",
-        view=_view_plan(spec.evaluation.metrics, spec.selection_metric, spec.train.epochs),
-        from_protocol=False,
-    )
-
-
 def plan_for(record: RunRecord) -> ExperimentPlan:
-    """The plan for a record's own protocol, if that is shipped and unchanged since."""
-    spec = record.spec
-    protocol = _shipped().get((spec.protocol, spec.protocol_fingerprint))
-    if protocol is not None:
-        return plan_for_protocol(protocol, spec.dataset_label)
-    return plan_for_record(record)
-
-
-@functools.cache
-def _shipped() -> dict[tuple[str, str], Protocol]:
-    return {(protocol.name, protocol.fingerprint): protocol for protocol in known_protocols()}
+    """The plan for a record, from the protocol stored with it."""
+    definition = record.spec.definition or definition_of(record.spec)
+    return plan_for_protocol(definition, record.spec.dataset_label)
 
 
 def _own_view(protocol: Protocol) -> ViewPlan:
@@ -146,7 +121,7 @@ def ensure_experiment(client: MlflowClient, plan: ExperimentPlan, location: str 
     }
     have = experiment.tags
     for key, value in wanted.items():
-        if have.get(key) != value and (plan.from_protocol or key not in have):
+        if have.get(key) != value:
             set_tag(client, experiment.experiment_id, key, value)
     ensure_views(client, experiment, plan, ())
     return str(experiment.experiment_id)

@@ -1,0 +1,69 @@
+"""Data sets by their content: under which name the tables of a workspace have them, and where they
+are. The same images under another name, in another folder or format are the same data set."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.core.errors import BadInput
+from bench.core.spec import RunSpec
+from bench.core.store import Store
+from bench.data import DATASETS, ImageSet, dataset_label, dataset_reference, find_dataset, load_set
+from bench.leaderboard.ledger import rows_in
+from bench.records.files import survey_records
+from bench.registry.results import read_results
+
+
+def label_here(store: Store, images: ImageSet) -> str:
+    """The label of these images in the tables of a workspace: the one that they got first.
+
+    Ids of DATASETS keep their name. Raises CheckFailed for a ledger that was changed by hand.
+    """
+    if images.name in DATASETS:
+        return images.name
+    known = (label for label, digest in _labels(store) if digest == images.digest)
+    return next(known, dataset_label(images))
+
+
+def label_of(store: Store, given: str) -> str:
+    """The label of a data set given as an id, a label of the tables, csv:PATH, npz:PATH or
+    folder:PATH; images at a path are read. Raises BadInput for an unknown one."""
+    if given in DATASETS or any(given == label for label, _ in _labels(store)):
+        return given
+    return label_here(store, load_set(dataset_reference(given)))
+
+
+def _labels(store: Store) -> Iterator[tuple[str, str]]:
+    """Label and digest of every data set in the tables, and in local records, oldest first."""
+    for row in rows_in(read_results(store.registry).ledger):
+        yield row["dataset"], row["data_digest"]
+    for record in survey_records(store.records)[0]:
+        yield record.spec.dataset_label, record.spec.data_digest
+
+
+def located(store: Store, spec: RunSpec, given: str = "") -> str:
+    """A reference from which the images of a spec can be read on this machine.
+
+    `given`, or the recorded path if it still exists, or another path under which a record of this
+    workspace has the same images. Raises BadInput if there is none.
+    """
+    if given:
+        return dataset_reference(given)
+    if spec.dataset in DATASETS:
+        return spec.dataset
+    records = survey_records(store.records)[0]
+    same = [each.spec for each in records if each.spec.data_digest == spec.data_digest]
+    for reference in dict.fromkeys(each.dataset for each in (spec, *reversed(same))):
+        if _exists(reference):
+            return reference
+    raise BadInput(
+        f"the images of {spec.dataset_label} are not where they were; say where they are: "
+        "--dataset folder:PATH, npz:PATH or csv:PATH"
+    )
+
+
+def _exists(reference: str) -> bool:
+    try:
+        place = find_dataset(reference)
+    except BadInput:
+        return False
+    return reference in DATASETS or Path(place).exists()
