@@ -1,6 +1,7 @@
 """What is read is what was written: by everybody, in order, and of the run that was asked for."""
 
 import dataclasses
+import random
 import shutil
 
 import numpy as np
@@ -96,3 +97,23 @@ def test_sound_bytes_that_are_not_those_of_the_record_are_refused(store, small, 
     path.write_bytes(others.read_bytes())
     with pytest.raises(CheckFailed, match=f"{mine.run_key}/.*{name} was changed"):
         read(store.records, mine)
+
+
+@pytest.mark.parametrize("name", ["record.json", "scores/*/scores.json", "boards/*.json"])
+def test_a_flipped_bit_anywhere_in_a_document_is_noticed(store, record, name):
+    made = write_record(store.records, record, WEIGHTS, ARRAYS)
+    (path,) = record_folder(store.records, made.run_key).glob(name)
+    sound = path.read_bytes()
+    drawn = random.Random(0)
+    accepted = 0
+    for place in (drawn.randrange(len(sound)) for _ in range(150)):
+        content = bytearray(sound)
+        content[place] ^= 1 << drawn.randrange(8)
+        path.write_bytes(bytes(content))
+        try:
+            # 1e-5 and 1E-5 are one number.
+            assert read_record(store.records, made.run_key) == made
+            accepted += 1
+        except CheckFailed as error:
+            assert str(path) in str(error)
+    assert accepted <= 2

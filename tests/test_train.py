@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+import random
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from bench.core.errors import BadInput
 from bench.core.protocol import EvaluationConfig, SplitConfig, TrainConfig
@@ -14,6 +17,7 @@ from bench.core.spec import EpochValues
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled
 from bench.models.zoo import MODELS, build_model
+from bench.training.checkpoint import load_checkpoint
 from bench.training.train import (
     FitConfig,
     FitData,
@@ -97,6 +101,34 @@ def test_a_damaged_checkpoint_costs_time_but_no_result(data: FitData, tmp_path: 
     _fit(data, _config(checkpoint=path), stop_after=2)
     path.write_bytes(path.read_bytes()[:100])
     assert _curve(_fit(data, _config(checkpoint=path))[1]) == _curve(_fit(data, _config())[1])
+
+
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_noticed(data: FitData, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    _fit(data, _config(checkpoint=path), stop_after=2)
+    sound = path.read_bytes()
+    header = 8 + int.from_bytes(sound[:8], "little")
+    drawn = random.Random(0)
+    places = [drawn.randrange(header) for _ in range(120)]
+    for place in [*places, *(drawn.randrange(header, len(sound)) for _ in range(60))]:
+        content = bytearray(sound)
+        content[place] ^= 1 << drawn.randrange(8)
+        path.write_bytes(bytes(content))
+        assert load_checkpoint(path) is None, place
+        assert not path.exists()
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_digest(data: FitData, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    _fit(data, _config(checkpoint=path), stop_after=2)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    metadata.pop("digest")
+    save_file(tensors, path, metadata)
+    assert load_checkpoint(path) is not None
+    save_file(tensors, path, {**metadata, "digesu": "0"})
+    assert load_checkpoint(path) is None
 
 
 def test_the_best_weights_are_kept(data: FitData) -> None:

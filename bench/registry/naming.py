@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.core.errors import BadInput
+from bench.core.identity import own_label
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data import DATASETS, ImageSet, dataset_label, dataset_reference, find_dataset, load_set
@@ -33,9 +34,13 @@ def label_of(store: Store, given: str) -> str:
 
 
 def _labels(store: Store) -> Iterator[tuple[str, str]]:
-    """Label and digest of every data set in the tables, and in local records, oldest first."""
+    """Label and digest of every data set in the tables, and in local records, oldest first.
+
+    Names that the tables have from versions whose labels had no digits are given theirs.
+    """
     for row in rows_in(read_results(store.registry).ledger):
-        yield row["dataset"], row["data_digest"]
+        label, digest = row["dataset"], row["data_digest"]
+        yield label if label in DATASETS else own_label(label, digest), digest
     for record in survey_records(store.records)[0]:
         yield record.spec.dataset_label, record.spec.data_digest
 

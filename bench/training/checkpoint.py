@@ -1,9 +1,11 @@
 """Checkpoints of interrupted trainings: one safetensors file, nothing pickled.
 
 Holds the weights, the best weights so far, the optimiser's state, torch's random state (it draws
-the noise of variational codes and dropout) and, as JSON in the file's metadata, the history.
+the noise of variational codes and dropout) and, as JSON in the file's metadata, the history and
+a digest of all of it: a flipped bit would otherwise become another result.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -21,6 +23,8 @@ from bench.core.spec import EpochValues
 from bench.core.store import write_atomically
 from bench.core.strict import adapter
 
+_METADATA = {"scalars", "groups", "history"}
+_SEAL = "digest"
 _HISTORY = adapter(tuple[EpochValues, ...])
 
 
@@ -55,23 +59,40 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "history": _HISTORY.dump_json(checkpoint.history).decode(),
     }
     packed = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    metadata[_SEAL] = _digest(packed, metadata)
     write_atomically(path, save_safetensors(packed, metadata))
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of the content, whatever its order in the file."""
+    sha = hashlib.sha256()
+    for key in sorted(metadata):
+        sha.update(f"{key}={metadata[key]};".encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        sha.update(f"{key} {value.dtype} {tuple(value.shape)};".encode())
+        sha.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
     """Read a checkpoint and restore torch's random state; None if there is no usable one.
 
     A damaged file is removed with a warning: training restarts, which costs time but no result.
+    Files of earlier versions have no digest.
     """
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError) as error:
-        logging.getLogger(__name__).warning("%s is damaged (%s); starting again", path, error)
-        path.unlink(missing_ok=True)
+        _remove(path, str(error))
+        return None
+    seal = metadata.pop(_SEAL, "")
+    if metadata.keys() != _METADATA or (seal and seal != _digest(tensors, metadata)):
+        _remove(path, "its content does not match its digest")
         return None
     torch.set_rng_state(tensors["random/cpu"])
     if "random/cuda" in tensors:
@@ -89,6 +110,11 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         history=_HISTORY.validate_json(metadata["history"]),
         scalars={"best_score": math.nan, **scalars},
     )
+
+
+def _remove(path: Path, why: str) -> None:
+    logging.getLogger(__name__).warning("%s is damaged (%s); starting again", path, why)
+    path.unlink(missing_ok=True)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
