@@ -12,7 +12,7 @@ from bench.evaluation.evaluate import Labelled, classify, mean_scores
 from bench.models.zoo import MODELS, build_classifier, build_model, build_network
 from bench.training.train import FitConfig, FitData, FitResult, fit
 
-CLASSIFIERS = [name for name, row in MODELS.items() if row.task == "classification"]
+CLASSIFIERS = [name for name, row in MODELS.items() if row.kind == "classifier"]
 Shape = tuple[int, int, int]
 
 every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)

@@ -18,7 +18,7 @@ from bench.figures import FIGURES, Bar, draw_figures, image_grid, ranking_bars
 from bench.figures.latent import principal_plane
 from bench.figures.style import Arrays, short_name
 
-ROWS = [name for name, row in FIGURES.items() if row.task != "classification"]
+ROWS = [name for name, row in FIGURES.items() if row.judges != "classifier"]
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def _ready(name: str, shape: Shape, latent_dim: int | None) -> Autoencoder:
     return model.eval()
 
 
-AUTOENCODERS = [name for name, row in MODELS.items() if row.task == "reconstruction"]
+AUTOENCODERS = [name for name, row in MODELS.items() if row.kind == "autoencoder"]
 every_variant = pytest.mark.parametrize("name", AUTOENCODERS)
 every_row = pytest.mark.parametrize("name", MODELS)
 every_shape = pytest.mark.parametrize("shape", [*SHAPES, RECTANGLE], ids=str)

@@ -31,7 +31,7 @@ from bench.training.train import (
 
 RECIPE = TrainConfig(epochs=4, batch_size=64, lr=3e-3, schedule="one_cycle")
 TRAINED = [
-    name for name, row in MODELS.items() if row.task == "reconstruction" and not row.closed_form
+    name for name, row in MODELS.items() if row.kind == "autoencoder" and not row.closed_form
 ]
 
 

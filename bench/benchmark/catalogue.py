@@ -19,7 +19,7 @@ def describe_models() -> list[dict[str, Any]]:
         {
             "id": name,
             "origin": row.origin,
-            "task": row.task,
+            "task": ", ".join(row.tasks),
             "native_code_size": row.native_latent_dim or row.native_code_size,
             "parameters": row.native_parameters,
             "closed_form": row.closed_form,

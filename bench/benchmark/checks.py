@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import WHOLE_LOSS, Protocol
+from bench.core.tasks import TASKS
 from bench.metrics import METRICS, metrics_of
 from bench.models.zoo import checked_hyperparameters, variant
 
@@ -58,7 +59,7 @@ def _check_metric(name: str) -> None:
 
 
 def _check_task_of(metric: str, protocol: Protocol) -> None:
-    if METRICS[metric].task != protocol.task:
+    if metric not in metrics_of(protocol.task):
         fitting = ", ".join(metrics_of(protocol.task))
         raise BadInput(f"{metric} does not score {protocol.task}; choose among {fitting}")
 
@@ -74,11 +75,12 @@ def _check_selects(metric: str, protocol: Protocol) -> None:
 
 
 def check_tasks(models: Iterable[str], protocol: Protocol) -> None:
-    """Check that every variant has the protocol's task; BadInput names one that has not."""
+    """Check that the protocol's task can judge every variant; BadInput names one it cannot."""
     for name in models:
-        if variant(name).task != protocol.task:
+        tasks = variant(name).tasks
+        if protocol.task not in tasks:
             raise BadInput(
-                f"model {name} is for {variant(name).task}, {protocol.source} for "
+                f"model {name} is for {', '.join(tasks)}, {protocol.source} for "
                 f"{protocol.task}; choose another model or protocol"
             )
 
@@ -105,7 +107,7 @@ def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> Non
 
 def _check_classes(protocol: Protocol, dataset: str, classes: int) -> None:
     """Classification needs at least two classes, and some metrics of autoencoders need labels."""
-    if protocol.task == "classification" and classes < 2:
+    if classes < TASKS[protocol.task].least_classes:
         raise BadInput(
             f"{dataset} has no classes to tell apart, which {protocol.source} needs; "
             "choose a data set with labels"

@@ -14,6 +14,7 @@ from bench.core.errors import BadInput
 from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, RunSpec, SplitSizes
 from bench.core.store import Store
+from bench.core.tasks import TASKS
 from bench.data import ImageSet, dataset_reference, load_set, split_set
 from bench.execution.devices import accelerators, resolved_device
 from bench.metrics import METRICS
@@ -128,12 +129,12 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
 
 
 def _models_of_task(protocol: Protocol) -> tuple[str, ...]:
-    return tuple(name for name, row in MODELS.items() if row.task == protocol.task)
+    return tuple(name for name, row in MODELS.items() if protocol.task in row.tasks)
 
 
 def _sizes(request: Request) -> list[int | None]:
     """The requested latent sizes; None means the native code, or no code at all."""
-    if request.protocol.task == "classification":
+    if not TASKS[request.protocol.task].has_code:
         if request.latent_dims or request.native:
             raise BadInput(
                 f"{request.protocol.source} is for classifiers, which have no code; "

@@ -8,6 +8,7 @@ from bench.benchmark.running import Stopping, execute_plan
 from bench.core.errors import BadInput, CellsFailed, unknown_name
 from bench.core.protocol import Protocol, origin_protocols
 from bench.core.store import Store, open_store
+from bench.core.tasks import TASKS
 from bench.execution import Event
 from bench.execution.places import Workers
 from bench.leaderboard.ledger import current, rows_in
@@ -77,7 +78,7 @@ def _plan_of(
                 protocol,
                 models=tuple(models),
                 latent_dims=(size,) if size else (),
-                native=size is None and protocol.task == "reconstruction",
+                native=size is None and TASKS[protocol.task].has_code,
                 device=device,
                 threads=threads,
             ),

@@ -18,13 +18,13 @@ from pydantic import ConfigDict, Field
 from bench.core.errors import BadInput, unknown_name
 from bench.core.identity import checked_name, chosen_settings, digest
 from bench.core.strict import STRICT, parse_strict
+from bench.core.tasks import DEFAULT_TASK, TASKS, TaskId
 
 SHIPPED = Path(__file__).parent.parent / "protocols"
 DEFAULT_PROTOCOL = "quick"
 WHOLE_LOSS = "loss"
 """Name of the score that `EvaluationConfig.whole_loss` adds."""
 
-Task = Literal["reconstruction", "classification"]
 Scalar = bool | int | float | str
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 LatentDim = Annotated[int, Field(ge=1, le=65_536)]
@@ -166,7 +166,7 @@ class Protocol:
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     latent_dims: tuple[LatentDim, ...] = ()
     native: bool = False
-    task: Task = "reconstruction"
+    task: TaskId = DEFAULT_TASK
     models: tuple[str, ...] = ()
     split: SplitConfig = SplitConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -306,7 +306,7 @@ def _takes_a_shipped_name(protocol: Protocol) -> bool:
 
 def _check_sizes(protocol: Protocol, where: str) -> None:
     """Autoencoders need a latent size; classifiers have none."""
-    if protocol.task == "classification":
+    if not TASKS[protocol.task].has_code:
         for key in ("latent_dims", "native"):
             if getattr(protocol, key):
                 raise BadInput(f"{where}: {key}: classifiers have no code; remove the key")

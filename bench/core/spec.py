@@ -16,10 +16,10 @@ from bench.core.protocol import (
     Protocol,
     Scalar,
     SplitConfig,
-    Task,
     TrainConfig,
 )
 from bench.core.strict import STRICT, adapter
+from bench.core.tasks import TASKS, TaskId
 
 OVERCOMPLETE = "overcomplete"
 """Track of codes with at least as many numbers as pixels: no bottleneck."""
@@ -79,7 +79,7 @@ class RunSpec:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     protocol: str
     protocol_fingerprint: str
-    task: Task
+    task: TaskId
     dataset: str
     dataset_label: str
     data_digest: str
@@ -148,7 +148,7 @@ class RunSpec:
     @property
     def has_code(self) -> bool:
         """Whether the model has a code, and so a latent size."""
-        return self.task == "reconstruction"
+        return TASKS[self.task].has_code
 
     @property
     def size_name(self) -> str:
@@ -265,7 +265,7 @@ class RunRecord:
         has no code; it is in the track that it was run for. Classifiers compete by the number
         of classes: `classes10`.
         """
-        if not self.spec.has_code:
+        if TASKS[self.spec.task].track == "classes":
             return f"{CLASSES}{len(self.class_names)}"
         pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
         bits = int(self.facts.get("code_bits", 0))

@@ -5,7 +5,7 @@ The test images are used here, once, after training.
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +49,9 @@ class Scored(ABC):
         """Scores per image and arrays for figures (see `bench.records.files` for the keys)."""
 
 
-@functools.singledispatch
 def score(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
-    """Score a trained model on its device, by its task."""
-    raise TypeError(f"{type(model).__name__} is of no task that can be scored")
+    """Score a trained model on its device, by the task of its spec."""
+    return SCORED[spec.task](model, spec, splits)
 
 
 def on_device(data: LabelledImages, device: torch.device) -> Labelled:
@@ -123,8 +122,8 @@ class _Reconstruction(Scored):
         return scores | build_gallery(self.model, self.splits, self.ranked, self.metric)
 
 
-@score.register
-def _(model: Autoencoder, spec: RunSpec, splits: Splits) -> Scored:
+def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
+    assert isinstance(model, Autoencoder)
     device = device_of(model)
     validation, test = (on_device(part, device) for part in (splits.validation, splits.test))
     train = _training(model, splits)
@@ -164,8 +163,8 @@ class _Classification(Scored):
         return scores | classification_gallery(self.splits, self.parts)
 
 
-@score.register
-def _(model: Classifier, spec: RunSpec, splits: Splits) -> Scored:
+def _classification(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
+    assert isinstance(model, Classifier)
     device = device_of(model)
     parts = {"validation": splits.validation, "test": splits.test}
     train = _training(model, splits)
@@ -177,3 +176,10 @@ def _(model: Classifier, spec: RunSpec, splits: Splits) -> Scored:
             if len(data.images)
         },
     )
+
+
+SCORED: Mapping[str, Callable[[ImageModel, RunSpec, Splits], Scored]] = {
+    "reconstruction": _reconstruction,
+    "classification": _classification,
+}
+"""How a trained model is scored, by task."""

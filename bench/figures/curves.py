@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bench.core.spec import EpochValues, RunRecord
+from bench.core.tasks import TASKS
 from bench.figures.style import (
     COLOURS,
     INK,
@@ -59,7 +60,7 @@ def on_both_scales(record: RunRecord) -> tuple[EpochValues, ...]:
     on [0, 1] (clipped, unlike the term): they differ by the square of the range's width.
     """
     area = _area(record.spec.model)
-    if record.spec.task != "reconstruction" or area is None:
+    if TASKS[record.spec.task].judges != "autoencoder" or area is None:
         return record.history
     return tuple(
         dataclasses.replace(each, values=_completed(each.values, area)) for each in record.history

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.core.protocol import Task
 from bench.core.spec import RunRecord
 from bench.figures.palette import Look, look
 from bench.figures.style import Arrays, counted
@@ -73,7 +72,7 @@ class Group:
         return METRICS[self.cells[0].records[0].spec.selection_metric]
 
     @property
-    def task(self) -> Task:
+    def task(self) -> str:
         """The task of its variants: a track has only one."""
         return self.cells[0].records[0].spec.task
 

@@ -86,14 +86,27 @@ def describe(record: RunRecord) -> str:
 
 
 def _size(record: RunRecord) -> str:
-    """Latent size of an autoencoder, number of classes of a classifier."""
-    if not record.spec.has_code:
-        return f"{len(record.class_names)} classes"
+    """The size that tells rows of the run's task apart."""
+    return SIZES[record.spec.task](record)
+
+
+def _classes(record: RunRecord) -> str:
+    return f"{len(record.class_names)} classes"
+
+
+def _code(record: RunRecord) -> str:
     size = int(record.facts["code_size"])
     native = " (native)" if record.spec.latent_dim is None else ""
     if bits := code_bits(record):
         return f"{counted(size, 'index', 'indices')}, {counted(bits, 'bit')}{native}"
     return f"latent size {size}{native}" if size else "no code"
+
+
+SIZES: Mapping[str, Callable[[RunRecord], str]] = {
+    "reconstruction": _code,
+    "classification": _classes,
+}
+"""The size of a run in titles of figures, by task."""
 
 
 def code_bits(record: RunRecord) -> int:

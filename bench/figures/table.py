@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 from matplotlib.figure import Figure
 
-from bench.core.protocol import Task
 from bench.core.spec import RunRecord
+from bench.core.tasks import TASKS, ModelKind
 from bench.figures.style import Arrays, code_bits, counted
 
 
@@ -16,7 +16,7 @@ class FigureRow:
     """One kind of figure of a run.
 
     `needs`: keys of the arrays it is drawn from; a key that ends in "/" asks for any array below
-    it. `epochs`: the fewest epochs in the history. `task`: the task of its runs; None: any.
+    it. `epochs`: the fewest epochs in the history. `judges`: the kind of its models; None: any.
     `ordered`: it needs codes whose numbers have an order, unlike the indices of a discrete code.
     """
 
@@ -25,12 +25,12 @@ class FigureRow:
     draw: Callable[[RunRecord, Arrays], Figure]
     needs: tuple[str, ...] = ()
     epochs: int = 0
-    task: Task | None = None
+    judges: ModelKind | None = None
     ordered: bool = False
 
     def suits(self, record: RunRecord) -> bool:
         """Whether the figure applies to this kind of run at all."""
-        return self.task in (None, record.spec.task)
+        return self.judges in (None, TASKS[record.spec.task].judges)
 
     def lacks(self, record: RunRecord, arrays: Arrays) -> str:
         """What is missing from the run to draw the figure, or why it cannot be drawn;

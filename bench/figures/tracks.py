@@ -10,8 +10,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bench.core.protocol import Task
 from bench.core.spec import OVERCOMPLETE
+from bench.core.tasks import TASKS, ModelKind
 from bench.figures.classes import scores_by_class
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
 from bench.figures.group import Cell, Group
@@ -37,7 +37,7 @@ class GroupFigureRow:
     """One kind of figure of several runs.
 
     `lacks` says why a group has nothing to show, else "". `all_tracks`: it covers all tracks of
-    a protocol on a data set instead of one. `task`: the task of its runs; None: any.
+    a protocol on a data set instead of one. `judges`: the kind of its models; None: any.
     """
 
     id: str
@@ -45,11 +45,11 @@ class GroupFigureRow:
     draw: Callable[[Group], Figure]
     lacks: Callable[[Group], str]
     all_tracks: bool = False
-    task: Task | None = None
+    judges: ModelKind | None = None
 
     def suits(self, group: Group) -> bool:
         """Whether the figure applies to this kind of group at all."""
-        return self.task in (None, group.task)
+        return self.judges in (None, TASKS[group.task].judges)
 
 
 @styled
@@ -224,7 +224,7 @@ TRACK_FIGURES: Mapping[str, GroupFigureRow] = MappingProxyType(
                 "The same test images reconstructed by every variant",
                 side_by_side,
                 _lacks_reconstructions,
-                task="reconstruction",
+                judges="autoencoder",
             ),
             GroupFigureRow(
                 "final_scores",
@@ -250,7 +250,7 @@ TRACK_FIGURES: Mapping[str, GroupFigureRow] = MappingProxyType(
                 error_by_size,
                 _lacks_sizes,
                 all_tracks=True,
-                task="reconstruction",
+                judges="autoencoder",
             ),
         )
     }

@@ -7,7 +7,7 @@ with nine significant digits.
 
 import dataclasses
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +17,12 @@ from bench.core.errors import CheckFailed
 from bench.core.identity import digest
 from bench.core.recipes import BEST_OF
 from bench.core.spec import CLASSES, NO_CODE, OVERCOMPLETE, RunRecord, RunSpec
+
+CODE_SIZES: Mapping[str, Callable[[RunRecord], str]] = {
+    "reconstruction": lambda record: str(int(record.facts["code_size"])),
+    "classification": lambda record: "",
+}
+"""The column `code_size`, by task."""
 
 IDENTITY = (
     "dataset",
@@ -101,7 +107,7 @@ def row_of(record: RunRecord, standing: RowContext) -> dict[str, str]:
         "closed_form": "yes" if standing.closed_form else "no",
         "recipe": spec.recipe,
         "latent_dim": spec.size_name,
-        "code_size": str(int(record.facts["code_size"])) if spec.has_code else "",
+        "code_size": CODE_SIZES[spec.task](record),
         "seed": str(spec.seed),
         "configuration": configuration_of(spec),
         "run_key": record.run_key,

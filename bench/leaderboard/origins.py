@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.core.protocol import WHOLE_LOSS, Expected, Protocol, after_epochs
 from bench.core.spec import NO_CODE
+from bench.core.tasks import TASKS
 from bench.leaderboard.ledger import Row, current, rows_in
 from bench.leaderboard.wording import DASH, markdown_table, short_title
 from bench.metrics import METRICS
@@ -58,7 +59,7 @@ class PublishedFigure:
     @property
     def variant(self) -> str:
         """`cnn_ae d=64`, `cnn_ae native` or `mlp_classifier`, which has no code."""
-        if self.protocol.task != "reconstruction":
+        if not TASKS[self.protocol.task].has_code:
             return self.expected.model
         size = self.expected.latent_dim
         return f"{self.expected.model} {f'd={size}' if size else 'native'}"

@@ -23,6 +23,7 @@ import pandas as pd
 
 from bench.core.recipes import BEST_OF
 from bench.core.spec import CLASSES, OVERCOMPLETE
+from bench.core.tasks import is_reference
 from bench.leaderboard.ledger import BOARD, CELL, FACTS, SIGNS, Row, rows_in
 from bench.leaderboard.significance import (
     Significance,
@@ -105,7 +106,9 @@ def _float(value: object) -> float:
 
 def _add_margins(cells: list[TableRow]) -> None:
     """(PCA's test MSE - the cell's) / PCA's, in %: positive is better than PCA."""
-    reference = [cell for cell in cells if cell["model"] == "pca" and cell["recipe"] == "default"]
+    reference = [
+        cell for cell in cells if is_reference(str(cell["model"])) and cell["recipe"] == "default"
+    ]
     # PCA at its native size is the same network as PCA with that latent size.
     pca = _float(reference[0].get("test_mse")) if reference else math.nan
     for cell in cells:

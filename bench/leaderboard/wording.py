@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from bench.core.tasks import is_reference
 from bench.metrics import METRICS
 
 TableRow = Mapping[str, object]
@@ -70,7 +71,7 @@ def rank(cell: TableRow) -> str:
 def margin(cell: TableRow) -> str:
     """The margin over PCA, in %, with its sign."""
     value = as_float(cell["margin"])
-    if math.isnan(value) or (cell["model"] == "pca" and cell["recipe"] == "default"):
+    if math.isnan(value) or (is_reference(str(cell["model"])) and cell["recipe"] == "default"):
         return DASH
     return f"{value:+.1f} %".replace("-", "−")
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from bench.core.errors import unknown_name
 from bench.core.lazy import Lazy
-from bench.core.protocol import EvaluationConfig, Task
+from bench.core.protocol import EvaluationConfig
+from bench.core.tasks import TASKS
 from bench.metrics.base import PSNR_CAP, Metric
 from bench.metrics.seen import Need, Seen, seen_of
 
@@ -31,7 +32,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "mse": Metric(
             id="mse",
             title="Mean squared error",
-            task="reconstruction",
+            judges="autoencoder",
             higher_is_better=False,
             revision=1,
             unit="",
@@ -45,7 +46,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "mae": Metric(
             id="mae",
             title="Mean absolute error",
-            task="reconstruction",
+            judges="autoencoder",
             higher_is_better=False,
             revision=1,
             unit="",
@@ -59,7 +60,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "psnr": Metric(
             id="psnr",
             title="Peak signal-to-noise ratio",
-            task="reconstruction",
+            judges="autoencoder",
             higher_is_better=True,
             revision=1,
             unit="dB",
@@ -73,7 +74,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "ssim": Metric(
             id="ssim",
             title="SSIM, uniform window",
-            task="reconstruction",
+            judges="autoencoder",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -87,7 +88,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "ssim_gaussian": Metric(
             id="ssim_gaussian",
             title="SSIM, Gaussian window",
-            task="reconstruction",
+            judges="autoencoder",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -102,7 +103,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "knn_accuracy": Metric(
             id="knn_accuracy",
             title="5-nearest-neighbour accuracy",
-            task="reconstruction",
+            judges="autoencoder",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -118,7 +119,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "accuracy": Metric(
             id="accuracy",
             title="Accuracy",
-            task="classification",
+            judges="classifier",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -132,7 +133,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "cross_entropy": Metric(
             id="cross_entropy",
             title="Cross-entropy",
-            task="classification",
+            judges="classifier",
             higher_is_better=False,
             revision=1,
             unit="nats",
@@ -146,7 +147,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "macro_precision": Metric(
             id="macro_precision",
             title="Macro precision",
-            task="classification",
+            judges="classifier",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -161,7 +162,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "macro_recall": Metric(
             id="macro_recall",
             title="Macro recall",
-            task="classification",
+            judges="classifier",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -176,7 +177,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "macro_f1": Metric(
             id="macro_f1",
             title="Macro F1",
-            task="classification",
+            judges="classifier",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -191,7 +192,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "calibration_error": Metric(
             id="calibration_error",
             title="Expected calibration error",
-            task="classification",
+            judges="classifier",
             higher_is_better=False,
             revision=1,
             unit="",
@@ -207,9 +208,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 
 
-def metrics_of(task: Task) -> dict[str, Metric]:
-    """The rows of METRICS that score `task`."""
-    return {name: metric for name, metric in METRICS.items() if metric.task == task}
+def metrics_of(task: str) -> dict[str, Metric]:
+    """The rows of METRICS for the models that `task` judges."""
+    judged = TASKS[task].judges
+    return {name: metric for name, metric in METRICS.items() if metric.judges == judged}
 
 
 def per_image(

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.core.protocol import EvaluationConfig, Task
+from bench.core.protocol import EvaluationConfig
+from bench.core.tasks import ModelKind
 from bench.metrics.seen import OUTPUTS, Need, Seen
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Metric:
 
     id: str
     title: str
-    task: Task
+    judges: ModelKind
     higher_is_better: bool
     revision: int
     unit: str

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench.core.errors import BadInput
-from bench.core.protocol import Scalar, Task
+from bench.core.protocol import Scalar
 from bench.core.spec import Choice, FloatRange, IntRange, SearchRange
+from bench.core.tasks import TASKS, ModelKind
 
 if TYPE_CHECKING:
     from bench.models.base import ImageModel
@@ -22,7 +23,7 @@ ORIGINS: Mapping[str, str] = {
     "literature": "from the papers that their classes name, sized for this suite",
 }
 
-OUTPUTS: Mapping[Task, tuple[str, ...]] = {
+OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "reconstruction": ("reconstruction", "code", "anomaly_score"),
     "classification": ("probabilities", "features", "logits"),
 }
@@ -78,7 +79,7 @@ class Variant:
     native_parameters: int
     native_latent_dim: int | None = None
     native_code_size: int | None = None
-    task: Task = "reconstruction"
+    kind: ModelKind = "autoencoder"
     revision: int = 1
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     allowed: Mapping[str, SearchRange] = field(default_factory=dict)
@@ -87,6 +88,11 @@ class Variant:
     closed_form: bool = False
     value_range: tuple[float, float] = (0.0, 1.0)
     may_be_champion: bool = True
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that can judge it: those that judge its kind of model."""
+        return tuple(task.id for task in TASKS.values() if task.judges == self.kind)
 
 
 def checked_value(where: str, value: Scalar, allowed: SearchRange) -> Scalar:

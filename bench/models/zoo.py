@@ -241,7 +241,7 @@ MODELS: Mapping[str, Variant] = {
         origin="S0",
         build=Lazy("bench.models.classifier", "MlpClassifier"),
         native_parameters=569_226,
-        task="classification",
+        kind="classifier",
         hyperparameters={"dropout": 0.3},
         allowed={"dropout": NOISE_LEVEL},
         search={**CLASSIFIER_SEARCH, "dropout": FloatRange(0.05, 0.6)},
@@ -252,7 +252,7 @@ MODELS: Mapping[str, Variant] = {
         origin="literature",
         build=Lazy("bench.models.classifier", "CnnClassifier"),
         native_parameters=89_146,
-        task="classification",
+        kind="classifier",
         hyperparameters={"shift": 1, "mirror": False},
         # The smallest images have sides of 12: part of them must stay visible.
         allowed={"shift": IntRange(0, 11), "mirror": Choice((False, True))},
@@ -308,7 +308,7 @@ def build_network(
             "divisible by 4 and at least 12; crop or resize them"
         )
     extra = checked_hyperparameters(name, hyperparameters or {})
-    if row.task == "classification":
+    if row.kind == "classifier":
         return row.build(image_shape, _checked_classes(name, latent_dim, classes), **extra)
     if latent_dim is not None and latent_dim < 1:
         raise BadInput(f"latent size {latent_dim} is impossible; expected a whole number from 1")
@@ -347,7 +347,7 @@ def build_model(
     """An untrained autoencoder; raises as `build_network`, and BadInput for a classifier."""
     from bench.models.base import Autoencoder
 
-    if variant(name).task != "reconstruction":
+    if variant(name).kind != "autoencoder":
         raise BadInput(f"model {name} is a classifier; expected an autoencoder")
     model = build_network(name, image_shape, latent_dim, hyperparameters)
     assert isinstance(model, Autoencoder)
@@ -363,7 +363,7 @@ def build_classifier(
     """An untrained classifier; raises as `build_network`, and BadInput for an autoencoder."""
     from bench.models.base import Classifier
 
-    if variant(name).task != "classification":
+    if variant(name).kind != "classifier":
         raise BadInput(f"model {name} is an autoencoder; expected a classifier")
     model = build_network(name, image_shape, None, hyperparameters, classes)
     assert isinstance(model, Classifier)

@@ -1,12 +1,13 @@
 """The card of a champion as Markdown, rendered from card.json alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.tasks import is_reference, TASKS
 from bench.data.table import DATASETS
 from bench.leaderboard.wording import shown_score, short_title, whole
 from bench.models.zoo import MODELS
-from bench.core.protocol import Task
 from bench.registry.cards import Card, Summary
 from bench.core.spec import to_json_types
 
@@ -37,19 +38,25 @@ def card_text(card: Card) -> str:
 
 
 def _what(card: Card) -> str:
-    spec, shape = card.spec, " x ".join(map(str, card.image_shape))
-    row = MODELS.get(spec.model)
+    shape = " x ".join(map(str, card.image_shape))
+    row = MODELS.get(card.spec.model)
     line = f" ({row.line})" if row else ""
-    if not spec.has_code:
-        return (
-            f"An image classifier: `{spec.model}`{line}. It tells images of {shape} (channels x "
-            f"height x width) into {len(card.class_names)} classes, with "
-            f"{whole(card.facts['parameters'])} parameters and "
-            f"{card.facts['multiply_adds'] / 1e6:.2f} million multiply-adds an image. Its features "
-            f"are the {whole(card.facts['feature_size'])} numbers of the layer before the last."
-        )
+    return TEXTS[card.spec.task].what(card, line, shape)
+
+
+def _what_classifier(card: Card, line: str, shape: str) -> str:
     return (
-        f"An image autoencoder: `{spec.model}`{line}. It turns images of {shape} (channels x "
+        f"An image classifier: `{card.spec.model}`{line}. It tells images of {shape} (channels x "
+        f"height x width) into {len(card.class_names)} classes, with "
+        f"{whole(card.facts['parameters'])} parameters and "
+        f"{card.facts['multiply_adds'] / 1e6:.2f} million multiply-adds an image. Its features "
+        f"are the {whole(card.facts['feature_size'])} numbers of the layer before the last."
+    )
+
+
+def _what_autoencoder(card: Card, line: str, shape: str) -> str:
+    return (
+        f"An image autoencoder: `{card.spec.model}`{line}. It turns images of {shape} (channels x "
         f"height x width) into codes of {whole(card.facts['code_size'])} numbers and back, with "
         f"{whole(card.facts['parameters'])} parameters and "
         f"{card.facts['multiply_adds'] / 1e6:.2f} million multiply-adds an image."
@@ -101,11 +108,11 @@ def _standing(card: Card) -> str:
     over = card.summary.over_pca
     against = (
         "No other kind of row stands in its table for comparison."
-        if not card.spec.has_code
+        if not TASKS[card.spec.task].reference
         else f"Test MSE against PCA with the same code size: {over} (positive is better)."
         if over != "–"
         else "It is PCA itself, the reference of its table."
-        if card.spec.model == "pca"
+        if is_reference(card.spec.model)
         else "The table has no PCA to compare with."
     )
     badges = f" Its row wears: {card.summary.badges}." if card.summary.badges else ""
@@ -125,11 +132,11 @@ def _shown(card: Card) -> list[str]:
 
 def _use(card: Card) -> str:
     folder = f"registry/{card.folder}"
-    load, example, output = _CALLS[card.spec.task]
+    text = TEXTS[card.spec.task]
     here = (
-        f"```python\nfrom bench.registry import {load}\n\n"
-        f'model = {load}("{folder}")\n'
-        + example.format(shape=" x ".join(map(str, card.image_shape)))
+        f"```python\nfrom bench.registry import {text.load}\n\n"
+        f'model = {text.load}("{folder}")\n'
+        + text.example.format(shape=" x ".join(map(str, card.image_shape)))
         + "\n```"
     )
     if not card.weights.committed:
@@ -139,7 +146,7 @@ def _use(card: Card) -> str:
         "```python\nimport mlflow\n\n"
         'mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")  # the workspace as current folder\n'
         f'model = mlflow.pyfunc.load_model("models:/{card.track}@champion")\n'
-        f"{output}\n"
+        f"{text.output}\n"
         "```"
     )
 
@@ -169,23 +176,6 @@ def _recipe(card: Card) -> str:
     )
 
 
-_CALLS: Mapping[Task, tuple[str, str, str]] = {
-    "reconstruction": (
-        "load_champion",
-        "codes = model.encode_images(x)      # x: float32 tensor N x {shape} in [0, 1]\n"
-        "x_hat = model.decode_images(codes)  # the same shape, in [0, 1]",
-        'x_hat = model.predict(images)  # float32 array; params={"output": "code"} gives codes',
-    ),
-    "classification": (
-        "load_classifier",
-        "probabilities = model(x).softmax(dim=1)  # x: float32 tensor N x {shape} in [0, 1]\n"
-        "features = model.features(x)             # the layer before the last",
-        'p = model.predict(images)  # float32 array; params={"output": "features"} gives features',
-    ),
-}
-"""How to load and use a champion, in Python and through MLflow."""
-
-
 def _classes(card: Card) -> list[str]:
     """For a classifier: scores per class, and the most frequent confusions."""
     if not card.classes:
@@ -205,20 +195,23 @@ def _classes(card: Card) -> list[str]:
     ]
 
 
+_FOR_CLASSIFIERS = (
+    "calls every image one of its "
+    "classes, also one that is none of them, often with confidence. The scores hold for "
+    "this protocol's budget: a longer or tuned training can change the order. Nothing here "
+    "was tested for decisions about people."
+)
+_FOR_AUTOENCODERS = (
+    "reconstructs other images "
+    "worse, often silently. The scores compare pixels; they say nothing about whether codes "
+    "or samples are useful for a task. They hold for this protocol's budget: a longer or "
+    "tuned training can change the order. Nothing here was tested for decisions about people."
+)
+
+
 def _limits(card: Card) -> str:
-    if not card.spec.has_code:
-        return (
-            f"It was trained on `{card.spec.dataset_label}` alone and calls every image one of its "
-            "classes, also one that is none of them, often with confidence. The scores hold for "
-            "this protocol's budget: a longer or tuned training can change the order. Nothing here "
-            "was tested for decisions about people."
-        )
-    return (
-        f"It was trained on `{card.spec.dataset_label}` alone and reconstructs other images "
-        "worse, often silently. The scores compare pixels; they say nothing about whether codes "
-        f"or samples are useful for a task. They hold for this protocol's budget: a longer or "
-        "tuned training can change the order. Nothing here was tested for decisions about people."
-    )
+    limits = TEXTS[card.spec.task].limits
+    return f"It was trained on `{card.spec.dataset_label}` alone and {limits}"
 
 
 def _proof(card: Card) -> str:
@@ -236,3 +229,38 @@ def _proof(card: Card) -> str:
         f"`{card.weights.sha256}`. Recompute its scores with `bench verify {card.track}`. "
         "Everything in machine-readable form: [card.json](card.json).\n"
     )
+
+
+@dataclass(frozen=True)
+class TaskText:
+    """What a card says by task: what the model is, how it is loaded and called, its limits.
+
+    `load`, `example`: the function and calls in Python; `output`: the call through MLflow.
+    """
+
+    what: Callable[[Card, str, str], str]
+    load: str
+    example: str
+    output: str
+    limits: str
+
+
+TEXTS: Mapping[str, TaskText] = {
+    "reconstruction": TaskText(
+        _what_autoencoder,
+        "load_champion",
+        "codes = model.encode_images(x)      # x: float32 tensor N x {shape} in [0, 1]\n"
+        "x_hat = model.decode_images(codes)  # the same shape, in [0, 1]",
+        'x_hat = model.predict(images)  # float32 array; params={"output": "code"} gives codes',
+        _FOR_AUTOENCODERS,
+    ),
+    "classification": TaskText(
+        _what_classifier,
+        "load_classifier",
+        "probabilities = model(x).softmax(dim=1)  # x: float32 tensor N x {shape} in [0, 1]\n"
+        "features = model.features(x)             # the layer before the last",
+        'p = model.predict(images)  # float32 array; params={"output": "features"} gives features',
+        _FOR_CLASSIFIERS,
+    ),
+}
+"""The text of cards, by task."""

@@ -11,6 +11,7 @@ from bench.core.identity import checked_name
 from bench.core.protocol import DEFAULT_PROTOCOL, Protocol, Scalar
 from bench.core.spec import NO_CODE, RunSpec, SearchRange, TrialSpec
 from bench.core.store import Store
+from bench.core.tasks import TASKS
 from bench.models.zoo import MODELS, variant
 from bench.sweep.results import has_trials, iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER, check_names
@@ -109,7 +110,7 @@ def plan_studies(request: SweepRequest, store: Store) -> list[StudyPlan]:
 
 def tunable(protocol: Protocol) -> tuple[str, ...]:
     """The variants of a protocol that are trained (not closed-form), in its order."""
-    names = protocol.models or tuple(n for n, row in MODELS.items() if row.task == protocol.task)
+    names = protocol.models or tuple(n for n, row in MODELS.items() if protocol.task in row.tasks)
     return tuple(name for name in names if not variant(name).closed_form and variant(name).search)
 
 
@@ -120,7 +121,7 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
             models=(model,),
             latent_dims=() if size is None else (size,),
             # Classifiers have no size; `plan` raises the error if one was asked for.
-            native=size is None and (request.native or request.protocol.task == "reconstruction"),
+            native=size is None and (request.native or TASKS[request.protocol.task].has_code),
             dataset=request.dataset,
             device=request.device,
             threads=request.threads,

@@ -12,6 +12,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_ALREADY_EXISTS, E
 
 from bench.core.protocol import Protocol, origin_protocols
 from bench.core.spec import RunRecord
+from bench.core.tasks import TASKS
 from bench.metrics import METRICS
 from bench.records.documents import definition_of
 from bench.tracking.views import VIEW_TAG, ViewPlan, view_tags
@@ -54,6 +55,7 @@ def plan_for(record: RunRecord) -> ExperimentPlan:
 
 def _own_view(protocol: Protocol) -> ViewPlan:
     return _view_plan(
+        protocol.task,
         protocol.evaluation.metrics,
         protocol.selection_metric,
         protocol.train.epochs,
@@ -68,17 +70,17 @@ def _shared_view(protocol: Protocol) -> ViewPlan:
     """
     shipped = [each for each in origin_protocols() if each.experiment == protocol.experiment]
     members = shipped or [protocol]
-    members.sort(key=lambda protocol: protocol.task != "reconstruction")
+    members.sort(key=lambda protocol: list(TASKS).index(protocol.task))
     metrics = dict.fromkeys(name for each in members for name in each.evaluation.metrics)
-    return _view_plan(tuple(metrics), members[0].selection_metric, 0, ranked=False)
+    return _view_plan(members[0].task, tuple(metrics), members[0].selection_metric, 0, ranked=False)
 
 
 def _view_plan(
-    metrics: tuple[str, ...], selection: str, epochs: int, ranked: bool = True
+    task: str, metrics: tuple[str, ...], selection: str, epochs: int, ranked: bool = True
 ) -> ViewPlan:
     row = METRICS.get(selection)
     higher = row is not None and row.higher_is_better
-    has_code = row is None or row.task == "reconstruction"
+    has_code = TASKS[task].has_code
     return ViewPlan(metrics, selection, higher, epochs, ranked, has_code)
 
 

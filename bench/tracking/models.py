@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +130,17 @@ def _code(folder: Path) -> Path:
     return target.parent
 
 
+ANSWERS: Mapping[str, Callable[[RunRecord], tuple[int, ...]]] = {
+    "reconstruction": lambda record: record.image_shape,
+    "classification": lambda record: (len(record.class_names),),
+}
+"""The shape of a served model's default output for one image, by task."""
+
+
 def _signature(record: RunRecord) -> ModelSignature:
     """Images in, the default output back; a parameter chooses another output."""
     task = record.spec.task
-    answer = record.image_shape if task == "reconstruction" else (len(record.class_names),)
+    answer = ANSWERS[task](record)
     kind = np.dtype(np.float32)
     return ModelSignature(
         inputs=Schema([TensorSpec(kind, (-1, *record.image_shape))]),

@@ -14,6 +14,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 
 from bench.core.spec import RunRecord
 from bench.core.store import Store
+from bench.core.tasks import TASKS
 from bench.models.rows import OUTPUTS
 from bench.records.files import read_arrays
 from bench.tracking import content, models
@@ -65,7 +66,7 @@ def register_version(
 
 def _version(book: RunBook, name: str, record: RunRecord, entry: Entry) -> ModelVersion:
     """The version that holds this record's model, created if there is none."""
-    kind = "autoencoders" if record.spec.has_code else "classifiers"
+    kind = f"{TASKS[record.spec.task].judges}s"
     about = (
         f"Best {kind} of track {record.track} on {record.spec.dataset_label} under protocol "
         f"{record.spec.protocol}. Aliases: champion, challenger. Input: images N x "
