@@ -17,7 +17,8 @@ from bench.core.protocol import EvaluationConfig
 from bench.metrics import METRICS, Need, Seen, per_image, seen_of, whole_set
 from bench.models.base import Autoencoder, Classifier, ImageModel
 
-_BATCH = 500
+BATCH = 100
+"""Images at once: feature maps of more would fill the memory of a worker, and gain little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ def _chunks(model: ImageModel, images: Tensor) -> Iterator[Tensor]:
     """Images in [0, 1] by batches, in the model's memory layout; sets evaluation mode."""
     layout = torch.channels_last if model.channels_last else torch.contiguous_format
     model.eval()
-    for chunk in images.split(_BATCH):
+    for chunk in images.split(BATCH):
         yield chunk.to(torch.float32).div_(255.0).contiguous(memory_format=layout)
 
 
@@ -90,7 +91,7 @@ class _Part:
 
     def batches(self) -> Iterator[Seen]:
         """The part by batches, contiguous, on the model's device."""
-        labels = self._data.labels.split(_BATCH)
+        labels = self._data.labels.split(BATCH)
         for place, (x, of) in enumerate(zip(self._images(), labels, strict=True)):
             codes = self._code(place, x)
             x_hat = self._decoded[place] if self._decoded else self._decode(codes)
@@ -105,7 +106,7 @@ class _Part:
 
     def codes(self) -> Tensor:
         """(N, code_size), float32, on the CPU."""
-        if len(self._codes) * _BATCH < len(self._data):
+        if len(self._codes) * BATCH < len(self._data):
             for place, x in enumerate(self._images()):
                 self._code(place, x)
         return torch.cat([codes.float().cpu() for codes in self._codes])
@@ -141,7 +142,7 @@ def _(model: Autoencoder, data: Labelled, train: Train | None = None) -> Seen:
 @seen_by.register
 def _(model: Classifier, data: Labelled, train: Train | None = None) -> Seen:
     def logits() -> Tensor:
-        labels = data.labels.split(_BATCH)
+        labels = data.labels.split(BATCH)
         answers = map(model.answers, _chunks(model, data.images), labels)
         return torch.cat([answer["logits"] for answer in answers]).float().cpu()
 
@@ -158,7 +159,7 @@ def mean_scores(
 ) -> dict[str, float]:
     """The mean over images of each metric that has a value for every image."""
     sums: dict[str, float] = {}
-    for x, labels in zip(_chunks(model, data.images), data.labels.split(_BATCH), strict=True):
+    for x, labels in zip(_chunks(model, data.images), data.labels.split(BATCH), strict=True):
         answers = model.answers(x, labels)
         sources: Sources = {need: answer.contiguous for need, answer in answers.items()}
         for name, values in per_image(metrics, Seen(sources), config).items():

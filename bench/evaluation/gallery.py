@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data import LabelledImages, Splits
-from bench.evaluation.evaluate import Classification, Evaluation
+from bench.evaluation.evaluate import BATCH, Classification, Evaluation
 from bench.metrics import METRICS
 from bench.metrics.classification import confusion, per_class
 from bench.models.base import Autoencoder
@@ -185,7 +185,7 @@ def fitted_codes(
     discrete ones from the frequencies at each position, drawn with `generator`.
     """
     images = torch.from_numpy(_unit(train[:CODES])).to(_device(model))
-    codes = model.encode_images(images).double().cpu()
+    codes = torch.cat([model.encode_images(part) for part in images.split(BATCH)]).double().cpu()
     if model.levels is None:
         return _gaussian_like(codes, noise.double()).float()
     chosen = torch.randint(len(codes), noise.shape, generator=generator)
