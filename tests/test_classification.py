@@ -84,7 +84,7 @@ def record(home: Store) -> RunRecord:
 
 
 def test_records_hold_what_pictures_and_tables_need(home: Store, record: RunRecord) -> None:
-    assert record.track == "classes10"
+    assert str(record.track) == "classes10"
     assert record.spec.title == f"cnn_classifier seed {record.spec.seed}"
     assert {"parameters", "classes", "feature_size", "predicted_classes"} <= record.facts.keys()
     assert not {"code_size", "output_std"} & record.facts.keys()

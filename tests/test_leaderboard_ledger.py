@@ -5,7 +5,7 @@ from registry_store import D8
 
 from bench.leaderboard.ledger import RowContext, current, ledger_of, row_of, rows_in, signed
 from bench.leaderboard.merging import disagreement, merge
-from bench.leaderboard.significance import cell_name, tracks, why_unranked
+from bench.leaderboard.significance import cell_name, competitions, why_unranked
 from bench.records.files import iter_records
 
 pytest_plugins = ("registry_fixtures",)
@@ -18,7 +18,7 @@ def records_of(ran):
 def test_a_ledger_row_says_what_the_record_says(ran):
     record = next(r for r in records_of(ran) if r.spec.model == "fc_ae")
     row = row_of(record, RowContext(closed_form=False, ranked=True))
-    assert (row["run_key"], row["track"], row["seed"]) == (record.run_key, record.track, "0")
+    assert (row["run_key"], row["track"], row["seed"]) == (record.run_key, str(record.track), "0")
     assert float(row["test_mse"]) == pytest.approx(record.scores["test"]["mse"], rel=1e-8)
     assert row == signed(row)
     changed = {**row, "test_mse": row["test_mse"] + "1"}
@@ -63,7 +63,7 @@ def rows_like(ran, **changes):
     rows = [
         row_of(r, RowContext(False, True))
         for r in records_of(ran)
-        if r.spec.model == "fc_ae" and r.track == "d8"
+        if r.spec.model == "fc_ae" and str(r.track) == "d8"
     ]
     return [signed({**row, **changes}) for row in rows]
 
@@ -85,11 +85,11 @@ def test_rows_of_different_identity_never_share_a_track(ran):
     for key in ("protocol_fingerprint", "data_digest", "evaluation_digest"):
         other = rows_like(ran, **{key: "f" * 16, "finished": "2027-01-01T00:00:00Z"})
         ledger = ledger_of([*rows, *other])
-        (track,) = tracks(current(ledger))
-        assert set(track.rows[key]) == {"f" * 16}
-        assert len(track.rows) == 3
+        (competition,) = competitions(current(ledger))
+        assert set(competition.rows[key]) == {"f" * 16}
+        assert len(competition.rows) == 3
     own = rows_like(ran, dataset="csv.mine")
-    assert {t.title for t in tracks(current(ledger_of([*rows, *own])))} == {
+    assert {t.title for t in competitions(current(ledger_of([*rows, *own])))} == {
         D8,
         "csv.mine.quick.d8",
     }
@@ -114,8 +114,8 @@ def test_a_tuned_recipe_is_a_row_of_its_own(ran):
         signed({**row, "run_key": row["run_key"][::-1]})
         for row in rows_like(ran, recipe="tuned (30 trials)", configuration="d" * 16)
     ]
-    (track,) = tracks(current(ledger_of([*default, *tuned])))
-    assert sorted(cell_name(rows[0]) for rows in track.cells.values()) == [
+    (competition,) = competitions(current(ledger_of([*default, *tuned])))
+    assert sorted(cell_name(rows[0]) for rows in competition.cells.values()) == [
         "fc_ae",
         "fc_ae, tuned (30 trials)",
     ]

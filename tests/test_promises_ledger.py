@@ -14,8 +14,8 @@ from registry_store import tiny_protocol
 
 from bench.core.errors import CheckFailed
 from bench.core.protocol import Protocol
-from bench.core.spec import OVERCOMPLETE
 from bench.core.store import Store
+from bench.core.track import Track
 from bench.leaderboard.ledger import (
     RowContext,
     current,
@@ -26,7 +26,6 @@ from bench.leaderboard.ledger import (
     row_of,
     rows_in,
     signed,
-    track_order,
 )
 from bench.leaderboard.merging import merge
 from bench.leaderboard.ranking import beaten_by, losing
@@ -34,7 +33,7 @@ from bench.leaderboard.significance import (
     CELL_COLUMNS,
     PAIR_COLUMNS,
     Significance,
-    tracks,
+    competitions,
 )
 from bench.registry import publishing
 from bench.registry.results import read_results, scores_reader
@@ -120,11 +119,11 @@ def test_comparisons_that_lack_a_pair_or_an_interval_hold_for_nothing(store, sma
     disagreeing(store, small)
     write(store)
     results = read_results(store.registry)
-    (track,) = tracks(current(results.ledger))
+    (competition,) = competitions(current(results.ledger))
     cells, pairs = results.known.cells, results.known.pairs
-    assert results.known.holds_for(track)
-    assert not Significance(cells, pairs.iloc[1:]).holds_for(track)
-    assert not Significance(cells.iloc[1:], pairs).holds_for(track)
+    assert results.known.holds_for(competition)
+    assert not Significance(cells, pairs.iloc[1:]).holds_for(competition)
+    assert not Significance(cells.iloc[1:], pairs).holds_for(competition)
 
 
 def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, small):
@@ -145,15 +144,15 @@ def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, sm
 
 
 def test_tables_come_by_code_size_then_bits_then_the_over_complete():
-    names = ["d4", "d32", "d128", "b16", "b288", OVERCOMPLETE]
-    assert sorted(sorted(names), key=track_order) == names
+    names = ["d4", "d32", "d128", "b16", "b288", "overcomplete"]
+    assert sorted(sorted(names), key=lambda name: Track.parse(name).order) == names
 
 
 def test_per_image_scores_of_other_settings_compare_nothing(store, small):
     disagreeing(store, small)
     write(store)
-    (track,) = tracks(current(read_results(store.registry).ledger))
-    row = track.first
+    (competition,) = competitions(current(read_results(store.registry).ledger))
+    row = competition.first
     assert scores_reader(store)(row, "validation") is not None
     other = {**row, "evaluation_digest": "f" * 16}
     assert scores_reader(store)(other, "validation") is None

@@ -22,7 +22,6 @@ from invented import (
 from registry_store import D8, tiny_protocol
 
 from bench.core.protocol import Protocol
-from bench.core.spec import OVERCOMPLETE
 from bench.core.store import Store
 from bench.leaderboard.ledger import (
     RowContext,
@@ -205,7 +204,7 @@ def test_codes_as_large_as_the_image_are_badged_and_never_champion(store, small)
     invent_row(store, small, "fc_ae", val=0.030, test=0.030, facts=full)
     write(store)
     (cell,) = table(store).values()
-    assert (cell["track"], cell["rank"], cell["badges"]) == (OVERCOMPLETE, 1, "over-complete")
+    assert (cell["track"], cell["rank"], cell["badges"]) == ("overcomplete", 1, "over-complete")
     assert decision(store) == ("none", None, None)
 
 

@@ -54,7 +54,7 @@ def test_the_first_promotion_takes_the_best_and_names_the_next(ran, mlflow_told)
     fc_ae = [
         record
         for record in iter_records(ran.records)
-        if record.spec.model == "fc_ae" and record.track == "d8"
+        if record.spec.model == "fc_ae" and str(record.track) == "d8"
     ]
     median = sorted(fc_ae, key=lambda record: record.scores["val"]["mse"])[1]
     assert mlflow_told.alias(D8, "champion") == card.run_key
@@ -70,7 +70,7 @@ def test_the_weights_are_those_of_the_median_seed(ran):
     runs = [
         record
         for record in iter_records(ran.records)
-        if record.spec.model == "fc_ae" and record.track == "d8"
+        if record.spec.model == "fc_ae" and str(record.track) == "d8"
     ]
     values = {record.run_key: record.scores["val"]["mse"] for record in runs}
     assert values[card.run_key] == np.median(list(values.values()))
@@ -209,7 +209,7 @@ def test_rollback_of_a_first_champion_or_an_unknown_track(promoted):
 
 def test_refreshed_results_renew_the_champion(replaced):
     (record,) = [
-        r for r in iter_records(replaced.records) if r.spec.model == "pca" and r.track == "d8"
+        r for r in iter_records(replaced.records) if r.spec.model == "pca" and str(r.track) == "d8"
     ]
     scores = {part: {k: v * 1.01 for k, v in s.items()} for part, s in record.scores.items()}
     path = record_folder(replaced.records, record.run_key) / "record.json"

@@ -13,12 +13,9 @@ from pydantic import ConfigDict, Field
 from bench.core.identity import chosen_settings, digest
 from bench.core.protocol import EvaluationConfig, Scalar, SplitConfig, Task, TrainConfig
 from bench.core.strict import STRICT, adapter
+from bench.core.track import Track
 
 SCHEMA_VERSION = 1
-OVERCOMPLETE = "overcomplete"
-"""Track of codes with at least as many numbers as pixels: no bottleneck."""
-CLASSES = "classes"
-"""Prefix of the tracks of classifiers."""
 NO_CODE = "-"
 """Shown as the latent size of a classifier."""
 
@@ -231,22 +228,22 @@ class RunRecord:
     message: str = ""
 
     @property
-    def track(self) -> str:
-        """Where the run competes: `d16` for 16 real numbers, `b288` for 288 bits, OVERCOMPLETE.
+    def track(self) -> Track:
+        """Where the run competes.
 
         Discrete codes compete in tracks by bits, since a 9-bit index is not comparable with a
         real number. A discrete code of at least 8 bits per pixel is over-complete. `mean_image`
         has no code; it is in the track that it was run for. Classifiers compete by the number
-        of classes: `classes10`.
+        of classes.
         """
         if not self.spec.has_code:
-            return f"{CLASSES}{len(self.class_names)}"
+            return Track("classes", len(self.class_names))
         pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
         bits = int(self.facts.get("code_bits", 0))
         if bits:
-            return OVERCOMPLETE if bits >= 8 * pixels else f"b{bits}"
+            return Track("overcomplete") if bits >= 8 * pixels else Track("bits", bits)
         size = int(self.facts["code_size"]) or self.spec.latent_dim or 0
-        return OVERCOMPLETE if size >= pixels else f"d{size}"
+        return Track("overcomplete") if size >= pixels else Track("real", size)
 
     def to_json(self) -> bytes:
         """Indented JSON, as stored in `record.json`."""

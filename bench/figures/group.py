@@ -6,6 +6,7 @@ import numpy as np
 
 from bench.core.protocol import Task
 from bench.core.spec import RunRecord
+from bench.core.track import Track
 from bench.figures.palette import Look, look
 from bench.figures.style import Arrays, counted
 from bench.metrics import METRICS, Metric
@@ -46,7 +47,7 @@ class Cell:
         return not any(record.history for record in self.records)
 
     @property
-    def track(self) -> str:
+    def track(self) -> Track:
         """The track it competes in."""
         return self.records[0].track
 

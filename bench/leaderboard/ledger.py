@@ -16,7 +16,8 @@ import pandas as pd
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest
 from bench.core.recipes import BEST_OF
-from bench.core.spec import CLASSES, NO_CODE, OVERCOMPLETE, RunRecord, RunSpec
+from bench.core.spec import NO_CODE, RunRecord, RunSpec
+from bench.core.track import Track
 
 IDENTITY = (
     "dataset",
@@ -94,7 +95,7 @@ def row_of(record: RunRecord, standing: RowContext) -> dict[str, str]:
         "protocol_fingerprint": spec.protocol_fingerprint,
         "selection_metric": spec.selection_metric,
         "ranked": "yes" if standing.ranked else "no",
-        "track": record.track,
+        "track": str(record.track),
         "model": spec.model,
         "model_revision": str(spec.model_revision),
         "closed_form": "yes" if standing.closed_form else "no",
@@ -172,25 +173,13 @@ def _order(row: Row) -> tuple[str | int, ...]:
         row["protocol_fingerprint"],
         row["data_digest"],
         row["evaluation_digest"],
-        track_order(row["track"]),
+        *Track.parse(row["track"]).order,
         row["model"],
         row["recipe"],
         row["latent_dim"],
         row["configuration"],
         int(row["seed"]),
     )
-
-
-def track_order(track: str) -> int:
-    """Sort key: tracks by code size, then discrete codes by bits, then the over-complete track.
-
-    Tracks of classifiers are in tables of their own, by the number of classes.
-    """
-    if track == OVERCOMPLETE:
-        return 2**62
-    if track.startswith(CLASSES):
-        return int(track.removeprefix(CLASSES))
-    return int(track[1:]) + (2**61 if track.startswith("b") else 0)
 
 
 def encode(frame: pd.DataFrame) -> bytes:

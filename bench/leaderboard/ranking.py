@@ -22,13 +22,13 @@ import numpy as np
 import pandas as pd
 
 from bench.core.recipes import BEST_OF
-from bench.core.spec import CLASSES, OVERCOMPLETE
+from bench.core.track import Track
 from bench.leaderboard.ledger import BOARD, CELL, FACTS, SIGNS, Row, rows_in
 from bench.leaderboard.significance import (
+    Competition,
     Significance,
-    Track,
     cell_name,
-    tracks,
+    competitions,
     why_unranked,
 )
 from bench.leaderboard.statistics import ALPHA, holm
@@ -47,16 +47,16 @@ def rank_table(
 ) -> pd.DataFrame:
     """One row per cell, for the ledger rows returned by `ledger.current`, in the tables' order.
 
-    A track is shown without ranks if `known` was not computed from it. `higher_is_better` gives
-    the direction of a selection metric.
+    A competition is shown without ranks if `known` was not computed from it. `higher_is_better`
+    gives the direction of a selection metric.
     """
     table: list[TableRow] = []
-    for track in tracks(rows):
-        cells = [_aggregate(track, group) for group in track.cells.values()]
+    for competition in competitions(rows):
+        cells = [_aggregate(competition, group) for group in competition.cells.values()]
         _add_margins(cells)
         _add_badges(cells)
-        higher = higher_is_better[track.first["selection_metric"]]
-        _add_ranks(cells, track, known, higher)
+        higher = higher_is_better[competition.first["selection_metric"]]
+        _add_ranks(cells, competition, known, higher)
         table += sorted(cells, key=lambda cell: _order(cell, higher))
     return pd.DataFrame(table)
 
@@ -69,15 +69,15 @@ def _order(cell: TableRow, higher: bool) -> tuple[bool, float, bool, float, str]
     return rank == 0, rank, unknown, 0.0 if unknown else sign * score, str(cell["row"])
 
 
-def _aggregate(track: Track, rows: list[dict[str, str]]) -> TableRow:
+def _aggregate(competition: Competition, rows: list[dict[str, str]]) -> TableRow:
     """Averages over the finished runs of a cell; medians for the costs of training."""
     first = rows[0]
     finished = [row for row in rows if row["status"] == "finished"]
     cell: TableRow = {key: first[key] for key in _AGREED}
     cell |= {
         "row": cell_name(first),
-        "title": track.title,
-        "rows_digest": track.digest,
+        "title": competition.title,
+        "rows_digest": competition.digest,
         "why_unranked": why_unranked(rows),
         "started": len(rows),
         "finished": len(finished),
@@ -134,7 +134,7 @@ def _badges(cell: TableRow, widest: float) -> Iterable[str]:
         yield f"{missing:.2g} classes never predicted"
     if (dead := _float(cell["dead_codes"])) > 0:
         yield f"{dead:.3g} codes never used"
-    if cell["track"] == OVERCOMPLETE:
+    if Track.parse(str(cell["track"])).overcomplete:
         yield "over-complete"
     if cell["diverged"]:
         yield f"{cell['diverged']} of {cell['started']} diverged"
@@ -144,15 +144,16 @@ def _badges(cell: TableRow, widest: float) -> Iterable[str]:
 
 def _never_called(cell: TableRow) -> float:
     """Classes that a classifier never predicts, mean over seeds; NaN for other cells."""
-    track = str(cell["track"])
-    classes = int(track.removeprefix(CLASSES)) if track.startswith(CLASSES) else 0
-    return classes - _float(cell["predicted_classes"])
+    track = Track.parse(str(cell["track"]))
+    return (track.size if track.classifies else 0) - _float(cell["predicted_classes"])
 
 
-def _add_ranks(cells: list[TableRow], track: Track, known: Significance, higher: bool) -> None:
+def _add_ranks(
+    cells: list[TableRow], competition: Competition, known: Significance, higher: bool
+) -> None:
     """Fill in intervals and ranks, if the comparisons were computed from these rows."""
-    holds = known.holds_for(track)
-    found = known.of(track)
+    holds = known.holds_for(competition)
+    found = known.of(competition)
     ends = {
         (row["configuration"], row["part"]): (float(row["low"]), float(row["high"]))
         for row in rows_in(found.cells)

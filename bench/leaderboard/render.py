@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.core.protocol import DEFAULT_PROTOCOL
-from bench.core.spec import CLASSES, OVERCOMPLETE
+from bench.core.track import Track
 from bench.data.table import DATASETS
 from bench.leaderboard.rules import RULES
 from bench.leaderboard.wording import (
@@ -95,11 +95,11 @@ class Board:
         """Whether the data set is one that everyone can get."""
         return self.dataset in DATASETS
 
-    def tracks(self) -> dict[str, list[TableRow]]:
+    def tracks(self) -> dict[Track, list[TableRow]]:
         """The cells by track, in order."""
-        found: dict[str, list[TableRow]] = {}
+        found: dict[Track, list[TableRow]] = {}
         for cell in self.cells:
-            found.setdefault(str(cell["track"]), []).append(cell)
+            found.setdefault(Track.parse(str(cell["track"])), []).append(cell)
         return found
 
 
@@ -124,7 +124,7 @@ def _section(board: Board) -> Iterator[str]:
     if board.picture is not None:
         yield board.picture.markdown()
     for track, cells in board.tracks().items():
-        yield f"### {track_title(track)}\n"
+        yield f"### {track.heading}\n"
         champion = board.champions.get(str(cells[0]["title"]))
         if champion is not None:
             yield _champion_line(champion, cells) + "\n"
@@ -151,27 +151,6 @@ def _facts(board: Board) -> str:
 def _champion_line(champion: Champion, cells: Sequence[TableRow]) -> str:
     others = f"; challenger: {champion.challenger}" if champion.challenger else ""
     return f"Champion: **{champion.row}** ([card]({champion.folder}/card.md)){others}."
-
-
-def track_title(track: str) -> str:
-    """The heading of a track's table."""
-    if track == OVERCOMPLETE:
-        return "Codes as large as the images (not a bottleneck)"
-    if track.startswith(CLASSES):
-        return f"Classifiers of {_size(track)} classes"
-    if track.startswith("b"):
-        return f"Discrete codes of {_size(track)}"
-    return f"Code size {_size(track)}"
-
-
-def _size(track: str) -> str:
-    """The code size as shown in a table: plain numbers, or bits with their unit.
-
-    For a track of classifiers, the number of classes.
-    """
-    if track.startswith(CLASSES):
-        return track.removeprefix(CLASSES)
-    return f"{track[1:]} bits" if track.startswith("b") else track.removeprefix("d")
 
 
 def block(boards: Iterable[Board]) -> str:
@@ -234,7 +213,7 @@ def short_rows(cells: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
     header += [*([">over PCA"] if margins else []), ">seeds", ">parameters", ">training", "notes"]
     rows = [
         [
-            _size(str(cell["track"])),
+            Track.parse(str(cell["track"])).size_words,
             rank(cell),
             str(cell["row"]),
             *(score(cell, f"test_{name}", name) for name in shown),
@@ -254,7 +233,7 @@ _HEADLINES = {"mse", "psnr", "ssim", "accuracy", "macro_f1", "calibration_error"
 
 def _are_classifiers(cells: Sequence[TableRow]) -> bool:
     """Whether the cells are classifiers, which have no PCA to compare with."""
-    return str(cells[0]["track"]).startswith(CLASSES)
+    return Track.parse(str(cells[0]["track"])).classifies
 
 
 def _metrics(cells: Sequence[TableRow]) -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bench.core.commands import Runs
 from bench.core.errors import BadInput
 from bench.core.identity import digest
-from bench.core.spec import OVERCOMPLETE
+from bench.core.track import Track
 from bench.leaderboard.ledger import (
     BOARD,
     Row,
@@ -26,7 +26,6 @@ from bench.leaderboard.ledger import (
     number,
     rows_in,
     signed,
-    track_order,
 )
 from bench.leaderboard.statistics import Comparison, Interval, Sample, compare
 
@@ -67,10 +66,10 @@ PAIR_COLUMNS = [
 
 
 @dataclass(frozen=True)
-class Track:
-    """The rows of a ledger that compete: one board, one code size."""
+class Competition:
+    """The rows of a ledger that are compared with each other: one board, one track."""
 
-    name: str
+    track: Track
     rows: pd.DataFrame
 
     @cached_property
@@ -81,7 +80,7 @@ class Track:
     @cached_property
     def title(self) -> str:
         """`fashion_mnist_mini.quick.d8`: the name used in commands."""
-        return f"{self.first['dataset']}.{self.first['protocol']}.{self.name}"
+        return f"{self.first['dataset']}.{self.first['protocol']}.{self.track}"
 
     @cached_property
     def digest(self) -> str:
@@ -97,16 +96,16 @@ class Track:
         return found
 
 
-def tracks(rows: pd.DataFrame) -> Iterator[Track]:
-    """The tracks among the rows returned by `ledger.current`, in the order of the tables."""
+def competitions(rows: pd.DataFrame) -> Iterator[Competition]:
+    """The competitions among the rows returned by `ledger.current`, in the order of the tables."""
     if rows.empty:
         return
     groups = [
-        (str(key[0]), track_order(str(key[-1])), str(key[-1]), group)
+        (_board(group), Track.parse(str(key[-1])), group)
         for key, group in rows.groupby([*BOARD, "track"], sort=True)
     ]
-    for _, _, name, group in sorted(groups, key=lambda item: (item[0], _board(item[3]), item[1])):
-        yield Track(name, group)
+    for _, track, group in sorted(groups, key=lambda item: (item[0], item[1].order)):
+        yield Competition(track, group)
 
 
 def _board(group: pd.DataFrame) -> tuple[str, ...]:
@@ -119,7 +118,7 @@ def cell_name(row: Row) -> str:
     name = row["model"]
     if row["latent_dim"] == "native":
         name += " (native)"
-    elif row["track"] == OVERCOMPLETE:
+    elif Track.parse(row["track"]).overcomplete:
         name += f" d={row['latent_dim']}"
     return name if row["recipe"] == "default" else f"{name}, {row['recipe']}"
 
@@ -140,27 +139,32 @@ def why_unranked(rows: Iterable[Row]) -> str:
     return ""
 
 
-def compute(track: Track, scores_of: ScoresOf) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """The rows of `cells.csv` and of `comparisons.csv` of one track.
+def compute(
+    competition: Competition, scores_of: ScoresOf
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """The rows of `cells.csv` and of `comparisons.csv` of one competition.
 
     Raises BadInput naming the runs whose per-image scores are not on this machine.
     """
-    cells = {key: rows for key, rows in track.cells.items() if not why_unranked(rows)}
+    cells = {key: rows for key, rows in competition.cells.items() if not why_unranked(rows)}
     if not cells:
         return [], []
-    validation = compare(_samples(cells, "validation", track, scores_of))
-    test = compare(_samples(cells, "test", track, scores_of))
+    validation = compare(_samples(cells, "validation", competition, scores_of))
+    test = compare(_samples(cells, "test", competition, scores_of))
     by_part = {"val": validation.intervals, "test": test.intervals}
     found = [
-        _cell_row(track, rows[0], part, interval)
+        _cell_row(competition, rows[0], part, interval)
         for part, intervals in by_part.items()
         for rows, interval in zip(cells.values(), intervals, strict=True)
     ]
-    return found, _pair_rows(track, [rows[0] for rows in cells.values()], validation)
+    return found, _pair_rows(competition, [rows[0] for rows in cells.values()], validation)
 
 
 def _samples(
-    cells: Mapping[str, list[dict[str, str]]], part: str, track: Track, scores_of: ScoresOf
+    cells: Mapping[str, list[dict[str, str]]],
+    part: str,
+    competition: Competition,
+    scores_of: ScoresOf,
 ) -> list[Sample]:
     samples, missing = [], []
     for rows in cells.values():
@@ -173,11 +177,11 @@ def _samples(
         if len(known) == len(used):
             samples.append(Sample(tuple(int(row["seed"]) for row in used), np.stack(known)))
     if missing:
-        raise _not_here(track, missing)
+        raise _not_here(competition, missing)
     return samples
 
 
-def _not_here(track: Track, missing: list[dict[str, str]]) -> BadInput:
+def _not_here(competition: Competition, missing: list[dict[str, str]]) -> BadInput:
     runs = Runs(
         missing[0]["protocol"],
         sorted({row["model"] for row in missing}),
@@ -185,26 +189,26 @@ def _not_here(track: Track, missing: list[dict[str, str]]) -> BadInput:
         {int(row["seed"]) for row in missing},
     )
     return BadInput(
-        f"track {track.title} changed and must be compared again, but the per-image scores of "
-        f"{len(missing)} of its runs are not on this machine (the first is {describe(missing[0])});"
-        f" run: {runs.command}"
+        f"track {competition.title} changed and must be compared again, but the per-image scores "
+        f"of {len(missing)} of its runs are not on this machine (the first is "
+        f"{describe(missing[0])}); run: {runs.command}"
     )
 
 
-def _shared(track: Track) -> dict[str, str]:
+def _shared(competition: Competition) -> dict[str, str]:
     return {
-        "dataset": track.first["dataset"],
-        "protocol": track.first["protocol"],
-        "track": track.name,
-        "metric": track.first["selection_metric"],
-        "rows_digest": track.digest,
+        "dataset": competition.first["dataset"],
+        "protocol": competition.first["protocol"],
+        "track": str(competition.track),
+        "metric": competition.first["selection_metric"],
+        "rows_digest": competition.digest,
     }
 
 
-def _cell_row(track: Track, row: Row, part: str, interval: Interval) -> dict[str, str]:
+def _cell_row(competition: Competition, row: Row, part: str, interval: Interval) -> dict[str, str]:
     return signed(
         {
-            **_shared(track),
+            **_shared(competition),
             "row": cell_name(row),
             "configuration": row["configuration"],
             "part": part,
@@ -216,12 +220,12 @@ def _cell_row(track: Track, row: Row, part: str, interval: Interval) -> dict[str
 
 
 def _pair_rows(
-    track: Track, cells: list[dict[str, str]], found: Comparison
+    competition: Competition, cells: list[dict[str, str]], found: Comparison
 ) -> list[dict[str, str]]:
     return [
         signed(
             {
-                **_shared(track),
+                **_shared(competition),
                 "row_a": cell_name(cells[pair.first]),
                 "row_b": cell_name(cells[pair.second]),
                 "configuration_a": cells[pair.first]["configuration"],
@@ -252,11 +256,11 @@ class Significance:
             for row in rows_in(self.cells)
         }
 
-    def holds_for(self, track: Track) -> bool:
+    def holds_for(self, competition: Competition) -> bool:
         """Whether it was computed from exactly these rows, and completely."""
-        ranked = [key for key, rows in track.cells.items() if not why_unranked(rows)]
-        cells = self.cells[self.cells["rows_digest"] == track.digest]
-        pairs = self.pairs[self.pairs["rows_digest"] == track.digest]
+        ranked = [key for key, rows in competition.cells.items() if not why_unranked(rows)]
+        cells = self.cells[self.cells["rows_digest"] == competition.digest]
+        pairs = self.pairs[self.pairs["rows_digest"] == competition.digest]
         wanted = {(key, part) for key in ranked for part in ("val", "test")}
         return (
             set(zip(cells["configuration"], cells["part"], strict=True)) == wanted
@@ -264,11 +268,11 @@ class Significance:
             and len(pairs) == len(ranked) * (len(ranked) - 1) // 2
         )
 
-    def of(self, track: Track) -> "Significance":
-        """The rows of one track."""
+    def of(self, competition: Competition) -> "Significance":
+        """The rows of one competition."""
         return Significance(
-            self.cells[self.cells["rows_digest"] == track.digest],
-            self.pairs[self.pairs["rows_digest"] == track.digest],
+            self.cells[self.cells["rows_digest"] == competition.digest],
+            self.pairs[self.pairs["rows_digest"] == competition.digest],
         )
 
 
@@ -278,15 +282,15 @@ def nothing_known() -> Significance:
 
 
 def update(known: Significance, ledger: pd.DataFrame, scores_of: ScoresOf) -> Significance:
-    """Update both files for a ledger; computes only tracks whose rows changed."""
+    """Update both files for a ledger; computes only competitions whose rows changed."""
     cells: list[dict[str, str]] = []
     pairs: list[dict[str, str]] = []
-    for track in tracks(current(ledger)):
-        if known.holds_for(track):
-            kept = known.of(track)
+    for competition in competitions(current(ledger)):
+        if known.holds_for(competition):
+            kept = known.of(competition)
             more_cells, more_pairs = rows_in(kept.cells), rows_in(kept.pairs)
         else:
-            more_cells, more_pairs = compute(track, scores_of)
+            more_cells, more_pairs = compute(competition, scores_of)
         cells += more_cells
         pairs += more_pairs
     return Significance(frame_of(cells, CELL_COLUMNS), frame_of(pairs, PAIR_COLUMNS))

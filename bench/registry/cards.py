@@ -164,7 +164,7 @@ def card_of(record: RunRecord, track: str, weights: Weights, arrays: Arrays) -> 
     return Card(
         schema_version=CARD_SCHEMA,
         track=track,
-        track_name=record.track,
+        track_name=str(record.track),
         run_key=record.run_key,
         evaluation_digest=record.evaluation_digest,
         spec=record.spec,

@@ -21,7 +21,7 @@ from bench.leaderboard.render import (
     cells_of,
     page,
 )
-from bench.leaderboard.significance import cell_name, tracks
+from bench.leaderboard.significance import cell_name, competitions
 from bench.metrics import METRICS
 from bench.core.protocol import known_protocols, origin_protocols
 from bench.registry.champions import champions, check_champions, shown_champions
@@ -122,8 +122,8 @@ def check(store: Store) -> list[str]:
 def _check_cards_are_current(store: Store, results: Results) -> None:
     rows = {
         key: tuple(row["row_digest"] for row in group)
-        for track in tracks(current(results.ledger))
-        for key, group in track.cells.items()
+        for competition in competitions(current(results.ledger))
+        for key, group in competition.cells.items()
     }
     for track, card in champions(store.registry).items():
         if rows.get(card.summary.configuration, card.rows) != card.rows:
@@ -234,12 +234,14 @@ def _points(rows: pd.DataFrame) -> list[_Point]:
     """
     metric = str(rows["selection_metric"].iloc[0])
     points = []
-    for track in tracks(rows[rows["track"].str.startswith("d")]):
-        size = int(track.name.removeprefix("d"))
-        for group in track.cells.values():
-            cell = track.rows[track.rows["configuration"] == group[0]["configuration"]]
+    for competition in competitions(rows):
+        if not competition.track.on_size_axis:
+            continue
+        for group in competition.cells.values():
+            cell = competition.rows[competition.rows["configuration"] == group[0]["configuration"]]
             scores = tuple(float(x) for x in numbers(cell, f"test_{metric}").dropna())
-            if scores and size:
+            if scores:
+                size = competition.track.size
                 points.append(_Point(cell_name(group[0]), size, scores, group[0]["model"]))
     return points if len({point.code_size for point in points}) > 1 else []
 

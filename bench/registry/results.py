@@ -32,7 +32,7 @@ from bench.leaderboard.significance import (
     ScoresOf,
     Significance,
     nothing_known,
-    tracks,
+    competitions,
     update,
 )
 from bench.models.zoo import MODELS
@@ -215,15 +215,15 @@ def check_results(registry: Path) -> Results:
                 f"registry/{name} is not in the order or the form in which it is written; "
                 "fix it with: bench leaderboard --write"
             )
-    current_tracks = list(tracks(current(results.ledger)))
-    for track in current_tracks:
-        if not results.known.holds_for(track):
+    comparable = list(competitions(current(results.ledger)))
+    for competition in comparable:
+        if not results.known.holds_for(competition):
             raise CheckFailed(
-                f"track {track.title}: registry/{CELLS} and registry/{PAIRS} were computed from "
+                f"track {competition.title}: registry/{CELLS} and registry/{PAIRS} were computed from "
                 f"other rows than those in registry/{RESULTS}; fix it with: "
                 "bench leaderboard --write"
             )
-    known_digests = {track.digest for track in current_tracks}
+    known_digests = {competition.digest for competition in comparable}
     for name, frame in zip((CELLS, PAIRS), _frames(results), strict=True):
         for line, row in enumerate(rows_in(frame), start=2):
             if row["rows_digest"] not in known_digests:
