@@ -108,8 +108,8 @@ def test_the_row_holds_the_accuracies_that_origins_publish(record: RunRecord) ->
     row = row_of(record, RowContext(closed_form=False, ranked=True))
     epochs = [epoch.values for epoch in record.history]
     best = max(epoch["val/accuracy"] for epoch in epochs)
-    assert float(row["train_accuracy"]) == pytest.approx(epochs[-1]["train/accuracy"], rel=1e-8)
-    assert float(row["best_val_accuracy"]) == pytest.approx(best, rel=1e-8)
+    assert row.facts["train_accuracy"] == pytest.approx(epochs[-1]["train/accuracy"], rel=1e-8)
+    assert row.facts["best_val_accuracy"] == pytest.approx(best, rel=1e-8)
 
 
 def test_scores_are_found_again_from_the_weights(home: Store, record: RunRecord) -> None:

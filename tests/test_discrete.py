@@ -14,7 +14,7 @@ from bench.core.track import Kind, Track
 from bench.execution.runner import execute, ignore_epochs
 from bench.leaderboard.ledger import RowContext, ledger_of, row_of
 from bench.leaderboard.ranking import rank_table
-from bench.leaderboard.significance import nothing_known
+from bench.leaderboard.significance import Significance
 from bench.metrics.latent import active_fraction, dead_codes
 from bench.models.discrete import Codebook, VectorQuantised
 from bench.models.zoo import build_model
@@ -131,9 +131,9 @@ def test_a_discrete_code_has_a_track_of_its_own(tiny_protocol: str, store: Store
     assert record.facts["compression_ratio"] == pytest.approx(784 * 8 / 27)
     assert 0 <= record.facts["dead_codes"] < 512
     row = row_of(record, RowContext(closed_form=False, ranked=True))
-    assert float(row["dead_codes"]) == record.facts["dead_codes"] > 0
-    table = rank_table(ledger_of([row]), nothing_known(), {"mse": False})
-    assert f"{record.facts['dead_codes']:.3g} codes never used" in table["badges"][0]
+    assert row.facts["dead_codes"] == record.facts["dead_codes"] > 0
+    (cell,) = rank_table(ledger_of([row]), Significance(), {"mse": False}, ())
+    assert f"{record.facts['dead_codes']:.3g} codes never used" in cell.badges
     arrays = read_arrays(store.records, record)
     assert arrays["samples/x_hat"].shape == (64, 1, 28, 28)
     assert record.facts["dead_codes"] >= 512 - 3 * len(arrays["codes/z"])

@@ -40,7 +40,7 @@ FOLDER = "fashion_mnist_mini/quick.d8"
 
 def rows_of(promotion):
     return {
-        d.track: (d.action, d.champion and d.champion["row"], d.challenger and d.challenger["row"])
+        d.track: (d.action, d.champion and d.champion.row, d.challenger and d.challenger.row)
         for d in promotion.decisions
     }
 
@@ -150,13 +150,13 @@ def test_a_row_that_is_not_significantly_better_does_not(ran):
         cell
         for board in publishing.look(ran, EVERYTHING).boards
         for cell in board.cells
-        if cell["track"] == "d8"
+        if str(cell.track) == "d8"
     ]
-    assert {cell["row"]: cell["rank"] for cell in tied} == {
+    assert {cell.row: cell.rank for cell in tied} == {
         "fc_ae": 1,
         "fc_ae, tuned (2 trials)": 1,
     }
-    assert tied[0]["val_mse"] < tied[1]["val_mse"]
+    assert tied[0].mean("val_mse") < tied[1].mean("val_mse")
 
 
 def test_mean_image_is_never_champion(ran):
@@ -193,7 +193,7 @@ def test_what_was_rolled_back_is_not_promoted_again_by_itself(replaced):
     rollback(replaced, D8)
     done = promote(replaced, EVERYTHING)
     (decision,) = [d for d in done.decisions if d.track == D8]
-    assert (decision.action, decision.champion["row"]) == ("keep", "fc_ae")
+    assert (decision.action, decision.champion.row) == ("keep", "fc_ae")
     assert "pca was rolled back" in decision.why
     assert publishing.check(replaced)
 

@@ -211,7 +211,7 @@ class _Board:
         cells = []
         for competition in chosen:
             for rows in competition.cells.values():
-                records = tuple(self.records[row["run_key"]] for row in rows)
+                records = tuple(self.records[row.run_key] for row in rows)
                 shown = shown_record(records)
                 found = read_arrays(self.store.records, shown) if shown and arrays else {}
                 kept = {key: found[key] for key in found if key.startswith(_NEEDED)}
@@ -249,7 +249,7 @@ def _boards(store: Store) -> list[_Board]:
     ]
     found: dict[tuple[str, str], list[Competition]] = {}
     for competition in competitions(current(ledger_of(rows))):
-        found.setdefault((competition.first["dataset"], competition.first["protocol"]), []).append(
+        found.setdefault((competition.first.dataset, competition.first.protocol), []).append(
             competition
         )
     origins = {protocol.name for protocol in known_protocols() if not protocol.ranked}

@@ -5,7 +5,8 @@ import pandas as pd
 from bench.core.protocol import load_protocol
 from bench.core.store import open_store
 from bench.data import dataset_label
-from bench.leaderboard.ledger import FACTS, LATER_FACTS, numbers
+from bench.leaderboard.csv_rows import DIGEST
+from bench.leaderboard.ledger import FACTS, LATER_FACTS, ledger_columns, score_columns
 from bench.registry.publishing import look
 from bench.registry.results import Scope, merge_local, read_results
 
@@ -19,13 +20,15 @@ def results() -> pd.DataFrame:
     """
     store = open_store()
     ledger = merge_local(store, read_results(store.registry), Scope(), refresh=False).ledger
-    wanted = {*FACTS, *LATER_FACTS}
-    measured = [
-        name for name in ledger.columns if name in wanted or name.startswith(("val_", "test_"))
+    rows = [
+        {**row.cells, DIGEST: row.row_digest, **row.scores, **row.facts, "seed": row.seed}
+        for row in ledger
     ]
-    return ledger.assign(
-        seed=ledger["seed"].astype(int), **{name: numbers(ledger, name) for name in measured}
-    ).reset_index(drop=True)
+    columns = ledger_columns(ledger)
+    measured = {name for name in columns if name in (*FACTS, *LATER_FACTS, *score_columns(ledger))}
+    frame = pd.DataFrame(rows, columns=pd.Index([*columns, DIGEST]), dtype=object)
+    kinds = {"seed": int, **dict.fromkeys(measured, float)}
+    return frame.fillna({name: "" for name in columns if name not in kinds}).astype(kinds)
 
 
 def table(protocol: str = "", dataset: str = "") -> pd.DataFrame:
@@ -38,4 +41,4 @@ def table(protocol: str = "", dataset: str = "") -> pd.DataFrame:
         load_protocol(protocol) if protocol else None, dataset_label(dataset) if dataset else ""
     )
     boards = look(open_store(), scope).boards
-    return pd.DataFrame([cell for board in boards for cell in board.cells])
+    return pd.DataFrame([cell.columns() for board in boards for cell in board.cells])

@@ -19,11 +19,9 @@ from typing import Literal
 
 from bench.core.commands import Runs
 from bench.core.errors import BadInput
-from bench.leaderboard.ledger import Row, current, describe
-from bench.leaderboard.ranking import is_better
-from bench.leaderboard.render import cells_of
+from bench.leaderboard.ledger import Ledger, current
+from bench.leaderboard.ranking import TableCell, is_better
 from bench.leaderboard.significance import Competition, Significance, competitions
-from bench.leaderboard.wording import TableRow
 from bench.models.zoo import MODELS
 from bench.records.files import read_record
 from bench.registry.cards import Card
@@ -40,7 +38,6 @@ from bench.registry.results import Results, Scope, read_results
 from bench.records.selection import median_record
 from bench.core.spec import RunRecord
 from bench.core.store import Store, writing_to
-from bench.core.track import Track
 from bench.tracking import tracking_is_off
 
 Action = Literal["first", "replace", "refresh", "keep", "none"]
@@ -57,15 +54,15 @@ class Decision:
     track: str
     action: Action
     why: str
-    champion: TableRow | None = None
-    challenger: TableRow | None = None
+    champion: TableCell | None = None
+    challenger: TableCell | None = None
     before: str = ""
 
     def standing(self, rows: dict[str, tuple[str, ...]]) -> ChampionRank:
         """The standing written to the champion's card."""
         assert self.champion is not None
         return ChampionRank(
-            self.champion, self.challenger, rows[str(self.champion["configuration"])]
+            self.champion, self.challenger, rows[self.champion.configuration]
         )
 
 
@@ -161,14 +158,14 @@ def decide(
 
     `card` is that of its champion, `older` that of the champion in `previous/`.
     """
-    cells = cells_of(ranked(competition.rows, results))
+    cells = ranked(competition.rows, results)
     candidates = [cell for cell in cells if _may_be_champion(cell)]
     if not candidates:
-        reasons = {str(cell["why_unranked"]) or "no row may be champion" for cell in cells}
+        reasons = {cell.why_unranked or "no row may be champion" for cell in cells}
         return Decision(competition.title, "none", "; ".join(sorted(reasons)))
     if card is None:
         return _decision(competition, "first", "the first of its track", candidates[0], candidates)
-    own = [cell for cell in candidates if cell["configuration"] == card.summary.configuration]
+    own = [cell for cell in candidates if cell.configuration == card.summary.configuration]
     contenders = _contenders(competition, candidates, own, results.known)
     if not contenders or _is_held_back(competition, older, contenders[0]):
         return _stays(competition, card, own, candidates, contenders)
@@ -183,15 +180,15 @@ def decide(
 def _stays(
     competition: Competition,
     card: Card,
-    own: Sequence[TableRow],
-    candidates: Sequence[TableRow],
-    held_back: Sequence[TableRow],
+    own: Sequence[TableCell],
+    candidates: Sequence[TableCell],
+    held_back: Sequence[TableCell],
 ) -> Decision:
     """The champion stays: no row is better, or the better one was rolled back."""
     why = "no row is significantly better"
     if held_back:
         why = (
-            f"{held_back[0]['row']} was rolled back; restore it with: "
+            f"{held_back[0].row} was rolled back; restore it with: "
             f"bench registry rollback {competition.title}"
         )
     if not own:
@@ -201,37 +198,37 @@ def _stays(
     return _decision(competition, "keep", why, own[0], candidates)
 
 
-def _may_be_champion(cell: TableRow) -> bool:
-    model = MODELS.get(str(cell["model"]))
+def _may_be_champion(cell: TableCell) -> bool:
+    model = MODELS.get(cell.model)
     return (
-        bool(cell["rank"])
+        cell.rank > 0
         and model is not None
         and model.may_be_champion
-        and not Track.parse(str(cell["track"])).overcomplete
+        and not cell.track.overcomplete
     )
 
 
 def _contenders(
     competition: Competition,
-    candidates: Sequence[TableRow],
-    own: Sequence[TableRow],
+    candidates: Sequence[TableCell],
+    own: Sequence[TableCell],
     known: Significance,
-) -> list[TableRow]:
+) -> list[TableCell]:
     """Candidates to replace the champion, best first; all of them if its row is gone."""
     if not own:
         return list(candidates)
-    higher = higher_is_better(competition.first["selection_metric"])
-    incumbent, found = str(own[0]["configuration"]), known.of(competition)
+    higher = higher_is_better(competition.first.selection_metric)
+    incumbent, found = own[0].configuration, known.of(competition)
     return [
         cell
         for cell in candidates
-        if is_better(found, str(cell["configuration"]), incumbent, higher)
+        if is_better(found, cell.configuration, incumbent, higher)
     ]
 
 
-def _is_held_back(competition: Competition, older: Card | None, cell: TableRow) -> bool:
+def _is_held_back(competition: Competition, older: Card | None, cell: TableCell) -> bool:
     """Whether the cell is the champion in `previous/`, with unchanged results."""
-    configuration = str(cell["configuration"])
+    configuration = cell.configuration
     return (
         older is not None
         and older.summary.configuration == configuration
@@ -242,7 +239,7 @@ def _is_held_back(competition: Competition, older: Card | None, cell: TableRow) 
 def row_digests(competition: Competition) -> dict[str, tuple[str, ...]]:
     """The digests of each cell's ledger rows, by configuration."""
     return {
-        key: tuple(row["row_digest"] for row in rows) for key, rows in competition.cells.items()
+        key: tuple(row.row_digest for row in rows) for key, rows in competition.cells.items()
     }
 
 
@@ -250,20 +247,20 @@ def _decision(
     competition: Competition,
     action: Action,
     why: str,
-    champion: TableRow,
-    candidates: Sequence[TableRow],
+    champion: TableCell,
+    candidates: Sequence[TableCell],
     before: str = "",
 ) -> Decision:
-    others = [cell for cell in candidates if cell["configuration"] != champion["configuration"]]
+    others = [cell for cell in candidates if cell.configuration != champion.configuration]
     return Decision(competition.title, action, why, champion, others[0] if others else None, before)
 
 
 def _record_of(store: Store, competition: Competition, decision: Decision) -> RunRecord:
     """The local record with the median validation score of the new champion's cell."""
     assert decision.champion is not None
-    rows = competition.cells[str(decision.champion["configuration"])]
-    finished = [row for row in rows if row["status"] == "finished"]
-    found = [read_record(store.records, row["run_key"]) for row in finished]
+    rows = competition.cells[decision.champion.configuration]
+    finished = [row for row in rows if row.status == "finished"]
+    found = [read_record(store.records, row.run_key) for row in finished]
     missing = [row for row, record in zip(finished, found, strict=True) if record is None]
     median = median_record([record for record in found if record is not None])
     if missing or median is None:
@@ -271,17 +268,17 @@ def _record_of(store: Store, competition: Competition, decision: Decision) -> Ru
     return median
 
 
-def _records_missing(decision: Decision, missing: Sequence[Row]) -> BadInput:
+def _records_missing(decision: Decision, missing: Ledger) -> BadInput:
     first = missing[0]
     runs = Runs(
-        first["protocol"],
-        [first["model"]],
-        [first["latent_dim"]],
-        [int(row["seed"]) for row in missing],
+        first.protocol,
+        [first.model],
+        [first.size_name],
+        [row.seed for row in missing],
     )
     return BadInput(
         f"{decision.track}: the new champion's weights are not on this machine "
-        f"({describe(first)}); run: {runs.command}"
+        f"({first.title}); run: {runs.command}"
     )
 
 
