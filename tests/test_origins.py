@@ -251,7 +251,7 @@ def test_the_page_shows_published_and_ours(
     page = origins_page(findings)
     assert "## S9: `origins/s9`" in page
     line = next(line for line in page.splitlines() if line.startswith("| fc_ae d=4"))
-    assert f"| 0.5000 | 5 % | {float(cells['test_mse']):.4g} |" in line
+    assert f"| 0.5000 | 5 % | {cells.scores['test_mse']:.4g} |" in line
     assert MISSED in line
     assert line.endswith("| so so |")
 
