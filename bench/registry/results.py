@@ -220,8 +220,8 @@ def check_results(registry: Path) -> Results:
     for competition in comparable:
         if not results.known.holds_for(competition):
             raise CheckFailed(
-                f"track {competition.title}: registry/{CELLS} and registry/{PAIRS} were computed from "
-                f"other rows than those in registry/{RESULTS}; fix it with: "
+                f"track {competition.title}: registry/{CELLS} and registry/{PAIRS} were computed "
+                f"from other rows than those in registry/{RESULTS}; fix it with: "
                 "bench leaderboard --write"
             )
     known_digests = {competition.digest for competition in comparable}
