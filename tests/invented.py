@@ -9,6 +9,8 @@ from bench.benchmark.plan import Request, plan
 from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, RunSpec, Status
 from bench.core.store import Store
+from bench.core.track import Track
+from bench.leaderboard.significance import PairRow
 from bench.models.zoo import MODELS
 from bench.records.files import write_record
 from bench.registry import publishing
@@ -112,14 +114,35 @@ def invent_row(
     ]
 
 
+def pair_row(a: str, b: str, difference: float, p: float, p_holm: float = 1.0) -> PairRow:
+    """A comparison of configurations `a` and `b`."""
+    return PairRow(
+        dataset="fashion_mnist_mini",
+        protocol="quick",
+        track=Track("real", 8),
+        row_a=a,
+        row_b=b,
+        configuration_a=a,
+        configuration_b=b,
+        metric="mse",
+        difference=difference,
+        low=difference,
+        high=difference,
+        p=p,
+        p_holm=p_holm,
+        replicates=100,
+        rows_digest="0" * 16,
+    )
+
+
 def write(store, scope=EVERYTHING):
     return publishing.write(store, scope, refresh=False)
 
 
 def table(store, scope=EVERYTHING):
-    """The table's cells in its order, by name of the row."""
+    """The columns of the table's cells in its order, by name of the row."""
     boards = publishing.look(store, scope).boards
-    return {cell["row"]: cell for board in boards for cell in board.cells}
+    return {cell.row: cell.columns() for board in boards for cell in board.cells}
 
 
 def ranks(store, scope=EVERYTHING):
@@ -129,7 +152,7 @@ def ranks(store, scope=EVERYTHING):
 def decision(store, scope=EVERYTHING):
     """What a promotion does: (action, champion, challenger)."""
     (found,) = promote(store, scope).decisions
-    names = [cell and cell["row"] for cell in (found.champion, found.challenger)]
+    names = [cell and cell.row for cell in (found.champion, found.challenger)]
     return (found.action, *names)
 
 

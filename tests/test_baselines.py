@@ -5,13 +5,19 @@ machines would then be trained again, and committed rows would have no run behin
 """
 
 import csv
+import io
+import re
 from pathlib import Path
 
 import pytest
 
+from bench.core.errors import CheckFailed
+from bench.core.identity import digest
 from bench.core.protocol import Protocol, known_protocols
 from bench.core.spec import RunSpec
-from bench.leaderboard.ledger import DIGEST, configuration_of, signed
+from bench.leaderboard.csv_rows import DIGEST, CsvRow, decode, encode
+from bench.leaderboard.ledger import configuration_of, decode_ledger, encode_ledger, ledger_of
+from bench.leaderboard.significance import IntervalRow, PairRow
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters
 
@@ -51,6 +57,59 @@ def test_the_ledger_has_all_its_rows() -> None:
     assert {row["recipe"] for row in ROWS} == {"default"}, "a tuned row's settings are not here"
 
 
+def test_reading_and_writing_the_ledger_is_the_identity() -> None:
+    content = LEDGER.read_bytes()
+    ledger = decode_ledger(content, "registry/results.csv")
+    assert encode_ledger(ledger_of(reversed(ledger))) == content
+    assert [row.row_digest for row in ledger] == [row["row_digest"] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("cells.csv", IntervalRow), ("comparisons.csv", PairRow)]
+)
+def test_reading_and_writing_comparisons_is_the_identity(name: str, kind: type[CsvRow]) -> None:
+    content = (LEDGER.parent / name).read_bytes()
+    assert encode(decode(content, name, kind), kind.required()) == content
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "says"),
+    [
+        ("val_mse", "0.010", "val_mse says '0.010' where this version of bench writes '0.01'"),
+        ("seed", "zero", "seed cannot be read"),
+        ("track", "d08", "track cannot be read"),
+        ("status", "lost", "status cannot be read"),
+        ("ranked", "true", "ranked says 'true' where this version of bench writes 'yes'"),
+        ("latent_dim", "-", "latent_dim says '-' where this version of bench writes 'native'"),
+        ("mood", "good", "mood says 'good' where this version of bench writes ''"),
+    ],
+)
+def test_a_cell_in_another_spelling_is_refused_even_with_its_digest(
+    column: str, text: str, says: str
+) -> None:
+    row = next(row for row in ROWS if row["code_size"])
+    cells = {key: cell for key, cell in (row | {column: text}).items() if cell and key != DIGEST}
+    table = {**dict.fromkeys(row, ""), **cells, DIGEST: digest(cells)}
+    file = io.StringIO()
+    csv.writer(file).writerows([table.keys(), table.values()])
+    with pytest.raises(CheckFailed, match=f"results.csv line 2 .*: {re.escape(says)}"):
+        decode_ledger(file.getvalue().encode(), "registry/results.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "cannot be read as a table"),
+        (b"\xff", "cannot be read as a table"),
+        (b"a,b\n1\n", "cannot be read as a table"),
+        (b"a,b\n1,2\n", "has no column dataset"),
+    ],
+)
+def test_what_is_no_ledger_is_refused_in_one_line(content: bytes, says: str) -> None:
+    with pytest.raises(CheckFailed, match=f"^registry/results.csv {says}.*git checkout"):
+        decode_ledger(content, "registry/results.csv")
+
+
 @every_row
 def test_identities_of_a_committed_row(row: dict[str, str]) -> None:
     protocol = PROTOCOLS[row["protocol"]]
@@ -61,4 +120,3 @@ def test_identities_of_a_committed_row(row: dict[str, str]) -> None:
     assert configuration_of(spec) == row["configuration"]
     assert str(spec.model_revision) == row["model_revision"]
     assert spec.size_name == row["latent_dim"]
-    assert signed(row)[DIGEST] == row[DIGEST]

@@ -1,6 +1,7 @@
 """Discrete codes: the quantiser, its codebook, and how a record and a table treat its bits."""
 
 import dataclasses
+from typing import get_args
 
 import pytest
 import torch
@@ -8,13 +9,12 @@ from torch import Tensor
 
 from bench.benchmark.plan import Request, plan
 from bench.core.protocol import load_protocol
-from bench.core.spec import OVERCOMPLETE
 from bench.core.store import Store
+from bench.core.track import Kind, Track
 from bench.execution.runner import execute, ignore_epochs
-from bench.leaderboard.ledger import RowContext, ledger_of, row_of, track_order
+from bench.leaderboard.ledger import RowContext, ledger_of, row_of
 from bench.leaderboard.ranking import rank_table
-from bench.leaderboard.render import track_title
-from bench.leaderboard.significance import nothing_known
+from bench.leaderboard.significance import Significance
 from bench.metrics.latent import active_fraction, dead_codes
 from bench.models.discrete import Codebook, VectorQuantised
 from bench.models.zoo import build_model
@@ -125,15 +125,15 @@ def test_dead_codes_and_zeros_are_counted() -> None:
 def test_a_discrete_code_has_a_track_of_its_own(tiny_protocol: str, store: Store) -> None:
     request = Request(load_protocol(tiny_protocol), ("vq_vae",), (3,), seeds=(0,))
     record = execute(plan(request, store).specs[0], store, ignore_epochs)
-    assert record.track == "b27"
+    assert str(record.track) == "b27"
     assert record.facts["code_size"] == 3
     assert record.facts["code_bits"] == 27
     assert record.facts["compression_ratio"] == pytest.approx(784 * 8 / 27)
     assert 0 <= record.facts["dead_codes"] < 512
     row = row_of(record, RowContext(closed_form=False, ranked=True))
-    assert float(row["dead_codes"]) == record.facts["dead_codes"] > 0
-    table = rank_table(ledger_of([row]), nothing_known(), {"mse": False})
-    assert f"{record.facts['dead_codes']:.3g} codes never used" in table["badges"][0]
+    assert row.facts["dead_codes"] == record.facts["dead_codes"] > 0
+    (cell,) = rank_table(ledger_of([row]), Significance(), {"mse": False}, ())
+    assert f"{record.facts['dead_codes']:.3g} codes never used" in cell.badges
     arrays = read_arrays(store.records, record)
     assert arrays["samples/x_hat"].shape == (64, 1, 28, 28)
     assert record.facts["dead_codes"] >= 512 - 3 * len(arrays["codes/z"])
@@ -141,12 +141,54 @@ def test_a_discrete_code_has_a_track_of_its_own(tiny_protocol: str, store: Store
     steps = arrays["interpolation/x_hat"]
     assert (abs(steps[:, 0] - steps[:, -1]).max(axis=(1, 2, 3)) > 0).any()
     large = dataclasses.replace(record, facts={**record.facts, "code_bits": 784.0 * 9})
-    assert large.track == OVERCOMPLETE
+    assert large.track == Track("overcomplete")
 
 
 def test_tables_order_and_name_the_tracks_of_bits() -> None:
-    ordered = ["d3", "d128", "b27", "b288", OVERCOMPLETE]
+    ordered = [Track.parse(name) for name in ("d3", "d128", "b27", "b288", "overcomplete")]
     shuffled = [ordered[i] for i in (4, 2, 0, 3, 1)]
-    assert sorted(shuffled, key=track_order) == ordered
-    assert track_title("b288") == "Discrete codes of 288 bits"
-    assert track_title("d16") == "Code size 16"
+    assert sorted(shuffled, key=lambda track: track.order) == ordered
+    headings = [track.heading for track in (*ordered[1:3], ordered[-1], Track("classes", 10))]
+    assert headings == [
+        "Code size 128",
+        "Discrete codes of 27 bits",
+        "Codes as large as the images (not a bottleneck)",
+        "Classifiers of 10 classes",
+    ]
+    words = [track.size_words for track in (*ordered[1:3], ordered[-1], Track("classes", 10))]
+    assert words == ["128", "27 bits", "overcomplete", "10"]
+
+
+KINDS = {
+    "d16": Track("real", 16),
+    "d0": Track("real"),
+    "b288": Track("bits", 288),
+    "overcomplete": Track("overcomplete"),
+    "classes10": Track("classes", 10),
+}
+
+
+@pytest.mark.parametrize("spelled", KINDS)
+def test_a_track_is_read_as_it_is_spelled(spelled: str) -> None:
+    assert Track.parse(spelled) == KINDS[spelled]
+    assert str(KINDS[spelled]) == spelled
+    assert KINDS[spelled].on_size_axis == (spelled == "d16")
+
+
+def test_every_kind_of_track_is_tested() -> None:
+    assert {track.kind for track in KINDS.values()} == set(get_args(Kind))
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["", "d", "D16", "16", "d016", "d-1", "d1.5", " d16", "d16\n", "d١٦", "x16", "overcomplete3"],
+)
+def test_what_is_no_track_is_refused(junk: str) -> None:
+    with pytest.raises(ValueError, match="is no track; expected d16"):
+        Track.parse(junk)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("real", -1), ("overcomplete", 3)])
+def test_an_impossible_size_is_refused(kind: Kind, size: int) -> None:
+    with pytest.raises(ValueError, match=f"{kind} cannot have size {size}"):
+        Track(kind, size)

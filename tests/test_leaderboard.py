@@ -8,15 +8,17 @@ import shutil
 
 import numpy as np
 import pytest
+from invented import pair_row
 from registry_store import (
     run_all,
     tiny_protocol,
 )
 
 from bench.core.errors import BadInput, CheckFailed
+from bench.core.identity import digest
 from bench.core.protocol import SplitConfig
 from bench.data import load_splits
-from bench.leaderboard.ledger import rows_in, signed
+from bench.leaderboard.csv_rows import DIGEST
 from bench.leaderboard.ranking import beaten_by
 from bench.records.files import iter_records, record_folder
 from bench.registry import publishing
@@ -34,7 +36,7 @@ def records_of(ran):
 
 
 def cells(outcome, track="d8"):
-    return {c["row"]: c for b in outcome.boards for c in b.cells if c["track"] == track}
+    return {c.row: c.columns() for b in outcome.boards for c in b.cells if str(c.track) == track}
 
 
 def edit_csv(path, column, change, row=0):
@@ -87,16 +89,13 @@ def test_ranks_margins_and_badges(promoted):
 
 
 def test_a_rank_is_corrected_over_the_comparisons_of_its_row_alone():
-    def pair(a, b, difference, p):
-        return {"configuration_a": a, "configuration_b": b, "difference": difference, "p": p}
-
     pairs = [
-        pair("a", "b", "-1", "0.02"),
-        pair("a", "c", "-2", "0.02"),
-        pair("a", "d", "-3", "0.001"),
-        pair("b", "c", "-1", "0.9"),
-        pair("b", "d", "-2", "0.03"),
-        pair("c", "d", "-1", "0.04"),
+        pair_row("a", "b", -1, 0.02),
+        pair_row("a", "c", -2, 0.02),
+        pair_row("a", "d", -3, 0.001),
+        pair_row("b", "c", -1, 0.9),
+        pair_row("b", "d", -2, 0.03),
+        pair_row("c", "d", -1, 0.04),
     ]
     # b: .02 * 3 is too much; c: likewise; d: .001 * 3, .03 * 2 is too much, .04 likewise.
     assert beaten_by(pairs, higher_is_better=False) == {"a": 0, "b": 0, "c": 0, "d": 1}
@@ -137,7 +136,8 @@ def test_a_ledger_row_with_a_forged_digest_is_found(promoted):
     path = promoted.registry / "results.csv"
     rows = list(csv.DictReader(io.StringIO(path.read_text())))
     rows[0] = {**rows[0], "test_mse": "0.001"}
-    rows[0]["row_digest"] = signed(rows[0])["row_digest"]
+    cells = {key: text for key, text in rows[0].items() if text and key != DIGEST}
+    rows[0][DIGEST] = digest(cells)
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
@@ -216,17 +216,15 @@ def test_refresh_accepts_drift(promoted):
     record = drifted_record(promoted, 2.0)
     publishing.write(promoted, EVERYTHING, refresh=True)
     row = next(
-        row
-        for row in rows_in(read_results(promoted.registry).ledger)
-        if row["run_key"] == record.run_key
+        row for row in read_results(promoted.registry).ledger if row.run_key == record.run_key
     )
-    assert float(row["test_mse"]) == pytest.approx(2 * record.scores["test"]["mse"], rel=1e-6)
+    assert row.scores["test_mse"] == pytest.approx(2 * record.scores["test"]["mse"], rel=1e-6)
     assert publishing.check(promoted)
 
 
 def test_comparing_anew_needs_the_records_and_says_which(promoted):
     for record in records_of(promoted):
-        if record.spec.model == "fc_ae" and record.track == "d8":
+        if record.spec.model == "fc_ae" and str(record.track) == "d8":
             shutil.rmtree(record_folder(promoted.records, record.run_key))
     protocol = tiny_protocol(promoted.root)
     assert publishing.write(promoted, EVERYTHING, refresh=False).changed == []
@@ -265,4 +263,4 @@ def test_rows_are_json(promoted):
 
     found = publishing.look(promoted, EVERYTHING)
     for board in found.boards:
-        json.dumps([_as_json(cell) for cell in board.cells], allow_nan=False)
+        json.dumps([_as_json(cell.columns()) for cell in board.cells], allow_nan=False)

@@ -1,11 +1,21 @@
 """Rows of the ledger: what they hold, which can be compared, when two of them agree."""
 
+import dataclasses
+from datetime import UTC, datetime
+
 import pytest
 from registry_store import D8
 
-from bench.leaderboard.ledger import RowContext, current, ledger_of, row_of, rows_in, signed
+from bench.leaderboard.ledger import (
+    RowContext,
+    current,
+    decode_ledger,
+    encode_ledger,
+    ledger_of,
+    row_of,
+)
 from bench.leaderboard.merging import disagreement, merge
-from bench.leaderboard.significance import cell_name, tracks, why_unranked
+from bench.leaderboard.significance import cell_name, competitions, why_unranked
 from bench.records.files import iter_records
 
 pytest_plugins = ("registry_fixtures",)
@@ -18,19 +28,22 @@ def records_of(ran):
 def test_a_ledger_row_says_what_the_record_says(ran):
     record = next(r for r in records_of(ran) if r.spec.model == "fc_ae")
     row = row_of(record, RowContext(closed_form=False, ranked=True))
-    assert (row["run_key"], row["track"], row["seed"]) == (record.run_key, record.track, "0")
-    assert float(row["test_mse"]) == pytest.approx(record.scores["test"]["mse"], rel=1e-8)
-    assert row == signed(row)
-    changed = {**row, "test_mse": row["test_mse"] + "1"}
-    assert signed(changed)["row_digest"] != row["row_digest"]
+    assert (row.run_key, row.track, row.seed) == (record.run_key, record.track, 0)
+    assert row.scores["test_mse"] == pytest.approx(record.scores["test"]["mse"], rel=1e-8)
+    changed = dataclasses.replace(row, scores={**row.scores, "test_mse": 0.1})
+    assert changed.row_digest != row.row_digest
 
 
 def test_a_new_column_leaves_the_digests_of_older_rows(ran):
     rows = [row_of(record, RowContext(False, True)) for record in records_of(ran)]
-    newer = signed({**rows[0], "run_key": "0" * 16, "test_newmetric": "1"})
-    kept = {row["run_key"]: row for row in rows_in(ledger_of([*rows, newer]))}
+    newer = dataclasses.replace(
+        rows[0], run_key="0" * 16, scores={**rows[0].scores, "test_newmetric": 1.0}
+    )
+    file = encode_ledger(ledger_of([*rows, newer]))
+    kept = {row.run_key: row for row in decode_ledger(file, "results.csv")}
+    assert kept["0" * 16] == newer
     for row in rows:
-        assert signed(kept[row["run_key"]])["row_digest"] == row["row_digest"]
+        assert kept[row.run_key].row_digest == row.row_digest
 
 
 def test_tolerances(ran):
@@ -39,9 +52,11 @@ def test_tolerances(ran):
     trained = row_of(record, RowContext(closed_form=False, ranked=True))
 
     def off(row, factor, part="val"):
-        return {**row, f"{part}_mse": str(float(row[f"{part}_mse"]) * factor)}
+        column = f"{part}_mse"
+        changed = {**row.scores, column: row.scores[column] * factor}
+        return dataclasses.replace(row, scores=changed)
 
-    wide = {(trained["configuration"], "val"): 0.1 * float(trained["val_mse"])}
+    wide = {(trained.configuration, "val"): 0.1 * trained.scores["val_mse"]}
     assert not disagreement(solved, off(solved, 1.0005), {})
     assert disagreement(solved, off(solved, 1.002), wide)
     assert not disagreement(trained, off(trained, 1.009), {})
@@ -49,13 +64,12 @@ def test_tolerances(ran):
     assert not disagreement(trained, off(trained, 1.09), wide)
     assert "test mse" in disagreement(trained, off(trained, 1.09, "test"), wide)
     assert disagreement(trained, off(trained, 1.11), wide)
-    assert disagreement(trained, {**trained, "val_mse": ""}, wide)
-    assert disagreement(trained, {**trained, "status": "diverged"}, {})
-    assert not disagreement(
-        {**trained, "status": "diverged", "val_mse": "", "test_mse": ""},
-        {**trained, "status": "diverged", "val_mse": "", "test_mse": ""},
-        {},
-    )
+    unscored = dataclasses.replace(trained, scores={})
+    assert "val_mse" in disagreement(trained, unscored, wide).replace("validation ", "val_")
+    assert disagreement(unscored, trained, wide)
+    assert disagreement(trained, dataclasses.replace(trained, status="diverged"), {})
+    diverged = dataclasses.replace(unscored, status="diverged")
+    assert not disagreement(diverged, diverged, {})
 
 
 def rows_like(ran, **changes):
@@ -63,59 +77,59 @@ def rows_like(ran, **changes):
     rows = [
         row_of(r, RowContext(False, True))
         for r in records_of(ran)
-        if r.spec.model == "fc_ae" and r.track == "d8"
+        if r.spec.model == "fc_ae" and str(r.track) == "d8"
     ]
-    return [signed({**row, **changes}) for row in rows]
+    return [dataclasses.replace(row, **changes) for row in rows]
 
 
 def test_few_seeds_failures_and_origins_have_no_rank(ran):
     rows = rows_like(ran)
     assert why_unranked(rows) == ""
     assert why_unranked(rows[:2]) == "fewer than 3 seeds"
-    assert why_unranked(rows_like(ran, ranked="no")) == "a protocol that is not ranked"
-    assert why_unranked(rows_like(ran, closed_form="yes")[:1]) == ""
-    diverged = {**rows[0], "status": "diverged"}
+    assert why_unranked(rows_like(ran, ranked=False)) == "a protocol that is not ranked"
+    assert why_unranked(rows_like(ran, closed_form=True)[:1]) == ""
+    diverged = dataclasses.replace(rows[0], status="diverged")
     assert why_unranked([*rows, diverged]) == "more than 10 % of its runs failed"
     assert why_unranked([*rows * 3, *rows[:1], diverged]) == ""
-    assert why_unranked(rows_like(ran, val_mse="")) == "no validation images"
+    assert why_unranked(rows_like(ran, scores={})) == "no validation images"
 
 
 def test_rows_of_different_identity_never_share_a_track(ran):
-    rows = rows_like(ran, finished="2026-01-01T00:00:00Z")
+    rows = rows_like(ran, finished=datetime(2026, 1, 1, tzinfo=UTC))
     for key in ("protocol_fingerprint", "data_digest", "evaluation_digest"):
-        other = rows_like(ran, **{key: "f" * 16, "finished": "2027-01-01T00:00:00Z"})
+        other = rows_like(ran, **{key: "f" * 16, "finished": datetime(2027, 1, 1, tzinfo=UTC)})
         ledger = ledger_of([*rows, *other])
-        (track,) = tracks(current(ledger))
-        assert set(track.rows[key]) == {"f" * 16}
-        assert len(track.rows) == 3
+        (competition,) = competitions(current(ledger))
+        assert {getattr(row, key) for row in competition.rows} == {"f" * 16}
+        assert len(competition.rows) == 3
     own = rows_like(ran, dataset="csv.mine")
-    assert {t.title for t in tracks(current(ledger_of([*rows, *own])))} == {
+    assert {t.title for t in competitions(current(ledger_of([*rows, *own])))} == {
         D8,
         "csv.mine.quick.d8",
     }
 
 
 def test_a_raised_revision_retires_the_rows_before_it(ran):
-    old = rows_like(ran, finished="2026-01-01T00:00:00Z")
+    old = rows_like(ran, finished=datetime(2026, 1, 1, tzinfo=UTC))
     new = [
-        signed({**row, "run_key": row["run_key"][::-1]})
+        dataclasses.replace(row, run_key=row.run_key[::-1])
         for row in rows_like(
-            ran, configuration="e" * 16, model_revision="2", finished="2026-02-01T00:00:00Z"
+            ran, configuration="e" * 16, model_revision=2, finished=datetime(2026, 2, 1, tzinfo=UTC)
         )
     ]
     ledger = ledger_of([*old, *new])
     assert len(ledger) == 6
-    assert set(current(ledger)["model_revision"]) == {"2"}
+    assert {row.model_revision for row in current(ledger)} == {2}
 
 
 def test_a_tuned_recipe_is_a_row_of_its_own(ran):
     default = rows_like(ran)
     tuned = [
-        signed({**row, "run_key": row["run_key"][::-1]})
+        dataclasses.replace(row, run_key=row.run_key[::-1])
         for row in rows_like(ran, recipe="tuned (30 trials)", configuration="d" * 16)
     ]
-    (track,) = tracks(current(ledger_of([*default, *tuned])))
-    assert sorted(cell_name(rows[0]) for rows in track.cells.values()) == [
+    (competition,) = competitions(current(ledger_of([*default, *tuned])))
+    assert sorted(cell_name(rows[0]) for rows in competition.cells.values()) == [
         "fc_ae",
         "fc_ae, tuned (30 trials)",
     ]
@@ -124,4 +138,4 @@ def test_a_tuned_recipe_is_a_row_of_its_own(ran):
 def test_merging_does_not_depend_on_the_order_of_records(ran):
     rows = [row_of(record, RowContext(False, True)) for record in records_of(ran)]
     empty = ledger_of([])
-    assert merge(empty, rows, {}).ledger.equals(merge(empty, rows[::-1], {}).ledger)
+    assert merge(empty, rows, {}).ledger == merge(empty, rows[::-1], {}).ledger

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from bench.cli import app
 from bench.core import protocol as protocols
 from bench.core.protocol import Expected, load_protocol, origin_protocols
 from bench.core.store import Store
+from bench.core.track import Track
 from bench.data import load_splits
 from bench.evaluation.evaluate import mean_loss
 from bench.execution.runner import execute, ignore_epochs
-from bench.leaderboard.ledger import RowContext, ledger_of, row_of, signed
+from bench.leaderboard.ledger import LedgerRow, RowContext, ledger_of, row_of
 from bench.leaderboard.origins import (
     MISSED,
     NOT_RUN,
@@ -136,7 +138,7 @@ def test_a_shorter_budget_is_a_protocol_of_its_own_that_is_never_ranked() -> Non
 
 
 @pytest.fixture(scope="module")
-def row(tmp_path_factory: pytest.TempPathFactory) -> tuple[protocols.Protocol, dict[str, str]]:
+def row(tmp_path_factory: pytest.TempPathFactory) -> tuple[protocols.Protocol, LedgerRow]:
     """The ledger row of a real run under a protocol of an origin's kind."""
     home = tmp_path_factory.mktemp("origins")
     (home / "s9.toml").write_text(TINY)
@@ -147,16 +149,16 @@ def row(tmp_path_factory: pytest.TempPathFactory) -> tuple[protocols.Protocol, d
     return protocol, row_of(record, RowContext(closed_form=False, ranked=False))
 
 
-def judged(protocol: protocols.Protocol, row: dict[str, str], **changes: object) -> str:
+def judged(protocol: protocols.Protocol, row: LedgerRow, **changes: object) -> str:
     """The verdict on the row's own test error, claimed with these changes."""
-    expected = Expected("fc_ae", "mse", float(row["test_mse"]), 0.05, latent_dim=4)
+    expected = Expected("fc_ae", "mse", row.scores["test_mse"], 0.05, latent_dim=4)
     claim = PublishedFigure(protocol, dataclasses.replace(expected, **changes))
-    return findings_of([claim], ledger_of([signed(row)]))[0].verdict
+    return findings_of([claim], ledger_of([row]))[0].verdict
 
 
-def test_verdicts(row: tuple[protocols.Protocol, dict[str, str]]) -> None:
+def test_verdicts(row: tuple[protocols.Protocol, LedgerRow]) -> None:
     protocol, cells = row
-    mse = float(cells["test_mse"])
+    mse = cells.scores["test_mse"]
     assert judged(protocol, cells) == REPRODUCED
     assert judged(protocol, cells, value=mse / 1.04) == REPRODUCED
     assert judged(protocol, cells, value=mse / 1.06) == MISSED
@@ -170,12 +172,12 @@ def test_verdicts(row: tuple[protocols.Protocol, dict[str, str]]) -> None:
 
 
 def test_where_only_an_order_was_published_it_is_judged(
-    row: tuple[protocols.Protocol, dict[str, str]],
+    row: tuple[protocols.Protocol, LedgerRow],
 ) -> None:
     protocol, cells = row
-    small = signed({**cells, "latent_dim": "2", "run_key": "f" * 16, "test_mse": "0.9"})
+    small = dataclasses.replace(cells, latent_dim=2, run_key="f" * 16, scores={"test_mse": 0.9})
 
-    def verdict(latent_dim: int, lower_than_at: int | None, *rows: dict[str, str]) -> str:
+    def verdict(latent_dim: int, lower_than_at: int | None, *rows: LedgerRow) -> str:
         wanted = Expected("fc_ae", "mse", latent_dim=latent_dim, lower_than_at=lower_than_at)
         return findings_of([PublishedFigure(protocol, wanted)], ledger_of(list(rows)))[0].verdict
 
@@ -186,21 +188,26 @@ def test_where_only_an_order_was_published_it_is_judged(
 
 
 def test_several_seeds_are_judged_by_their_mean_and_then_counted(
-    row: tuple[protocols.Protocol, dict[str, str]],
+    row: tuple[protocols.Protocol, LedgerRow],
 ) -> None:
     """Never by the one that came last; a figure that only some seeds reach says so."""
     protocol, cells = row
 
-    def seeded(seed: int, mse: float, finished: str, revision: str = "1") -> dict[str, str]:
-        changed = {"seed": str(seed), "test_mse": str(mse), "finished": finished}
-        key = f"{seed:08d}{finished[:4]}{revision:>04}"
-        return signed({**cells, **changed, "run_key": key, "model_revision": revision})
+    def seeded(seed: int, mse: float, year: int, revision: int = 1) -> LedgerRow:
+        return dataclasses.replace(
+            cells,
+            seed=seed,
+            scores={"test_mse": mse},
+            finished=datetime(year, 1, 1, tzinfo=UTC),
+            run_key=f"{seed:08d}{year}{revision:04d}",
+            model_revision=revision,
+        )
 
-    rows = [seeded(42, 0.4, "2026"), seeded(0, 0.5, "2027"), seeded(0, 0.7, "2025")]
+    rows = [seeded(42, 0.4, 2026), seeded(0, 0.5, 2027), seeded(0, 0.7, 2025)]
     claim = PublishedFigure(protocol, Expected("fc_ae", "mse", 0.45, 0.01, latent_dim=4))
     (found,) = findings_of([claim], ledger_of(rows))
     assert (found.ours, found.verdict) == (pytest.approx(0.45), REPRODUCED)
-    assert found.run_keys == (rows[1]["run_key"], rows[0]["run_key"])
+    assert found.run_keys == (rows[1].run_key, rows[0].run_key)
     assert "| 0.45 (0.5, 0.4) |" in origins_page([found])
     claim = PublishedFigure(protocol, Expected("fc_ae", "mse", 0.5, 0.01, latent_dim=4))
     (found,) = findings_of([claim], ledger_of(rows))
@@ -210,31 +217,31 @@ def test_several_seeds_are_judged_by_their_mean_and_then_counted(
     (found,) = findings_of([claim], ledger_of(rows))
     assert found.verdict == MISSED
     # What was run here is judged, not what somebody committed.
-    (here,) = findings_of([claim], ledger_of(rows), [seeded(42, 0.6, "2028")])
+    (here,) = findings_of([claim], ledger_of(rows), [seeded(42, 0.6, 2028)])
     assert (here.ours, here.verdict, here.local) == (0.6, REPRODUCED, True)
     assert here.committed is not None
     assert (here.committed.ours, here.committed.verdict) == (pytest.approx(0.45), MISSED)
-    diverged = signed({**seeded(1, 0.6, "2029"), "status": "diverged", "test_mse": ""})
+    diverged = dataclasses.replace(seeded(1, 0.6, 2029), status="diverged", scores={})
     (here,) = findings_of([claim], ledger_of(rows), [diverged])
     assert (here.ours, here.verdict, here.missed) == (None, "diverged", True)
-    (here,) = findings_of([claim], ledger_of(rows), [seeded(42, 0.6, "2028"), diverged])
+    (here,) = findings_of([claim], ledger_of(rows), [seeded(42, 0.6, 2028), diverged])
     assert (here.verdict, here.missed) == ("reproduced by 1 of 2 seeds", True)
-    (raised,) = findings_of([claim], ledger_of([*rows, seeded(1, 0.9, "2024", "2")]))
+    (raised,) = findings_of([claim], ledger_of([*rows, seeded(1, 0.9, 2024, 2)]))
     assert (raised.scores, raised.verdict) == ({1: 0.9}, MISSED)
 
 
 def test_the_row_holds_the_losses_that_origins_publish(
-    row: tuple[protocols.Protocol, dict[str, str]],
+    row: tuple[protocols.Protocol, LedgerRow],
 ) -> None:
     _, cells = row
     # Without a penalty and on [0, 1], the whole loss is the mean squared error, but not clipped
     # and not averaged image by image.
-    assert float(cells["test_loss"]) == pytest.approx(float(cells["test_mse"]), rel=1e-4)
-    assert float(cells["train_loss"]) > 0
+    assert cells.scores["test_loss"] == pytest.approx(cells.scores["test_mse"], rel=1e-4)
+    assert cells.facts["train_loss"] > 0
 
 
 def test_the_page_shows_published_and_ours(
-    row: tuple[protocols.Protocol, dict[str, str]],
+    row: tuple[protocols.Protocol, LedgerRow],
 ) -> None:
     protocol, cells = row
     claims = [
@@ -244,21 +251,28 @@ def test_the_page_shows_published_and_ours(
     page = origins_page(findings)
     assert "## S9: `origins/s9`" in page
     line = next(line for line in page.splitlines() if line.startswith("| fc_ae d=4"))
-    assert f"| 0.5000 | 5 % | {float(cells['test_mse']):.4g} |" in line
+    assert f"| 0.5000 | 5 % | {cells.scores['test_mse']:.4g} |" in line
     assert MISSED in line
     assert line.endswith("| so so |")
 
 
 def test_what_stands_beside_is_the_nearest_smaller_code(
-    row: tuple[protocols.Protocol, dict[str, str]],
+    row: tuple[protocols.Protocol, LedgerRow],
 ) -> None:
     protocol, cells = row
 
-    def of_ours(size: int, seed: int, mse: float) -> dict[str, str]:
-        changed = {**cells, "protocol": "quick", "latent_dim": str(size), "code_size": str(size)}
-        changed |= {"seed": str(seed), "test_mse": str(mse), "track": f"d{size}"}
-        changed |= {"run_key": f"{size:08d}{seed:08d}", "configuration": f"{size:016d}"}
-        return signed(changed)
+    def of_ours(size: int, seed: int, mse: float) -> LedgerRow:
+        return dataclasses.replace(
+            cells,
+            protocol="quick",
+            latent_dim=size,
+            code_size=size,
+            seed=seed,
+            scores={"test_mse": mse},
+            track=Track("real", size),
+            run_key=f"{size:08d}{seed:08d}",
+            configuration=f"{size:016d}",
+        )
 
     rows = [of_ours(3, 0, 0.05), of_ours(3, 1, 0.07), of_ours(8, 0, 0.01)]
     claim = PublishedFigure(protocol, Expected("fc_ae", "mse", 0.5, 0.05, latent_dim=4))

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 from invented import (
     disagreeing,
+    pair_row,
     record_of,
     specs_of,
     write,
@@ -14,27 +15,24 @@ from registry_store import tiny_protocol
 
 from bench.core.errors import CheckFailed
 from bench.core.protocol import Protocol
-from bench.core.spec import OVERCOMPLETE
 from bench.core.store import Store
+from bench.core.track import Track
+from bench.leaderboard.csv_rows import encode
 from bench.leaderboard.ledger import (
     RowContext,
     current,
     decode_ledger,
-    encode,
-    frame_of,
+    encode_ledger,
     ledger_of,
     row_of,
-    rows_in,
-    signed,
-    track_order,
 )
 from bench.leaderboard.merging import merge
 from bench.leaderboard.ranking import beaten_by, losing
 from bench.leaderboard.significance import (
-    CELL_COLUMNS,
-    PAIR_COLUMNS,
+    IntervalRow,
+    PairRow,
     Significance,
-    tracks,
+    competitions,
 )
 from bench.registry import publishing
 from bench.registry.results import read_results, scores_reader
@@ -49,13 +47,7 @@ def small(store: Store) -> Protocol:
 
 
 def pair(difference, p, p_holm=1.0):
-    return {
-        "configuration_a": "a",
-        "configuration_b": "b",
-        "difference": str(difference),
-        "p": str(p),
-        "p_holm": str(p_holm),
-    }
+    return pair_row("a", "b", difference, p, p_holm)
 
 
 def test_a_champion_gives_way_to_corrected_evidence_only():
@@ -73,10 +65,10 @@ def test_five_percent_exactly_is_a_tie():
 
 
 def test_an_interval_is_asked_for_half_its_width():
-    cells = frame_of(
-        [signed({"configuration": "a", "part": "val", "low": "0.2", "high": "0.5"})], CELL_COLUMNS
+    cell = IntervalRow(
+        "mnist", "quick", Track("real", 8), "fc_ae", "a", "val", "mse", 0.3, 0.2, 0.5, "0" * 16
     )
-    widths = Significance(cells, frame_of([], PAIR_COLUMNS)).half_widths()
+    widths = Significance([cell]).half_widths()
     assert widths == {("a", "val"): pytest.approx(0.15)}
 
 
@@ -84,24 +76,23 @@ def test_a_run_stands_in_the_ledger_once(store, small):
     disagreeing(store, small)
     write(store)
     ledger = read_results(store.registry).ledger
-    rows = rows_in(ledger)
-    twice = frame_of([*rows, signed({**rows[0], "threads": "99"})], list(rows[0]))
-    with pytest.raises(CheckFailed, match=f"{rows[0]['run_key']}.*is in it twice"):
-        decode_ledger(encode(twice), "registry/results.csv")
+    again = dataclasses.replace(ledger[0], environment={"threads": "99"})
+    with pytest.raises(CheckFailed, match=f"{ledger[0].run_key}.*is in it twice"):
+        decode_ledger(encode_ledger([*ledger, again]), "registry/results.csv")
 
 
 def test_what_drifted_does_not_enter_the_ledger(store, small):
     disagreeing(store, small)
     write(store)
     ledger = read_results(store.registry).ledger
-    row = rows_in(ledger)[0]
-    worse = signed({**row, "val_mse": "0.9"})
+    row = ledger[0]
+    worse = dataclasses.replace(row, scores={**row.scores, "val_mse": 0.9})
     kept = merge(ledger, [worse], {})
-    assert kept.ledger.equals(ledger)
-    assert [drift.row["run_key"] for drift in kept.drifted] == [row["run_key"]]
+    assert kept.ledger == ledger
+    assert [drift.row.run_key for drift in kept.drifted] == [row.run_key]
     refreshed = merge(ledger, [worse], {}, refresh=True).ledger
-    assert worse["row_digest"] in set(refreshed["row_digest"])
-    assert row["row_digest"] not in set(refreshed["row_digest"])
+    assert worse in refreshed
+    assert row not in refreshed
 
 
 def test_comparisons_of_rows_that_are_gone_are_found(store, small):
@@ -109,9 +100,8 @@ def test_comparisons_of_rows_that_are_gone_are_found(store, small):
     write(store)
     path = store.registry / "comparisons.csv"
     known = read_results(store.registry).known.pairs
-    rows = rows_in(known)
-    stray = signed({**rows[0], "rows_digest": "f" * 16})
-    path.write_bytes(encode(frame_of([*rows, stray], list(known.columns))))
+    stray = dataclasses.replace(known[0], rows_digest="f" * 16)
+    path.write_bytes(encode([*known, stray], PairRow.required()))
     with pytest.raises(CheckFailed, match=r"comparisons\.csv line 5 belongs to no track"):
         publishing.check(store)
 
@@ -120,11 +110,11 @@ def test_comparisons_that_lack_a_pair_or_an_interval_hold_for_nothing(store, sma
     disagreeing(store, small)
     write(store)
     results = read_results(store.registry)
-    (track,) = tracks(current(results.ledger))
+    (competition,) = competitions(current(results.ledger))
     cells, pairs = results.known.cells, results.known.pairs
-    assert results.known.holds_for(track)
-    assert not Significance(cells, pairs.iloc[1:]).holds_for(track)
-    assert not Significance(cells.iloc[1:], pairs).holds_for(track)
+    assert results.known.holds_for(competition)
+    assert not Significance(cells, pairs[1:]).holds_for(competition)
+    assert not Significance(cells[1:], pairs).holds_for(competition)
 
 
 def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, small):
@@ -137,23 +127,23 @@ def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, sm
 
     ledger = ledger_of(rows(20))
     more = merge(ledger, rows(30)[:1], {})
-    assert set(more.ledger["recipe"]) == {"tuned (30 trials)"}
+    assert {row.recipe for row in more.ledger} == {"tuned (30 trials)"}
     assert (more.renamed, more.added) == (2, [])
     fewer = merge(ledger, rows(10)[:1], {})
-    assert set(fewer.ledger["recipe"]) == {"tuned (20 trials)"}
+    assert {row.recipe for row in fewer.ledger} == {"tuned (20 trials)"}
     assert fewer.renamed == 0
 
 
 def test_tables_come_by_code_size_then_bits_then_the_over_complete():
-    names = ["d4", "d32", "d128", "b16", "b288", OVERCOMPLETE]
-    assert sorted(sorted(names), key=track_order) == names
+    names = ["d4", "d32", "d128", "b16", "b288", "overcomplete"]
+    assert sorted(sorted(names), key=lambda name: Track.parse(name).order) == names
 
 
 def test_per_image_scores_of_other_settings_compare_nothing(store, small):
     disagreeing(store, small)
     write(store)
-    (track,) = tracks(current(read_results(store.registry).ledger))
-    row = track.first
+    (competition,) = competitions(current(read_results(store.registry).ledger))
+    row = competition.first
     assert scores_reader(store)(row, "validation") is not None
-    other = {**row, "evaluation_digest": "f" * 16}
+    other = dataclasses.replace(row, evaluation_digest="f" * 16)
     assert scores_reader(store)(other, "validation") is None

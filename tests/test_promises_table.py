@@ -22,18 +22,15 @@ from invented import (
 from registry_store import D8, tiny_protocol
 
 from bench.core.protocol import Protocol
-from bench.core.spec import OVERCOMPLETE
 from bench.core.store import Store
 from bench.leaderboard.ledger import (
     RowContext,
     ledger_of,
     row_of,
-    rows_in,
 )
-from bench.leaderboard.render import cells_of
 from bench.leaderboard.significance import (
     LEAST_SEEDS,
-    nothing_known,
+    Significance,
     why_unranked,
 )
 from bench.records.files import iter_records, record_folder
@@ -65,7 +62,7 @@ def test_ranks_and_the_order_of_rows_follow_validation(store, small):
     disagreeing(store, small)
     done = write(store)
     assert ranks(store) == [("fc_ae", 1), ("vae", 2), ("deep_ae", 3)]
-    assert [cell["rank"] for cell in done.boards[0].cells] == [1, 2, 3]
+    assert [cell.rank for cell in done.boards[0].cells] == [1, 2, 3]
     page = (store.registry / "README.md").read_text()
     assert page.index("| 1 | fc_ae |") < page.index("| 2 | vae |") < page.index("| 3 | deep_ae |")
     cell = table(store)["fc_ae"]
@@ -182,7 +179,7 @@ def test_a_protocol_that_is_not_ranked_has_no_ranks_and_no_champion(store, small
         invent(store, spec, 0.04, 0.04, facts={"code_size": 4.0})
     scope = Scope(protocol) if named else EVERYTHING
     write(store, scope)
-    assert {row["ranked"] for row in rows_in(read_results(store.registry).ledger)} == {"no"}
+    assert {row.ranked for row in read_results(store.registry).ledger} == {False}
     assert {rank for _, rank in ranks(store, scope)} == {0}
     assert {found.action for found in promote(store, scope).decisions} == {"none"}
     assert not list(store.registry.rglob("card.json"))
@@ -205,7 +202,7 @@ def test_codes_as_large_as_the_image_are_badged_and_never_champion(store, small)
     invent_row(store, small, "fc_ae", val=0.030, test=0.030, facts=full)
     write(store)
     (cell,) = table(store).values()
-    assert (cell["track"], cell["rank"], cell["badges"]) == (OVERCOMPLETE, 1, "over-complete")
+    assert (cell["track"], cell["rank"], cell["badges"]) == ("overcomplete", 1, "over-complete")
     assert decision(store) == ("none", None, None)
 
 
@@ -218,7 +215,7 @@ def test_one_failure_in_ten_keeps_the_rank_and_is_badged_two_cost_it(store, smal
     (cell,) = table(store).values()
     assert (cell["rank"], cell["badges"]) == (1, "1 of 10 diverged")
     assert (cell["started"], cell["finished"], cell["diverged"]) == (10, 9, 1)
-    rows = rows_in(read_results(store.registry).ledger)
+    rows = read_results(store.registry).ledger
     assert why_unranked([*rows[:8], rows[9], rows[9]]) == "more than 10 % of its runs failed"
 
 
@@ -230,9 +227,9 @@ def test_what_was_not_compared_has_no_rank(store, small):
     lost = specs_of(store, small, "vae")[0].run_key
     record_folder(store.records, lost).rename(store.root / "lost")
     found = publishing.look(store, EVERYTHING)
-    assert {cell["rank"] for cell in found.boards[0].cells} == {0}
-    assert {cell["why_unranked"] for cell in found.boards[0].cells} == {"not compared yet"}
-    assert found.boards[0].cells[0]["row"] == "sparse_ae"
+    assert {cell.rank for cell in found.boards[0].cells} == {0}
+    assert {cell.why_unranked for cell in found.boards[0].cells} == {"not compared yet"}
+    assert found.boards[0].cells[0].row == "sparse_ae"
 
 
 def test_a_stopped_run_is_no_row(store, small):
@@ -283,9 +280,9 @@ def test_every_sick_row_wears_its_badge(store, small, facts, badges):
     healthy, sick = (specs_of(store, small, model)[0] for model in ("fc_ae", "vae"))
     records = [record_of(healthy, scores), record_of(sick, scores, facts=facts)]
     ledger = ledger_of(row_of(record, RowContext(False, True)) for record in records)
-    cells = cells_of(publishing.ranked(ledger, Results(ledger, nothing_known())))
+    cells = publishing.ranked(ledger, Results(ledger, Significance()))
     # The outputs of the healthy row vary by 0.2.
-    assert {cell["row"]: cell["badges"] for cell in cells} == {"fc_ae": "", "vae": badges}
+    assert {cell.row: cell.badge_text for cell in cells} == {"fc_ae": "", "vae": badges}
 
 
 def test_the_cost_of_training_is_that_of_the_median_seed(store, small):

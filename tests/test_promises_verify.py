@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bench.cli import app
 from bench.core.spec import RunRecord
 from bench.core.store import Store
-from bench.leaderboard.ledger import encode, frame_of, rows_in, signed
+from bench.leaderboard.ledger import encode_ledger
 from bench.records.files import iter_records
 from bench.registry import champions as folders
 from bench.registry.card_text import card_text
@@ -97,12 +97,12 @@ def test_a_champion_is_held_against_its_row_of_the_ledger(promoted, column):
     path = promoted.registry / "results.csv"
     ledger = read_results(promoted.registry).ledger
     rows = [
-        signed({**row, column: str(float(row[column]) * 1.002)})
-        if row["run_key"] == card.run_key
+        dataclasses.replace(row, scores={**row.scores, column: row.scores[column] * 1.002})
+        if row.run_key == card.run_key
         else row
-        for row in rows_in(ledger)
+        for row in ledger
     ]
-    path.write_bytes(encode(frame_of(rows, list(ledger.columns))))
+    path.write_bytes(encode_ledger(rows))
     code, err = bench_verify(D8)
     assert code == 3
     assert f"{D8}: results.csv: " in err.splitlines()[-1]

@@ -37,7 +37,7 @@ def test_a_record_says_all_that_later_stages_need(
     assert set(record.scores) == {"val", "test"}
     assert set(record.scores["test"]) == set(spec.evaluation.metrics)
     assert tuple(epochs) == record.history
-    assert record.track == "d4"
+    assert str(record.track) == "d4"
     arrays = read_arrays(store.records, record)
     for part, images in (("validation", 100), ("test", 7000)):
         for metric in spec.evaluation.metrics:

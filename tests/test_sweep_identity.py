@@ -13,10 +13,10 @@ from bench.core.recipes import BEST_OF, budget, tuned
 from bench.core.spec import FloatRange
 from bench.core.store import Store
 from bench.execution.runner import execute, ignore_epochs
-from bench.leaderboard.ledger import RowContext, ledger_of, row_of, rows_in
+from bench.leaderboard.ledger import RowContext, ledger_of, row_of
 from bench.leaderboard.merging import merge
 from bench.leaderboard.ranking import rank_table
-from bench.leaderboard.significance import nothing_known
+from bench.leaderboard.significance import Significance
 from bench.models.zoo import MODELS
 from bench.records.files import read_record
 from bench.sweep.events import TrialDone
@@ -114,15 +114,15 @@ def test_runs_of_a_default_recipe_that_won_say_so(tiny_protocol: str, store: Sto
     marked = best_of(record, 30, store)
     assert best_of(marked, 20, store) == marked
     row = row_of(marked, RowContext(closed_form=False, ranked=True))
-    assert row[BEST_OF] == "30"
+    assert row.facts[BEST_OF] == 30
     assert read_record(store.records, record.run_key) == marked
     # The committed row was written before the study: it is the same run and says so from now on.
     before = row_of(record, RowContext(closed_form=False, ranked=True))
     merged = merge(ledger_of([before]), [row], {})
     assert (len(merged.reproduced), merged.renamed) == (1, 1)
-    assert rows_in(merged.ledger)[0][BEST_OF] == "30"
-    table = rank_table(merged.ledger, nothing_known(), {"mse": False})
-    assert "best of 30 trials" in str(table["badges"].iloc[0])
+    assert merged.ledger[0].facts[BEST_OF] == 30
+    (cell,) = rank_table(merged.ledger, Significance(), {"mse": False}, ())
+    assert "best of 30 trials" in cell.badges
 
 
 def test_the_ledger_says_the_largest_budget_of_a_recipe(tiny_protocol: str, store: Store) -> None:
@@ -138,5 +138,5 @@ def test_the_ledger_says_the_largest_budget_of_a_recipe(tiny_protocol: str, stor
     local = [row_of(again, RowContext(closed_form=False, ranked=True))]
     merged = merge(ledger_of(rows), local, {})
     assert merged.renamed == 2
-    assert {row["recipe"] for row in rows_in(merged.ledger)} == {tuned(30)}
+    assert {row.recipe for row in merged.ledger} == {tuned(30)}
     assert merge(merged.ledger, rows, {}).renamed == 0

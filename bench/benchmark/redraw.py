@@ -19,8 +19,7 @@ from bench.core.spec import RunRecord, board_of
 from bench.core.store import Store, write_atomically, writing_to
 from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, to_png
 from bench.leaderboard.ledger import RowContext, current, ledger_of, row_of
-from bench.leaderboard.render import track_title
-from bench.leaderboard.significance import Track, cell_name, tracks
+from bench.leaderboard.significance import Competition, cell_name, competitions
 from bench.records.files import iter_records, read_arrays, read_record
 from bench.records.selection import shown_record
 
@@ -120,9 +119,9 @@ def find(store: Store, name: str) -> list[Subject]:
     if name not in keys:
         boards = _boards(store)
         for board in boards:
-            for track in board.tracks:
-                if name in (track.title, str(board.folder(track))):
-                    return [board.of_track(track)]
+            for competition in board.competitions:
+                if name in (competition.title, str(board.folder(competition))):
+                    return [board.of_competition(competition)]
         called = name_in_records(name)
         chosen = [board for board in boards if called in board.names]
         if chosen:
@@ -132,7 +131,7 @@ def find(store: Store, name: str) -> list[Subject]:
                 f"protocol {name} has no records here; make some with: bench run --protocol {name}"
             )
         known = {board.protocol for board in boards}
-        known |= {track.title for board in boards for track in board.tracks}
+        known |= {competition.title for board in boards for competition in board.competitions}
         name = _only_key(name, keys, known)
     record = read_record(store.records, name)
     if record is None:
@@ -165,12 +164,12 @@ def _png(draw: Callable[..., Any], *drawn_from: Any) -> bytes:
 
 @dataclass(frozen=True)
 class _Board:
-    """The tracks of a protocol on a data set, with all local records by run key."""
+    """The competitions of a protocol on a data set, with all local records by run key."""
 
     store: Store
     dataset: str
     protocol: str
-    tracks: tuple[Track, ...]
+    competitions: tuple[Competition, ...]
     records: Mapping[str, RunRecord]
     ranked: bool
 
@@ -183,36 +182,36 @@ class _Board:
             f"{self.dataset}/{self.protocol}",
         )
 
-    def folder(self, track: Track) -> Path:
+    def folder(self, competition: Competition) -> Path:
         """The folder for a track's figures, named as its champion's folder in the registry."""
-        return Path(self.dataset, f"{self.protocol}.{track.name}")
+        return Path(self.dataset, f"{self.protocol}.{competition.track}")
 
     def subjects(self) -> list[Subject]:
         """Each track on its own, then all of them together."""
         about = f"{self.dataset} · {self.protocol}"
-        cells = self._cells(self.tracks, arrays=not self.ranked)
+        cells = self._cells(self.competitions, arrays=not self.ranked)
         groups = {True: Group(about, cells)}
-        if not self.ranked and len(self.tracks) > 1:
+        if not self.ranked and len(self.competitions) > 1:
             # Origins are never ranked; their variants are compared whatever their code sizes.
             groups[False] = Group(f"{about} · code sizes differ", _told_apart(cells))
         together = _subject(
             f"{self.dataset}.{self.protocol}", Path(self.dataset, self.protocol), groups
         )
-        return [*map(self.of_track, self.tracks), together]
+        return [*map(self.of_competition, self.competitions), together]
 
-    def of_track(self, track: Track) -> Subject:
+    def of_competition(self, competition: Competition) -> Subject:
         """The figures of one track."""
-        words = track_title(track.name)
+        words = competition.track.heading
         about = f"{self.dataset} · {self.protocol} · {words[:1].lower()}{words[1:]}"
-        group = Group(about, self._cells([track], arrays=True))
-        return _subject(track.title, self.folder(track), {False: group})
+        group = Group(about, self._cells([competition], arrays=True))
+        return _subject(competition.title, self.folder(competition), {False: group})
 
-    def _cells(self, chosen: Sequence[Track], arrays: bool) -> tuple[Cell, ...]:
+    def _cells(self, chosen: Sequence[Competition], arrays: bool) -> tuple[Cell, ...]:
         """The cells of `chosen` tracks; figures of all tracks need only scores, no `arrays`."""
         cells = []
-        for track in chosen:
-            for rows in track.cells.values():
-                records = tuple(self.records[row["run_key"]] for row in rows)
+        for competition in chosen:
+            for rows in competition.cells.values():
+                records = tuple(self.records[row.run_key] for row in rows)
                 shown = shown_record(records)
                 found = read_arrays(self.store.records, shown) if shown and arrays else {}
                 kept = {key: found[key] for key in found if key.startswith(_NEEDED)}
@@ -246,13 +245,12 @@ def _boards(store: Store) -> list[_Board]:
     records = [r for r in iter_records(store.records) if r.status != "stopped"]
     # Being closed-form or ranked does not affect what a row is compared with.
     rows = [row_of(record, RowContext(closed_form=False, ranked=True)) for record in records]
-    found: dict[tuple[str, str], list[Track]] = {}
-    for track in tracks(current(ledger_of(rows))):
-        found.setdefault((track.first["dataset"], track.first["protocol"]), []).append(track)
+    found: dict[tuple[str, str], list[Competition]] = {}
+    for each in competitions(current(ledger_of(rows))):
+        found.setdefault((each.first.dataset, each.first.protocol), []).append(each)
     boards = []
     for (dataset, protocol), listed in found.items():
-        first = listed[0].first
-        board = board_of(protocol, first["protocol_fingerprint"], dataset)
+        board = board_of(protocol, listed[0].first.protocol_fingerprint, dataset)
         here = {r.run_key: r for r in records if r.spec.board == board}
         ranked = all(record.spec.ranked for record in here.values())
         boards.append(_Board(store, dataset, protocol, tuple(listed), here, ranked))

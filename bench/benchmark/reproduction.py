@@ -11,7 +11,7 @@ from bench.core.store import Store, open_store
 from bench.core.tasks import TASKS
 from bench.execution import Event
 from bench.execution.places import Workers
-from bench.leaderboard.ledger import current, rows_in
+from bench.leaderboard.ledger import current
 from bench.leaderboard.origins import Finding, PublishedFigure, claims_of, findings_of
 from bench.models.zoo import variant
 from bench.registry.results import Scope, local_rows, merge_local, read_results
@@ -120,5 +120,5 @@ def findings(claims: Sequence[PublishedFigure], store: Store) -> list[Finding]:
     """The claims judged by the runs in this store, or, if there are none, by the ledger."""
     results = read_results(store.registry)
     merged = merge_local(store, results, Scope(), refresh=False)
-    ours = rows_in(current(merged.ledger))
+    ours = current(merged.ledger)
     return findings_of(claims, results.ledger, local_rows(store, Scope()), ours)

@@ -11,6 +11,7 @@ import typer
 
 from bench.core.errors import BadInput
 from bench.core.spec import RunSpec
+from bench.core.view import Section, table_of
 
 SILENCE_SECONDS = 120.0
 """Without a terminal, a progress line is logged at least this often."""
@@ -32,19 +33,32 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A result for people, on stdout; columns whose name starts with `>` are right-aligned."""
+    """A table for people, on stdout; columns whose name starts with `>` are right-aligned."""
+    print_section(Section(title, table=table_of(columns, rows)))
+
+
+def print_section(section: Section) -> None:
+    """A section for people, on stdout. Pictures are files of a page and not shown."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", header_style="bold")
-    for name in columns:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
     # A pipe has no width of its own: do not squeeze a table to 80 columns there.
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    # A title may hold brackets, which are no markup here.
+    title = Text(section.title) if section.title else None
+    shown: list[Table | Text] = [Text(text) for text in section.facts]
+    if section.table is not None:
+        table = Table(title=title, title_justify="left", header_style="bold")
+        for column in section.table.columns:
+            table.add_column(Text(column.title), justify="right" if column.numeric else "left")
+        for row in section.table.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        shown.append(table)
+    elif title is not None:
+        shown.insert(0, title)
+    for part in (*shown, *(Text(text) for text in section.notes)):
+        console.print(part)
 
 
 def show(text: str) -> None:

@@ -1,5 +1,7 @@
 """`bench leaderboard`, `bench promote`, `bench verify`."""
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +13,6 @@ from bench.core.protocol import load_protocol
 from bench.core.store import open_store
 
 if TYPE_CHECKING:
-    from bench.leaderboard.render import Board
     from bench.registry.promotion import Promotion
     from bench.registry.publishing import TableUpdate
     from bench.registry.results import Scope
@@ -88,35 +89,26 @@ def _scope(protocol: str | None, dataset: str | None) -> "Scope":
 
 def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
     """Tables on stdout, messages on stderr."""
+    from bench.leaderboard.render import short_section
+
     if as_json:
-        console.print_json([_as_json(cell) for board in found.boards for cell in board.cells])
+        console.print_json(
+            [_as_json(cell.columns()) for board in found.boards for cell in board.cells]
+        )
     else:
         for board in found.boards:
-            _print_board(board)
+            console.print_section(short_section(board))
     for line in found.lines:
         console.say(line)
     if written:
         console.say(f"wrote {', '.join(found.changed)}" if found.changed else "no file changed")
 
 
-def _print_board(board: "Board") -> None:
-    from bench.leaderboard.render import short_rows
-    from bench.leaderboard.wording import short_title
-
-    header, rows = short_rows(board.cells)
-    metric = short_title(str(board.cells[0]["selection_metric"]))
-    console.print_table(
-        f"{board.protocol} on {board.dataset}: ranked by validation {metric}, scores on test",
-        header,
-        rows,
-    )
-
-
-def _as_json(cell: Any) -> dict[str, Any]:
+def _as_json(columns: Mapping[str, Any]) -> dict[str, Any]:
     """A row with None for NaN, which JSON lacks."""
     return {
-        key: None if isinstance(value, float) and value != value else value  # noqa: PLR0124
-        for key, value in cell.items()
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in columns.items()
     }
 
 
@@ -164,10 +156,10 @@ def _print_promotion(done: "Promotion") -> None:
         [
             (
                 decision.track,
-                str(decision.champion["row"]) if decision.champion else "none",
+                decision.champion.row if decision.champion else "none",
                 _ACTIONS[decision.action],
                 decision.why,
-                str(decision.challenger["row"]) if decision.challenger else "none",
+                decision.challenger.row if decision.challenger else "none",
             )
             for decision in done.decisions
         ],
@@ -180,8 +172,8 @@ def _promotion_as_json(done: "Promotion") -> list[dict[str, Any]]:
             "track": decision.track,
             "action": decision.action,
             "why": decision.why,
-            "champion": str(decision.champion["row"]) if decision.champion else None,
-            "challenger": str(decision.challenger["row"]) if decision.challenger else None,
+            "champion": decision.champion.row if decision.champion else None,
+            "challenger": decision.challenger.row if decision.challenger else None,
             "before": decision.before or None,
         }
         for decision in done.decisions

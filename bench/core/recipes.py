@@ -4,7 +4,6 @@ A second study of the same variant, begun with --new-study: "tuned (30 trials, s
 """
 
 import re
-from collections.abc import Mapping
 
 BEST_OF = "best_of_trials"
 """Fact of a default run: how many trials of a study found nothing better."""
@@ -21,8 +20,3 @@ def budget(recipe: str) -> int:
     """The number of trials behind a recipe's name; 0 if no study chose it."""
     found = _LABEL.fullmatch(recipe)
     return int(found[1]) if found else 0
-
-
-def budget_of_row(row: Mapping[str, str]) -> int:
-    """The number of trials behind a row of the ledger, even if the default recipe won."""
-    return max(budget(row["recipe"]), int(float(row.get(BEST_OF) or 0)))

@@ -20,11 +20,8 @@ from bench.core.protocol import (
 )
 from bench.core.strict import STRICT, adapter
 from bench.core.tasks import TASKS, TaskId
+from bench.core.track import Track
 
-OVERCOMPLETE = "overcomplete"
-"""Track of codes with at least as many numbers as pixels: no bottleneck."""
-CLASSES = "classes"
-"""Prefix of the tracks of classifiers."""
 NO_CODE = "-"
 """Shown as the latent size of a classifier."""
 
@@ -257,22 +254,22 @@ class RunRecord:
     value_range: tuple[float, float] = (0.0, 1.0)
 
     @property
-    def track(self) -> str:
-        """Where the run competes: `d16` for 16 real numbers, `b288` for 288 bits, OVERCOMPLETE.
+    def track(self) -> Track:
+        """Where the run competes.
 
         Discrete codes compete in tracks by bits, since a 9-bit index is not comparable with a
         real number. A discrete code of at least 8 bits per pixel is over-complete. `mean_image`
         has no code; it is in the track that it was run for. Classifiers compete by the number
-        of classes: `classes10`.
+        of classes.
         """
         if TASKS[self.spec.task].track == "classes":
-            return f"{CLASSES}{len(self.class_names)}"
+            return Track("classes", len(self.class_names))
         pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
         bits = int(self.facts.get("code_bits", 0))
         if bits:
-            return OVERCOMPLETE if bits >= 8 * pixels else f"b{bits}"
+            return Track("overcomplete") if bits >= 8 * pixels else Track("bits", bits)
         size = int(self.facts["code_size"]) or self.spec.latent_dim or 0
-        return OVERCOMPLETE if size >= pixels else f"d{size}"
+        return Track("overcomplete") if size >= pixels else Track("real", size)
 
     def to_json(self) -> bytes:
         """Everything in one indented JSON document, for people who download it."""

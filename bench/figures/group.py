@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.core.spec import RunRecord
+from bench.core.track import Track
 from bench.figures.palette import Look, look
 from bench.figures.style import Arrays, counted
 from bench.metrics import METRICS, Metric
@@ -45,7 +46,7 @@ class Cell:
         return not any(record.history for record in self.records)
 
     @property
-    def track(self) -> str:
+    def track(self) -> Track:
         """The track it competes in."""
         return self.records[0].track
 

@@ -10,7 +10,6 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bench.core.spec import OVERCOMPLETE
 from bench.core.tasks import TASKS, ModelKind
 from bench.figures.classes import scores_by_class
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
@@ -182,7 +181,7 @@ def error_by_size(group: Group) -> Figure:
 def _points(group: Group) -> list[Point]:
     """Cells whose codes are real numbers and smaller than an image."""
     return [
-        Point(cell.name, int(cell.track[1:]), cell.scores("test", group.metric.id), cell.model)
+        Point(cell.name, cell.track.size, cell.scores("test", group.metric.id), cell.model)
         for cell in group.cells
         if not _why_left_out(cell, group.metric)
     ]
@@ -192,12 +191,12 @@ def _why_left_out(cell: Cell, metric: Metric) -> str:
     """Why a cell has no point on the axis of code sizes; empty if it has one."""
     if bits := code_bits(cell.records[0]):
         return f"a discrete code of {counted(bits, 'bit')}, not of real numbers"
-    if cell.track == OVERCOMPLETE:
+    if cell.track.overcomplete:
         return "a code no smaller than the image"
-    if not (cell.track.removeprefix("d").isdigit() and int(cell.track[1:])):
+    if not cell.track.on_size_axis:
         return "no code"
     if not cell.scores("test", metric.id):
-        return f"no test score at size {cell.track[1:]}"
+        return f"no test score at size {cell.track.size}"
     return ""
 
 

@@ -1,50 +1,26 @@
 """The ledger `registry/results.csv`: one row per run, written once, each row with its own digest.
 
-Here it is a frame of texts, exactly as in the file, so that reading and writing a ledger
-gives the same bytes on every machine; `numbers` converts columns to values. Numbers are written
-with nine significant digits.
+Numbers have nine significant digits, in memory as in the file.
 """
 
 import dataclasses
-import io
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-import pandas as pd
+from typing import NamedTuple, Self
 
 from bench.core.errors import CheckFailed
-from bench.core.identity import digest
-from bench.core.recipes import BEST_OF
-from bench.core.spec import CLASSES, NO_CODE, OVERCOMPLETE, RunRecord, RunSpec
+from bench.core.recipes import BEST_OF, budget
+from bench.core.spec import NO_CODE, RunRecord, RunSpec, Status
+from bench.core.strict import adapter
+from bench.leaderboard.csv_rows import CsvRow, TrackText, decode, encode, rounded, title
 
-CODE_SIZES: Mapping[str, Callable[[RunRecord], str]] = {
-    "reconstruction": lambda record: str(int(record.facts["code_size"])),
-    "classification": lambda record: "",
+CODE_SIZES: Mapping[str, Callable[[RunRecord], int | None]] = {
+    "reconstruction": lambda record: int(record.facts["code_size"]),
+    "classification": lambda record: None,
 }
 """The column `code_size`, by task."""
-
-IDENTITY = (
-    "dataset",
-    "data_digest",
-    "split_digest",
-    "protocol",
-    "protocol_fingerprint",
-    "selection_metric",
-    "ranked",
-    "track",
-    "model",
-    "model_revision",
-    "closed_form",
-    "recipe",
-    "latent_dim",
-    "code_size",
-    "seed",
-    "configuration",
-    "run_key",
-    "evaluation_digest",
-    "status",
-)
 FACTS = (
     "parameters",
     "multiply_adds",
@@ -63,16 +39,8 @@ codes are never used; `active_fraction`: the share of real codes that is not zer
 LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 """Facts that older rows lack. `train_loss`, `train_accuracy`: mean over the last epoch's steps;
 `best_val_accuracy`: of the best epoch, even if another was kept."""
-_FACTS = (*FACTS, *SIGNS)
-PROVENANCE = ("finished", "device", "threads", "bench", "torch", "git_commit")
-DIGEST = "row_digest"
-KEY = ["run_key", "evaluation_digest", "dataset", "protocol", "protocol_fingerprint"]
-"""One training, scored in one way, on one board: it may be on several."""
-BOARD = ["dataset", "protocol", "protocol_fingerprint", "data_digest", "evaluation_digest"]
-"""What comparable rows share: the key of one section of the leaderboard."""
-CELL = ["model", "latent_dim", "recipe"]
-
-Row = Mapping[str, str]
+_ENVIRONMENT = ("device", "threads", "bench", "torch", "git_commit")
+_SCORES = ("val_", "test_")
 
 
 @dataclass(frozen=True)
@@ -84,46 +52,147 @@ class RowContext:
     ranked: bool
 
 
-def number(value: float) -> str:
-    """A number as written to the files: nine significant digits."""
-    return f"{value:.9g}"
+class BoardKey(NamedTuple):
+    """What comparable rows share: the key of one section of the leaderboard."""
+
+    dataset: str
+    protocol: str
+    protocol_fingerprint: str
+    data_digest: str
+    evaluation_digest: str
 
 
-def row_of(record: RunRecord, standing: RowContext) -> dict[str, str]:
+@dataclass(frozen=True)
+class LedgerRow(CsvRow):
+    """One run. `latent_dim` None: the native code, or a classifier; `code_size` None: no code.
+
+    `scores` by column (`val_mse`, `test_ssim`), those that the run has; `facts` among FACTS and
+    LATER_FACTS. `configuration` is what its seeds share; `finished` is in UTC, to the second.
+    """
+
+    dataset: str
+    data_digest: str
+    split_digest: str
+    protocol: str
+    protocol_fingerprint: str
+    selection_metric: str
+    ranked: bool
+    track: TrackText
+    model: str
+    model_revision: int
+    closed_form: bool
+    recipe: str
+    latent_dim: int | None
+    code_size: int | None
+    seed: int
+    configuration: str
+    run_key: str
+    evaluation_digest: str
+    status: Status
+    scores: Mapping[str, float]
+    facts: Mapping[str, float]
+    finished: datetime
+    environment: Mapping[str, str]
+
+    @classmethod
+    def of_cells(cls, cells: Mapping[str, str]) -> Self:
+        """As for every file; a latent size is a number, `native` or `-`."""
+        given: dict[str, object] = {"code_size": None, **cells}
+        if given.get("latent_dim") in ("native", NO_CODE):
+            given["latent_dim"] = None
+        scores = {key: text for key, text in cells.items() if key.startswith(_SCORES)}
+        facts = {key: cells[key] for key in (*FACTS, *LATER_FACTS) if key in cells}
+        environment = {key: cells[key] for key in _ENVIRONMENT if key in cells}
+        return adapter(cls).validate_python(
+            {**given, "scores": scores, "facts": facts, "environment": environment}
+        )
+
+    @classmethod
+    def required(cls) -> list[str]:
+        """The columns of every ledger; `ledger_columns` adds those of scores and later facts."""
+        return [*_IDENTITY, *FACTS, *_PROVENANCE]
+
+    def values(self) -> dict[str, object]:
+        """The values by field, with the name of the latent size."""
+        return {**super().values(), "latent_dim": self.size_name}
+
+    @property
+    def size_name(self) -> str:
+        """The latent size in tables and names: a number, `native`, or `-` for a classifier."""
+        if self.track.classifies:
+            return NO_CODE
+        return "native" if self.latent_dim is None else str(self.latent_dim)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What a row is in the ledger once with: a training, scored in one way, on one board."""
+        return self.run_key, self.evaluation_digest, *self.board[:3]
+
+    @property
+    def board(self) -> BoardKey:
+        """What it shares with the rows that it may be compared with."""
+        return BoardKey(*(getattr(self, name) for name in BoardKey._fields))
+
+    @property
+    def title(self) -> str:
+        """Short name for messages, such as `cnn_ae d=16 seed 0`."""
+        return title(self.model, self.size_name, self.seed)
+
+    @property
+    def budget(self) -> int:
+        """The number of trials of the study behind it, even if the default recipe won; or 0."""
+        return max(budget(self.recipe), int(self.facts.get(BEST_OF, 0)))
+
+    def selected(self, part: str) -> float | None:
+        """The mean selection score on a part ("val" or "test"); None: it has none."""
+        return self.scores.get(f"{part}_{self.selection_metric}")
+
+
+_FIELDS = [field.name for field in dataclasses.fields(LedgerRow)]
+_IDENTITY = _FIELDS[: _FIELDS.index("scores")]
+_PROVENANCE = ("finished", *_ENVIRONMENT)
+Ledger = Sequence[LedgerRow]
+Names = tuple[str, ...]
+
+
+def row_of(record: RunRecord, standing: RowContext) -> LedgerRow:
     """The ledger's row of a record; missing values (scores of a diverged run) are left out."""
     spec = record.spec
-    finished = datetime.fromtimestamp(record.finished_unix_ms // 1000, UTC)
-    row = {
-        "dataset": spec.dataset_label,
-        "data_digest": spec.data_digest,
-        "split_digest": record.split_digest,
-        "protocol": spec.protocol,
-        "protocol_fingerprint": spec.protocol_fingerprint,
-        "selection_metric": spec.selection_metric,
-        "ranked": "yes" if standing.ranked else "no",
-        "track": record.track,
-        "model": spec.model,
-        "model_revision": str(spec.model_revision),
-        "closed_form": "yes" if standing.closed_form else "no",
-        "recipe": spec.recipe,
-        "latent_dim": spec.size_name,
-        "code_size": CODE_SIZES[spec.task](record),
-        "seed": str(spec.seed),
-        "configuration": configuration_of(spec),
-        "run_key": record.run_key,
-        "evaluation_digest": record.evaluation_digest,
-        "status": record.status,
-        "finished": finished.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        **{key: record.environment.get(key, "") for key in PROVENANCE if key != "finished"},
-        **{key: number(record.facts[key]) for key in _FACTS if key in record.facts},
-    }
-    row |= _from_history(record)
-    for part, scores in record.scores.items():
-        row |= {f"{part}_{metric}": number(value) for metric, value in scores.items()}
-    return signed({key: value for key, value in row.items() if value != ""})
+    facts = {key: record.facts[key] for key in (*FACTS, *SIGNS) if key in record.facts}
+    return LedgerRow(
+        dataset=spec.dataset_label,
+        data_digest=spec.data_digest,
+        split_digest=record.split_digest,
+        protocol=spec.protocol,
+        protocol_fingerprint=spec.protocol_fingerprint,
+        selection_metric=spec.selection_metric,
+        ranked=standing.ranked,
+        track=record.track,
+        model=spec.model,
+        model_revision=spec.model_revision,
+        closed_form=standing.closed_form,
+        recipe=spec.recipe,
+        latent_dim=spec.latent_dim,
+        code_size=CODE_SIZES[spec.task](record),
+        seed=spec.seed,
+        configuration=configuration_of(spec),
+        run_key=record.run_key,
+        evaluation_digest=record.evaluation_digest,
+        status=record.status,
+        scores={
+            f"{part}_{metric}": rounded(value)
+            for part, scores in record.scores.items()
+            for metric, value in scores.items()
+        },
+        facts={key: rounded(value) for key, value in (facts | _from_history(record)).items()},
+        finished=datetime.fromtimestamp(record.finished_unix_ms // 1000, UTC),
+        environment={
+            key: record.environment[key] for key in _ENVIRONMENT if record.environment.get(key)
+        },
+    )
 
 
-def _from_history(record: RunRecord) -> dict[str, str]:
+def _from_history(record: RunRecord) -> dict[str, float]:
     """Training scores, since origins published some."""
     if not record.history:
         return {}
@@ -131,7 +200,7 @@ def _from_history(record: RunRecord) -> dict[str, str]:
     found = {f"train_{name}": last.get(f"train/{name}") for name in ("loss", "accuracy")}
     accuracies = [epoch.values.get("val/accuracy") for epoch in record.history]
     found["best_val_accuracy"] = max((a for a in accuracies if a is not None), default=None)
-    return {key: number(value) for key, value in found.items() if value is not None}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def configuration_of(spec: RunSpec) -> str:
@@ -139,148 +208,68 @@ def configuration_of(spec: RunSpec) -> str:
     return dataclasses.replace(spec, seed=0).run_key
 
 
-def signed(row: Row) -> dict[str, str]:
-    """The row with the digest of its other cells; empty cells are ignored, so that a new column
-    does not change older rows."""
-    cells = {key: value for key, value in row.items() if key != DIGEST and value != ""}
-    return {**cells, DIGEST: digest(cells)}
+def ledger_of(rows: Iterable[LedgerRow]) -> Ledger:
+    """The ledger of these rows in its canonical order."""
+    return tuple(sorted(rows, key=_order))
 
 
-def frame_of(rows: Iterable[Row], columns: Iterable[str]) -> pd.DataFrame:
-    """A frame of texts with at least `columns`, the digest last; missing cells are empty."""
-    listed = list(rows)
-    names = list(dict.fromkeys([*columns, *(key for row in listed for key in row)]))
-    names = [name for name in names if name != DIGEST] + [DIGEST]
-    cells = [{name: row.get(name, "") for name in names} for row in listed]
-    # Python's own texts: selecting rows of 60 Arrow columns takes many times as long.
-    return pd.DataFrame(cells, columns=pd.Index(names), dtype=object)
+def _order(row: LedgerRow) -> tuple[BoardKey, tuple[int, int], Names, int]:
+    names = (row.model, row.recipe, row.size_name, row.configuration)
+    return (row.board, row.track.order, names, row.seed)
 
 
-def rows_in(frame: pd.DataFrame) -> list[dict[str, str]]:
-    """The rows of a frame of texts."""
-    names = [str(name) for name in frame.columns]
-    # Many times faster than frame.to_dict("records"); tables are read often.
-    return [dict(zip(names, row, strict=True)) for row in frame.to_numpy(dtype=object).tolist()]
+def score_columns(rows: Ledger) -> list[str]:
+    """The columns of all scores of these rows: by name, those of validation first."""
+    found = sorted({column for row in rows for column in row.scores})
+    return sorted(found, key=lambda column: column.startswith("test_"))
 
 
-def ledger_of(rows: Iterable[Row]) -> pd.DataFrame:
-    """The ledger of these rows in its canonical order of rows and columns."""
-    listed = sorted(rows, key=_order)
-    scores = sorted({key for row in listed for key in row if key.startswith(("val_", "test_"))})
-    scores.sort(key=lambda key: key.startswith("test_"))
-    later = [key for key in LATER_FACTS if any(key in row for row in listed)]
-    return frame_of(listed, [*IDENTITY, *scores, *FACTS, *later, *PROVENANCE])
+def ledger_columns(rows: Ledger) -> list[str]:
+    """The columns of the file with these rows, in order."""
+    later = [key for key in LATER_FACTS if any(key in row.facts for row in rows)]
+    return [*_IDENTITY, *score_columns(rows), *FACTS, *later, *_PROVENANCE]
 
 
-def _order(row: Row) -> tuple[str | int, ...]:
-    return (
-        row["dataset"],
-        row["protocol"],
-        row["protocol_fingerprint"],
-        row["data_digest"],
-        row["evaluation_digest"],
-        track_order(row["track"]),
-        row["model"],
-        row["recipe"],
-        row["latent_dim"],
-        row["configuration"],
-        int(row["seed"]),
-    )
+def encode_ledger(rows: Ledger) -> bytes:
+    """The bytes of the ledger's file."""
+    return encode(rows, ledger_columns(rows))
 
 
-def track_order(track: str) -> int:
-    """Sort key: tracks by code size, then discrete codes by bits, then the over-complete track.
-
-    Tracks of classifiers are in tables of their own, by the number of classes.
-    """
-    if track == OVERCOMPLETE:
-        return 2**62
-    if track.startswith(CLASSES):
-        return int(track.removeprefix(CLASSES))
-    return int(track[1:]) + (2**61 if track.startswith("b") else 0)
-
-
-def encode(frame: pd.DataFrame) -> bytes:
-    """The bytes of a file of the registry."""
-    text: str = frame.to_csv(index=False, lineterminator="\n")
-    return text.encode()
-
-
-def decode(content: bytes, where: str, required: Iterable[str]) -> pd.DataFrame:
-    """Read a file of the registry and check every row's digest.
-
-    Raises CheckFailed naming `where` and the row if a cell was changed by hand.
-    """
-    mend = f"restore the committed file (git checkout -- {where})"
-    try:
-        frame = pd.read_csv(io.BytesIO(content), dtype=object, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckFailed(f"{where} cannot be read as a table ({reason}); {mend}") from None
-    missing = [name for name in [*required, DIGEST] if name not in frame.columns]
-    if missing:
-        raise CheckFailed(f"{where} has no column {missing[0]}; {mend}")
-    # Line 1 is the header.
-    for line, row in enumerate(rows_in(frame), start=2):
-        if signed(row)[DIGEST] != row[DIGEST]:
+def decode_ledger(content: bytes, where: str) -> Ledger:
+    """Read the ledger; CheckFailed as for `decode`, and for a run that is in it twice."""
+    rows = decode(content, where, LedgerRow)
+    times = Counter(row.key for row in rows)
+    for row in rows:
+        if times[row.key] > 1:
             raise CheckFailed(
-                f"{where} line {line} ({describe(row)}) was changed by hand: its cells do not "
-                f"match its {DIGEST}; {mend}"
+                f"{where}: run {row.run_key} ({row.title}) is in it twice; remove one"
             )
-    return frame
+    return rows
 
 
-def decode_ledger(content: bytes, where: str) -> pd.DataFrame:
-    """Read the ledger; CheckFailed also for a run that is in it twice."""
-    frame = decode(content, where, [*IDENTITY, *FACTS, *PROVENANCE])
-    repeated = frame[frame.duplicated(KEY)]
-    if len(repeated):
-        row = rows_in(repeated)[0]
-        raise CheckFailed(
-            f"{where}: run {row['run_key']} ({describe(row)}) is in it twice; remove one"
-        )
-    return frame
-
-
-def describe(row: Row) -> str:
-    """Describe a row of any of the files in a few words, for a message."""
-    if "seed" in row:
-        size = row.get("latent_dim", "")
-        shown = {"native": "native ", NO_CODE: ""}.get(size, f"d={size} ")
-        return f"{row.get('model')} {shown}seed {row['seed']}"
-    if "row_b" in row:
-        return f"{row.get('track')}: {row.get('row_a')} against {row['row_b']}"
-    return f"{row.get('track')}: {row.get('row')}"
-
-
-def numbers(frame: pd.DataFrame, column: str) -> "pd.Series[float]":
-    """A column as floats, NaN if it is empty or missing."""
-    if column not in frame.columns:
-        return pd.Series(float("nan"), index=frame.index, dtype=float)
-    return pd.to_numeric(frame[column]).astype(float)  # "" becomes NaN, "nan" is an error
-
-
-def current(ledger: pd.DataFrame, fingerprint: str = "") -> pd.DataFrame:
+def current(ledger: Ledger, fingerprint: str = "") -> Ledger:
     """The rows that tables show.
 
     The ledger keeps all rows. For each protocol on a data set, only rows with the same
     fingerprint, data digest and evaluation digest are comparable: those of `fingerprint`, or else
     the most recent ones. Likewise for a cell whose configuration changed (a raised revision).
     """
-    if fingerprint:
-        ledger = ledger[ledger["protocol_fingerprint"] == fingerprint]
-    return _latest(_latest(ledger, ["dataset", "protocol"], BOARD), [*BOARD, *CELL, "track"])
+    rows = [row for row in ledger if fingerprint in ("", row.protocol_fingerprint)]
+    comparable = _latest(rows, lambda row: (row.dataset, row.protocol), lambda row: row.board)
+    return _latest(
+        comparable,
+        lambda row: (*row.board, row.model, row.size_name, row.recipe, str(row.track)),
+        lambda row: (row.configuration,),
+    )
 
 
 def _latest(
-    ledger: pd.DataFrame, group: list[str], version: list[str] | None = None
-) -> pd.DataFrame:
+    rows: Ledger, group: Callable[[LedgerRow], Names], version: Callable[[LedgerRow], Names]
+) -> Ledger:
     """For each group, the rows of the most recent version."""
-    version = version or [*group, "configuration"]
-    if ledger.empty:
-        return ledger
-    # The version's name breaks ties, so the choice never depends on the order of rows.
-    stamped = ledger.sort_values(["finished", *version], kind="stable")
-    last = stamped.groupby(group, sort=False).tail(1)[version]
-    keep = ledger[version].apply(tuple, axis=1).isin(set(last.itertuples(index=False, name=None)))
-    return ledger[keep]
+    newest: dict[Names, tuple[datetime, Names]] = {}
+    for row in rows:
+        # The version's name breaks ties, so the choice never depends on the order of rows.
+        stamp = (row.finished, version(row))
+        newest[group(row)] = max(stamp, newest.get(group(row), stamp))
+    return tuple(row for row in rows if version(row) == newest[group(row)][1])

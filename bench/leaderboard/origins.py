@@ -6,16 +6,13 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from bench.core.protocol import WHOLE_LOSS, Expected, Protocol, after_epochs
-from bench.core.spec import NO_CODE
 from bench.core.tasks import TASKS
-from bench.leaderboard.ledger import Row, current, rows_in
-from bench.leaderboard.wording import DASH, markdown_table, short_title
+from bench.core.view import Section, markdown, table_of
+from bench.leaderboard.ledger import Ledger, LedgerRow, current
+from bench.leaderboard.wording import DASH, short_title
 from bench.metrics import METRICS
 
-_UNSIZED = ("native", NO_CODE)
 REPRODUCED, MISSED, NOT_RUN, OTHER = "reproduced", "not reproduced", "not run", "other reading"
 UNPUBLISHED, DIVERGED = "no figure published", "diverged"
 
@@ -98,7 +95,6 @@ class Finding:
     `larger`: our mean at the code size that a claim without a figure names; None: not run.
     `local`: the runs are from this store; `committed`: the finding of the committed ledger for
     the same claim, if it has runs of it.
-    claim, where it has runs of it.
     """
 
     claim: PublishedFigure
@@ -170,19 +166,18 @@ def claims_of(protocols: Iterable[Protocol]) -> list[PublishedFigure]:
 
 def findings_of(
     claims: Sequence[PublishedFigure],
-    ledger: pd.DataFrame,
-    local: Sequence[Row] = (),
-    ours: Sequence[Row] | None = None,
+    ledger: Ledger,
+    local: Ledger = (),
+    ours: Ledger | None = None,
 ) -> list[Finding]:
     """Judge claims by the rows of local runs, if there are any, else by the committed ledger's.
 
     `ours`: rows to look up variants under our protocol; by default those of the ledger.
     """
-    rows = rows_in(ledger)
-    ours = rows_in(current(ledger)) if ours is None else ours
+    ours = current(ledger) if ours is None else ours
     found = []
     for claim in claims:
-        ledgers = _judge(claim, rows, ours)
+        ledgers = _judge(claim, ledger, ours)
         committed = ledgers if ledgers.run_keys else None
         if _rows_of(claim, local, claim.expected.latent_dim):
             here = _judge(claim, local, ours)
@@ -192,7 +187,7 @@ def findings_of(
     return found
 
 
-def _judge(claim: PublishedFigure, rows: Sequence[Row], ours: Sequence[Row]) -> Finding:
+def _judge(claim: PublishedFigure, rows: Ledger, ours: Ledger) -> Finding:
     wanted = claim.expected
     found = _rows_of(claim, rows, wanted.latent_dim)
     if not found:
@@ -203,49 +198,47 @@ def _judge(claim: PublishedFigure, rows: Sequence[Row], ours: Sequence[Row]) -> 
     return Finding(
         claim,
         scores,
-        tuple(row["run_key"] for row in found),
-        tuple(seed for row in found if (seed := int(row["seed"])) not in scores),
-        _beside(claim, ours, _code_size(found[0])),
+        tuple(row.run_key for row in found),
+        tuple(row.seed for row in found if row.seed not in scores),
+        _beside(claim, ours, found[0].code_size or 0),
         statistics.fmean(at_larger) if at_larger else None,
     )
 
 
-def _rows_of(claim: PublishedFigure, rows: Sequence[Row], latent_dim: int | None) -> list[Row]:
+def _rows_of(claim: PublishedFigure, rows: Ledger, latent_dim: int | None) -> Ledger:
     """The runs of a claim's variant under its protocol at `latent_dim`: the newest of each
     seed, of the variant's newest revision, with a score or diverged."""
     wanted, protocol = claim.expected, claim.protocol
     same = [
         row
         for row in rows
-        if (row["protocol"], row["protocol_fingerprint"]) == (protocol.name, protocol.fingerprint)
-        and row["model"] == wanted.model
-        and row["latent_dim"] in ([str(latent_dim)] if latent_dim else _UNSIZED)
-        and row["dataset"] == protocol.dataset
-        and row["recipe"] == "default"
-        and (row.get(_column(claim)) or row["status"] == "diverged")
+        if (row.protocol, row.protocol_fingerprint) == (protocol.name, protocol.fingerprint)
+        and row.model == wanted.model
+        and row.latent_dim == latent_dim
+        and row.dataset == protocol.dataset
+        and row.recipe == "default"
+        and (_score(claim, row) is not None or row.status == "diverged")
     ]
-    newest = max((int(row["model_revision"]) for row in same), default=0)
-    by_seed: dict[int, Row] = {}
-    for row in sorted(same, key=lambda row: row["finished"]):
-        if int(row["model_revision"]) == newest:
-            by_seed[int(row["seed"])] = row
+    newest = max((row.model_revision for row in same), default=0)
+    by_seed: dict[int, LedgerRow] = {}
+    for row in sorted(same, key=lambda row: row.finished):
+        if row.model_revision == newest:
+            by_seed[row.seed] = row
     return [by_seed[seed] for seed in sorted(by_seed)]
 
 
-def _column(claim: PublishedFigure) -> str:
-    return f"{claim.expected.part}_{claim.expected.metric}"
+def _score(claim: PublishedFigure, row: LedgerRow) -> float | None:
+    """What the claim is about; the scores of training are facts of a row."""
+    column = f"{claim.expected.part}_{claim.expected.metric}"
+    return row.scores.get(column, row.facts.get(column))
 
 
-def _scores(claim: PublishedFigure, rows: Iterable[Row]) -> dict[int, float]:
+def _scores(claim: PublishedFigure, rows: Ledger) -> dict[int, float]:
     """Scores by seed, of the runs that have one."""
-    return {int(row["seed"]): float(row[key]) for row in rows if row.get(key := _column(claim))}
+    return {row.seed: score for row in rows if (score := _score(claim, row)) is not None}
 
 
-def _code_size(row: Row) -> int:
-    return int(row.get("code_size") or 0)  # a classifier has none
-
-
-def _beside(claim: PublishedFigure, rows: Sequence[Row], code_size: int | None) -> Beside | None:
+def _beside(claim: PublishedFigure, rows: Ledger, code_size: int | None) -> Beside | None:
     """The variant's best comparable row under our protocol, if it was run."""
     metric = claim.expected.metric if claim.expected.metric in METRICS else "mse"
     column = f"test_{metric}"
@@ -253,14 +246,14 @@ def _beside(claim: PublishedFigure, rows: Sequence[Row], code_size: int | None) 
     cells: dict[int, list[float]] = {}
     for row in rows:
         if (
-            row["protocol"] == claim.protocol.compare_with
-            and row["dataset"] == claim.protocol.dataset
-            and row["model"] == claim.expected.model
-            and row["recipe"] == "default"
-            and row.get(column)
-            and _code_size(row) <= limit
+            row.protocol == claim.protocol.compare_with
+            and row.dataset == claim.protocol.dataset
+            and row.model == claim.expected.model
+            and row.recipe == "default"
+            and column in row.scores
+            and (row.code_size or 0) <= limit  # a classifier has none
         ):
-            cells.setdefault(_code_size(row), []).append(float(row[column]))
+            cells.setdefault(row.code_size or 0, []).append(row.scores[column])
     if not cells:
         return None
     size = max(cells)
@@ -321,15 +314,18 @@ def tolerance(wanted: Expected) -> str:
 
 def origins_page(findings: Sequence[Finding]) -> str:
     """The whole of registry/origins.md."""
-    return "\n".join([_HEAD, *_sections(findings)])
+    return "\n".join([_HEAD, *map(markdown, sections(findings))])
 
 
-def _sections(findings: Sequence[Finding]) -> Iterator[str]:
+def sections(findings: Sequence[Finding]) -> Iterator[Section]:
+    """One section per protocol of an origin, with the table of its figures."""
     by_protocol: dict[str, list[Finding]] = {}
     for finding in findings:
         by_protocol.setdefault(finding.claim.source, []).append(finding)
     for name, group in by_protocol.items():
         description = group[0].claim.protocol.description.partition("; stopped")[0]
-        yield f"## {group[0].claim.origin}: `origins/{name}`\n"
-        yield f"{description}.\n"
-        yield markdown_table(HEADER, [finding_cells(finding) for finding in group])
+        yield Section(
+            f"{group[0].claim.origin}: `origins/{name}`",
+            (f"{description}.",),
+            table=table_of(HEADER, map(finding_cells, group)),
+        )

@@ -1,35 +1,24 @@
-"""From ledger rows to a ranked table: averages over seeds, ranks on validation, badges.
+"""From ledger rows to a ranked table: averages over seeds, ranks on validation, badges."""
 
-| column of the result        | meaning                                                       |
-|-----------------------------|---------------------------------------------------------------|
-| BOARD, CELL, track, row,    | the cell; `title` is the name of its track in commands        |
-| title, configuration, ...   |                                                               |
-| rank                        | 1 + rows that are significantly better; 0: not ranked         |
-| why_unranked                | the reason if there is no rank                                |
-| started, finished, diverged | number of runs                                                |
-| val_METRIC, test_METRIC     | mean over seeds; with `_std`: standard deviation over seeds   |
-| low, high, test_low,        | 95 % interval of the selection metric over seeds and images,  |
-| test_high                   | on validation and on test                                     |
-| margin                      | how much lower the test MSE is than PCA's, in %               |
-| badges                      | notable properties of the cell, separated by "; "             |
-"""
-
+import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from bench.core.recipes import BEST_OF
-from bench.core.spec import CLASSES, OVERCOMPLETE
 from bench.core.tasks import is_reference
-from bench.leaderboard.ledger import BOARD, CELL, FACTS, SIGNS, Row, rows_in
+from bench.core.track import Track
+from bench.leaderboard.csv_rows import cell_text
+from bench.leaderboard.ledger import FACTS, SIGNS, BoardKey, Ledger
 from bench.leaderboard.significance import (
+    Competition,
+    PairRow,
     Significance,
-    Track,
     cell_name,
-    tracks,
+    competitions,
     why_unranked,
 )
 from bench.leaderboard.statistics import ALPHA, holm
@@ -38,139 +27,234 @@ COLLAPSED_SHARE = 0.1
 CONSTANT_SHARE = 0.01
 CONSTANT_FLOOR = 1e-4
 NOT_COMPARED = "not compared yet"
-_AGREED = (*BOARD, "selection_metric", "track", *CELL, "configuration", "closed_form", "code_size")
 
-TableRow = dict[str, object]
+Ends = tuple[float, float]
+UNKNOWN: Ends = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """One row of a shown table: a cell of the ledger, averaged over its finished runs.
+
+    `row` is its name within its track, `title` the name of its track in commands. `started`,
+    `finished` and `diverged` count runs. `facts` (medians of times, else means), `means` and
+    `deviations` (standard deviations over seeds) are by column of the ledger; NaN: no run has it.
+    `margin`: how much lower the test MSE is than PCA's, in %. `interval`, `test_interval`: 95 %
+    of the selection metric over seeds and images, on validation and on test. `rank`: 1 + rows
+    that are significantly better, 0 where `why_unranked` says why there is none.
+    """
+
+    board: BoardKey
+    selection_metric: str
+    track: Track
+    model: str
+    size_name: str
+    recipe: str
+    configuration: str
+    closed_form: bool
+    code_size: int | None
+    row: str
+    title: str
+    rows_digest: str
+    why_unranked: str
+    started: int
+    finished: int
+    diverged: int
+    seeds: tuple[int, ...]
+    facts: Mapping[str, float]
+    means: Mapping[str, float]
+    deviations: Mapping[str, float]
+    margin: float = math.nan
+    badges: tuple[str, ...] = ()
+    interval: Ends = UNKNOWN
+    test_interval: Ends = UNKNOWN
+    rank: int = 0
+
+    def mean(self, column: str) -> float:
+        """The mean score of a column such as `test_mse`; NaN: no run has it."""
+        return self.means.get(column, math.nan)
+
+    @property
+    def is_pca(self) -> bool:
+        """Whether it is the row that margins are over, if its track has one."""
+        return is_reference(self.model) and self.recipe == "default"
+
+    @property
+    def badge_text(self) -> str:
+        """Its badges in one line."""
+        return "; ".join(self.badges)
+
+    def columns(self) -> dict[str, str | int | float]:
+        """Its values by column, for frames and JSON; unknown numbers are NaN."""
+        scores = {
+            name: value
+            for column, mean in self.means.items()
+            for name, value in ((column, mean), (f"{column}_std", self.deviations[column]))
+        }
+        return {
+            **self.board._asdict(),
+            "selection_metric": self.selection_metric,
+            "track": str(self.track),
+            "model": self.model,
+            "latent_dim": self.size_name,
+            "recipe": self.recipe,
+            "configuration": self.configuration,
+            "closed_form": cell_text(self.closed_form),
+            "code_size": cell_text(self.code_size),
+            "row": self.row,
+            "title": self.title,
+            "rows_digest": self.rows_digest,
+            "why_unranked": self.why_unranked,
+            "started": self.started,
+            "finished": self.finished,
+            "diverged": self.diverged,
+            "seeds": ",".join(map(str, self.seeds)),
+            **self.facts,
+            **scores,
+            "margin": self.margin,
+            "badges": self.badge_text,
+            **dict(zip(("low", "high"), self.interval, strict=True)),
+            **dict(zip(("test_low", "test_high"), self.test_interval, strict=True)),
+            "rank": self.rank,
+        }
 
 
 def rank_table(
-    rows: pd.DataFrame, known: Significance, higher_is_better: Mapping[str, bool]
-) -> pd.DataFrame:
+    rows: Ledger,
+    known: Significance,
+    higher_is_better: Mapping[str, bool],
+    columns: Sequence[str],
+) -> list[TableCell]:
     """One row per cell, for the ledger rows returned by `ledger.current`, in the tables' order.
 
-    A track is shown without ranks if `known` was not computed from it. `higher_is_better` gives
-    the direction of a selection metric.
+    A competition is shown without ranks if `known` was not computed from it. `higher_is_better`
+    gives the direction of a selection metric; `columns` are the scores that every cell gets.
     """
-    table: list[TableRow] = []
-    for track in tracks(rows):
-        cells = [_aggregate(track, group) for group in track.cells.values()]
-        _add_margins(cells)
-        _add_badges(cells)
-        higher = higher_is_better[track.first["selection_metric"]]
-        _add_ranks(cells, track, known, higher)
+    table: list[TableCell] = []
+    for competition in competitions(rows):
+        cells = [_aggregate(competition, group, columns) for group in competition.cells.values()]
+        higher = higher_is_better[competition.first.selection_metric]
+        cells = _with_ranks(_with_badges(_with_margins(cells)), competition, known, higher)
         table += sorted(cells, key=lambda cell: _order(cell, higher))
-    return pd.DataFrame(table)
+    return table
 
 
-def _order(cell: TableRow, higher: bool) -> tuple[bool, float, bool, float, str]:
+def _order(cell: TableCell, higher: bool) -> tuple[bool, int, bool, float, str]:
     """Ranked rows first, by rank and then by validation score; the rest by score."""
-    rank, score = _float(cell["rank"]), _float(cell.get(f"val_{cell['selection_metric']}"))
-    sign = -1.0 if higher else 1.0
+    score = cell.mean(f"val_{cell.selection_metric}")
     unknown = math.isnan(score)
-    return rank == 0, rank, unknown, 0.0 if unknown else sign * score, str(cell["row"])
+    directed = 0.0 if unknown else -score if higher else score
+    return cell.rank == 0, cell.rank, unknown, directed, cell.row
 
 
-def _aggregate(track: Track, rows: list[dict[str, str]]) -> TableRow:
+def _aggregate(competition: Competition, rows: Ledger, columns: Sequence[str]) -> TableCell:
     """Averages over the finished runs of a cell; medians for the costs of training."""
     first = rows[0]
-    finished = [row for row in rows if row["status"] == "finished"]
-    cell: TableRow = {key: first[key] for key in _AGREED}
-    cell |= {
-        "row": cell_name(first),
-        "title": track.title,
-        "rows_digest": track.digest,
-        "why_unranked": why_unranked(rows),
-        "started": len(rows),
-        "finished": len(finished),
-        "diverged": sum(row["status"] == "diverged" for row in rows),
-        "seeds": ",".join(row["seed"] for row in rows),
-    }
+    finished = [row for row in rows if row.status == "finished"]
+    facts = {}
     for key in (*FACTS, *SIGNS):
         middle = np.median if key in ("train_seconds", "images_per_second") else np.mean
-        values = _values(finished, key)
-        cell[key] = float(middle(values)) if len(values) else math.nan
-    for key in (name for name in first if name.startswith(("val_", "test_"))):
-        values = _values(finished, key)
-        cell[key] = float(values.mean()) if len(values) else math.nan
-        cell[f"{key}_std"] = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    return cell
+        values = np.array([row.facts[key] for row in finished if key in row.facts])
+        facts[key] = float(middle(values)) if len(values) else math.nan
+    scores = {
+        column: np.array([row.scores[column] for row in finished if column in row.scores])
+        for column in columns
+    }
+    return TableCell(
+        board=first.board,
+        selection_metric=first.selection_metric,
+        track=competition.track,
+        model=first.model,
+        size_name=first.size_name,
+        recipe=first.recipe,
+        configuration=first.configuration,
+        closed_form=first.closed_form,
+        code_size=first.code_size,
+        row=cell_name(first),
+        title=competition.title,
+        rows_digest=competition.digest,
+        why_unranked=why_unranked(rows),
+        started=len(rows),
+        finished=len(finished),
+        diverged=sum(row.status == "diverged" for row in rows),
+        seeds=tuple(row.seed for row in rows),
+        facts=facts,
+        means={key: float(each.mean()) if len(each) else math.nan for key, each in scores.items()},
+        deviations={
+            key: float(each.std(ddof=1)) if len(each) > 1 else math.nan
+            for key, each in scores.items()
+        },
+    )
 
 
-def _values(rows: Iterable[Row], key: str) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    return np.array([float(row[key]) for row in rows if row.get(key)], dtype=np.float64)
-
-
-def _float(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
-def _add_margins(cells: list[TableRow]) -> None:
+def _with_margins(cells: Sequence[TableCell]) -> list[TableCell]:
     """(PCA's test MSE - the cell's) / PCA's, in %: positive is better than PCA."""
-    reference = [
-        cell for cell in cells if is_reference(str(cell["model"])) and cell["recipe"] == "default"
-    ]
     # PCA at its native size is the same network as PCA with that latent size.
-    pca = _float(reference[0].get("test_mse")) if reference else math.nan
-    for cell in cells:
-        mse = _float(cell.get("test_mse"))
-        cell["margin"] = 100 * (pca - mse) / pca if pca > 0 else math.nan
+    pca = next((cell.mean("test_mse") for cell in cells if cell.is_pca), math.nan)
+    if not pca > 0:
+        return list(cells)
+    return [
+        dataclasses.replace(cell, margin=100 * (pca - cell.mean("test_mse")) / pca)
+        for cell in cells
+    ]
 
 
-def _add_badges(cells: list[TableRow]) -> None:
-    spreads = [_float(cell["output_std"]) for cell in cells]
+def _with_badges(cells: Sequence[TableCell]) -> list[TableCell]:
+    spreads = [cell.facts["output_std"] for cell in cells]
     widest = max((spread for spread in spreads if not math.isnan(spread)), default=0.0)
-    for cell in cells:
-        cell["badges"] = "; ".join(_badges(cell, widest))
+    return [dataclasses.replace(cell, badges=tuple(_badges(cell, widest))) for cell in cells]
 
 
-def _badges(cell: TableRow, widest: float) -> Iterable[str]:
+def _badges(cell: TableCell, widest: float) -> Iterator[str]:
     """Notable properties of a cell, mostly problems; comparisons with NaN are false, so unknown
     values give no badge."""
-    if _float(cell["margin"]) < 0:
+    if cell.margin < 0:
         yield "worse than PCA"
-    code_size = int(str(cell["code_size"]) or 0)
-    if code_size and _float(cell["active_units"]) < COLLAPSED_SHARE * code_size:
+    if cell.code_size and cell.facts["active_units"] < COLLAPSED_SHARE * cell.code_size:
         yield "collapsed latent"
-    if _float(cell["output_std"]) < max(CONSTANT_FLOOR, CONSTANT_SHARE * widest):
+    if cell.facts["output_std"] < max(CONSTANT_FLOOR, CONSTANT_SHARE * widest):
         yield "constant output"
     if (missing := _never_called(cell)) > 0:
         yield f"{missing:.2g} classes never predicted"
-    if (dead := _float(cell["dead_codes"])) > 0:
+    if (dead := cell.facts["dead_codes"]) > 0:
         yield f"{dead:.3g} codes never used"
-    if cell["track"] == OVERCOMPLETE:
+    if cell.track.overcomplete:
         yield "over-complete"
-    if cell["diverged"]:
-        yield f"{cell['diverged']} of {cell['started']} diverged"
-    if (trials := _float(cell[BEST_OF])) > 0:
+    if cell.diverged:
+        yield f"{cell.diverged} of {cell.started} diverged"
+    if (trials := cell.facts[BEST_OF]) > 0:
         yield f"best of {trials:.0f} trials"
 
 
-def _never_called(cell: TableRow) -> float:
+def _never_called(cell: TableCell) -> float:
     """Classes that a classifier never predicts, mean over seeds; NaN for other cells."""
-    track = str(cell["track"])
-    classes = int(track.removeprefix(CLASSES)) if track.startswith(CLASSES) else 0
-    return classes - _float(cell["predicted_classes"])
+    return (cell.track.size if cell.track.classifies else 0) - cell.facts["predicted_classes"]
 
 
-def _add_ranks(cells: list[TableRow], track: Track, known: Significance, higher: bool) -> None:
+def _with_ranks(
+    cells: Sequence[TableCell], competition: Competition, known: Significance, higher: bool
+) -> list[TableCell]:
     """Fill in intervals and ranks, if the comparisons were computed from these rows."""
-    holds = known.holds_for(track)
-    found = known.of(track)
-    ends = {
-        (row["configuration"], row["part"]): (float(row["low"]), float(row["high"]))
-        for row in rows_in(found.cells)
-    }
-    beaten = beaten_by(rows_in(found.pairs), higher)
+    holds = known.holds_for(competition)
+    found = known.of(competition)
+    ends = {(row.configuration, row.part): (row.low, row.high) for row in found.cells}
+    beaten = beaten_by(found.pairs, higher)
+    ranked = []
     for cell in cells:
-        key = str(cell["configuration"])
-        cell["low"], cell["high"] = ends.get((key, "val"), (math.nan, math.nan))
-        cell["test_low"], cell["test_high"] = ends.get((key, "test"), (math.nan, math.nan))
-        if not cell["why_unranked"] and not holds:
-            cell["why_unranked"] = NOT_COMPARED
-        cell["rank"] = 0 if cell["why_unranked"] else 1 + beaten[key]
+        why = cell.why_unranked or ("" if holds else NOT_COMPARED)
+        ranked.append(
+            dataclasses.replace(
+                cell,
+                interval=ends.get((cell.configuration, "val"), UNKNOWN),
+                test_interval=ends.get((cell.configuration, "test"), UNKNOWN),
+                why_unranked=why,
+                rank=0 if why else 1 + beaten[cell.configuration],
+            )
+        )
+    return ranked
 
 
-def beaten_by(pairs: Iterable[Row], higher_is_better: bool) -> Counter[str]:
+def beaten_by(pairs: Iterable[PairRow], higher_is_better: bool) -> Counter[str]:
     """How many rows are significantly better than each configuration.
 
     A rank is a claim about one row, so Holm's correction covers only the comparisons of that row;
@@ -178,10 +262,9 @@ def beaten_by(pairs: Iterable[Row], higher_is_better: bool) -> Counter[str]:
     """
     of_row: dict[str, list[tuple[float, bool]]] = {}
     for pair in pairs:
-        first_is_better = (float(pair["difference"]) > 0) == higher_is_better
-        p = float(pair["p"])
-        of_row.setdefault(pair["configuration_a"], []).append((p, not first_is_better))
-        of_row.setdefault(pair["configuration_b"], []).append((p, first_is_better))
+        first_is_better = (pair.difference > 0) == higher_is_better
+        of_row.setdefault(pair.configuration_a, []).append((pair.p, not first_is_better))
+        of_row.setdefault(pair.configuration_b, []).append((pair.p, first_is_better))
     beaten: Counter[str] = Counter()
     for configuration, found in of_row.items():
         corrected = holm(np.array([p for p, _ in found]))
@@ -191,19 +274,19 @@ def beaten_by(pairs: Iterable[Row], higher_is_better: bool) -> Counter[str]:
     return beaten
 
 
-def losing(pair: Row, higher_is_better: bool) -> str:
+def losing(pair: PairRow, higher_is_better: bool) -> str:
     """The configuration that a row of `comparisons.csv` shows to be worse, corrected over all
     pairs of the table; empty for a tie."""
-    if float(pair["p_holm"]) >= ALPHA:
+    if pair.p_holm >= ALPHA:
         return ""
-    first_is_better = (float(pair["difference"]) > 0) == higher_is_better
-    return pair["configuration_b" if first_is_better else "configuration_a"]
+    first_is_better = (pair.difference > 0) == higher_is_better
+    return pair.configuration_b if first_is_better else pair.configuration_a
 
 
 def is_better(found: Significance, first: str, second: str, higher_is_better: bool) -> bool:
     """Whether configuration `first` is significantly better than `second` (Holm, 5 %)."""
     return any(
         losing(row, higher_is_better) == second
-        for row in rows_in(found.pairs)
-        if {row["configuration_a"], row["configuration_b"]} == {first, second}
+        for row in found.pairs
+        if {row.configuration_a, row.configuration_b} == {first, second}
     )

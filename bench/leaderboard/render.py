@@ -1,4 +1,4 @@
-"""The tables as text: registry/README.md, the README's block, and rows for a terminal.
+"""The tables as sections: registry/README.md, the README's block, and `bench leaderboard`.
 
 Everything is rendered from the committed files alone, so equal files give equal bytes.
 """
@@ -7,18 +7,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from bench.core.protocol import DEFAULT_PROTOCOL
-from bench.core.spec import CLASSES, OVERCOMPLETE
+from bench.core.track import Track
+from bench.core.view import Picture, Section, Table, markdown, table_of
 from bench.data.table import DATASETS
+from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.rules import RULES
 from bench.leaderboard.wording import (
-    TableRow,
-    as_float,
     interval,
     margin,
-    markdown_table,
     millions,
     notes,
     rank,
@@ -54,52 +51,40 @@ class Champion:
 
 
 @dataclass(frozen=True)
-class PageFigure:
-    """A figure of the page: its file relative to registry/, its SHA-256, and the digest of the
-    numbers it was drawn from."""
-
-    file: str
-    sha256: str
-    drawn_from: str
-
-    def markdown(self) -> str:
-        """The image, with a comment that ties it to its numbers."""
-        return (
-            f"![Score against code size]({self.file})\n"
-            f"<!-- {self.file} {self.sha256[:16]} drawn from {self.drawn_from} -->\n"
-        )
-
-
-@dataclass(frozen=True)
 class Board:
     """The content of one section: the ranked cells of a protocol on a data set, how many ledger
     rows of earlier settings are hidden, its figure, the champions by track title."""
 
-    cells: Sequence[TableRow]
+    cells: Sequence[TableCell]
     superseded: int
-    picture: PageFigure | None
+    picture: Picture | None
     champions: Mapping[str, Champion]
 
     @property
     def dataset(self) -> str:
         """The label of the data set."""
-        return str(self.cells[0]["dataset"])
+        return self.cells[0].board.dataset
 
     @property
     def protocol(self) -> str:
         """The name of the protocol."""
-        return str(self.cells[0]["protocol"])
+        return self.cells[0].board.protocol
+
+    @property
+    def metric(self) -> str:
+        """The metric that ranks."""
+        return self.cells[0].selection_metric
 
     @property
     def known(self) -> bool:
         """Whether the data set is one that everyone can get."""
         return self.dataset in DATASETS
 
-    def tracks(self) -> dict[str, list[TableRow]]:
+    def tracks(self) -> dict[Track, list[TableCell]]:
         """The cells by track, in order."""
-        found: dict[str, list[TableRow]] = {}
+        found: dict[Track, list[TableCell]] = {}
         for cell in self.cells:
-            found.setdefault(str(cell["track"]), []).append(cell)
+            found.setdefault(cell.track, []).append(cell)
         return found
 
 
@@ -108,8 +93,8 @@ def page(boards: Sequence[Board]) -> str:
     parts = [_HEAD]
     if not boards:
         parts.append("No results yet: `bench run`, then `bench leaderboard --write`.\n")
-    parts += [section for board in boards if board.known for section in _section(board)]
-    own = [section for board in boards if not board.known for section in _section(board)]
+    parts += [text for board in boards if board.known for text in _board_markdown(board)]
+    own = [text for board in boards if not board.known for text in _board_markdown(board)]
     if own:
         parts.append(
             "# Own data sets\n\nImages that only their owner has: these tables stand alone.\n"
@@ -117,28 +102,28 @@ def page(boards: Sequence[Board]) -> str:
     return "\n".join([*parts, *own, RULES])
 
 
-def _section(board: Board) -> Iterator[str]:
-    """Title, facts, figure and one table per track."""
-    yield f"## {board.protocol} on {board.dataset}\n"
-    yield _facts(board) + "\n"
-    if board.picture is not None:
-        yield board.picture.markdown()
+def _board_markdown(board: Board) -> Iterator[str]:
+    for section in sections(board):
+        yield markdown(section) + ("\n" if section.table else "")
+
+
+def sections(board: Board) -> Iterator[Section]:
+    """Title, facts and figure of a board, then one section per track with its table."""
+    pictures = (board.picture,) if board.picture else ()
+    yield Section(f"{board.protocol} on {board.dataset}", (_facts(board),), pictures)
     for track, cells in board.tracks().items():
-        yield f"### {track_title(track)}\n"
-        champion = board.champions.get(str(cells[0]["title"]))
-        if champion is not None:
-            yield _champion_line(champion, cells) + "\n"
-        yield markdown_table(*full_rows(cells)) + "\n"
+        champion = board.champions.get(cells[0].title)
+        facts = (_champion_line(champion),) if champion else ()
+        yield Section(track.heading, facts, table=full_table(cells), level=3)
 
 
 def _facts(board: Board) -> str:
-    first = board.cells[0]
-    images = max(as_float(cell["train_images"]) for cell in board.cells)
-    metric = str(first["selection_metric"])
+    first = board.cells[0].board
+    images = max(cell.facts["train_images"] for cell in board.cells)
     text = (
-        f"{images:,.0f} training images; ranked by {title(metric)} on validation. "
-        f"Fingerprint of the protocol `{first['protocol_fingerprint']}`, of the data "
-        f"`{str(first['data_digest'])[:16]}`, of the scores `{first['evaluation_digest']}`."
+        f"{images:,.0f} training images; ranked by {title(board.metric)} on validation. "
+        f"Fingerprint of the protocol `{first.protocol_fingerprint}`, of the data "
+        f"`{first.data_digest[:16]}`, of the scores `{first.evaluation_digest}`."
     )
     if board.superseded:
         text += (
@@ -148,50 +133,40 @@ def _facts(board: Board) -> str:
     return text
 
 
-def _champion_line(champion: Champion, cells: Sequence[TableRow]) -> str:
+def _champion_line(champion: Champion) -> str:
     others = f"; challenger: {champion.challenger}" if champion.challenger else ""
     return f"Champion: **{champion.row}** ([card]({champion.folder}/card.md)){others}."
 
 
-def track_title(track: str) -> str:
-    """The heading of a track's table."""
-    if track == OVERCOMPLETE:
-        return "Codes as large as the images (not a bottleneck)"
-    if track.startswith(CLASSES):
-        return f"Classifiers of {_size(track)} classes"
-    if track.startswith("b"):
-        return f"Discrete codes of {_size(track)}"
-    return f"Code size {_size(track)}"
-
-
-def _size(track: str) -> str:
-    """The code size as shown in a table: plain numbers, or bits with their unit.
-
-    For a track of classifiers, the number of classes.
-    """
-    if track.startswith(CLASSES):
-        return track.removeprefix(CLASSES)
-    return f"{track[1:]} bits" if track.startswith("b") else track.removeprefix("d")
-
-
 def block(boards: Iterable[Board]) -> str:
     """The text between the README's markers: a short table of the default protocol."""
-    shown = [board for board in boards if board.known and board.protocol == DEFAULT_PROTOCOL]
-    parts = [BEGIN]
-    for board in shown:
-        header, rows = short_rows(board.cells)
-        parts += [f"Protocol `{board.protocol}` on `{board.dataset}`:", ""]
-        parts += [markdown_table(header, rows)]
-    if not shown:
-        parts.append("No results yet: `make leaderboard`.")
-    return "\n".join([*parts, END])
+    shown = [
+        markdown(
+            Section(
+                facts=(f"Protocol `{board.protocol}` on `{board.dataset}`:",),
+                table=short_table(board.cells),
+            )
+        )
+        for board in boards
+        if board.known and board.protocol == DEFAULT_PROTOCOL
+    ]
+    return "\n".join([BEGIN, *(shown or ["No results yet: `make leaderboard`."]), END])
 
 
-def full_rows(cells: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a track's table; names of numeric columns start with ">"."""
-    metric = str(cells[0]["selection_metric"])
+def short_section(board: Board) -> Section:
+    """A board as `bench leaderboard` shows it: the most important columns of all tracks."""
+    return Section(
+        f"{board.protocol} on {board.dataset}: ranked by validation {short_title(board.metric)}, "
+        "scores on test",
+        table=short_table(board.cells),
+    )
+
+
+def full_table(cells: Sequence[TableCell]) -> Table:
+    """All columns, for the cells of one track."""
+    metric = cells[0].selection_metric
     shown = _metrics(cells)
-    margins = not _are_classifiers(cells)
+    margins = not cells[0].track.classifies
     header = [
         ">rank",
         "variant",
@@ -208,67 +183,57 @@ def full_rows(cells: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
     rows = [
         [
             rank(cell),
-            str(cell["row"]),
+            cell.row,
             score(cell, f"val_{metric}", metric),
             interval(cell, metric),
             *(score(cell, f"test_{name}", name) for name in shown),
             *([margin(cell)] if margins else []),
-            f"{cell['started']} / {cell['finished']} / {cell['diverged']}",
-            whole(cell["parameters"]),
-            millions(cell["multiply_adds"]),
-            seconds(cell["train_seconds"]),
+            f"{cell.started} / {cell.finished} / {cell.diverged}",
+            whole(cell.facts["parameters"]),
+            millions(cell.facts["multiply_adds"]),
+            seconds(cell.facts["train_seconds"]),
             notes(cell),
         ]
         for cell in cells
     ]
-    return header, rows
+    return table_of(header, rows)
 
 
-def short_rows(cells: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
+def short_table(cells: Sequence[TableCell]) -> Table:
     """The most important columns, all tracks in one table."""
     shown = [name for name in _metrics(cells) if name in _HEADLINES]
     shown = shown or _metrics(cells)[:2]
-    margins = not _are_classifiers(cells)
+    margins = not cells[0].track.classifies
     header = [">code size" if margins else ">classes", ">rank", "variant"]
     header += [f">test {short_title(name)}" for name in shown]
     header += [*([">over PCA"] if margins else []), ">seeds", ">parameters", ">training", "notes"]
     rows = [
         [
-            _size(str(cell["track"])),
+            cell.track.size_words,
             rank(cell),
-            str(cell["row"]),
+            cell.row,
             *(score(cell, f"test_{name}", name) for name in shown),
             *([margin(cell)] if margins else []),
-            "solved" if cell["closed_form"] == "yes" else str(cell["finished"]),
-            whole(cell["parameters"]),
-            seconds(cell["train_seconds"]),
+            "solved" if cell.closed_form else str(cell.finished),
+            whole(cell.facts["parameters"]),
+            seconds(cell.facts["train_seconds"]),
             notes(cell),
         ]
         for cell in cells
     ]
-    return header, rows
+    return table_of(header, rows)
 
 
 _HEADLINES = {"mse", "psnr", "ssim", "accuracy", "macro_f1", "calibration_error"}
 
 
-def _are_classifiers(cells: Sequence[TableRow]) -> bool:
-    """Whether the cells are classifiers, which have no PCA to compare with."""
-    return str(cells[0]["track"]).startswith(CLASSES)
-
-
-def _metrics(cells: Sequence[TableRow]) -> list[str]:
+def _metrics(cells: Sequence[TableCell]) -> list[str]:
     """The metrics that the cells were scored with, in the order of METRICS."""
     scored = {
-        key.removeprefix("test_")
+        column.removeprefix("test_")
         for cell in cells
-        for key, value in cell.items()
-        if key.startswith("test_") and not key.endswith("_std") and not math.isnan(as_float(value))
-    } - {"low", "high"}
+        for column, value in cell.means.items()
+        if column.startswith("test_") and not math.isnan(value)
+    }
     known = [name for name in METRICS if name in scored]
     return known + sorted(scored - set(known))
-
-
-def cells_of(table: pd.DataFrame) -> list[dict[str, object]]:
-    """The rows of a ranked table."""
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

@@ -5,234 +5,223 @@ committed next to the ledger. Each row has the digest of the ledger rows that it
 from, so that tables can be rendered and checked anywhere, and a changed ledger is noticed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bench.core.commands import Runs
 from bench.core.errors import BadInput
 from bench.core.identity import digest
-from bench.core.spec import OVERCOMPLETE
-from bench.leaderboard.ledger import (
-    BOARD,
-    Row,
-    current,
-    describe,
-    frame_of,
-    number,
-    rows_in,
-    signed,
-    track_order,
-)
+from bench.core.track import Track
+from bench.leaderboard.csv_rows import CsvRow, TrackText, rounded
+from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, current
 from bench.leaderboard.statistics import Comparison, Interval, Sample, compare
 
 LEAST_SEEDS = 3
 MOST_FAILURES = 0.1
 
 Scores = NDArray[np.float32]
-ScoresOf = Callable[[Row, str], Scores | None]
+ScoresOf = Callable[[LedgerRow, str], Scores | None]
 """The per-image scores of a ledger row, for part "validation" or "test"; None: no local record."""
-
-_TRACK = ["dataset", "protocol", "track"]
-CELL_COLUMNS = [
-    *_TRACK,
-    "row",
-    "configuration",
-    "part",
-    "metric",
-    "mean",
-    "low",
-    "high",
-    "rows_digest",
-]
-PAIR_COLUMNS = [
-    *_TRACK,
-    "row_a",
-    "row_b",
-    "configuration_a",
-    "configuration_b",
-    "metric",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "replicates",
-    "rows_digest",
-]
 
 
 @dataclass(frozen=True)
-class Track:
-    """The rows of a ledger that compete: one board, one code size."""
+class IntervalRow(CsvRow):
+    """A row of `cells.csv`: the interval of a cell on a part ("val" or "test")."""
 
-    name: str
-    rows: pd.DataFrame
+    dataset: str
+    protocol: str
+    track: TrackText
+    row: str
+    configuration: str
+    part: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    rows_digest: str
 
-    @cached_property
-    def first(self) -> Row:
+
+@dataclass(frozen=True)
+class PairRow(CsvRow):
+    """A row of `comparisons.csv`: `difference` is the mean of a - b on validation, with its
+    interval; `p` before and after Holm's correction, from so many `replicates`."""
+
+    dataset: str
+    protocol: str
+    track: TrackText
+    row_a: str
+    row_b: str
+    configuration_a: str
+    configuration_b: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    replicates: int
+    rows_digest: str
+
+
+@dataclass(frozen=True)
+class Competition:
+    """The rows of a ledger that are compared with each other: one board, one track."""
+
+    track: Track
+    rows: Ledger
+
+    @property
+    def first(self) -> LedgerRow:
         """Any row, for what all of them share."""
-        return rows_in(self.rows.head(1))[0]
+        return self.rows[0]
 
-    @cached_property
+    @property
     def title(self) -> str:
         """`fashion_mnist_mini.quick.d8`: the name used in commands."""
-        return f"{self.first['dataset']}.{self.first['protocol']}.{self.name}"
+        return f"{self.first.dataset}.{self.first.protocol}.{self.track}"
 
     @cached_property
     def digest(self) -> str:
         """A digest that changes with any cell of any row."""
-        return digest({"rows": sorted(self.rows["row_digest"])})
+        return digest({"rows": sorted(row.row_digest for row in self.rows)})
 
     @cached_property
-    def cells(self) -> dict[str, list[dict[str, str]]]:
-        """Rows by configuration, ordered by the cell's name."""
-        found: dict[str, list[dict[str, str]]] = {}
-        for row in sorted(rows_in(self.rows), key=lambda row: (cell_name(row), int(row["seed"]))):
-            found.setdefault(row["configuration"], []).append(row)
+    def cells(self) -> dict[str, list[LedgerRow]]:
+        """Rows by configuration, ordered by the cell's name, then by seed."""
+        found: dict[str, list[LedgerRow]] = {}
+        for row in sorted(self.rows, key=lambda row: (cell_name(row), row.seed)):
+            found.setdefault(row.configuration, []).append(row)
         return found
 
 
-def tracks(rows: pd.DataFrame) -> Iterator[Track]:
-    """The tracks among the rows returned by `ledger.current`, in the order of the tables."""
-    if rows.empty:
-        return
-    groups = [
-        (str(key[0]), track_order(str(key[-1])), str(key[-1]), group)
-        for key, group in rows.groupby([*BOARD, "track"], sort=True)
-    ]
-    for _, _, name, group in sorted(groups, key=lambda item: (item[0], _board(item[3]), item[1])):
-        yield Track(name, group)
+def competitions(rows: Ledger) -> Iterator[Competition]:
+    """The competitions among the rows returned by `ledger.current`, in the order of the tables."""
+    groups: dict[tuple[BoardKey, Track], list[LedgerRow]] = {}
+    for row in rows:
+        groups.setdefault((row.board, row.track), []).append(row)
+    for board, track in sorted(groups, key=lambda key: (key[0], key[1].order)):
+        yield Competition(track, groups[board, track])
 
 
-def _board(group: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(str(group[name].iloc[0]) for name in BOARD)
-
-
-def cell_name(row: Row) -> str:
+def cell_name(row: LedgerRow) -> str:
     """The name of a row within its track: variant, with size and recipe if these are not the
     usual ones."""
-    name = row["model"]
-    if row["latent_dim"] == "native":
+    name = row.model
+    if row.size_name == "native":
         name += " (native)"
-    elif row["track"] == OVERCOMPLETE:
-        name += f" d={row['latent_dim']}"
-    return name if row["recipe"] == "default" else f"{name}, {row['recipe']}"
+    elif row.track.overcomplete:
+        name += f" d={row.latent_dim}"
+    return name if row.recipe == "default" else f"{name}, {row.recipe}"
 
 
-def why_unranked(rows: Iterable[Row]) -> str:
+def why_unranked(rows: Ledger) -> str:
     """Why the runs of a cell cannot be ranked; empty if they can."""
-    listed = list(rows)
-    finished = [row for row in listed if row["status"] == "finished"]
-    metric = listed[0]["selection_metric"]
-    if listed[0]["ranked"] != "yes":
+    finished = [row for row in rows if row.status == "finished"]
+    if not rows[0].ranked:
         return "a protocol that is not ranked"
-    if len(listed) - len(finished) > MOST_FAILURES * len(listed):
+    if len(rows) - len(finished) > MOST_FAILURES * len(rows):
         return "more than 10 % of its runs failed"
-    if not all(row.get(f"val_{metric}") for row in finished):
+    if any(row.selected("val") is None for row in finished):
         return "no validation images"
-    if listed[0]["closed_form"] != "yes" and len(finished) < LEAST_SEEDS:
+    if not rows[0].closed_form and len(finished) < LEAST_SEEDS:
         return f"fewer than {LEAST_SEEDS} seeds"
     return ""
 
 
-def compute(track: Track, scores_of: ScoresOf) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """The rows of `cells.csv` and of `comparisons.csv` of one track.
+def compute(
+    competition: Competition, scores_of: ScoresOf
+) -> tuple[list[IntervalRow], list[PairRow]]:
+    """The rows of `cells.csv` and of `comparisons.csv` of one competition.
 
     Raises BadInput naming the runs whose per-image scores are not on this machine.
     """
-    cells = {key: rows for key, rows in track.cells.items() if not why_unranked(rows)}
+    cells = {key: rows for key, rows in competition.cells.items() if not why_unranked(rows)}
     if not cells:
         return [], []
-    validation = compare(_samples(cells, "validation", track, scores_of))
-    test = compare(_samples(cells, "test", track, scores_of))
+    validation = compare(_samples(cells, "validation", competition, scores_of))
+    test = compare(_samples(cells, "test", competition, scores_of))
     by_part = {"val": validation.intervals, "test": test.intervals}
     found = [
-        _cell_row(track, rows[0], part, interval)
+        _interval_row(competition, rows[0], part, interval)
         for part, intervals in by_part.items()
         for rows, interval in zip(cells.values(), intervals, strict=True)
     ]
-    return found, _pair_rows(track, [rows[0] for rows in cells.values()], validation)
+    return found, _pair_rows(competition, [rows[0] for rows in cells.values()], validation)
 
 
 def _samples(
-    cells: Mapping[str, list[dict[str, str]]], part: str, track: Track, scores_of: ScoresOf
+    cells: Mapping[str, Ledger], part: str, competition: Competition, scores_of: ScoresOf
 ) -> list[Sample]:
     samples, missing = [], []
     for rows in cells.values():
-        finished = [row for row in rows if row["status"] == "finished"]
+        finished = [row for row in rows if row.status == "finished"]
         # A closed form gives the same weights for every seed: one row is enough.
-        used = finished[:1] if finished[0]["closed_form"] == "yes" else finished
+        used = finished[:1] if finished[0].closed_form else finished
         scores = [scores_of(row, part) for row in used]
         missing += [row for row, found in zip(used, scores, strict=True) if found is None]
         known = [np.asarray(found, dtype=np.float64) for found in scores if found is not None]
         if len(known) == len(used):
-            samples.append(Sample(tuple(int(row["seed"]) for row in used), np.stack(known)))
+            samples.append(Sample(tuple(row.seed for row in used), np.stack(known)))
     if missing:
-        raise _not_here(track, missing)
+        raise _not_here(competition, missing)
     return samples
 
 
-def _not_here(track: Track, missing: list[dict[str, str]]) -> BadInput:
+def _not_here(competition: Competition, missing: Ledger) -> BadInput:
     runs = Runs(
-        missing[0]["protocol"],
-        sorted({row["model"] for row in missing}),
-        {row["latent_dim"] for row in missing},
-        {int(row["seed"]) for row in missing},
+        missing[0].protocol,
+        sorted({row.model for row in missing}),
+        {row.size_name for row in missing},
+        {row.seed for row in missing},
     )
     return BadInput(
-        f"track {track.title} changed and must be compared again, but the per-image scores of "
-        f"{len(missing)} of its runs are not on this machine (the first is {describe(missing[0])});"
-        f" run: {runs.command}"
+        f"track {competition.title} changed and must be compared again, but the per-image scores "
+        f"of {len(missing)} of its runs are not on this machine (the first is "
+        f"{missing[0].title}); run: {runs.command}"
     )
 
 
-def _shared(track: Track) -> dict[str, str]:
-    return {
-        "dataset": track.first["dataset"],
-        "protocol": track.first["protocol"],
-        "track": track.name,
-        "metric": track.first["selection_metric"],
-        "rows_digest": track.digest,
-    }
-
-
-def _cell_row(track: Track, row: Row, part: str, interval: Interval) -> dict[str, str]:
-    return signed(
-        {
-            **_shared(track),
-            "row": cell_name(row),
-            "configuration": row["configuration"],
-            "part": part,
-            "mean": number(interval.mean),
-            "low": number(interval.low),
-            "high": number(interval.high),
-        }
+def _interval_row(
+    competition: Competition, row: LedgerRow, part: str, interval: Interval
+) -> IntervalRow:
+    return IntervalRow(
+        dataset=row.dataset,
+        protocol=row.protocol,
+        track=competition.track,
+        row=cell_name(row),
+        configuration=row.configuration,
+        part=part,
+        metric=row.selection_metric,
+        mean=rounded(interval.mean),
+        low=rounded(interval.low),
+        high=rounded(interval.high),
+        rows_digest=competition.digest,
     )
 
 
-def _pair_rows(
-    track: Track, cells: list[dict[str, str]], found: Comparison
-) -> list[dict[str, str]]:
+def _pair_rows(competition: Competition, cells: Ledger, found: Comparison) -> list[PairRow]:
+    first = competition.first
     return [
-        signed(
-            {
-                **_shared(track),
-                "row_a": cell_name(cells[pair.first]),
-                "row_b": cell_name(cells[pair.second]),
-                "configuration_a": cells[pair.first]["configuration"],
-                "configuration_b": cells[pair.second]["configuration"],
-                "difference": number(pair.difference.mean),
-                "low": number(pair.difference.low),
-                "high": number(pair.difference.high),
-                "p": number(pair.p),
-                "p_holm": number(pair.p_holm),
-                "replicates": str(found.replicates),
-            }
+        PairRow(
+            dataset=first.dataset,
+            protocol=first.protocol,
+            track=competition.track,
+            row_a=cell_name(cells[pair.first]),
+            row_b=cell_name(cells[pair.second]),
+            configuration_a=cells[pair.first].configuration,
+            configuration_b=cells[pair.second].configuration,
+            metric=first.selection_metric,
+            difference=rounded(pair.difference.mean),
+            low=rounded(pair.difference.low),
+            high=rounded(pair.difference.high),
+            p=rounded(pair.p),
+            p_holm=rounded(pair.p_holm),
+            replicates=found.replicates,
+            rows_digest=competition.digest,
         )
         for pair in found.pairs
     ]
@@ -240,53 +229,44 @@ def _pair_rows(
 
 @dataclass(frozen=True)
 class Significance:
-    """Both files as frames of texts."""
+    """The rows of both files."""
 
-    cells: pd.DataFrame
-    pairs: pd.DataFrame
+    cells: Sequence[IntervalRow] = ()
+    pairs: Sequence[PairRow] = ()
 
     def half_widths(self) -> dict[tuple[str, str], float]:
         """Half of each interval's width by (configuration, part)."""
-        return {
-            (row["configuration"], row["part"]): (float(row["high"]) - float(row["low"])) / 2
-            for row in rows_in(self.cells)
-        }
+        return {(row.configuration, row.part): (row.high - row.low) / 2 for row in self.cells}
 
-    def holds_for(self, track: Track) -> bool:
+    def holds_for(self, competition: Competition) -> bool:
         """Whether it was computed from exactly these rows, and completely."""
-        ranked = [key for key, rows in track.cells.items() if not why_unranked(rows)]
-        cells = self.cells[self.cells["rows_digest"] == track.digest]
-        pairs = self.pairs[self.pairs["rows_digest"] == track.digest]
+        ranked = [key for key, rows in competition.cells.items() if not why_unranked(rows)]
+        found = self.of(competition)
         wanted = {(key, part) for key in ranked for part in ("val", "test")}
         return (
-            set(zip(cells["configuration"], cells["part"], strict=True)) == wanted
-            and len(cells) == len(wanted)
-            and len(pairs) == len(ranked) * (len(ranked) - 1) // 2
+            {(row.configuration, row.part) for row in found.cells} == wanted
+            and len(found.cells) == len(wanted)
+            and len(found.pairs) == len(ranked) * (len(ranked) - 1) // 2
         )
 
-    def of(self, track: Track) -> "Significance":
-        """The rows of one track."""
+    def of(self, competition: Competition) -> "Significance":
+        """The rows of one competition."""
         return Significance(
-            self.cells[self.cells["rows_digest"] == track.digest],
-            self.pairs[self.pairs["rows_digest"] == track.digest],
+            [row for row in self.cells if row.rows_digest == competition.digest],
+            [row for row in self.pairs if row.rows_digest == competition.digest],
         )
 
 
-def nothing_known() -> Significance:
-    """The value before anything has been compared."""
-    return Significance(frame_of([], CELL_COLUMNS), frame_of([], PAIR_COLUMNS))
-
-
-def update(known: Significance, ledger: pd.DataFrame, scores_of: ScoresOf) -> Significance:
-    """Update both files for a ledger; computes only tracks whose rows changed."""
-    cells: list[dict[str, str]] = []
-    pairs: list[dict[str, str]] = []
-    for track in tracks(current(ledger)):
-        if known.holds_for(track):
-            kept = known.of(track)
-            more_cells, more_pairs = rows_in(kept.cells), rows_in(kept.pairs)
+def update(known: Significance, ledger: Ledger, scores_of: ScoresOf) -> Significance:
+    """Update both files for a ledger; computes only competitions whose rows changed."""
+    cells: list[IntervalRow] = []
+    pairs: list[PairRow] = []
+    for competition in competitions(current(ledger)):
+        if known.holds_for(competition):
+            cells += known.of(competition).cells
+            pairs += known.of(competition).pairs
         else:
-            more_cells, more_pairs = compute(track, scores_of)
-        cells += more_cells
-        pairs += more_pairs
-    return Significance(frame_of(cells, CELL_COLUMNS), frame_of(pairs, PAIR_COLUMNS))
+            more_cells, more_pairs = compute(competition, scores_of)
+            cells += more_cells
+            pairs += more_pairs
+    return Significance(cells, pairs)

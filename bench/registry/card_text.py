@@ -1,40 +1,36 @@
 """The card of a champion as Markdown, rendered from card.json alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.core.tasks import is_reference, TASKS
+from bench.core.tasks import TASKS, is_reference
 from bench.data.table import DATASETS
 from bench.leaderboard.wording import shown_score, short_title, whole
 from bench.models.zoo import MODELS
 from bench.registry.cards import Card, Summary
 from bench.core.spec import to_json_types
+from bench.core.view import Picture, Section, markdown, table_of
 
 
 def card_text(card: Card) -> str:
     """The card in Markdown."""
-    return "\n\n".join(
-        [
-            f"# {card.summary.row}, champion of {card.track}",
-            _what(card),
-            "## Scores",
-            _scores(card),
-            _standing(card),
-            *_classes(card),
-            *_shown(card),
-            "## Use it",
-            _use(card),
-            "## Data",
-            _data(card),
-            "## Recipe",
-            _recipe(card),
-            "## Limits",
-            _limits(card),
-            "## Proof",
-            _proof(card),
-        ]
-    )
+    return "\n".join(map(markdown, sections(card)))
+
+
+def sections(card: Card) -> Iterator[Section]:
+    """The card as a page."""
+    yield Section(f"{card.summary.row}, champion of {card.track}", (_what(card),), level=1)
+    yield _scores(card)
+    yield from _classes(card)
+    if card.pictures:
+        names = {name: Path(name).stem.replace("_", " ") for name in card.pictures}
+        yield Section(pictures=tuple(Picture(title, name) for name, title in names.items()))
+    yield Section("Use it", _use(card))
+    yield Section("Data", (_data(card),))
+    yield Section("Recipe", (_recipe(card),))
+    yield Section("Limits", (_limits(card),))
+    yield Section("Proof", (_proof(card),))
 
 
 def _what(card: Card) -> str:
@@ -63,24 +59,25 @@ def _what_autoencoder(card: Card, line: str, shape: str) -> str:
     )
 
 
-def _scores(card: Card) -> str:
+def _scores(card: Card) -> Section:
     """Every metric on both parts: over the seeds, and for the weights in the folder."""
-    metrics = list(card.scores["test"])
-    lines = [
-        "| | validation, over seeds | test, over seeds | test, these weights |",
-        "|---|--:|--:|--:|",
+    rows = [
+        (
+            short_title(name),
+            *(_mean(card.summary, f"{part}_{name}", name) for part in ("val", "test")),
+            shown_score(card.scores["test"][name], name),
+        )
+        for name in card.scores["test"]
     ]
-    for name in metrics:
-        means = [_mean(card.summary, f"{part}_{name}", name) for part in ("val", "test")]
-        own = shown_score(card.scores["test"][name], name)
-        lines.append(f"| {short_title(name)} | {means[0]} | {means[1]} | {own} |")
+    header = ("", ">validation, over seeds", ">test, over seeds", ">test, these weights")
     metric = card.spec.selection_metric
     val, test = card.summary.val_interval, card.summary.test_interval
-    return "\n".join(lines) + (
-        f"\n\n{short_title(metric)}: 95 % interval over seeds and images "
+    ends = (
+        f"{short_title(metric)}: 95 % interval over seeds and images "
         f"{shown_score(val[0], metric)} to {shown_score(val[1], metric)} on validation, "
-        f"{shown_score(test[0], metric)} to {shown_score(test[1], metric)} on test. " + _seeds(card)
+        f"{shown_score(test[0], metric)} to {shown_score(test[1], metric)} on test. {_seeds(card)}"
     )
+    return Section("Scores", table=table_of(header, rows), notes=(ends, _standing(card)))
 
 
 def _solved(card: Card) -> bool:
@@ -126,11 +123,7 @@ def _standing(card: Card) -> str:
     )
 
 
-def _shown(card: Card) -> list[str]:
-    return [f"![{Path(name).stem.replace('_', ' ')}]({name})" for name in card.pictures]
-
-
-def _use(card: Card) -> str:
+def _use(card: Card) -> tuple[str, ...]:
     folder = f"registry/{card.folder}"
     text = TEXTS[card.spec.task]
     here = (
@@ -142,12 +135,13 @@ def _use(card: Card) -> str:
     if not card.weights.committed:
         here = f"The weights ({card.weights.bytes / 2**20:.0f} MiB) are too large to lie here."
     return (
-        f"{here}\n\nThrough MLflow, once `bench promote` has told the local Model Registry:\n\n"
+        here,
+        "Through MLflow, once `bench promote` has told the local Model Registry:",
         "```python\nimport mlflow\n\n"
         'mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")  # the workspace as current folder\n'
         f'model = mlflow.pyfunc.load_model("models:/{card.track}@champion")\n'
         f"{text.output}\n"
-        "```"
+        "```",
     )
 
 
@@ -176,23 +170,22 @@ def _recipe(card: Card) -> str:
     )
 
 
-def _classes(card: Card) -> list[str]:
+def _classes(card: Card) -> Iterator[Section]:
     """For a classifier: scores per class, and the most frequent confusions."""
     if not card.classes:
-        return []
-    lines = ["| class | images | precision | recall | F1 |", "|---|--:|--:|--:|--:|"]
-    lines += [
-        f"| {row.name} | {row.images:,} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} |"
+        return
+    rows = [
+        (row.name, f"{row.images:,}", f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}")
         for row in card.classes
     ]
     mistaken = "; ".join(
         f"{row.label} called {row.predicted} ({row.images})" for row in card.confusions
     )
-    return [
-        "By class on the test images (0/0 counts as 0), these weights:",
-        "\n".join(lines),
-        f"Most frequent confusions: {mistaken or 'none'}.",
-    ]
+    yield Section(
+        facts=("By class on the test images (0/0 counts as 0), these weights:",),
+        table=table_of(("class", ">images", ">precision", ">recall", ">F1"), rows),
+        notes=(f"Most frequent confusions: {mistaken or 'none'}.",),
+    )
 
 
 _FOR_CLASSIFIERS = (
@@ -227,7 +220,7 @@ def _proof(card: Card) -> str:
         f"Run `{card.run_key}`{seed}, scores "
         f"`{card.evaluation_digest}`, made with {machine}{commit}. SHA-256 of the weights: "
         f"`{card.weights.sha256}`. Recompute its scores with `bench verify {card.track}`. "
-        "Everything in machine-readable form: [card.json](card.json).\n"
+        "Everything in machine-readable form: [card.json](card.json)."
     )
 
 

@@ -13,7 +13,9 @@ from pydantic import ConfigDict, ValidationError
 from bench.records.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest
-from bench.leaderboard.wording import TableRow, margin
+from bench.leaderboard.csv_rows import rounded
+from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.wording import margin
 from bench.core.strict import STRICT, adapter
 from bench.core.spec import RunRecord, RunSpec
 
@@ -116,45 +118,27 @@ def read_card(path: Path, where: str) -> Card:
     return card
 
 
-def summary_of(cell: TableRow) -> Summary:
+def summary_of(cell: TableCell) -> Summary:
     """A row of the ranked table, for a card."""
-    scored = {
-        key: float(value)
-        for key, value in cell.items()
-        if isinstance(value, float) and not math.isnan(value) and key.startswith(("val_", "test_"))
-    }
-    means = {
-        key: value
-        for key, value in scored.items()
-        if not key.endswith("_std") and key not in ("test_low", "test_high")
-    }
-    spreads = {
-        key.removesuffix("_std"): value
-        for key, value in scored.items()
-        if key.endswith("_std") and cell["closed_form"] != "yes"
-    }
     return Summary(
-        row=str(cell["row"]),
-        configuration=str(cell["configuration"]),
-        rank=int(str(cell["rank"])),
-        seeds=str(cell["seeds"]),
-        runs=f"{cell['started']} started, {cell['finished']} finished, {cell['diverged']} diverged",
-        means=_rounded(means),
-        deviations=_rounded(spreads),
-        val_interval=_ends(cell, "low", "high"),
-        test_interval=_ends(cell, "test_low", "test_high"),
+        row=cell.row,
+        configuration=cell.configuration,
+        rank=cell.rank,
+        seeds=",".join(map(str, cell.seeds)),
+        runs=f"{cell.started} started, {cell.finished} finished, {cell.diverged} diverged",
+        means=_known(cell.means),
+        deviations={} if cell.closed_form else _known(cell.deviations),
+        val_interval=cell.interval,
+        test_interval=cell.test_interval,
         over_pca=margin(cell),
-        badges=str(cell["badges"]),
+        badges=cell.badge_text,
     )
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    """Nine digits, as in the ledger, so that averages have the same bytes on every machine."""
-    return {key: float(f"{value:.9g}") for key, value in values.items()}
-
-
-def _ends(cell: TableRow, low: str, high: str) -> tuple[float, float]:
-    return float(str(cell[low])), float(str(cell[high]))
+def _known(values: Mapping[str, float]) -> dict[str, float]:
+    """Those that are known, with nine digits as in the ledger, so that averages have the same
+    bytes on every machine."""
+    return {key: rounded(value) for key, value in values.items() if not math.isnan(value)}
 
 
 def card_of(record: RunRecord, track: str, weights: Weights, arrays: Arrays) -> Card:
@@ -164,7 +148,7 @@ def card_of(record: RunRecord, track: str, weights: Weights, arrays: Arrays) -> 
     return Card(
         schema_version=CARD_SCHEMA,
         track=track,
-        track_name=record.track,
+        track_name=str(record.track),
         run_key=record.run_key,
         evaluation_digest=record.evaluation_digest,
         spec=record.spec,
@@ -184,7 +168,9 @@ def card_of(record: RunRecord, track: str, weights: Weights, arrays: Arrays) -> 
     )
 
 
-def with_standing(card: Card, cell: TableRow, challenger: TableRow | None, rows: tuple[str, ...]) -> Card:
+def with_standing(
+    card: Card, cell: TableCell, challenger: TableCell | None, rows: tuple[str, ...]
+) -> Card:
     """The card with its row of the table, its challenger's, and the digests of its ledger rows."""
     return sealed(
         dataclasses.replace(

@@ -17,7 +17,8 @@ from typing import Any
 from bench.core.errors import BadInput, CheckFailed, unknown_name
 from bench.core.identity import sha256_of_file
 from bench.leaderboard.render import Champion
-from bench.leaderboard.wording import TableRow, short_title, shown_score
+from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.wording import short_title, shown_score
 from bench.records.files import (
     WEIGHTS,
     Arrays,
@@ -45,8 +46,8 @@ _ASIDE, _NEW = ".aside-", ".new-"
 class ChampionRank:
     """A champion's standing: its cell of the ranked table, the challenger's, its ledger rows."""
 
-    cell: TableRow
-    challenger: TableRow | None
+    cell: TableCell
+    challenger: TableCell | None
     rows: tuple[str, ...]
 
 

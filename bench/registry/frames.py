@@ -4,7 +4,8 @@ import pandas as pd
 
 from bench.core.protocol import load_protocol
 from bench.core.store import open_store
-from bench.leaderboard.ledger import FACTS, LATER_FACTS, numbers
+from bench.leaderboard.csv_rows import DIGEST
+from bench.leaderboard.ledger import FACTS, LATER_FACTS, ledger_columns, score_columns
 from bench.registry.naming import label_of
 from bench.registry.publishing import look
 from bench.registry.results import Scope, merge_local, read_results
@@ -19,24 +20,26 @@ def results() -> pd.DataFrame:
     """
     store = open_store()
     ledger = merge_local(store, read_results(store.registry), Scope(), refresh=False).ledger
-    wanted = {*FACTS, *LATER_FACTS}
-    measured = [
-        name for name in ledger.columns if name in wanted or name.startswith(("val_", "test_"))
+    rows = [
+        {**row.cells, DIGEST: row.row_digest, **row.scores, **row.facts, "seed": row.seed}
+        for row in ledger
     ]
-    return ledger.assign(
-        seed=ledger["seed"].astype(int), **{name: numbers(ledger, name) for name in measured}
-    ).reset_index(drop=True)
+    columns = ledger_columns(ledger)
+    measured = {name for name in columns if name in (*FACTS, *LATER_FACTS, *score_columns(ledger))}
+    frame = pd.DataFrame(rows, columns=pd.Index([*columns, DIGEST]), dtype=object)
+    kinds = {"seed": int, **dict.fromkeys(measured, float)}
+    return frame.fillna({name: "" for name in columns if name not in kinds}).astype(kinds)
 
 
 def table(protocol: str = "", dataset: str = "") -> pd.DataFrame:
     """One row per cell with rank, means, intervals and margin over PCA, as `bench leaderboard`.
 
-    `protocol` is a shipped name or a .toml file, `dataset` an id, a name in
-    these tables, csv:PATH, npz:PATH or folder:PATH; empty: all. Raises as `results`, and BadInput for unknown names.
+    `protocol` is a shipped name or a .toml file, `dataset` an id, a name in these tables, csv:PATH,
+    npz:PATH or folder:PATH; empty: all. Raises as `results`, and BadInput for unknown names.
     """
     store = open_store()
     scope = Scope(
         load_protocol(protocol) if protocol else None, label_of(store, dataset) if dataset else ""
     )
     boards = look(store, scope).boards
-    return pd.DataFrame([cell for board in boards for cell in board.cells])
+    return pd.DataFrame([cell.columns() for board in boards for cell in board.cells])

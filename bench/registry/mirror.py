@@ -4,8 +4,8 @@
 messages about everything else.
 """
 
-from bench.leaderboard.significance import Track
-from bench.leaderboard.wording import TableRow
+from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.significance import Competition
 from bench.records.files import read_record
 from bench.registry.card_text import card_text
 from bench.registry.cards import Card
@@ -17,26 +17,26 @@ from bench.core.store import Store
 from bench.tracking import clear_alias, register_version
 
 
-def tell_mlflow(store: Store, track: Track, challenger: TableRow | None) -> list[str]:
+def tell_mlflow(store: Store, competition: Competition, challenger: TableCell | None) -> list[str]:
     """Point a track's aliases `champion` and `challenger` at their versions; returns messages."""
-    card = champions(store.registry)[track.title]
+    card = champions(store.registry)[competition.title]
     lines = _tell_champion(store, card)
     if challenger is None:
-        clear_alias(store, track.title, "challenger")
+        clear_alias(store, competition.title, "challenger")
         return lines
-    rows = track.cells[str(challenger["configuration"])]
+    rows = competition.cells[challenger.configuration]
     found = [record_of_row(store, row) for row in rows]
     record = median_record([known for known in found if known is not None])
     if record is None:
-        clear_alias(store, track.title, "challenger")
-        return [*lines, _not_here(track.title, "challenger", str(challenger["row"]))]
+        clear_alias(store, competition.title, "challenger")
+        return [*lines, _not_here(competition.title, "challenger", challenger.row)]
     register_version(
         store,
         record,
-        registered_name=track.title,
+        registered_name=competition.title,
         alias="challenger",
-        description=f"{challenger['row']}: next to the champion {card.summary.row} in the track "
-        f"{track.title}, ranked on validation images.",
+        description=f"{challenger.row}: next to the champion {card.summary.row} in the track "
+        f"{competition.title}, ranked on validation images.",
         tags=_headline(record) | {"over_pca": card.challenger.over_pca if card.challenger else ""},
     )
     return lines

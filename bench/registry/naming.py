@@ -9,7 +9,6 @@ from bench.core.identity import own_label
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data import DATASETS, ImageSet, dataset_label, dataset_reference, find_dataset, load_set
-from bench.leaderboard.ledger import rows_in
 from bench.records.files import survey_records
 from bench.registry.results import read_results
 
@@ -38,8 +37,8 @@ def _labels(store: Store) -> Iterator[tuple[str, str]]:
 
     Names that the tables have from versions whose labels had no digits are given theirs.
     """
-    for row in rows_in(read_results(store.registry).ledger):
-        label, digest = row["dataset"], row["data_digest"]
+    for row in read_results(store.registry).ledger:
+        label, digest = row.dataset, row.data_digest
         yield label if label in DATASETS else own_label(label, digest), digest
     for record in survey_records(store.records)[0]:
         yield record.spec.dataset_label, record.spec.data_digest

@@ -19,11 +19,9 @@ from typing import Literal
 
 from bench.core.commands import Runs
 from bench.core.errors import BadInput
-from bench.leaderboard.ledger import Row, current, describe
-from bench.leaderboard.ranking import is_better
-from bench.leaderboard.render import cells_of
-from bench.leaderboard.significance import Significance, Track, tracks
-from bench.leaderboard.wording import TableRow
+from bench.leaderboard.ledger import Ledger, current
+from bench.leaderboard.ranking import TableCell, is_better
+from bench.leaderboard.significance import Competition, Significance, competitions
 from bench.models.zoo import MODELS
 from bench.registry.cards import Card
 from bench.registry.champions import (
@@ -37,7 +35,7 @@ from bench.registry.champions import (
 from bench.registry.publishing import higher_is_better, ranked, write_pages
 from bench.registry.results import Results, Scope, read_results, record_of_row
 from bench.records.selection import median_record
-from bench.core.spec import NO_CODE, OVERCOMPLETE, RunRecord
+from bench.core.spec import RunRecord
 from bench.core.store import Store, writing_to
 from bench.tracking import tracking_is_off
 
@@ -55,14 +53,16 @@ class Decision:
     track: str
     action: Action
     why: str
-    champion: TableRow | None = None
-    challenger: TableRow | None = None
+    champion: TableCell | None = None
+    challenger: TableCell | None = None
     before: str = ""
 
     def standing(self, rows: dict[str, tuple[str, ...]]) -> ChampionRank:
         """The standing written to the champion's card."""
         assert self.champion is not None
-        return ChampionRank(self.champion, self.challenger, rows[str(self.champion["configuration"])])
+        return ChampionRank(
+            self.champion, self.challenger, rows[self.champion.configuration]
+        )
 
 
 @dataclass(frozen=True)
@@ -83,37 +83,43 @@ def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
     silent = tracking_is_off()  # raises if that is unclear, before anything is written
     results = read_results(store.registry)
     decided = [
-        (track, _decide(store, track, results))
-        for track in tracks(current(results.ledger, _fingerprint(scope)))
-        if scope.holds(track.first)
+        (competition, _decide(store, competition, results))
+        for competition in competitions(current(results.ledger, _fingerprint(scope)))
+        if scope.holds(competition.first)
     ]
     decisions = [decision for _, decision in decided]
     records = {
-        decision.track: _record_of(store, track, decision)
-        for track, decision in decided
+        decision.track: _record_of(store, competition, decision)
+        for competition, decision in decided
         if decision.action in ("first", "replace", "refresh")
     }
     if dry_run:
         return Promotion(decisions, (), ())
     changed: list[str] = []
     with writing_to("the registry"):
-        for track, decision in decided:
-            changed += _carry_out(store, track, decision, records.get(decision.track))
+        for competition, decision in decided:
+            changed += _carry_out(store, competition, decision, records.get(decision.track))
         changed += write_pages(store, results)
     return Promotion(decisions, changed, _tell_mlflow(store, decided, silent))
 
 
 def _tell_mlflow(
-    store: Store, decided: Sequence[tuple[Track, Decision]], silent: bool
+    store: Store, decided: Sequence[tuple[Competition, Decision]], silent: bool
 ) -> Sequence[str]:
     """Mirror the tracks that have a champion in MLflow's registry; returns messages."""
-    held = [(track, decision) for track, decision in decided if decision.champion is not None]
+    held = [
+        (competition, decision)
+        for competition, decision in decided
+        if decision.champion is not None
+    ]
     if not held or silent:
         return [_NOT_TOLD] if held else []
     from bench.registry.mirror import tell_mlflow
 
     return [
-        line for track, decision in held for line in tell_mlflow(store, track, decision.challenger)
+        line
+        for competition, decision in held
+        for line in tell_mlflow(store, competition, decision.challenger)
     ]
 
 
@@ -139,113 +145,120 @@ def rollback(store: Store, track: str) -> tuple[Card, Card, list[str]]:
     return now, before, tell_rollback(store, now)
 
 
-def _decide(store: Store, track: Track, results: Results) -> Decision:
-    card = champions(store.registry).get(track.title)
-    return decide(track, results, card, previous(store.registry, card) if card else None)
+def _decide(store: Store, competition: Competition, results: Results) -> Decision:
+    card = champions(store.registry).get(competition.title)
+    return decide(competition, results, card, previous(store.registry, card) if card else None)
 
 
-def decide(track: Track, results: Results, card: Card | None, older: Card | None) -> Decision:
+def decide(
+    competition: Competition, results: Results, card: Card | None, older: Card | None
+) -> Decision:
     """Apply the rules at the top of this module to one track.
 
     `card` is that of its champion, `older` that of the champion in `previous/`.
     """
-    cells = cells_of(ranked(track.rows, results))
+    cells = ranked(competition.rows, results)
     candidates = [cell for cell in cells if _may_be_champion(cell)]
     if not candidates:
-        reasons = {str(cell["why_unranked"]) or "no row may be champion" for cell in cells}
-        return Decision(track.title, "none", "; ".join(sorted(reasons)))
+        reasons = {cell.why_unranked or "no row may be champion" for cell in cells}
+        return Decision(competition.title, "none", "; ".join(sorted(reasons)))
     if card is None:
-        return _decision(track, "first", "the first of its track", candidates[0], candidates)
-    own = [cell for cell in candidates if cell["configuration"] == card.summary.configuration]
-    contenders = _contenders(track, candidates, own, results.known)
-    if not contenders or _is_held_back(track, older, contenders[0]):
-        return _stays(track, card, own, candidates, contenders)
+        return _decision(competition, "first", "the first of its track", candidates[0], candidates)
+    own = [cell for cell in candidates if cell.configuration == card.summary.configuration]
+    contenders = _contenders(competition, candidates, own, results.known)
+    if not contenders or _is_held_back(competition, older, contenders[0]):
+        return _stays(competition, card, own, candidates, contenders)
     why = (
         f"significantly better on validation than {card.summary.row}"
         if own
         else f"the row of {card.summary.row} is no longer in the table"
     )
-    return _decision(track, "replace", why, contenders[0], candidates, card.summary.row)
+    return _decision(competition, "replace", why, contenders[0], candidates, card.summary.row)
 
 
 def _stays(
-    track: Track,
+    competition: Competition,
     card: Card,
-    own: Sequence[TableRow],
-    candidates: Sequence[TableRow],
-    held_back: Sequence[TableRow],
+    own: Sequence[TableCell],
+    candidates: Sequence[TableCell],
+    held_back: Sequence[TableCell],
 ) -> Decision:
     """The champion stays: no row is better, or the better one was rolled back."""
     why = "no row is significantly better"
     if held_back:
         why = (
-            f"{held_back[0]['row']} was rolled back; restore it with: "
-            f"bench registry rollback {track.title}"
+            f"{held_back[0].row} was rolled back; restore it with: "
+            f"bench registry rollback {competition.title}"
         )
     if not own:
-        return Decision(track.title, "none", why)
-    if card.rows != row_digests(track)[card.summary.configuration]:
-        return _decision(track, "refresh", "its results were refreshed", own[0], candidates)
-    return _decision(track, "keep", why, own[0], candidates)
+        return Decision(competition.title, "none", why)
+    if card.rows != row_digests(competition)[card.summary.configuration]:
+        return _decision(competition, "refresh", "its results were refreshed", own[0], candidates)
+    return _decision(competition, "keep", why, own[0], candidates)
 
 
-def _may_be_champion(cell: TableRow) -> bool:
-    model = MODELS.get(str(cell["model"]))
+def _may_be_champion(cell: TableCell) -> bool:
+    model = MODELS.get(cell.model)
     return (
-        bool(cell["rank"])
+        cell.rank > 0
         and model is not None
         and model.may_be_champion
-        and cell["track"] != OVERCOMPLETE
+        and not cell.track.overcomplete
     )
 
 
 def _contenders(
-    track: Track, candidates: Sequence[TableRow], own: Sequence[TableRow], known: Significance
-) -> list[TableRow]:
+    competition: Competition,
+    candidates: Sequence[TableCell],
+    own: Sequence[TableCell],
+    known: Significance,
+) -> list[TableCell]:
     """Candidates to replace the champion, best first; all of them if its row is gone."""
     if not own:
         return list(candidates)
-    higher = higher_is_better(track.first["selection_metric"])
-    incumbent, found = str(own[0]["configuration"]), known.of(track)
+    higher = higher_is_better(competition.first.selection_metric)
+    incumbent, found = own[0].configuration, known.of(competition)
     return [
         cell
         for cell in candidates
-        if is_better(found, str(cell["configuration"]), incumbent, higher)
+        if is_better(found, cell.configuration, incumbent, higher)
     ]
 
 
-def _is_held_back(track: Track, older: Card | None, cell: TableRow) -> bool:
+def _is_held_back(competition: Competition, older: Card | None, cell: TableCell) -> bool:
     """Whether the cell is the champion in `previous/`, with unchanged results."""
-    configuration = str(cell["configuration"])
+    configuration = cell.configuration
     return (
         older is not None
         and older.summary.configuration == configuration
-        and older.rows == row_digests(track)[configuration]
+        and older.rows == row_digests(competition)[configuration]
     )
 
 
-def row_digests(track: Track) -> dict[str, tuple[str, ...]]:
+def row_digests(competition: Competition) -> dict[str, tuple[str, ...]]:
     """The digests of each cell's ledger rows, by configuration."""
-    return {key: tuple(row["row_digest"] for row in rows) for key, rows in track.cells.items()}
+    return {
+        key: tuple(row.row_digest for row in rows) for key, rows in competition.cells.items()
+    }
 
 
 def _decision(
-    track: Track,
+    competition: Competition,
     action: Action,
     why: str,
-    champion: TableRow,
-    candidates: Sequence[TableRow],
+    champion: TableCell,
+    candidates: Sequence[TableCell],
     before: str = "",
 ) -> Decision:
-    others = [cell for cell in candidates if cell["configuration"] != champion["configuration"]]
-    return Decision(track.title, action, why, champion, others[0] if others else None, before)
+    others = [cell for cell in candidates if cell.configuration != champion.configuration]
+    return Decision(competition.title, action, why, champion, others[0] if others else None, before)
 
 
-def _record_of(store: Store, track: Track, decision: Decision) -> RunRecord:
+def _record_of(store: Store, competition: Competition, decision: Decision) -> RunRecord:
     """The local record with the median validation score of the new champion's cell."""
     assert decision.champion is not None
-    rows = track.cells[str(decision.champion["configuration"])]
-    finished = [row for row in rows if row["status"] == "finished"]
+    rows = competition.cells[decision.champion.configuration]
+    finished = [row for row in rows if row.status == "finished"]
     found = [record_of_row(store, row) for row in finished]
     missing = [row for row, record in zip(finished, found, strict=True) if record is None]
     median = median_record([record for record in found if record is not None])
@@ -254,30 +267,30 @@ def _record_of(store: Store, track: Track, decision: Decision) -> RunRecord:
     return median
 
 
-def _records_missing(decision: Decision, missing: Sequence[Row]) -> BadInput:
+def _records_missing(decision: Decision, missing: Ledger) -> BadInput:
     first = missing[0]
     runs = Runs(
-        first["protocol"],
-        [first["model"]],
-        [first["latent_dim"]],
-        [int(row["seed"]) for row in missing],
+        first.protocol,
+        [first.model],
+        [first.size_name],
+        [row.seed for row in missing],
     )
     return BadInput(
         f"{decision.track}: the new champion's weights are not on this machine "
-        f"({describe(first)}); run: {runs.command}"
+        f"({first.title}); run: {runs.command}"
     )
 
 
 def _carry_out(
-    store: Store, track: Track, decision: Decision, record: RunRecord | None
+    store: Store, competition: Competition, decision: Decision, record: RunRecord | None
 ) -> list[str]:
     """Write what a decision changes; returns the changed paths."""
     if decision.champion is None:
         return []
-    standing = decision.standing(row_digests(track))
+    standing = decision.standing(row_digests(competition))
     if record is not None:
-        card = install(store, record, track.title, standing, decision.action == "refresh")
+        card = install(store, record, competition.title, standing, decision.action == "refresh")
         return [f"registry/{card.folder}"]
-    card = champions(store.registry)[track.title]
+    card = champions(store.registry)[competition.title]
     changed = update_standing(store.registry, card, standing)
     return [f"registry/{card.folder}/card.json"] if changed else []

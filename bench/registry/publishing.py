@@ -5,23 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest, sha256_of_file
-from bench.leaderboard.ledger import current, numbers, rows_in
+from bench.core.view import Picture, picture_markdown
+from bench.leaderboard.ledger import Ledger, LedgerRow, current, score_columns
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
-from bench.leaderboard.ranking import rank_table
+from bench.leaderboard.ranking import TableCell, rank_table
 from bench.leaderboard.render import (
     BEGIN,
     END,
     Board,
-    PageFigure,
     block,
-    cells_of,
     page,
 )
-from bench.leaderboard.significance import cell_name, tracks
+from bench.leaderboard.significance import cell_name, competitions
 from bench.metrics import METRICS
 from bench.core.protocol import known_protocols, origin_protocols
 from bench.registry.champions import champions, check_champions, shown_champions
@@ -52,9 +49,9 @@ class TableUpdate:
     changed: Sequence[str] = ()
 
 
-def ranked(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
+def ranked(rows: Ledger, results: Results) -> list[TableCell]:
     """The ranked table of comparable ledger rows."""
-    return rank_table(rows, results.known, _DIRECTIONS)
+    return rank_table(rows, results.known, _DIRECTIONS, score_columns(results.ledger))
 
 
 def higher_is_better(metric: str) -> bool:
@@ -121,9 +118,9 @@ def check(store: Store) -> list[str]:
 
 def _check_cards_are_current(store: Store, results: Results) -> None:
     rows = {
-        key: tuple(row["row_digest"] for row in group)
-        for track in tracks(current(results.ledger))
-        for key, group in track.cells.items()
+        key: tuple(row.row_digest for row in group)
+        for competition in competitions(current(results.ledger))
+        for key, group in competition.cells.items()
     }
     for track, card in champions(store.registry).items():
         if rows.get(card.summary.configuration, card.rows) != card.rows:
@@ -201,21 +198,23 @@ def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
     rows = current(results.ledger, fingerprint)
     table = ranked(rows, results)
     held = shown_champions(champions(store.registry))
+    everything = _by_board(results.ledger)
     boards = []
-    for (dataset, protocol), group in _by_board(rows):
-        if not scope.holds(rows_in(group.head(1))[0]):
+    for name, group in _by_board(rows).items():
+        if not scope.holds(group[0]):
             continue
-        same = table[(table["dataset"] == dataset) & (table["protocol"] == protocol)]
-        everything = results.ledger
-        listed = (everything["dataset"] == dataset) & (everything["protocol"] == protocol)
-        picture = _picture(store, group)
-        boards.append(Board(cells_of(same), int(listed.sum()) - len(group), picture, held))
+        same = [cell for cell in table if (cell.board.dataset, cell.board.protocol) == name]
+        superseded = len(everything[name]) - len(group)
+        boards.append(Board(same, superseded, _picture(store, group), held))
     return boards
 
 
-def _by_board(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
-    groups = rows.groupby(["dataset", "protocol"], sort=True) if len(rows) else ()
-    return [((str(key[0]), str(key[1])), group) for key, group in groups]
+def _by_board(rows: Ledger) -> dict[tuple[str, str], list[LedgerRow]]:
+    """Rows by data set and protocol, sorted by these."""
+    groups: dict[tuple[str, str], list[LedgerRow]] = {}
+    for row in rows:
+        groups.setdefault((row.dataset, row.protocol), []).append(row)
+    return dict(sorted(groups.items()))
 
 
 class _Point(NamedTuple):
@@ -227,25 +226,26 @@ class _Point(NamedTuple):
     variant: str
 
 
-def _points(rows: pd.DataFrame) -> list[_Point]:
+def _points(rows: Ledger) -> list[_Point]:
     """The test scores of every cell by code size in real numbers.
 
     Leaves out over-complete codes, which compress nothing, and bits, which need another axis.
     """
-    metric = str(rows["selection_metric"].iloc[0])
     points = []
-    for track in tracks(rows[rows["track"].str.startswith("d")]):
-        size = int(track.name.removeprefix("d"))
-        for group in track.cells.values():
-            cell = track.rows[track.rows["configuration"] == group[0]["configuration"]]
-            scores = tuple(float(x) for x in numbers(cell, f"test_{metric}").dropna())
-            if scores and size:
-                points.append(_Point(cell_name(group[0]), size, scores, group[0]["model"]))
+    for competition in competitions(rows):
+        if not competition.track.on_size_axis:
+            continue
+        for group in competition.cells.values():
+            found = (row.selected("test") for row in group)
+            scores = tuple(score for score in found if score is not None)
+            if scores:
+                size = competition.track.size
+                points.append(_Point(cell_name(group[0]), size, scores, group[0].model))
     return points if len({point.code_size for point in points}) > 1 else []
 
 
-def _picture_file(rows: pd.DataFrame) -> str:
-    return f"{rows['dataset'].iloc[0]}/{rows['protocol'].iloc[0]}.rate_distortion.png"
+def _picture_file(rows: Ledger) -> str:
+    return f"{rows[0].dataset}/{rows[0].protocol}.rate_distortion.png"
 
 
 def _drawn_from(points: Sequence[_Point]) -> str:
@@ -253,15 +253,16 @@ def _drawn_from(points: Sequence[_Point]) -> str:
     return digest({"points": listed})
 
 
-def _picture(store: Store, rows: pd.DataFrame) -> PageFigure | None:
-    """The stored figure of a board; None if it was never drawn."""
-    path = store.registry / _picture_file(rows)
-    if not path.exists():
-        return None
+def _picture(store: Store, rows: Ledger) -> Picture | None:
+    """The stored figure of a board, with its SHA-256 and the digest of the numbers that it was
+    drawn from; None if it was never drawn."""
+    file = _picture_file(rows)
+    path = store.registry / file
     points = _points(rows)
-    if not points:
+    if not points or not path.exists():
         return None
-    return PageFigure(_picture_file(rows), sha256_of_file(path), _drawn_from(points))
+    source = f"{file} {sha256_of_file(path)[:16]} drawn from {_drawn_from(points)}"
+    return Picture("Score against code size", file, source)
 
 
 def _redraw(store: Store, results: Results) -> list[str]:
@@ -272,16 +273,16 @@ def _redraw(store: Store, results: Results) -> list[str]:
     known = store.root / PAGE
     text = known.read_text(encoding="utf-8") if known.exists() else ""
     changed = []
-    for (dataset, protocol), rows in _by_board(current(results.ledger)):
+    for (dataset, protocol), rows in _by_board(current(results.ledger)).items():
         points = _points(rows)
         picture = _picture(store, rows)
-        drawn = picture is not None and picture.markdown() in text
-        if not points or drawn or rows["ranked"].iloc[0] != "yes":
+        drawn = picture is not None and picture_markdown(picture) in text
+        if not points or drawn or not rows[0].ranked:
             continue
-        seeds = len(set(rows["seed"]))
+        seeds = len({row.seed for row in rows})
         figure = rate_distortion(
             [Point(*point) for point in points],
-            str(rows["selection_metric"].iloc[0]),
+            rows[0].selection_metric,
             f"{dataset} · {protocol} · test images · {seeds} seed{'s' * (seeds > 1)}",
         )
         write_atomically(store.registry / _picture_file(rows), to_png(figure))

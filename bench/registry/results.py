@@ -5,34 +5,32 @@ reproduces its results stays clean.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bench.core.errors import BadInput, CheckFailed
+from bench.leaderboard.csv_rows import decode, encode
 from bench.leaderboard.ledger import (
-    Row,
+    Ledger,
+    LedgerRow,
     RowContext,
     current,
-    decode,
     decode_ledger,
-    encode,
+    encode_ledger,
     ledger_of,
     row_of,
-    rows_in,
 )
 from bench.leaderboard.merging import Drift, Merge, merge
 from bench.leaderboard.significance import (
-    CELL_COLUMNS,
-    PAIR_COLUMNS,
+    IntervalRow,
+    PairRow,
     ScoresOf,
     Significance,
-    nothing_known,
-    tracks,
+    competitions,
     update,
 )
 from bench.core.protocol import Protocol
@@ -51,12 +49,12 @@ class Scope:
     protocol: Protocol | None = None
     dataset: str = ""
 
-    def holds(self, row: Row) -> bool:
+    def holds(self, row: LedgerRow) -> bool:
         """Whether a ledger row is in scope."""
         wanted = self.protocol
-        return self.dataset in ("", row["dataset"]) and (
+        return self.dataset in ("", row.dataset) and (
             wanted is None
-            or (wanted.name, wanted.fingerprint) == (row["protocol"], row["protocol_fingerprint"])
+            or (wanted.name, wanted.fingerprint) == (row.protocol, row.protocol_fingerprint)
         )
 
 
@@ -64,13 +62,16 @@ class Scope:
 class Results:
     """The three files: the ledger, and the two computed from it."""
 
-    ledger: pd.DataFrame
+    ledger: Ledger
     known: Significance
 
     def files(self) -> dict[str, bytes]:
         """The bytes of each file, by name."""
-        frames = (self.ledger, self.known.cells, self.known.pairs)
-        return {name: encode(frame) for name, frame in zip(FILES, frames, strict=True)}
+        return {
+            RESULTS: encode_ledger(self.ledger),
+            CELLS: encode(self.known.cells, IntervalRow.required()),
+            PAIRS: encode(self.known.pairs, PairRow.required()),
+        }
 
 
 def read_results(registry: Path) -> Results:
@@ -79,14 +80,14 @@ def read_results(registry: Path) -> Results:
     Raises CheckFailed naming file and row for anything changed by hand.
     """
     content = {name: registry / name for name in FILES}
-    ledger, known = ledger_of([]), nothing_known()
+    ledger, known = ledger_of([]), Significance()
     if content[RESULTS].exists():
         ledger = decode_ledger(content[RESULTS].read_bytes(), f"registry/{RESULTS}")
     if content[CELLS].exists():
-        cells = decode(content[CELLS].read_bytes(), f"registry/{CELLS}", CELL_COLUMNS)
+        cells = decode(content[CELLS].read_bytes(), f"registry/{CELLS}", IntervalRow)
         known = dataclasses.replace(known, cells=cells)
     if content[PAIRS].exists():
-        pairs = decode(content[PAIRS].read_bytes(), f"registry/{PAIRS}", PAIR_COLUMNS)
+        pairs = decode(content[PAIRS].read_bytes(), f"registry/{PAIRS}", PairRow)
         known = dataclasses.replace(known, pairs=pairs)
     return Results(ledger, known)
 
@@ -97,7 +98,7 @@ def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> 
     return merge(results.ledger, local, results.known.half_widths(), refresh)
 
 
-def local_rows(store: Store, scope: Scope) -> list[Row]:
+def local_rows(store: Store, scope: Scope) -> list[LedgerRow]:
     """The local records within `scope` as rows of the ledger."""
     rows = (
         row_of(record, RowContext(record.closed_form, record.spec.ranked))
@@ -111,27 +112,27 @@ def scores_reader(store: Store) -> ScoresOf:
     """A function that returns the per-image selection scores of a ledger row's local record."""
     read: dict[tuple[str, ...], dict[str, NDArray[np.float32]]] = {}
 
-    def scores_of(row: Row, part: str) -> NDArray[np.float32] | None:
-        key = (row["run_key"], row["evaluation_digest"], row["selection_metric"])
+    def scores_of(row: LedgerRow, part: str) -> NDArray[np.float32] | None:
+        key = (row.run_key, row.evaluation_digest, row.selection_metric)
         if key not in read:
             record = record_of_row(store, row)
-            if record is None or record.evaluation_digest != row["evaluation_digest"]:
+            if record is None or record.evaluation_digest != row.evaluation_digest:
                 return None
             arrays = read_arrays(store.records, record)
-            names = (f"{part}/{row['selection_metric']}" for part in ("validation", "test"))
+            names = (f"{part}/{row.selection_metric}" for part in ("validation", "test"))
             read[key] = {name: arrays[name] for name in names if name in arrays}
-        return read[key].get(f"{part}/{row['selection_metric']}")
+        return read[key].get(f"{part}/{row.selection_metric}")
 
     return scores_of
 
 
-def record_of_row(store: Store, row: Row) -> RunRecord | None:
+def record_of_row(store: Store, row: LedgerRow) -> RunRecord | None:
     """The local record of a ledger row, as it is on the row's board; None if it is not here."""
-    board = board_of(row["protocol"], row["protocol_fingerprint"], row["dataset"])
-    return read_record(store.records, row["run_key"], board)
+    board = board_of(row.protocol, row.protocol_fingerprint, row.dataset)
+    return read_record(store.records, row.run_key, board)
 
 
-def computed(store: Store, results: Results, ledger: pd.DataFrame) -> Results:
+def computed(store: Store, results: Results, ledger: Ledger) -> Results:
     """The results for another ledger: changed tracks are compared again from local records.
 
     Raises BadInput naming the runs whose records are missing.
@@ -139,7 +140,7 @@ def computed(store: Store, results: Results, ledger: pd.DataFrame) -> Results:
     return Results(ledger, update(results.known, ledger, scores_reader(store)))
 
 
-def as_far_as_known(store: Store, results: Results, ledger: pd.DataFrame) -> tuple[Results, str]:
+def as_far_as_known(store: Store, results: Results, ledger: Ledger) -> tuple[Results, str]:
     """Like `computed`; if records are missing, keeps the old comparisons and returns why."""
     try:
         return computed(store, results, ledger), ""
@@ -158,13 +159,13 @@ def refuse_drift(drifted: Sequence[Drift]) -> None:
         )
 
 
-def reproduction(merged: Merge, ledger: pd.DataFrame) -> list[str]:
+def reproduction(merged: Merge, ledger: Ledger) -> list[str]:
     """`reproduced 24 of 24 rows of quick on fashion_mnist_mini`, one line per board."""
 
-    def board(row: Row) -> tuple[str, str, str]:
-        return row["dataset"], row["protocol"], row["protocol_fingerprint"]
+    def board(row: LedgerRow) -> tuple[str, str, str]:
+        return row.dataset, row.protocol, row.protocol_fingerprint
 
-    committed = [board(row) for row in rows_in(current(ledger))]
+    committed = [board(row) for row in current(ledger)]
     again = [board(row) for row in merged.reproduced]
     lines = [
         f"reproduced {again.count(key)} of {committed.count(key)} rows of {key[1]} on {key[0]}"
@@ -190,9 +191,9 @@ def write_changed(root: Path, files: dict[str, bytes]) -> list[str]:
 def check_results(registry: Path) -> Results:
     """Check the three files against each other; CheckFailed names the file and the problem."""
     results = read_results(registry)
-    for name, frame in zip(FILES, (results.ledger, *_frames(results)), strict=True):
+    written = dataclasses.replace(results, ledger=ledger_of(results.ledger))
+    for name, rendered in written.files().items():
         path = registry / name
-        rendered = encode(ledger_of(rows_in(frame)) if name == RESULTS else frame)
         if not path.exists():
             raise CheckFailed(f"registry/{name} is missing; write it: bench leaderboard --write")
         if path.read_bytes() != rendered:
@@ -200,24 +201,24 @@ def check_results(registry: Path) -> Results:
                 f"registry/{name} is not in the order or the form in which it is written; "
                 "fix it with: bench leaderboard --write"
             )
-    current_tracks = list(tracks(current(results.ledger)))
-    for track in current_tracks:
-        if not results.known.holds_for(track):
+    comparable = list(competitions(current(results.ledger)))
+    for competition in comparable:
+        if not results.known.holds_for(competition):
             raise CheckFailed(
-                f"track {track.title}: registry/{CELLS} and registry/{PAIRS} were computed from "
-                f"other rows than those in registry/{RESULTS}; fix it with: "
+                f"track {competition.title}: registry/{CELLS} and registry/{PAIRS} were computed "
+                f"from other rows than those in registry/{RESULTS}; fix it with: "
                 "bench leaderboard --write"
             )
-    known_digests = {track.digest for track in current_tracks}
-    for name, frame in zip((CELLS, PAIRS), _frames(results), strict=True):
-        for line, row in enumerate(rows_in(frame), start=2):
-            if row["rows_digest"] not in known_digests:
+    known_digests = {competition.digest for competition in comparable}
+    computed_rows: dict[str, Sequence[IntervalRow | PairRow]] = {
+        CELLS: results.known.cells,
+        PAIRS: results.known.pairs,
+    }
+    for name, rows in computed_rows.items():
+        for line, row in enumerate(rows, start=2):
+            if row.rows_digest not in known_digests:
                 raise CheckFailed(
                     f"registry/{name} line {line} belongs to no track of registry/{RESULTS}; "
                     "fix it with: bench leaderboard --write"
                 )
     return results
-
-
-def _frames(results: Results) -> Iterable[pd.DataFrame]:
-    return results.known.cells, results.known.pairs

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.core.errors import BadInput, BenchError, CheckFailed, unknown_name
-from bench.leaderboard.ledger import number, rows_in
+from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.merging import disagreement
 from bench.records.files import Arrays, iter_records, read_weights
 from bench.registry.cards import Card
@@ -121,13 +121,14 @@ def _against_ledger(store: Store, card: Card, again: Scores) -> str:
     """Why the ledger's row of the champion's run does not match the recomputed scores."""
     results = read_results(store.registry)
     key = (card.run_key, card.evaluation_digest)
-    for row in rows_in(results.ledger):
-        if (row["run_key"], row["evaluation_digest"]) == key:
-            local = row | {
-                f"{part}_{name}": number(value)
+    for row in results.ledger:
+        if row.key == key:
+            found = {
+                f"{part}_{name}": rounded(value)
                 for part, scores in again.items()
                 for name, value in scores.items()
             }
+            local = dataclasses.replace(row, scores={**row.scores, **found})
             why = disagreement(row, local, results.known.half_widths())
             return f"results.csv: {why}" if why else ""
     return ""

@@ -105,7 +105,7 @@ def record_tags(record: RunRecord) -> dict[str, str]:
     """The tags of a finished run; `version` distinguishes two records of one run."""
     return {
         **tags(record.spec, record.status),
-        "track": record.track,
+        "track": str(record.track),
         "bench.record": version(record),
         "bench.weights_sha256": record.weights_sha256,
         "mlflow.note.content": description(record),
@@ -234,7 +234,7 @@ def model_tags(record: RunRecord, extra: Mapping[str, str] | None = None) -> dic
         "model": spec.model,
         "dataset": spec.dataset_label,
         "protocol": spec.protocol,
-        "track": record.track,
+        "track": str(record.track),
         "seed": str(spec.seed),
         "recipe": spec.recipe,
         KEY: record.run_key,

@@ -225,7 +225,7 @@ class RunTracker(Connection):
 
         def write(book: RunBook) -> None:
             book.finish(record, read_arrays(self._store.records, record))
-            self._show_track(book, record.track)
+            self._show_track(book, str(record.track))
 
         return self._tell(record.run_key, content.version(record), write)
 
