@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from bench.core.errors import CheckFailed
-from bench.core.identity import digest
+from bench.core.identity import digest, is_name, is_track_name
 from bench.core.recipes import BEST_OF
 from bench.core.spec import CLASSES, NO_CODE, OVERCOMPLETE, RunRecord, RunSpec
 
@@ -67,6 +67,15 @@ BOARD = ["dataset", "protocol", "protocol_fingerprint", "data_digest", "evaluati
 CELL = ["model", "latent_dim", "recipe"]
 
 Row = Mapping[str, str]
+_RULES = {
+    "dataset": is_name,
+    "protocol": is_name,
+    "model": is_name,
+    "run_key": is_name,
+    "evaluation_digest": is_name,
+    "track": is_track_name,
+}
+"""Rules for the cells that become parts of paths."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +230,11 @@ def decode(content: bytes, where: str, required: Iterable[str]) -> pd.DataFrame:
                 f"{where} line {line} ({describe(row)}) was changed by hand: its cells do not "
                 f"match its {DIGEST}; {mend}"
             )
+        for name, follows in _RULES.items():
+            if name in row and not follows(row[name]):
+                raise CheckFailed(
+                    f"{where} line {line}: {name} {row[name]!r} is not a name we can use; {mend}"
+                )
     return frame
 
 
