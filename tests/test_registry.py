@@ -25,9 +25,9 @@ from bench.data import load_splits
 from bench.records.files import iter_records, record_folder
 from bench.registry import champions as folders
 from bench.registry import load_champion, publishing
-from bench.registry.changes import mend_registry
 from bench.registry.card_text import card_text
 from bench.registry.cards import read_card
+from bench.registry.changes import mend_registry
 from bench.registry.promotion import promote, rollback
 from bench.registry.results import Scope
 from bench.registry.verification import raise_problems, targets, verify

@@ -67,7 +67,7 @@ BOARD = ["dataset", "protocol", "protocol_fingerprint", "data_digest", "evaluati
 CELL = ["model", "latent_dim", "recipe"]
 
 Row = Mapping[str, str]
-_RULES = {
+CELLS_OF_PATHS = {
     "dataset": is_name,
     "protocol": is_name,
     "model": is_name,
@@ -230,7 +230,7 @@ def decode(content: bytes, where: str, required: Iterable[str]) -> pd.DataFrame:
                 f"{where} line {line} ({describe(row)}) was changed by hand: its cells do not "
                 f"match its {DIGEST}; {mend}"
             )
-        for name, follows in _RULES.items():
+        for name, follows in CELLS_OF_PATHS.items():
             if name in row and not follows(row[name]):
                 raise CheckFailed(
                     f"{where} line {line}: {name} {row[name]!r} is not a name we can use; {mend}"
