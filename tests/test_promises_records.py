@@ -263,7 +263,7 @@ def test_a_champion_aside_gives_way_to_the_newer_and_half_a_one_counts_for_nothi
     (half / "card.json").write_text('{"schema_version": 1,')
     assert promote(replaced_once, Scope()).changed == []
     assert folders.champion(registry, D8).spec.model == "fc_ae"
-    assert not [path for path in registry.rglob(".*")]
+    assert not list(registry.rglob(".*"))
 
 
 def test_a_record_that_cannot_be_written_leaves_the_old_one_and_no_rest(store, record, monkeypatch):

@@ -66,6 +66,12 @@ def challenged(store: Store, small: Protocol) -> Store:
     return store
 
 
+@pytest.fixture
+def aside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder outside the workspace."""
+    return tmp_path_factory.mktemp("aside")
+
+
 def at_once(store: Store, *commands: str) -> None:
     """Run these in processes of their own that begin at the same time."""
     running = [
@@ -166,9 +172,9 @@ def killed_at(step: int, work, monkeypatch) -> bool:
     return dead
 
 
-def kills(store: Store, work, monkeypatch, tmp_path: Path, every: int):
+def kills(store: Store, work, monkeypatch, aside: Path, every: int):
     """The workspace after a kill at each `every`-th step of the work, beginning anew each time."""
-    kept = tmp_path / "kept"
+    kept = aside / "kept"
     shutil.copytree(store.root, kept)
     step = 1
     while killed_at(step, work, monkeypatch):
@@ -179,7 +185,7 @@ def kills(store: Store, work, monkeypatch, tmp_path: Path, every: int):
     assert step > 5 * every
 
 
-def test_a_promotion_killed_at_any_step_is_finished_or_undone(challenged, monkeypatch, tmp_path):
+def test_a_promotion_killed_at_any_step_is_finished_or_undone(challenged, monkeypatch, aside):
     old = files_of(challenged.registry)
     seen = set()
 
@@ -187,7 +193,7 @@ def test_a_promotion_killed_at_any_step_is_finished_or_undone(challenged, monkey
         promote(challenged, EVERYTHING)
 
     monkeypatch.setattr("bench.figures.draw_figures", lambda *_: {})
-    for _ in kills(challenged, work, monkeypatch, tmp_path, every=1):
+    for _ in kills(challenged, work, monkeypatch, aside, every=1):
         assert not list(challenged.registry.rglob(".*"))
         changes.mend_registry(challenged)
         is_sound(challenged)
@@ -198,25 +204,23 @@ def test_a_promotion_killed_at_any_step_is_finished_or_undone(challenged, monkey
     assert len(seen) == 2
 
 
-def test_a_rollback_killed_at_any_step_is_finished_or_undone(challenged, monkeypatch, tmp_path):
+def test_a_rollback_killed_at_any_step_is_finished_or_undone(challenged, monkeypatch, aside):
     monkeypatch.setattr("bench.figures.draw_figures", lambda *_: {})
     promote(challenged, EVERYTHING)
     seen = set()
-    for _ in kills(challenged, lambda: rollback(challenged, D8), monkeypatch, tmp_path, every=3):
+    for _ in kills(challenged, lambda: rollback(challenged, D8), monkeypatch, aside, every=3):
         changes.mend_registry(challenged)
         is_sound(challenged)
         seen.add(champion_and_before(challenged))
     assert seen == {("fc_ae", "deep_ae"), ("deep_ae", "fc_ae")}
 
 
-def test_tables_killed_at_any_step_are_repaired_by_the_next_write(
-    store, small, monkeypatch, tmp_path
-):
+def test_tables_killed_at_any_step_are_repaired_by_the_next_write(store, small, monkeypatch, aside):
     (store.root / "README.md").write_text(FRONT)
     disagreeing(store, small)
     write(store)
     invent_row(store, small, "cnn_ae", val=0.02, test=0.02)
-    for _ in kills(store, lambda: write(store), monkeypatch, tmp_path, every=3):
+    for _ in kills(store, lambda: write(store), monkeypatch, aside, every=3):
         assert not list(store.registry.rglob(".*"))
         write(store)
         is_sound(store)
