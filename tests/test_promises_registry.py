@@ -185,7 +185,10 @@ def kills(store: Store, work, monkeypatch, aside: Path, every: int):
     assert step > 5 * every
 
 
-def test_a_promotion_killed_at_any_step_is_finished_or_undone(challenged, monkeypatch, aside):
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_promotion_killed_at_any_step_is_finished_or_undone(
+    challenged, monkeypatch, aside, every
+):
     old = files_of(challenged.registry)
     seen = set()
 
@@ -193,7 +196,7 @@ def test_a_promotion_killed_at_any_step_is_finished_or_undone(challenged, monkey
         promote(challenged, EVERYTHING)
 
     monkeypatch.setattr("bench.figures.draw_figures", lambda *_: {})
-    for _ in kills(challenged, work, monkeypatch, aside, every=1):
+    for _ in kills(challenged, work, monkeypatch, aside, every):
         assert not list(challenged.registry.rglob(".*"))
         changes.mend_registry(challenged)
         is_sound(challenged)
