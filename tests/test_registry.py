@@ -27,6 +27,7 @@ from bench.registry import champions as folders
 from bench.registry import load_champion, publishing
 from bench.registry.card_text import card_text
 from bench.registry.cards import read_card
+from bench.registry.changes import mend_registry
 from bench.registry.promotion import promote, rollback
 from bench.registry.results import Scope
 from bench.registry.verification import raise_problems, targets, verify
@@ -246,24 +247,25 @@ def test_a_card_with_another_number_is_found(promoted):
         publishing.check(promoted)
 
 
-def test_a_kill_in_the_middle_of_a_swap_loses_nothing(replaced):
+def test_a_kill_of_an_earlier_version_in_the_middle_of_a_swap_loses_nothing(replaced):
     folder = replaced.registry / FOLDER
     before = files_of(folder)
     folder.rename(folder.with_name(f".aside-{folder.name}"))
+    assert mend_registry(replaced) == 1
     assert folders.champion(replaced.registry, D8).spec.model == "pca"
     assert files_of(folder) == before
 
 
 def test_a_failing_swap_leaves_the_champion(replaced, monkeypatch):
     before = files_of(replaced.registry / FOLDER)
-    rename = Path.rename
+    replace = Path.replace
 
     def failing(self, target):
-        if self.name.startswith(".new-"):
+        if target == replaced.registry / FOLDER:
             raise OSError(28, "No space left on device", str(target))
-        return rename(self, target)
+        return replace(self, target)
 
-    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(Path, "replace", failing)
     with pytest.raises(BadInput, match="No space left"):
         rollback(replaced, D8)
     monkeypatch.undo()

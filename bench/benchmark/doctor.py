@@ -13,6 +13,7 @@ from bench.core.errors import BenchError
 from bench.core.store import Store
 from bench.execution.devices import accelerators
 from bench.records.files import convert_records, remove_leftovers, survey_records
+from bench.registry.changes import mend_registry
 from bench.tracking import SyncReport, tracking_is_off
 from bench.tracking.address import find_address
 from bench.tracking.mending import mend, sync_records
@@ -56,6 +57,7 @@ def examine(store: Store, *, other_hosts: bool = False) -> dict[str, dict[str, o
 def _mended(store: Store, other_hosts: bool) -> dict[str, object]:
     """Remove leftover folders, then complete MLflow's runs that have a record; close others."""
     found: dict[str, object] = {
+        "interrupted changes of the registry finished": mend_registry(store),
         "leftover folders removed": remove_leftovers(store.records),
         "records of an earlier version converted": convert_records(store.records),
     }

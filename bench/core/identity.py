@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator
 
 from bench.core.errors import BadInput
 
@@ -19,9 +21,24 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 def checked_name(kind: str, name: str) -> str:
     """Return `name` if it is safe in file names, URLs and tables; raise BadInput otherwise."""
-    if not _NAME.match(name) or ".." in name:
+    if not is_name(name):
         raise BadInput(f"{kind} {name!r} is not a name we can use; expected {NAME_RULE}")
     return name
+
+
+def is_name(text: str) -> bool:
+    """Whether a text obeys NAME_RULE."""
+    return _NAME.match(text) is not None and ".." not in text
+
+
+def _as_name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError(f"{text!r} is not a name we can use; expected {NAME_RULE}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_as_name)]
+"""A text of a file that becomes part of a path: checked where the file is parsed."""
 
 
 def slug(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from bench.core.identity import chosen_settings, digest
+from bench.core.identity import Name, chosen_settings, digest
 from bench.core.protocol import (
     EvaluationConfig,
     Protocol,
@@ -74,14 +74,14 @@ class RunSpec:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    protocol: str
+    protocol: Name
     protocol_fingerprint: str
     task: TaskId
     dataset: str
-    dataset_label: str
+    dataset_label: Name
     data_digest: str
     split: SplitConfig
-    model: str
+    model: Name
     model_revision: int
     latent_dim: int | None
     hyperparameters: Mapping[str, Scalar]

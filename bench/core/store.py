@@ -19,6 +19,13 @@ class Store:
     """The folders of one workspace; all paths are absolute."""
 
     root: Path
+    staging: Path | None = None
+    """A copy of `registry/` and README.md, while a command changes them (registry/changes.py)."""
+
+    @property
+    def committed(self) -> Path:
+        """The folder that holds `registry/` and README.md: the root, or the copy."""
+        return self.staging or self.root
 
     @property
     def mlruns(self) -> Path:
@@ -48,7 +55,7 @@ class Store:
     @property
     def registry(self) -> Path:
         """The committed results and champions."""
-        return self.root / "registry"
+        return self.committed / "registry"
 
     def prepare(self) -> "Store":
         """Create the folders and check that they are writable; BadInput otherwise."""
@@ -81,6 +88,21 @@ def open_store() -> Store:
         if (folder / "mlruns").is_dir():
             return Store(folder)
     return Store(here)
+
+
+def child(root: Path, *names: str) -> Path:
+    """`root` joined with names that come from a file or from a person.
+
+    Raises BadInput if the path, symbolic links resolved, is not below `root`.
+    """
+    path = root.joinpath(*names)
+    try:
+        base, inside = root.resolve(), path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        base = inside = root
+    if inside == base or not inside.is_relative_to(base):
+        raise BadInput(f"{'/'.join(names)!r} does not name a place below {root}; nothing was done")
+    return path
 
 
 def to_hint(reference: str, root: Path) -> str:

@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator
 
 Kind = Literal["real", "bits", "overcomplete", "classes"]
 
@@ -83,3 +85,7 @@ class Track:
         if self.classifies:
             return f"Classifiers of {self.size} classes"
         return f"{'Discrete codes of' if self.kind == 'bits' else 'Code size'} {self.size_words}"
+
+
+TrackName = Annotated[str, AfterValidator(lambda text: str(Track.parse(text)))]
+"""The spelling of a track in a file: it becomes part of a path."""

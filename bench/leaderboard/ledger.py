@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from bench.core.errors import CheckFailed
+from bench.core.identity import Name
 from bench.core.recipes import BEST_OF, budget
 from bench.core.spec import NO_CODE, RunRecord, RunSpec, Status
 from bench.core.strict import adapter
@@ -70,15 +71,15 @@ class LedgerRow(CsvRow):
     LATER_FACTS. `configuration` is what its seeds share; `finished` is in UTC, to the second.
     """
 
-    dataset: str
+    dataset: Name
     data_digest: str
     split_digest: str
-    protocol: str
+    protocol: Name
     protocol_fingerprint: str
     selection_metric: str
     ranked: bool
     track: TrackText
-    model: str
+    model: Name
     model_revision: int
     closed_form: bool
     recipe: str
@@ -86,8 +87,8 @@ class LedgerRow(CsvRow):
     code_size: int | None
     seed: int
     configuration: str
-    run_key: str
-    evaluation_digest: str
+    run_key: Name
+    evaluation_digest: Name
     status: Status
     scores: Mapping[str, float]
     facts: Mapping[str, float]

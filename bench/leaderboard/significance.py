@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bench.core.commands import Runs
 from bench.core.errors import BadInput
-from bench.core.identity import digest
+from bench.core.identity import Name, digest
 from bench.core.track import Track
 from bench.leaderboard.csv_rows import CsvRow, TrackText, rounded
 from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, current
@@ -32,8 +32,8 @@ ScoresOf = Callable[[LedgerRow, str], Scores | None]
 class IntervalRow(CsvRow):
     """A row of `cells.csv`: the interval of a cell on a part ("val" or "test")."""
 
-    dataset: str
-    protocol: str
+    dataset: Name
+    protocol: Name
     track: TrackText
     row: str
     configuration: str
@@ -50,8 +50,8 @@ class PairRow(CsvRow):
     """A row of `comparisons.csv`: `difference` is the mean of a - b on validation, with its
     interval; `p` before and after Holm's correction, from so many `replicates`."""
 
-    dataset: str
-    protocol: str
+    dataset: Name
+    protocol: Name
     track: TrackText
     row_a: str
     row_b: str

@@ -7,6 +7,7 @@
 | frames.py       | all runs and the tables as frames, for the Python API                 |
 | cards.py        | card.json of a champion                                               |
 | card_text.py    | card.md, rendered from it                                             |
+| changes.py      | one writer at a time; a change is put in place whole                  |
 | champions.py    | the folders of champions: installed, swapped back, checked            |
 | loading.py      | their networks, rebuilt from card and weights                         |
 | promotion.py    | choosing champions, and rollback                                      |

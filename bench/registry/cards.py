@@ -12,7 +12,8 @@ from pydantic import ConfigDict, ValidationError
 
 from bench.records.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
 from bench.core.errors import CheckFailed
-from bench.core.identity import digest
+from bench.core.identity import Name, digest
+from bench.core.track import TrackName
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.wording import margin
@@ -61,7 +62,7 @@ class Card:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int
     track: str
-    track_name: str
+    track_name: TrackName
     run_key: str
     evaluation_digest: str
     spec: RunSpec
@@ -72,7 +73,7 @@ class Card:
     class_names: tuple[str, ...]
     split_digest: str
     environment: Mapping[str, str]
-    pictures: Mapping[str, str]
+    pictures: Mapping[Name, str]
     rows: tuple[str, ...]
     summary: Summary
     challenger: Summary | None
@@ -118,6 +119,19 @@ def read_card(path: Path, where: str) -> Card:
     return card
 
 
+def without_path(card: Card) -> Card:
+    """The card with its images known by label and digest, not by a path of one machine."""
+    spec = _without_path(card.spec)
+    return card if spec == card.spec else sealed(dataclasses.replace(card, spec=spec))
+
+
+def _without_path(spec: RunSpec) -> RunSpec:
+    own = ":" in spec.dataset
+    kept = spec.definition.kept(spec.dataset_label) if spec.definition else None
+    dataset = spec.dataset_label if own else spec.dataset
+    return dataclasses.replace(spec, dataset=dataset, definition=kept)
+
+
 def summary_of(cell: TableCell) -> Summary:
     """A row of the ranked table, for a card."""
     return Summary(
@@ -151,7 +165,7 @@ def card_of(record: RunRecord, track: str, weights: Weights, arrays: Arrays) -> 
         track_name=str(record.track),
         run_key=record.run_key,
         evaluation_digest=record.evaluation_digest,
-        spec=record.spec,
+        spec=_without_path(record.spec),
         weights=weights,
         scores=record.scores,
         facts=record.facts,

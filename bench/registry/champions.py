@@ -1,14 +1,13 @@
 """The folders of the champions: `registry/<data set>/<protocol>.<track>/`.
 
 Each holds weights.safetensors (up to 16 MiB), card.json, card.md and pictures, and the same for
-the previous champion in `previous/`. A folder is built under a temporary name and swapped in, so
-that it is never partly there.
+the previous champion in `previous/`. Functions that write work on the copy that
+`changes.changing` puts in place.
 """
 
 import contextlib
 import dataclasses
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,18 @@ from bench.records.files import (
     record_folder,
 )
 from bench.registry.card_text import card_text
-from bench.registry.cards import CARD, CARD_TEXT, Card, Weights, card_of, read_card, with_standing
+from bench.registry.cards import (
+    CARD,
+    CARD_TEXT,
+    Card,
+    Weights,
+    card_of,
+    read_card,
+    with_standing,
+    without_path,
+)
 from bench.core.spec import RunRecord
-from bench.core.store import Store, sync_folder, write_atomically
+from bench.core.store import Store, child, write_atomically
 
 PREVIOUS = "previous"
 MOST_BYTES = 16 * 2**20
@@ -39,7 +47,6 @@ PICTURES = (
     *("confusion_matrix", "misclassified", "class_report", "reliability"),
 )
 """A record's figures among these are drawn: for a classifier the last four and its curves."""
-_ASIDE, _NEW = ".aside-", ".new-"
 
 
 @dataclass(frozen=True)
@@ -53,23 +60,19 @@ class ChampionRank:
 
 def champions(registry: Path) -> dict[str, Card]:
     """The cards of all champions by track; CheckFailed names a card that was changed."""
-    _recover(registry)
-    cards = [
-        read_card(path, f"registry/{path.relative_to(registry)}")
-        for path in sorted(registry.glob(f"*/*/{CARD}"))
-        if not path.parent.name.startswith(".")
-    ]
-    return {card.track: card for card in cards}
-
-
-def _recover(registry: Path) -> None:
-    """Restore a folder that a kill left aside in the middle of a swap."""
-    for aside in registry.glob(f"*/{_ASIDE}*"):
-        final = aside.with_name(aside.name.removeprefix(_ASIDE))
-        if final.exists():
-            shutil.rmtree(aside)
-        else:
-            aside.rename(final)
+    found = {}
+    for path in sorted(registry.glob(f"*/*/{CARD}")):
+        if path.parent.name.startswith("."):
+            continue
+        card = read_card(path, f"registry/{path.relative_to(registry)}")
+        if registry / card.folder != path.parent:
+            raise CheckFailed(
+                f"registry/{path.relative_to(registry)} is the card of {card.folder}; "
+                "restore the committed file"
+            )
+        child(registry, card.folder)
+        found[card.track] = card
+    return found
 
 
 def champion(registry: Path, track: str) -> Card:
@@ -144,7 +147,7 @@ def install(
     weights = Weights(record.weights_sha256, size, size <= MOST_BYTES)
     arrays = read_arrays(store.records, record)
     bare = card_of(record, track, weights, arrays)
-    final = store.registry / bare.folder
+    final = child(store.registry, bare.folder)
     with _building(final) as building:
         if weights.committed:
             source = record_folder(store.records, record.run_key) / WEIGHTS
@@ -192,6 +195,19 @@ def update_standing(registry: Path, card: Card, standing: ChampionRank) -> bool:
     return True
 
 
+def remove_paths(registry: Path) -> list[str]:
+    """Rewrite cards of earlier versions that hold the path of own images; returns their files."""
+    changed = []
+    for champion_card in champions(registry).values():
+        folder = child(registry, champion_card.folder)
+        cards = {folder: champion_card, folder / PREVIOUS: previous(registry, champion_card)}
+        for place, card in cards.items():
+            if card is not None and without_path(card) != card:
+                _write_card(child(registry, str(place.relative_to(registry))), without_path(card))
+                changed.append(f"registry/{(place / CARD).relative_to(registry)}")
+    return changed
+
+
 def _text(folder: Path) -> str:
     path = folder / CARD_TEXT
     return path.read_text(encoding="utf-8") if path.exists() else ""
@@ -224,21 +240,13 @@ def _copy_champion(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _building(final: Path) -> Iterator[Path]:
-    """A temporary folder that replaces `final` if the block ends without error."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=final.parent, prefix=f"{_NEW}{final.name}-"))
-    try:
-        yield building
-        building.chmod(0o755)
-        aside = final.with_name(f"{_ASIDE}{final.name}")
-        if final.exists():
-            final.rename(aside)
-        building.rename(final)
-        sync_folder(final.parent)
-        shutil.rmtree(aside, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+    """A folder that replaces `final`; both are in the copy, which a failure removes."""
+    building = final.with_name(f".new-{final.name}")
+    building.mkdir(parents=True)
+    yield building
+    if final.exists():
+        shutil.rmtree(final)
+    building.rename(final)
 
 
 def check_champions(registry: Path) -> int:

@@ -24,11 +24,13 @@ from bench.leaderboard.ranking import TableCell, is_better
 from bench.leaderboard.significance import Competition, Significance, competitions
 from bench.models.zoo import MODELS
 from bench.registry.cards import Card
+from bench.registry.changes import changing, one_writer
 from bench.registry.champions import (
     ChampionRank,
     champions,
     install,
     previous,
+    remove_paths,
     swap_back,
     update_standing,
 )
@@ -36,7 +38,7 @@ from bench.registry.publishing import higher_is_better, ranked, write_pages
 from bench.registry.results import Results, Scope, read_results, record_of_row
 from bench.records.selection import median_record
 from bench.core.spec import RunRecord
-from bench.core.store import Store, writing_to
+from bench.core.store import Store
 from bench.tracking import tracking_is_off
 
 Action = Literal["first", "replace", "refresh", "keep", "none"]
@@ -81,26 +83,38 @@ def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
     naming the runs whose records a new champion needs; nothing is written then.
     """
     silent = tracking_is_off()  # raises if that is unclear, before anything is written
-    results = read_results(store.registry)
+    if dry_run:
+        decided, _ = _decide_all(store, scope, read_results(store.registry))
+        return Promotion([decision for _, decision in decided], (), ())
+    with one_writer(store):
+        results = read_results(store.registry)
+        decided, records = _decide_all(store, scope, results)
+        with changing(store) as staged:
+            changed = remove_paths(staged.registry)
+            for competition, decision in decided:
+                record = records.get(decision.track)
+                changed += _carry_out(staged, competition, decision, record)
+            changed += write_pages(staged, results)
+        # Also under the lock, so that MLflow's aliases are those of the last promotion.
+        lines = _tell_mlflow(store, decided, silent)
+    return Promotion([decision for _, decision in decided], list(dict.fromkeys(changed)), lines)
+
+
+def _decide_all(
+    store: Store, scope: Scope, results: Results
+) -> tuple[list[tuple[Competition, Decision]], dict[str, RunRecord]]:
+    """The decision for each track within `scope`, and the records of champions to be written."""
     decided = [
         (competition, _decide(store, competition, results))
         for competition in competitions(current(results.ledger, _fingerprint(scope)))
         if scope.holds(competition.first)
     ]
-    decisions = [decision for _, decision in decided]
     records = {
         decision.track: _record_of(store, competition, decision)
         for competition, decision in decided
         if decision.action in ("first", "replace", "refresh")
     }
-    if dry_run:
-        return Promotion(decisions, (), ())
-    changed: list[str] = []
-    with writing_to("the registry"):
-        for competition, decision in decided:
-            changed += _carry_out(store, competition, decision, records.get(decision.track))
-        changed += write_pages(store, results)
-    return Promotion(decisions, changed, _tell_mlflow(store, decided, silent))
+    return decided, records
 
 
 def _tell_mlflow(
@@ -134,15 +148,17 @@ def rollback(store: Store, track: str) -> tuple[Card, Card, list[str]]:
     track and for one that never had another champion.
     """
     silent = tracking_is_off()  # raises if that is unclear, before anything is written
-    results = read_results(store.registry)
-    with writing_to("the registry"):
-        now, before = swap_back(store.registry, track)
-        write_pages(store, results)
-    if silent:
-        return now, before, [_NOT_TOLD]
-    from bench.registry.mirror import tell_rollback
+    with one_writer(store):
+        results = read_results(store.registry)
+        with changing(store) as staged:
+            remove_paths(staged.registry)
+            now, before = swap_back(staged.registry, track)
+            write_pages(staged, results)
+        if silent:
+            return now, before, [_NOT_TOLD]
+        from bench.registry.mirror import tell_rollback
 
-    return now, before, tell_rollback(store, now)
+        return now, before, tell_rollback(store, now)
 
 
 def _decide(store: Store, competition: Competition, results: Results) -> Decision:
@@ -184,7 +200,7 @@ def _stays(
     held_back: Sequence[TableCell],
 ) -> Decision:
     """The champion stays: no row is better, or the better one was rolled back."""
-    why = "no row is significantly better"
+    why = "already champion: no row is significantly better"
     if held_back:
         why = (
             f"{held_back[0].row} was rolled back; restore it with: "

@@ -21,6 +21,7 @@ from bench.leaderboard.render import (
 from bench.leaderboard.significance import cell_name, competitions
 from bench.metrics import METRICS
 from bench.core.protocol import known_protocols, origin_protocols
+from bench.registry.changes import FRONT, changing, one_writer
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.results import (
     Results,
@@ -34,9 +35,9 @@ from bench.registry.results import (
     reproduction,
     write_changed,
 )
-from bench.core.store import Store, write_atomically, writing_to
+from bench.core.store import Store, child, write_atomically
 
-PAGE, ORIGINS, FRONT = "registry/README.md", "registry/origins.md", "README.md"
+PAGE, ORIGINS = "registry/README.md", "registry/origins.md"
 _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
 
 
@@ -75,6 +76,11 @@ def write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     Raises CheckFailed for drift (unless `refresh`) and for files changed by hand, BadInput if
     records are missing for a comparison; nothing is written then.
     """
+    with one_writer(store):
+        return _write(store, scope, refresh)
+
+
+def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     before = read_results(store.registry)
     merged = merge_local(store, before, scope, refresh)
     if not refresh:
@@ -85,10 +91,10 @@ def write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
         lines.append(f"{len(merged.drifted)} rows were refreshed")
     if merged.renamed:
         lines.append(f"{merged.renamed} rows say a larger budget of their study now")
-    with writing_to("the registry"):
+    with changing(store) as staged:
         files = {f"registry/{name}": content for name, content in results.files().items()}
-        changed = write_changed(store.root, files)
-        changed += write_pages(store, results)
+        changed = write_changed(staged.committed, files)
+        changed += write_pages(staged, results)
     notices = [] if _has_markers(store) else [_no_markers(store)]
     return TableUpdate(_boards(store, results, scope), [*lines, *notices], changed)
 
@@ -97,7 +103,7 @@ def write_pages(store: Store, results: Results) -> list[str]:
     """Render figures, registry/README.md and the README's block; returns the files written."""
     changed = _redraw(store, results)
     files = {name: text.encode() for name, text in _rendered(store, results).items()}
-    return changed + write_changed(store.root, files)
+    return changed + write_changed(store.committed, files)
 
 
 def check(store: Store) -> list[str]:
@@ -109,9 +115,9 @@ def check(store: Store) -> list[str]:
     count = check_champions(store.registry)
     _check_cards_are_current(store, results)
     for name, text in _rendered(store, results).items():
-        _compare(name, _read(store.root / name), text)
+        _compare(name, _read(store.committed / name), text)
     # Without its markers the README's table would not be checked.
-    if (store.root / FRONT).exists() and not _has_markers(store):
+    if (store.committed / FRONT).exists() and not _has_markers(store):
         raise CheckFailed(_no_markers(store))
     return [f"{len(results.ledger)} rows, {count} champions and {PAGE} agree with each other"]
 
@@ -173,7 +179,7 @@ def _rendered(store: Store, results: Results) -> dict[str, str]:
     if any(finding.ours is not None for finding in findings):
         pages[ORIGINS] = origins_page(findings)
     if _has_markers(store):
-        text = _read(store.root / FRONT)
+        text = _read(store.committed / FRONT)
         head, _, rest = text.partition(BEGIN)
         _, _, tail = rest.partition(END)
         pages[FRONT] = head + block(boards) + tail
@@ -181,7 +187,7 @@ def _rendered(store: Store, results: Results) -> dict[str, str]:
 
 
 def _has_markers(store: Store) -> bool:
-    path = store.root / FRONT
+    path = store.committed / FRONT
     if not path.exists():
         return False
     text = path.read_text(encoding="utf-8")
@@ -257,7 +263,7 @@ def _picture(store: Store, rows: Ledger) -> Picture | None:
     """The stored figure of a board, with its SHA-256 and the digest of the numbers that it was
     drawn from; None if it was never drawn."""
     file = _picture_file(rows)
-    path = store.registry / file
+    path = child(store.registry, file)
     points = _points(rows)
     if not points or not path.exists():
         return None
@@ -270,7 +276,7 @@ def _redraw(store: Store, results: Results) -> list[str]:
     from the same numbers, so figures with unchanged numbers are kept."""
     from bench.figures import Point, rate_distortion, to_png
 
-    known = store.root / PAGE
+    known = store.committed / PAGE
     text = known.read_text(encoding="utf-8") if known.exists() else ""
     changed = []
     for (dataset, protocol), rows in _by_board(current(results.ledger)).items():
@@ -285,6 +291,6 @@ def _redraw(store: Store, results: Results) -> list[str]:
             rows[0].selection_metric,
             f"{dataset} · {protocol} · test images · {seeds} seed{'s' * (seeds > 1)}",
         )
-        write_atomically(store.registry / _picture_file(rows), to_png(figure))
+        write_atomically(child(store.registry, _picture_file(rows)), to_png(figure))
         changed.append(f"registry/{_picture_file(rows)}")
     return changed

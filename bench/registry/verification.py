@@ -120,7 +120,8 @@ def _champion(store: Store, card: Card, dataset: str) -> Verified:
 def _against_ledger(store: Store, card: Card, again: Scores) -> str:
     """Why the ledger's row of the champion's run does not match the recomputed scores."""
     results = read_results(store.registry)
-    key = (card.run_key, card.evaluation_digest)
+    board = card.spec.dataset_label, card.spec.protocol, card.spec.protocol_fingerprint
+    key = card.run_key, card.evaluation_digest, *board
     for row in results.ledger:
         if row.key == key:
             found = {

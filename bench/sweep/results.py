@@ -14,7 +14,7 @@ from pydantic import ConfigDict, ValidationError
 from bench.core.errors import CheckFailed
 from bench.core.protocol import Scalar
 from bench.core.spec import EpochValues, TrialSpec
-from bench.core.store import Store, write_atomically
+from bench.core.store import Store, child, write_atomically
 from bench.core.strict import STRICT, adapter
 from bench.metrics import METRICS
 
@@ -50,8 +50,16 @@ class TrialRecord:
 
 
 def study_folder(store: Store, study: str) -> Path:
-    """The folder for a study's lock, the results of its trials and its winner."""
-    return store.mlruns / "studies" / study
+    """The folder for a study's lock, the results of its trials and its winner.
+
+    Raises BadInput for a name that leads out of the folder of studies.
+    """
+    return child(studies_folder(store), study)
+
+
+def studies_folder(store: Store) -> Path:
+    """The folder that holds a folder for each study."""
+    return store.mlruns / "studies"
 
 
 def has_trials(store: Store, study: str) -> bool:

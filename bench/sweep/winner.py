@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 
 from bench.benchmark.plan import Plan
 from bench.core.errors import BadInput
+from bench.core.identity import Name
 from bench.core.protocol import LatentDim, Scalar, load_protocol
 from bench.core.recipes import BEST_OF, budget
 from bench.core.spec import RunRecord
@@ -23,7 +24,7 @@ from bench.core.store import Store, write_atomically
 from bench.core.strict import STRICT, parse_strict
 from bench.records.files import enter
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
-from bench.sweep.results import study_folder
+from bench.sweep.results import studies_folder, study_folder
 from bench.sweep.space import RECIPE_KEYS
 from bench.sweep.trials import Ticket
 
@@ -35,7 +36,7 @@ class WinnerFile:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     protocol: str
     protocol_fingerprint: str
-    model: str
+    model: Name
     recipe: str
     dataset: str = ""
     latent_dim: LatentDim | None = None
@@ -70,11 +71,12 @@ def winner_path(given: str, store: Store) -> Path:
 
     Raises BadInput for anything else.
     """
-    kept = study_folder(store, given) / "winner.toml"
-    if Path(given).name == given and kept.exists():
-        return kept
+    if Path(given).name == given and given != "..":
+        kept = study_folder(store, given) / "winner.toml"
+        if kept.exists():
+            return kept
     if not Path(given).exists():
-        known = sorted(path.parent.name for path in study_folder(store, "").glob("*/winner.toml"))
+        known = sorted(path.parent.name for path in studies_folder(store).glob("*/winner.toml"))
         raise BadInput(
             f"--winner {given}: neither a file nor a study with a winner here; those are "
             f"{', '.join(known) or 'none'}"
