@@ -311,7 +311,7 @@ def test_a_table_with_a_hostile_name_is_refused(challenged, file, name):
         cells = {**dict(zip(columns, first, strict=True)), column: name}
         kept = {key: cell for key, cell in cells.items() if cell and key != "row_digest"}
         with path.open("w", newline="") as stream:
-            signed = [*cells.values()][:-1] + [digest(kept)]
+            signed = [*list(cells.values())[:-1], digest(kept)]
             csv.writer(stream, lineterminator="\n").writerows([columns, signed, *rest])
         with pytest.raises(CheckFailed, match=rf"line 2.*{column}"):
             read_results(challenged.registry)
