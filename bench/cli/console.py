@@ -11,6 +11,7 @@ import typer
 
 from bench.core.errors import BadInput
 from bench.core.spec import RunSpec
+from bench.core.text import without_secrets
 
 SILENCE_SECONDS = 120.0
 """Without a terminal, a progress line is logged at least this often."""
@@ -18,7 +19,7 @@ SILENCE_SECONDS = 120.0
 
 def say(text: str) -> None:
     """A line of progress, on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(without_secrets(text), err=True)
 
 
 def say_error(text: str) -> None:
@@ -28,7 +29,7 @@ def say_error(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """A result for programs: pure JSON on stdout."""
-    typer.echo(json.dumps(value, indent=1, allow_nan=False))
+    typer.echo(without_secrets(json.dumps(value, indent=1, allow_nan=False)))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -41,7 +42,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for name in columns:
         table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(without_secrets(cell)) for cell in row))
     # A pipe has no width of its own: do not squeeze a table to 80 columns there.
     width = None if sys.stdout.isatty() else 200
     Console(width=width).print(table)
@@ -49,7 +50,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 def show(text: str) -> None:
     """A line of a result, on stdout."""
-    typer.echo(text)
+    typer.echo(without_secrets(text))
 
 
 def width() -> int:
@@ -153,4 +154,4 @@ class RunProgress:
         """Print a line."""
         self._spoke = time.monotonic()
         # Lines are for reading and for grep: leave wrapping to the terminal.
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(without_secrets(text), markup=False, highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.errors import BadInput
+from bench.core.paths import given_path
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def open_store() -> Store:
     """
     home = os.environ.get("BENCH_HOME")
     if home:
-        root = Path(home).expanduser().resolve()
+        root = given_path(home, "BENCH_HOME").resolve()
         if root.exists() and not root.is_dir():
             raise BadInput(f"BENCH_HOME is {root}, which is not a folder; set it to a folder")
         return Store(root)
