@@ -26,6 +26,7 @@ from bench.cli import (
     sweeping,
     sync,
     ui,
+    unforeseen,
 )
 from bench.cli.console import say_error
 from bench.core.errors import BenchError, Stopped
@@ -46,6 +47,9 @@ class _OneLineErrors(TyperGroup):
             if message := _wrong_value(error) or error.format_message():
                 say_error(message)
             raise SystemExit(error.exit_code) from None
+        except Exception as error:
+            say_error(unforeseen.explain(error))
+            raise SystemExit(BenchError.exit_code) from None
         if result == Stopped.exit_code:  # stopped outside of a command's own handling
             say_error("stopped; what was finished is kept, and the same command resumes")
         raise SystemExit(result if isinstance(result, int) else 0)

@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 
 from bench.benchmark.plan import Plan
 from bench.core.errors import BadInput
+from bench.core.paths import given_path
 from bench.core.protocol import LatentDim, Scalar, load_protocol
 from bench.core.recipes import BEST_OF, budget
 from bench.core.spec import RunRecord
@@ -70,16 +71,17 @@ def winner_path(given: str, store: Store) -> Path:
 
     Raises BadInput for anything else.
     """
+    path = given_path(given, "--winner")
     kept = study_folder(store, given) / "winner.toml"
-    if Path(given).name == given and kept.exists():
+    if path.name == given and kept.exists():
         return kept
-    if not Path(given).exists():
+    if not path.exists():
         known = sorted(path.parent.name for path in study_folder(store, "").glob("*/winner.toml"))
         raise BadInput(
             f"--winner {given}: neither a file nor a study with a winner here; those are "
             f"{', '.join(known) or 'none'}"
         )
-    return Path(given)
+    return path
 
 
 def read_winner(path: Path) -> WinnerFile:

@@ -71,7 +71,8 @@ def find_address(store: Store) -> Address:
         return Address(given)
     raise BadInput(
         f"MLFLOW_TRACKING_URI is {without_secrets(given)!r}; expected sqlite:///FILE, "
-        "postgresql://... or http(s)://... (MLflow no longer keeps runs in a folder); unset it to use mlruns/mlflow.db"
+        "postgresql://... or http(s)://... (MLflow no longer keeps runs in a folder); unset it "
+        "to use mlruns/mlflow.db"
     )
 
 
