@@ -11,15 +11,20 @@ import typer
 
 from bench.core.errors import BadInput
 from bench.core.spec import RunSpec
-from bench.core.text import without_secrets
+from bench.core.text import for_terminal, without_secrets
 
 SILENCE_SECONDS = 120.0
 """Without a terminal, a progress line is logged at least this often."""
 
 
+def shown(text: str) -> str:
+    """Text as it may reach a terminal."""
+    return for_terminal(without_secrets(text))
+
+
 def say(text: str) -> None:
     """A line of progress, on stderr."""
-    typer.echo(without_secrets(text), err=True)
+    typer.echo(shown(text), err=True)
 
 
 def say_error(text: str) -> None:
@@ -38,11 +43,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    table = Table(
+        title=Text(shown(title)) if title else None, title_justify="left", header_style="bold"
+    )
     for name in columns:
         table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
     for row in rows:
-        table.add_row(*(Text(without_secrets(cell)) for cell in row))
+        table.add_row(*(Text(shown(cell)) for cell in row))
     # A pipe has no width of its own: do not squeeze a table to 80 columns there.
     width = None if sys.stdout.isatty() else 200
     Console(width=width).print(table)
@@ -50,7 +57,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 def show(text: str) -> None:
     """A line of a result, on stdout."""
-    typer.echo(without_secrets(text))
+    typer.echo(shown(text))
 
 
 def width() -> int:
@@ -111,10 +118,10 @@ class RunProgress:
         self._console = Console(stderr=True)
         self._live = self._console.is_terminal
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             disable=not self._live,
         )
@@ -154,4 +161,4 @@ class RunProgress:
         """Print a line."""
         self._spoke = time.monotonic()
         # Lines are for reading and for grep: leave wrapping to the terminal.
-        self._console.print(without_secrets(text), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(shown(text), markup=False, highlight=False, soft_wrap=True)

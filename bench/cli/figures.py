@@ -37,6 +37,6 @@ def figures(
         if drawn.path is None:
             console.say(f"skipped {drawn.figure} of {drawn.subject}: {drawn.reason}")
         elif not as_json:
-            typer.echo(drawn.path)
+            console.show(str(drawn.path))
     if as_json:
         console.print_json([{**vars(d), "path": d.path and str(d.path)} for d in found])

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.core.protocol import DEFAULT_PROTOCOL
 from bench.core.spec import CLASSES, OVERCOMPLETE
+from bench.core.text import for_markdown
 from bench.data.table import DATASETS
 from bench.leaderboard.rules import RULES
 from bench.leaderboard.wording import (
@@ -119,7 +120,7 @@ def page(boards: Sequence[Board]) -> str:
 
 def _section(board: Board) -> Iterator[str]:
     """Title, facts, figure and one table per track."""
-    yield f"## {board.protocol} on {board.dataset}\n"
+    yield f"## {for_markdown(board.protocol)} on {for_markdown(board.dataset)}\n"
     yield _facts(board) + "\n"
     if board.picture is not None:
         yield board.picture.markdown()

@@ -9,13 +9,14 @@ from bench.models.zoo import MODELS
 from bench.core.protocol import Task
 from bench.registry.cards import Card, Summary
 from bench.core.spec import to_json_types
+from bench.core.text import for_markdown
 
 
 def card_text(card: Card) -> str:
     """The card in Markdown."""
     return "\n\n".join(
         [
-            f"# {card.summary.row}, champion of {card.track}",
+            f"# {for_markdown(card.summary.row)}, champion of {for_markdown(card.track)}",
             _what(card),
             "## Scores",
             _scores(card),
@@ -192,11 +193,11 @@ def _classes(card: Card) -> list[str]:
         return []
     lines = ["| class | images | precision | recall | F1 |", "|---|--:|--:|--:|--:|"]
     lines += [
-        f"| {row.name} | {row.images:,} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} |"
+        f"| {for_markdown(row.name)} | {row.images:,} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} |"
         for row in card.classes
     ]
     mistaken = "; ".join(
-        f"{row.label} called {row.predicted} ({row.images})" for row in card.confusions
+        f"{for_markdown(row.label)} called {for_markdown(row.predicted)} ({row.images})" for row in card.confusions
     )
     return [
         "By class on the test images (0/0 counts as 0), these weights:",
