@@ -86,5 +86,5 @@ def test_the_server_gets_its_store_in_the_environment(store: Store) -> None:
     from bench.tracking import server
 
     address = Address(f"postgresql://ann:{SECRET}@127.0.0.1:9/db")
-    assert SECRET not in " ".join(server._command(store, 5000))
-    assert server._environment(address)["MLFLOW_BACKEND_STORE_URI"] == address.uri
+    assert SECRET not in " ".join(server._command(5000))
+    assert server._environment(address, store)["MLFLOW_BACKEND_STORE_URI"] == address.uri

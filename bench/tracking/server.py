@@ -1,4 +1,4 @@
-"""MLflow's web interface on this machine: one process group, the right store, a clean end."""
+"""MLflow's web interface on this machine: one process, the right store, a clean end."""
 
 import contextlib
 import os
@@ -13,14 +13,15 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 
+import bench
 from bench.core.errors import BadInput, BenchError
 from bench.core.store import Store
 from bench.core.text import without_secrets
 from bench.tracking import views
 from bench.tracking.address import Address, find_address
 from bench.tracking.database import prepared_address
+from bench.tracking.interface import HOST
 
-HOST = "127.0.0.1"
 _START_SECONDS, _END_SECONDS = 120.0, 10.0
 
 
@@ -89,11 +90,11 @@ def serving(store: Store, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     log = store.mlruns / "ui.log"
     with log.open("wb") as stream:
         server = subprocess.Popen(
-            _command(store, port),
-            stdin=subprocess.DEVNULL,
+            _command(port),
+            stdin=subprocess.PIPE,  # closes with this process: see interface.py
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=_environment(address),
+            env=_environment(address, store),
             cwd=store.mlruns,
             start_new_session=True,
         )
@@ -104,22 +105,21 @@ def serving(store: Store, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         _end(server)
 
 
-def _command(store: Store, port: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "mlflow", "server"),
-        *("--artifacts-destination", store.artifacts.as_uri()),
-        *("--host", HOST, "--port", str(port), "--workers", "1"),
-        # MLflow's own pattern allows names such as 10.evil.com.
-        *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
-    ]
+def _command(port: int) -> list[str]:
+    return [sys.executable, "-m", "bench.tracking.interface", str(port)]
 
 
-def _environment(address: Address) -> dict[str, str]:
+def _environment(address: Address, store: Store) -> dict[str, str]:
     """Our environment, with the store's address: any user of the machine can read arguments."""
     kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI",)}
     return {
         **kept,
+        # The server runs in another folder, where a source checkout would not be found.
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, (str(Path(bench.__file__).parent.parent), os.environ.get("PYTHONPATH")))
+        ),
         "MLFLOW_BACKEND_STORE_URI": address.uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": store.artifacts.as_uri(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
 
