@@ -11,6 +11,7 @@ import psutil
 import bench
 from bench.core.errors import BenchError
 from bench.core.store import Store
+from bench.core.text import without_secrets
 from bench.execution.devices import accelerators
 from bench.records.files import convert_records, remove_leftovers, survey_records
 from bench.registry.changes import mend_registry
@@ -67,7 +68,7 @@ def _mended(store: Store, other_hosts: bool) -> dict[str, object]:
         mended = mend(store, other_hosts=other_hosts)
         report = tell_mlflow(store)
     except Failure as error:
-        return {**found, "MLflow": f"does not answer: {error}"}
+        return {**found, "MLflow": f"does not answer: {without_secrets(str(error))}"}
     return {
         **found,
         "paths of a moved folder rewritten": mended.paths,
@@ -83,7 +84,7 @@ def _workspace(store: Store) -> dict[str, object]:
     sound, damaged = survey_records(store.records)
     return {
         "root": str(store.root),
-        "MLflow": find_address(store).uri,
+        "MLflow": find_address(store).shown,
         "records": len(sound),
         "damaged records": "\n".join(damaged) or "none",
         "free disk": f"{psutil.disk_usage(str(store.root)).free / 2**30:.1f} GiB",

@@ -10,6 +10,7 @@ from typing import TypedDict, Unpack
 
 from bench.benchmark.plan import Plan, Request, default_workers, plan, recorded
 from bench.benchmark.sharing import SharedQueue, one_at_a_time
+from bench.core.disk import StorageFailed, require_room
 from bench.core.errors import Stopped
 from bench.core.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
 from bench.core.spec import RunRecord, RunSpec
@@ -28,6 +29,10 @@ from bench.execution import (
 from bench.execution.places import Workers
 from bench.records.files import enter
 from bench.tracking import Began, Ended, Epoch, Tracker, WorkOver, open_tracker
+
+RECORD_BYTES = 6 << 20
+"""Room asked for each missing run before training: a record on the bundled sets takes 0.3 to 5.5 MB
+(weights, and the arrays of its figures); larger images or networks may take more."""
 
 
 @dataclass
@@ -68,6 +73,9 @@ def execute_plan(
     resumes.
     """
     store = workers.store
+    require_room(
+        store.records, RECORD_BYTES * len(plan.missing), f"the records of {len(plan.missing)} runs"
+    )
     tracker = open_tracker(store, plan.protocol, plan.dataset_label)
     try:
         steps = run_plan(plan, store, workers.pool() if plan.missing else None, tracker)
@@ -147,7 +155,13 @@ def run_plan(
                     if isinstance(event, Finished | Failed | Halted):
                         queue.release(event.spec.run_key)
                     yield event
-        except (KeyboardInterrupt, GeneratorExit):
+                    if isinstance(event, Failed) and event.of_storage:
+                        count = len(outcome.records)
+                        raise StorageFailed(
+                            f"{event.reason}; stopped with {count} of {len(plan.specs)} "
+                            "runs recorded, and the same command resumes from here"
+                        )
+        except (KeyboardInterrupt, GeneratorExit, StorageFailed):
             for spec in plan.missing:
                 if spec.run_key in waiting:
                     executor.stop(spec)

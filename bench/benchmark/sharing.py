@@ -72,7 +72,7 @@ class SharedQueue:
 
 
 def _path(store: Store, name: str) -> Path:
-    return store.mlruns / "locks" / f"{name}.lock"
+    return store.locks / f"{name}.lock"
 
 
 @contextlib.contextmanager

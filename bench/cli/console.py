@@ -11,15 +11,21 @@ import typer
 
 from bench.core.errors import BadInput
 from bench.core.spec import RunSpec
+from bench.core.text import for_terminal, without_secrets
 from bench.core.view import Section, table_of
 
 SILENCE_SECONDS = 120.0
 """Without a terminal, a progress line is logged at least this often."""
 
 
+def shown(text: str) -> str:
+    """Text as it may reach a terminal."""
+    return for_terminal(without_secrets(text))
+
+
 def say(text: str) -> None:
     """A line of progress, on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(shown(text), err=True)
 
 
 def say_error(text: str) -> None:
@@ -29,7 +35,7 @@ def say_error(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """A result for programs: pure JSON on stdout."""
-    typer.echo(json.dumps(value, indent=1, allow_nan=False))
+    typer.echo(without_secrets(json.dumps(value, indent=1, allow_nan=False)))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -46,24 +52,25 @@ def print_section(section: Section) -> None:
     # A pipe has no width of its own: do not squeeze a table to 80 columns there.
     console = Console(width=None if sys.stdout.isatty() else 200)
     # A title may hold brackets, which are no markup here.
-    title = Text(section.title) if section.title else None
-    shown: list[Table | Text] = [Text(text) for text in section.facts]
+    title = Text(shown(section.title)) if section.title else None
+    parts: list[Table | Text] = [Text(shown(text)) for text in section.facts]
     if section.table is not None:
         table = Table(title=title, title_justify="left", header_style="bold")
         for column in section.table.columns:
-            table.add_column(Text(column.title), justify="right" if column.numeric else "left")
+            heading = Text(shown(column.title))
+            table.add_column(heading, justify="right" if column.numeric else "left")
         for row in section.table.rows:
-            table.add_row(*(Text(cell) for cell in row))
-        shown.append(table)
+            table.add_row(*(Text(shown(cell)) for cell in row))
+        parts.append(table)
     elif title is not None:
-        shown.insert(0, title)
-    for part in (*shown, *(Text(text) for text in section.notes)):
+        parts.insert(0, title)
+    for part in (*parts, *(Text(shown(text)) for text in section.notes)):
         console.print(part)
 
 
 def show(text: str) -> None:
     """A line of a result, on stdout."""
-    typer.echo(text)
+    typer.echo(shown(text))
 
 
 def width() -> int:
@@ -124,10 +131,10 @@ class RunProgress:
         self._console = Console(stderr=True)
         self._live = self._console.is_terminal
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             disable=not self._live,
         )
@@ -167,4 +174,4 @@ class RunProgress:
         """Print a line."""
         self._spoke = time.monotonic()
         # Lines are for reading and for grep: leave wrapping to the terminal.
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(shown(text), markup=False, highlight=False, soft_wrap=True)

@@ -1,12 +1,12 @@
 """`bench figures`: figures of recorded runs, without training."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench.cli import console
 from bench.cli.options import JsonOption
+from bench.core.paths import given_path
 from bench.core.store import open_store
 
 
@@ -30,13 +30,13 @@ def figures(
     """Redraw the figures of a run, a track or a protocol from records, as PNG files."""
     from bench.benchmark.redraw import redraw
 
-    folder = None if out is None else Path(console.given(out, "--out")).expanduser().absolute()
+    folder = None if out is None else given_path(console.given(out, "--out"), "--out").absolute()
     found = []
     for drawn in redraw(open_store(), name, console.names(only or [], "--only"), folder):
         found.append(drawn)
         if drawn.path is None:
             console.say(f"skipped {drawn.figure} of {drawn.subject}: {drawn.reason}")
         elif not as_json:
-            typer.echo(drawn.path)
+            console.show(str(drawn.path))
     if as_json:
         console.print_json([{**vars(d), "path": d.path and str(d.path)} for d in found])

@@ -44,7 +44,7 @@ def show(track: TrackArgument, as_json: JsonOption = False) -> None:
     if as_json:
         console.print_json(to_json_types(card))
     else:
-        typer.echo(card_text(card))
+        console.show(card_text(card))
 
 
 @app.command()

@@ -64,7 +64,7 @@ def _check_server(store: Store) -> None:
     server = find_address(store)
     if reason := server.why_not():
         raise CheckFailed(
-            f"MLflow at {server.uri} does not answer ({reason}); nothing was sent, every result "
+            f"MLflow at {server.shown} does not answer ({reason}); nothing was sent, every result "
             "is safe on disk: repeat `bench sync` when it does"
         )
 

@@ -123,7 +123,7 @@ class TrialsProgress:
         return f"{best}; about {console.duration(left * each / self._workers)} left"
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(console.shown(line), markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self, *, force: bool) -> None:
         if not self._live or not (force or time.monotonic() - self._drawn > 0.2):

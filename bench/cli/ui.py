@@ -36,6 +36,6 @@ def _show(links: list[tuple[str, str]]) -> None:
     """Print the links to stdout, since they are the result; the rest goes to stderr."""
     for name, link in links:
         console.say(f"{name}:")
-        typer.echo(link)
+        console.show(link)
     if not links:
         console.say("no results yet: `bench run` makes some")

@@ -3,7 +3,7 @@
 | code | meaning                                             | class          |
 |------|-----------------------------------------------------|----------------|
 | 0    | done                                                |                |
-| 1    | bug in bench (any exception but a BenchError)       |                |
+| 1    | bug in bench: one line, and a log in mlruns/logs     |                |
 | 2    | bad input: the user can fix it                      | BadInput       |
 | 3    | a check failed: a committed file or a score drifted | CheckFailed    |
 | 4    | some runs failed; the others are recorded           | CellsFailed    |

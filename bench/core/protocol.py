@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field
 
 from bench.core.errors import BadInput, unknown_name
 from bench.core.identity import checked_name, chosen_settings, digest
+from bench.core.paths import given_path
 from bench.core.strict import STRICT, parse_strict
 from bench.core.tasks import DEFAULT_TASK, TASKS, TaskId
 
@@ -254,11 +255,11 @@ def load_protocol(name: str) -> Protocol:
     Raises BadInput naming the file and the key of anything invalid.
     """
     if name.endswith(".toml"):
-        path = Path(name).expanduser()
+        path = given_path(name, "protocol file")
         where = str(path)
     else:
         names = list(shipped_protocols())
-        if name not in names and name and Path(name).expanduser().exists():
+        if name not in names and name and given_path(name, "protocol").exists():
             raise BadInput(f"protocol {name}: expected a name or a file that ends in .toml")
         if name not in names:
             raise unknown_name("protocol", name, names)

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.disk import storage_failed
 from bench.core.errors import BadInput
+from bench.core.paths import given_path
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Store:
         return self.mlruns / "artifacts"
 
     @property
+    def locks(self) -> Path:
+        """One file per run that a command is training."""
+        return self.mlruns / "locks"
+
+    @property
     def costs(self) -> Path:
         """Training speeds measured on this machine."""
         return self.mlruns / "costs.json"
@@ -59,16 +66,14 @@ class Store:
 
     def prepare(self) -> "Store":
         """Create the folders and check that they are writable; BadInput otherwise."""
-        for folder in (self.mlruns, self.records, self.checkpoints, self.artifacts):
+        for folder in (self.mlruns, self.records, self.checkpoints, self.artifacts, self.locks):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(dir=folder):
                     pass
             except OSError as error:
-                raise BadInput(
-                    f"cannot write to the store at {folder}: {error.strerror}; "
-                    "make it writable or set BENCH_HOME to a folder that is"
-                ) from None
+                error.filename = str(folder)
+                raise storage_failed(error, "write to the store", folder) from None
         return self
 
 
@@ -79,7 +84,7 @@ def open_store() -> Store:
     """
     home = os.environ.get("BENCH_HOME")
     if home:
-        root = Path(home).expanduser().resolve()
+        root = given_path(home, "BENCH_HOME").resolve()
         if root.exists() and not root.is_dir():
             raise BadInput(f"BENCH_HOME is {root}, which is not a folder; set it to a folder")
         return Store(root)
@@ -155,8 +160,4 @@ def writing_to(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = f" at {error.filename}" if error.filename else ""
-        raise BadInput(
-            f"cannot write {what}{place}: {error.strerror or error}; "
-            "free some space or fix the permissions and repeat the command"
-        ) from None
+        raise storage_failed(error, f"write {what}", open_store().root) from None

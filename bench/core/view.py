@@ -4,6 +4,7 @@ In `core`, since pages, cards and commands of several rooms make sections. `mark
 for files; `cli/console.py` renders them for a terminal.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -60,6 +61,10 @@ class Section:
     level: int = 2
 
 
+_BAR = re.compile(r"(?<!\\)\|")
+"""A bar that would end a cell; text from outside comes escaped (`core.text.for_markdown`)."""
+
+
 def markdown(section: Section) -> str:
     """A section as Markdown; it ends with a line end."""
     blocks = [f"{'#' * section.level} {section.title}"] if section.title else []
@@ -82,5 +87,5 @@ def _table_markdown(table: Table) -> str:
         "|" + "|".join("--:" if column.numeric else "---" for column in table.columns) + "|",
     ]
     for row in table.rows:
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+        lines.append("| " + " | ".join(_BAR.sub(r"\|", cell) for cell in row) + " |")
     return "\n".join(lines)

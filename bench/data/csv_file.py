@@ -34,7 +34,7 @@ _LABEL_NAMES = ("label", "labels", "class", "target", "y")
 _NUMBERED = re.compile(r"(?P<word>\D*)(?P<number>\d{1,9})\Z")
 _GRID = re.compile(r"(?P<row>\d{1,6})x(?P<column>\d{1,6})\Z")
 _NUMBER = re.compile(r"\s*[+-]?\d+(\.\d*)?\s*\Z")
-_PIXEL = re.compile(r"\s*\+?\d+\s*\Z")
+_PIXEL = re.compile(r"\s*\+?0*\d{1,3}\s*\Z")
 
 
 @dataclass(frozen=True)
@@ -229,6 +229,11 @@ def _square(count: int) -> tuple[int, int, int] | None:
     return None
 
 
+def _value(cell: str) -> int:
+    """The number in a cell that matches _PIXEL; int() takes 4,300 digits at most."""
+    return int(cell.strip().lstrip("+0") or 0)
+
+
 def _explain(path: Path, layout: _Layout, error: ValueError) -> NoReturn:
     """Name the bad line of a file that loadtxt refused; slow, used only on failure."""
     for line, cells in _rows(path):
@@ -242,7 +247,7 @@ def _explain(path: Path, layout: _Layout, error: ValueError) -> NoReturn:
         for column, cell in enumerate(cells):
             if column == layout.label and not cell.strip():
                 raise BadInput(f"{path}: line {line}: the label is missing")
-            if column != layout.label and not (_PIXEL.match(cell) and int(cell) <= 255):
+            if column != layout.label and not (_PIXEL.match(cell) and _value(cell) <= 255):
                 raise BadInput(
                     f"{path}: line {line}, column {column + 1}: '{cell[:40]}' is not a whole "
                     "number from 0 to 255"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import BadInput, unknown_name
+from bench.core.paths import given_path
 from bench.core.spec import Part
 from bench.core.store import sync_folder, write_atomically, writing_to
 from bench.data.content import ImageSet, LabelledImages
@@ -41,7 +42,7 @@ def fetch(name: str, source: Path | None = None) -> Path:
     row = DATASETS[name]
     if row.bundled:
         raise BadInput(f"{name} comes with the package; there is nothing to fetch")
-    given = None if source is None else _read_source(row, source.expanduser())
+    given = None if source is None else _read_source(row, given_path(str(source), "--from"))
     with _workspace(row) as folder:
         return _store(row, given or _download(row, folder), folder)
 

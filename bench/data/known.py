@@ -9,6 +9,7 @@ import numpy as np
 import platformdirs
 
 from bench.core.errors import BadInput
+from bench.core.paths import given_path
 from bench.core.spec import Part
 from bench.data.content import PARTS, ImageSet, LabelledImages
 from bench.data.idx import idx_name, read_pair, sha256_of_part
@@ -29,7 +30,7 @@ def cache_folder() -> Path:
     """`BENCH_DATA`, else the platform's folder for caches; it may not exist yet."""
     chosen = os.environ.get("BENCH_DATA")
     if chosen:
-        return Path(chosen).expanduser().resolve()
+        return given_path(chosen, "BENCH_DATA").resolve()
     return Path(platformdirs.user_cache_dir("autoencoder-bench", appauthor=False))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench.core.errors import BadInput, unknown_name
 from bench.core.identity import checked_name, own_label, slug
+from bench.core.paths import given_path
 from bench.core.protocol import SplitConfig
 from bench.core.spec import Part
 from bench.data.content import ImageSet
@@ -61,7 +62,9 @@ def dataset_reference(name: str) -> str:
     kind, separator, path = name.partition(":")
     if separator and not path:
         raise BadInput(f"data set '{name}' has no path; expected one such as {kind}:images")
-    return f"{kind}:{Path(path).expanduser().resolve()}" if separator else name
+    if not separator:
+        return name
+    return f"{kind}:{given_path(path, f'data set {kind}:PATH').resolve()}"
 
 
 def load_set(dataset: str) -> ImageSet:
@@ -113,8 +116,8 @@ def _own(dataset: str) -> tuple[str, Path] | None:
     if colon and kind in READERS:
         if not path:
             raise BadInput(f"data set '{dataset}': the path is missing; write {kind}:PATH")
-        return kind, Path(path).expanduser()
-    given = Path(dataset).expanduser()
+        return kind, given_path(path, f"data set {kind}:PATH")
+    given = given_path(dataset, "data set")
     if given.is_dir():
         raise BadInput(f"unknown data set '{dataset}'; for your own images write folder:{dataset}")
     if given.suffix.lstrip(".") in READERS:

@@ -42,11 +42,13 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class Failed:
-    """A run left no record; `reason` is one line, `detail` the traceback of a bug in bench."""
+    """A run left no record; `reason` is one line, `detail` the traceback of a bug in bench.
+    `of_storage`: nothing can be written, so other runs would be lost as well."""
 
     spec: RunSpec
     reason: str
     detail: str = ""
+    of_storage: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 import traceback
 from collections.abc import Callable
 
+from bench.core.disk import StorageFailed, is_of_storage, storage_failed
 from bench.core.errors import BenchError
 from bench.core.spec import EpochValues, RunSpec, TrialSpec
 from bench.core.store import Store
@@ -22,11 +23,12 @@ def attempt(spec: RunSpec, store: Store, on_epoch: Callable[[EpochValues], bool]
     except StoppedEarly:
         return Halted(spec)
     except BenchError as error:
-        return Failed(spec, str(error))
+        return Failed(spec, str(error), of_storage=isinstance(error, StorageFailed))
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise  # the head is gone; nobody can receive an event
-        return Failed(spec, f"{error.strerror or error} ({error.filename or 'while writing'})")
+        line = str(storage_failed(error, "write the record or checkpoint", store.mlruns))
+        return Failed(spec, line, of_storage=is_of_storage(error))
     except Exception as error:
         summary = f"{type(error).__name__}: {error}".splitlines()[0]
         return Failed(spec, summary, traceback.format_exc())

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.core.protocol import DEFAULT_PROTOCOL
+from bench.core.text import for_markdown
 from bench.core.track import Track
 from bench.core.view import Picture, Section, Table, markdown, table_of
 from bench.data.table import DATASETS
@@ -110,7 +111,8 @@ def _board_markdown(board: Board) -> Iterator[str]:
 def sections(board: Board) -> Iterator[Section]:
     """Title, facts and figure of a board, then one section per track with its table."""
     pictures = (board.picture,) if board.picture else ()
-    yield Section(f"{board.protocol} on {board.dataset}", (_facts(board),), pictures)
+    title = f"{for_markdown(board.protocol)} on {for_markdown(board.dataset)}"
+    yield Section(title, (_facts(board),), pictures)
     for track, cells in board.tracks().items():
         champion = board.champions.get(cells[0].title)
         facts = (_champion_line(champion),) if champion else ()

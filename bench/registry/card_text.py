@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.spec import to_json_types
 from bench.core.tasks import TASKS, is_reference
+from bench.core.text import for_markdown
+from bench.core.view import Picture, Section, markdown, table_of
 from bench.data.table import DATASETS
-from bench.leaderboard.wording import shown_score, short_title, whole
+from bench.leaderboard.wording import short_title, shown_score, whole
 from bench.models.zoo import MODELS
 from bench.registry.cards import Card, Summary
-from bench.core.spec import to_json_types
-from bench.core.view import Picture, Section, markdown, table_of
 
 
 def card_text(card: Card) -> str:
@@ -20,7 +21,8 @@ def card_text(card: Card) -> str:
 
 def sections(card: Card) -> Iterator[Section]:
     """The card as a page."""
-    yield Section(f"{card.summary.row}, champion of {card.track}", (_what(card),), level=1)
+    title = f"{for_markdown(card.summary.row)}, champion of {for_markdown(card.track)}"
+    yield Section(title, (_what(card),), level=1)
     yield _scores(card)
     yield from _classes(card)
     if card.pictures:
@@ -175,11 +177,18 @@ def _classes(card: Card) -> Iterator[Section]:
     if not card.classes:
         return
     rows = [
-        (row.name, f"{row.images:,}", f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}")
+        (
+            for_markdown(row.name),
+            f"{row.images:,}",
+            f"{row.precision:.3f}",
+            f"{row.recall:.3f}",
+            f"{row.f1:.3f}",
+        )
         for row in card.classes
     ]
     mistaken = "; ".join(
-        f"{row.label} called {row.predicted} ({row.images})" for row in card.confusions
+        f"{for_markdown(row.label)} called {for_markdown(row.predicted)} ({row.images})"
+        for row in card.confusions
     )
     yield Section(
         facts=("By class on the test images (0/0 counts as 0), these weights:",),

@@ -10,15 +10,15 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, ValidationError
 
-from bench.records.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
 from bench.core.errors import CheckFailed
 from bench.core.identity import Name, digest
+from bench.core.spec import RunRecord, RunSpec
+from bench.core.strict import STRICT, adapter
 from bench.core.track import TrackName
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.wording import margin
-from bench.core.strict import STRICT, adapter
-from bench.core.spec import RunRecord, RunSpec
+from bench.records.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
 
 CARD, CARD_TEXT = "card.json", "card.md"
 CARD_SCHEMA = 1
@@ -89,8 +89,6 @@ class Card:
     def to_json(self) -> bytes:
         """The content of card.json."""
         return adapter(Card).dump_json(self, indent=1) + b"\n"
-
-
 
 
 def sealed(card: Card) -> Card:

@@ -15,8 +15,10 @@ from typing import Any
 
 from bench.core.errors import BadInput, CheckFailed, unknown_name
 from bench.core.identity import sha256_of_file
-from bench.leaderboard.render import Champion
+from bench.core.spec import RunRecord
+from bench.core.store import Store, child, write_atomically
 from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.render import Champion
 from bench.leaderboard.wording import short_title, shown_score
 from bench.records.files import (
     WEIGHTS,
@@ -37,8 +39,6 @@ from bench.registry.cards import (
     with_standing,
     without_path,
 )
-from bench.core.spec import RunRecord
-from bench.core.store import Store, child, write_atomically
 
 PREVIOUS = "previous"
 MOST_BYTES = 16 * 2**20

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.core.errors import BadInput
+from bench.core.errors import BadInput, CheckFailed
 from bench.core.store import open_store
 from bench.data import load_splits
 from bench.evaluation.gallery import fitted_codes
 from bench.execution.runner import build_for, load_weights
 from bench.models.base import Autoencoder, Classifier, ImageModel
 from bench.registry.cards import CARD, Card, read_card
-from bench.registry.naming import located
 from bench.registry.champions import champion, champion_weights, champions
+from bench.registry.naming import located
 
 _BATCH = 500
 
@@ -51,7 +51,14 @@ def _load(place: Path) -> ImageModel:
     if not card.weights.committed:
         raise BadInput(f"the weights of {card.track} are too large and not stored in {place}")
     model = build_for(card.spec, card.image_shape, len(card.class_names))
-    load_weights(model, champion_weights(place, card))
+    try:
+        load_weights(model, champion_weights(place, card))
+    except RuntimeError as error:  # torch's, for tensors of other names or shapes
+        reason = " ".join(str(error).split())[:200]
+        raise CheckFailed(
+            f"{place / CARD} and its weights describe different networks ({reason}); restore the "
+            "committed files"
+        ) from None
     return model.eval()
 
 

@@ -4,16 +4,16 @@
 messages about everything else.
 """
 
+from bench.core.spec import RunRecord
+from bench.core.store import Store
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.significance import Competition
 from bench.records.files import read_record
+from bench.records.selection import median_record
 from bench.registry.card_text import card_text
 from bench.registry.cards import Card
 from bench.registry.champions import champions
-from bench.records.selection import median_record
 from bench.registry.results import record_of_row
-from bench.core.spec import RunRecord
-from bench.core.store import Store
 from bench.tracking import clear_alias, register_version
 
 

@@ -19,12 +19,14 @@ from typing import Literal
 
 from bench.core.commands import Runs
 from bench.core.errors import BadInput
+from bench.core.spec import RunRecord
+from bench.core.store import Store
 from bench.leaderboard.ledger import Ledger, current
 from bench.leaderboard.ranking import TableCell, is_better
 from bench.leaderboard.significance import Competition, Significance, competitions
 from bench.models.zoo import MODELS
+from bench.records.selection import median_record
 from bench.registry.cards import Card
-from bench.registry.changes import changing, one_writer
 from bench.registry.champions import (
     ChampionRank,
     champions,
@@ -34,11 +36,9 @@ from bench.registry.champions import (
     swap_back,
     update_standing,
 )
+from bench.registry.changes import changing, one_writer
 from bench.registry.publishing import higher_is_better, ranked, write_pages
 from bench.registry.results import Results, Scope, read_results, record_of_row
-from bench.records.selection import median_record
-from bench.core.spec import RunRecord
-from bench.core.store import Store
 from bench.tracking import tracking_is_off
 
 Action = Literal["first", "replace", "refresh", "keep", "none"]
@@ -62,9 +62,7 @@ class Decision:
     def standing(self, rows: dict[str, tuple[str, ...]]) -> ChampionRank:
         """The standing written to the champion's card."""
         assert self.champion is not None
-        return ChampionRank(
-            self.champion, self.challenger, rows[self.champion.configuration]
-        )
+        return ChampionRank(self.champion, self.challenger, rows[self.champion.configuration])
 
 
 @dataclass(frozen=True)
@@ -234,11 +232,7 @@ def _contenders(
         return list(candidates)
     higher = higher_is_better(competition.first.selection_metric)
     incumbent, found = own[0].configuration, known.of(competition)
-    return [
-        cell
-        for cell in candidates
-        if is_better(found, cell.configuration, incumbent, higher)
-    ]
+    return [cell for cell in candidates if is_better(found, cell.configuration, incumbent, higher)]
 
 
 def _is_held_back(competition: Competition, older: Card | None, cell: TableCell) -> bool:
@@ -253,9 +247,7 @@ def _is_held_back(competition: Competition, older: Card | None, cell: TableCell)
 
 def row_digests(competition: Competition) -> dict[str, tuple[str, ...]]:
     """The digests of each cell's ledger rows, by configuration."""
-    return {
-        key: tuple(row.row_digest for row in rows) for key, rows in competition.cells.items()
-    }
+    return {key: tuple(row.row_digest for row in rows) for key, rows in competition.cells.items()}
 
 
 def _decision(

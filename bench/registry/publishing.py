@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest, sha256_of_file
+from bench.core.protocol import known_protocols, origin_protocols
+from bench.core.store import Store, child, write_atomically
 from bench.core.view import Picture, picture_markdown
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, score_columns
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
@@ -20,9 +22,8 @@ from bench.leaderboard.render import (
 )
 from bench.leaderboard.significance import cell_name, competitions
 from bench.metrics import METRICS
-from bench.core.protocol import known_protocols, origin_protocols
-from bench.registry.changes import FRONT, changing, one_writer
 from bench.registry.champions import champions, check_champions, shown_champions
+from bench.registry.changes import FRONT, changing, one_writer
 from bench.registry.results import (
     Results,
     Scope,
@@ -35,7 +36,6 @@ from bench.registry.results import (
     reproduction,
     write_changed,
 )
-from bench.core.store import Store, child, write_atomically
 
 PAGE, ORIGINS = "registry/README.md", "registry/origins.md"
 _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import BadInput, CheckFailed
+from bench.core.protocol import Protocol
+from bench.core.spec import RunRecord, board_of
+from bench.core.store import Store, write_atomically
 from bench.leaderboard.csv_rows import decode, encode
 from bench.leaderboard.ledger import (
     Ledger,
@@ -33,10 +36,7 @@ from bench.leaderboard.significance import (
     competitions,
     update,
 )
-from bench.core.protocol import Protocol
 from bench.records.files import iter_records, read_arrays, read_record
-from bench.core.spec import RunRecord, board_of
-from bench.core.store import Store, write_atomically
 
 RESULTS, CELLS, PAIRS = "results.csv", "cells.csv", "comparisons.csv"
 FILES = (RESULTS, CELLS, PAIRS)

@@ -10,6 +10,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.core.errors import BadInput, BenchError, CheckFailed, unknown_name
+from bench.core.spec import RunRecord, RunSpec
+from bench.core.store import Store
+from bench.execution.runner import rescore
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.merging import disagreement
 from bench.records.files import Arrays, iter_records, read_weights
@@ -17,9 +20,6 @@ from bench.registry.cards import Card
 from bench.registry.champions import champion_weights, champions, check_folder
 from bench.registry.naming import located
 from bench.registry.results import read_results
-from bench.execution.runner import rescore
-from bench.core.spec import RunRecord, RunSpec
-from bench.core.store import Store
 
 TOLERANCE = 1e-4
 """Relative: the same weights on another processor or number of threads round differently."""

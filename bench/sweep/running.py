@@ -10,8 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypedDict, Unpack
 
-from sqlalchemy.engine import make_url
-
 from bench.benchmark.plan import Plan, Request, default_workers
 from bench.benchmark.running import Stopping, execute_plan
 from bench.core.errors import BadInput, BenchError, Stopped
@@ -19,6 +17,7 @@ from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.core.recipes import tuned
 from bench.core.spec import RunRecord
 from bench.core.store import Store, open_store
+from bench.core.text import without_secrets
 from bench.execution import Event, Failed
 from bench.execution.places import Workers
 from bench.figures import STUDY_FIGURES
@@ -302,7 +301,7 @@ def command(plan: StudyPlan) -> str:
     request, spec = plan.request, plan.base
     size = [] if spec.latent_dim is None else ["--latent-dim", str(spec.latent_dim)]
     native = ["--native"] if spec.has_code and spec.latent_dim is None else []
-    storage = request.storage and make_url(request.storage).render_as_string(hide_password=True)
+    storage = without_secrets(request.storage)
     extras = [
         part
         for name, value, default in (

@@ -19,7 +19,9 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from bench.core.errors import BadInput
 from bench.core.locks import locked
+from bench.core.paths import given_path
 from bench.core.store import Store, sync_folder
+from bench.core.text import without_secrets
 from bench.sweep.heads import make_tables
 
 _BUSY_SECONDS = 60
@@ -41,7 +43,7 @@ def open_storage(store: Store, address: str = "") -> RDBStorage:
     url = checked_address(address) if address else _sqlite(store.mlruns / "optuna.db")
     if url.get_backend_name() == "postgresql":
         return _on_server(url)
-    path = Path(url.database or "").expanduser().resolve()
+    path = given_path(url.database or "", "--storage").resolve()
     return _in_file(path)
 
 
@@ -50,7 +52,7 @@ def existing_storage(store: Store, address: str = "") -> RDBStorage | None:
     if not address and not (store.mlruns / "optuna.db").exists():
         return None
     if address and (url := checked_address(address)).get_backend_name() == "sqlite":
-        path = Path(url.database or "").expanduser().resolve()
+        path = given_path(url.database or "", "--storage").resolve()
         if not path.exists() or not path.stat().st_size:
             return None
     return open_storage(store, address)
@@ -136,7 +138,7 @@ def _connect(url: URL, options: dict[str, object]) -> RDBStorage:
 @contextlib.contextmanager
 def _one_line(url: URL) -> Iterator[None]:
     """Turn errors of a store into a one-line BadInput, without the password."""
-    shown = url.render_as_string(hide_password=True)
+    shown = without_secrets(url.render_as_string(hide_password=True))
     try:
         yield
     except (ImportError, NoSuchModuleError):
@@ -145,7 +147,7 @@ def _one_line(url: URL) -> Iterator[None]:
             "(pip install 'psycopg[binary]', or this package with [postgres])"
         ) from None
     except (SQLAlchemyError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
-        why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        why = without_secrets(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
         if url.get_backend_name() == "sqlite":
             raise BadInput(
                 f"the studies in {url.database} cannot be used: {why}; move the file away (their "

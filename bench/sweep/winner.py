@@ -17,6 +17,7 @@ from pydantic import ConfigDict
 from bench.benchmark.plan import Plan
 from bench.core.errors import BadInput
 from bench.core.identity import Name
+from bench.core.paths import given_path
 from bench.core.protocol import LatentDim, Scalar, load_protocol
 from bench.core.recipes import BEST_OF, budget
 from bench.core.spec import RunRecord
@@ -71,17 +72,18 @@ def winner_path(given: str, store: Store) -> Path:
 
     Raises BadInput for anything else.
     """
-    if Path(given).name == given and given != "..":
+    path = given_path(given, "--winner")
+    if path.name == given and given != "..":
         kept = study_folder(store, given) / "winner.toml"
         if kept.exists():
             return kept
-    if not Path(given).exists():
+    if not path.exists():
         known = sorted(path.parent.name for path in studies_folder(store).glob("*/winner.toml"))
         raise BadInput(
             f"--winner {given}: neither a file nor a study with a winner here; those are "
             f"{', '.join(known) or 'none'}"
         )
-    return Path(given)
+    return path
 
 
 def read_winner(path: Path) -> WinnerFile:

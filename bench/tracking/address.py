@@ -7,7 +7,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.core.errors import BadInput
+from bench.core.paths import given_path
 from bench.core.store import Store
+from bench.core.text import without_secrets
 
 _SQLITE = "sqlite:///"
 _PROBE_SECONDS = 1.5
@@ -19,6 +21,11 @@ class Address:
 
     uri: str
     database: Path | None = None
+
+    @property
+    def shown(self) -> str:
+        """The address for readers, without its secrets."""
+        return without_secrets(self.uri)
 
     @property
     def is_server(self) -> bool:
@@ -41,7 +48,7 @@ class Address:
             connection.request("GET", f"{parts.path.rstrip('/')}/health")
             status = connection.getresponse().status
         except (OSError, http.client.HTTPException, ValueError) as error:
-            return str(error) or type(error).__name__
+            return without_secrets(str(error)) or type(error).__name__
         finally:
             connection.close()
         return f"it answers {status}" if status >= 500 else ""
@@ -56,13 +63,29 @@ def find_address(store: Store) -> Address:
     if not given:
         return local_address(store.mlruns / "mlflow.db")
     if given.startswith(_SQLITE):
-        return local_address(Path(given.removeprefix(_SQLITE)).expanduser().resolve())
+        return local_address(
+            given_path(given.removeprefix(_SQLITE), "MLFLOW_TRACKING_URI").resolve()
+        )
     if given.startswith(("http://", "https://", "postgresql", "mysql", "mssql", "databricks")):
+        _check_port(given)
         return Address(given)
     raise BadInput(
-        f"MLFLOW_TRACKING_URI is {given!r}; expected sqlite:///FILE, postgresql://... or "
-        "http(s)://... (MLflow no longer keeps runs in a folder); unset it to use mlruns/mlflow.db"
+        f"MLFLOW_TRACKING_URI is {without_secrets(given)!r}; expected sqlite:///FILE, "
+        "postgresql://... or http(s)://... (MLflow no longer keeps runs in a folder); unset it "
+        "to use mlruns/mlflow.db"
     )
+
+
+def _check_port(uri: str) -> None:
+    """Refuse an address that would be split in the middle of its password, which later errors
+    would then quote as a port."""
+    try:
+        urlsplit(uri).port  # noqa: B018  (raises for anything but a number)
+    except ValueError:
+        raise BadInput(
+            "MLFLOW_TRACKING_URI: its port is not a number; write special characters of a user or "
+            "password as %XX (%2F for /, %40 for @)"
+        ) from None
 
 
 def local_address(database: Path) -> Address:

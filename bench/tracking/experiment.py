@@ -13,6 +13,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_ALREADY_EXISTS, E
 from bench.core.protocol import Protocol, origin_protocols
 from bench.core.spec import RunRecord
 from bench.core.tasks import TASKS
+from bench.core.text import for_markdown
 from bench.metrics import METRICS
 from bench.records.documents import definition_of
 from bench.tracking.views import VIEW_TAG, ViewPlan, view_tags
@@ -94,7 +95,7 @@ def _description(protocol: Protocol, dataset_label: str) -> str:
         )
     train = protocol.train
     return (
-        f"{protocol.description}\n\n"
+        f"{for_markdown(protocol.description)}\n\n"
         f"Data set `{dataset_label}`; {train.epochs} epochs of {train.optimizer}, batches of "
         f"{train.batch_size}, rate {train.lr} ({train.schedule}); seeds "
         f"{', '.join(map(str, protocol.seeds))}. Rows are sorted by `kept/val_"

@@ -1,4 +1,4 @@
-"""MLflow's web interface on this machine: one process group, the right store, a clean end."""
+"""MLflow's web interface on this machine: one process, the right store, a clean end."""
 
 import contextlib
 import os
@@ -11,33 +11,55 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 
+import bench
 from bench.core.errors import BadInput, BenchError
 from bench.core.store import Store
+from bench.core.text import without_secrets
 from bench.tracking import views
 from bench.tracking.address import Address, find_address
 from bench.tracking.database import prepared_address
+from bench.tracking.interface import HOST
 
-HOST = "127.0.0.1"
 _START_SECONDS, _END_SECONDS = 120.0, 10.0
 
 
 def experiment_links(store: Store, port: int) -> list[tuple[str, str]]:
     """Name and deep link of every experiment of the suite, newest first.
 
-    Creates the store if missing; raises BadInput if it cannot be used.
+    Creates the store if missing; raises BadInput if it cannot be used, or if the server at
+    `MLFLOW_TRACKING_URI` does not answer or is not MLflow's.
     """
     address = prepared_address(store)
-    base = address.uri if address.is_server else f"http://{HOST}:{port}"
+    if reason := address.why_not():
+        raise BadInput(
+            f"MLflow at {address.shown} does not answer ({reason}); start it, or unset "
+            "MLFLOW_TRACKING_URI to open this workspace's own results"
+        )
+    base = address.shown if address.is_server else f"http://{HOST}:{port}"
     client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
     links = []
-    for found in client.search_experiments(order_by=["last_update_time DESC"]):
+    for found in _experiments(client, address):
         # Experiments of searches have both views; their trials are shown.
         for view in (views.TRIALS, views.LEADERBOARD):
             if f"{views.VIEW_TAG}{view}" in found.tags:
                 links.append((found.name, views.deep_link(base, found.experiment_id, view)))
                 break
     return links
+
+
+def _experiments(client: MlflowClient, address: Address) -> list[Experiment]:
+    try:
+        return list(client.search_experiments(order_by=["last_update_time DESC"]))
+    except Exception as error:  # a foreign answer fails in as many ways as there are answers
+        if address.database:
+            raise
+        reason = without_secrets(" ".join(str(error).split()))[:200]
+        raise BadInput(
+            f"{address.shown} does not answer as an MLflow server ({reason}); correct "
+            "MLFLOW_TRACKING_URI, or unset it"
+        ) from None
 
 
 def is_elsewhere(store: Store) -> bool:
@@ -68,11 +90,11 @@ def serving(store: Store, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     log = store.mlruns / "ui.log"
     with log.open("wb") as stream:
         server = subprocess.Popen(
-            _command(address, store, port),
-            stdin=subprocess.DEVNULL,
+            _command(port),
+            stdin=subprocess.PIPE,  # closes with this process: see interface.py
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env=_environment(address, store),
             cwd=store.mlruns,
             start_new_session=True,
         )
@@ -83,21 +105,23 @@ def serving(store: Store, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         _end(server)
 
 
-def _command(address: Address, store: Store, port: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", address.uri),
-        *("--artifacts-destination", store.artifacts.as_uri()),
-        *("--host", HOST, "--port", str(port), "--workers", "1"),
-        # MLflow's own pattern allows names such as 10.evil.com.
-        *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
-    ]
+def _command(port: int) -> list[str]:
+    return [sys.executable, "-m", "bench.tracking.interface", str(port)]
 
 
-def _environment() -> dict[str, str]:
-    """Our environment, without variables that would send MLflow's server to another store."""
+def _environment(address: Address, store: Store) -> dict[str, str]:
+    """Our environment, with the store's address: any user of the machine can read arguments."""
     kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI",)}
-    return {**kept, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return {
+        **kept,
+        # The server runs in another folder, where a source checkout would not be found.
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, (str(Path(bench.__file__).parent.parent), os.environ.get("PYTHONPATH")))
+        ),
+        "MLFLOW_BACKEND_STORE_URI": address.uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": store.artifacts.as_uri(),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
 
 
 def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bench.core.spec import EpochValues, RunRecord, RunSpec
 from bench.core.store import Store
+from bench.core.text import without_secrets
 from bench.records.files import read_arrays
 from bench.records.selection import median_record
 from bench.tracking import content, models, views
@@ -71,7 +72,7 @@ class Connection:
         """A link to this experiment's saved view; "" when offline."""
         if self._book is None:
             return ""
-        base = self._address.uri if self._address.is_server else LOCAL_SERVER
+        base = self._address.shown if self._address.is_server else LOCAL_SERVER
         return views.deep_link(base, self._book.experiment_id, self._view)
 
     def watch(self, moment: Moment, /) -> None:
@@ -194,7 +195,7 @@ class Connection:
 
     def _failed(self, error: Exception, seconds: float) -> None:
         """Report once why MLflow did not take something; pause if retrying would cost time."""
-        reason = " ".join((str(error) or type(error).__name__).split())[:300]
+        reason = without_secrets(" ".join((str(error) or type(error).__name__).split()))[:300]
         answered = isinstance(error, MlflowException) and error.error_code not in _NO_ANSWER
         if (self._address.is_server and not answered) or seconds > _SLOW_SECONDS:
             pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
@@ -204,14 +205,14 @@ class Connection:
             _log.warning(
                 "MLflow at %s did not take a result (%s); results stay on disk "
                 "and `bench sync` sends them later",
-                self._address.uri,
+                self._address.shown,
                 reason,
             )
         self.offline = reason
 
     def _answers(self) -> None:
         if self.offline:
-            _log.warning("MLflow at %s answers again", self._address.uri)
+            _log.warning("MLflow at %s answers again", self._address.shown)
         self.offline, self._failures = "", 0
 
 

@@ -1,0 +1,57 @@
+"""Text from outside on its way to a reader: addresses without secrets, Markdown, the terminal.
+
+Each function is called where text is rendered, not where it is stored: records keep what was given.
+"""
+
+import html
+import re
+
+HIDDEN = "***"
+
+_PASSWORD = re.compile(
+    r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s'\"<>@:/]*):(?!\d{1,5}(?:[/?#\s]|$))[^\s'\"<>]*@",
+    re.IGNORECASE,
+)
+"""`user:password@` in an address, up to the last `@`: a password may hold `/` or `@`. A port is not
+a password."""
+_TOKEN_AS_USER = re.compile(r"(?P<head>\bhttps?://)[^\s'\"<>@:/?#]+@", re.IGNORECASE)
+_IN_QUERY = re.compile(
+    r"(?P<head>[?&;][\w.-]*(?:token|passw|pwd|secret|api_?key|access_?key|signature|credential|"
+    r"(?<![a-z])(?:sig|auth))[\w.-]*=)[^&;#\s'\"<>]+",
+    re.IGNORECASE,
+)
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` for each password and token of the addresses in it.
+
+    Hidden are the password of `scheme://user:password@host`, a token in the place of the user
+    (http and https), and values of a query whose key names a secret (`token`, `password`,
+    `api_key`, ...). Everything else is unchanged.
+    """
+    text = _PASSWORD.sub(rf"\g<head>:{HIDDEN}@", text)
+    text = _TOKEN_AS_USER.sub(rf"\g<head>{HIDDEN}@", text)
+    return _IN_QUERY.sub(rf"\g<head>{HIDDEN}", text)
+
+
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+    "\ud800-\udfff]"
+)
+"""Control characters but tab and line feed, marks of writing direction, characters without width,
+and halves of surrogate pairs."""
+_MARKS = re.compile(r"[\\`*|\[\]]|(?<!\w)_|_(?!\w)|(?<!\w)~|~(?!\w)")
+"""What Markdown takes as formatting within a line; an underscore inside a word is none."""
+
+
+def for_terminal(text: str) -> str:
+    r"""The text with `\x1b` and `\u202e` in the place of characters that would act on a terminal or
+    reorder the line. Tabs and line feeds stay."""
+    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def for_markdown(text: str) -> str:
+    """The text within one line of Markdown, to be read as it is: no table cell, link, emphasis or
+    HTML of its own; white space is one space, and what `for_terminal` replaces is replaced."""
+    line = for_terminal(" ".join(text.split()))
+    return html.escape(_MARKS.sub(r"\\\g<0>", line), quote=False)
