@@ -20,10 +20,14 @@ from bench.execution import runner
 from bench.execution.places import Workers
 from bench.execution.runner import execute, ignore_epochs
 from bench.records.files import iter_records, read_arrays
-from bench.registry import frames
+from bench.registry import frames, publishing
+from bench.registry.champions import champions
 from bench.registry.naming import label_of
+from bench.registry.promotion import promote
+from bench.registry.results import Scope
 from bench.registry.verification import raise_problems, targets, verify
 
+EVERYTHING = Scope()
 OWN = """
 name = "own"
 description = "a few steps on a few small images"
@@ -97,6 +101,23 @@ def test_a_copied_protocol_has_its_table_and_takes_none_away(store, own, monkeyp
     assert run(store, copy) == 0
     assert table(copy) == before == table(own)
     assert len(before) == 3
+
+
+def test_boards_over_the_same_trainings_have_a_champion_each(store, own):
+    run(store, own)
+    publishing.write(store, EVERYTHING, refresh=False)
+    promote(store, EVERYTHING)
+    copy = written(store, "copy", (store.root / "own.toml").read_text())
+    run(store, copy)
+    found = publishing.write(store, EVERYTHING, refresh=False)
+    assert "5 rows are new" in found.lines
+    promote(store, EVERYTHING)
+    cards = champions(store.registry)
+    assert [card.spec.protocol for card in cards.values()] == ["copy", "own"]
+    assert len({card.run_key for card in cards.values()}) == 1
+    (store.root / "README.md").write_text("<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n")
+    publishing.write(store, EVERYTHING, refresh=False)
+    assert publishing.check(store)
 
 
 def test_other_metrics_are_scored_from_the_weights_beside_the_first(store, own, monkeypatch):

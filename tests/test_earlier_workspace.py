@@ -5,7 +5,9 @@ of one's own (`mine.toml`: tables, a champion, a study of two trials with a winn
 run with its checkpoint (`long.toml`).
 """
 
+import contextlib
 import json
+import os
 import tarfile
 import time
 from pathlib import Path
@@ -20,6 +22,9 @@ from bench.core.store import Store
 from bench.execution import runner
 from bench.execution.runner import StoppedEarly, execute
 from bench.records.files import iter_records, read_arrays, read_weights
+from bench.registry.champions import champions
+from bench.registry.earlier import convert_names
+from bench.registry.publishing import check
 from bench.registry.verification import raise_problems, targets, verify
 from bench.sweep.results import iter_trials
 
@@ -103,13 +108,37 @@ def test_what_was_recorded_verifies_where_the_workspace_is_now(earlier):
 
 
 def test_the_champion_keeps_its_track(earlier):
-    from bench.registry.champions import champions
-
     examine(earlier)
     (card,) = champions(earlier.registry).values()
     assert card.track == f"{label(earlier)}.mine.d3"
     assert "/home/" not in (earlier.registry / card.folder / "card.json").read_text()
     assert bench.load(f"{label(earlier)}.mine.d3").code_size == 3
+    assert sorted(path.name for path in earlier.registry.iterdir() if path.is_dir()) == [
+        label(earlier)
+    ]
+    assert check(earlier)
+
+
+@pytest.mark.parametrize("step", range(1, 12))
+def test_a_kill_while_names_are_converted_loses_nothing(earlier, monkeypatch, step):
+    """Stopped at its n-th rename: the next doctor ends it."""
+    rename, count = os.rename, []
+
+    def dying(*given, **more):
+        count.append(given)
+        if len(count) == step:
+            raise SystemExit
+        rename(*given, **more)
+
+    with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
+        patch.setattr(os, "rename", dying)
+        patch.setattr(os, "replace", dying)
+        convert_names(earlier)
+    convert_names(earlier)
+    (card,) = champions(earlier.registry).values()
+    assert card.track == f"{label(earlier)}.mine.d3"
+    assert check(earlier)
+    assert convert_names(earlier) == 0
 
 
 def test_a_study_goes_on_with_the_trials_that_it_has(earlier):

@@ -15,6 +15,7 @@ from bench.core.text import without_secrets
 from bench.execution.devices import accelerators
 from bench.records.files import convert_records, remove_leftovers, survey_records
 from bench.registry.changes import mend_registry
+from bench.registry.earlier import convert_names
 from bench.tracking import SyncReport, tracking_is_off
 from bench.tracking.address import find_address
 from bench.tracking.mending import mend, sync_records
@@ -61,6 +62,7 @@ def _mended(store: Store, other_hosts: bool) -> dict[str, object]:
         "interrupted changes of the registry finished": mend_registry(store),
         "leftover folders removed": remove_leftovers(store.records),
         "records of an earlier version converted": convert_records(store.records),
+        "names of own data in the registry converted": convert_names(store),
     }
     if tracking_is_off():
         return {**found, "MLflow": "not asked: tracking is off (BENCH_TRACKING=off)"}

@@ -159,7 +159,7 @@ def install(
             standing.challenger,
             standing.rows,
         )
-        _write_card(building, card)
+        write_card(building, card)
         if (final / CARD).exists():
             older = final / PREVIOUS if keep_previous else final
             _copy_champion(older, building / PREVIOUS)
@@ -180,7 +180,8 @@ def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
     return drawn
 
 
-def _write_card(folder: Path, card: Card) -> None:
+def write_card(folder: Path, card: Card) -> None:
+    """Write a card as JSON and as Markdown."""
     write_atomically(folder / CARD, card.to_json())
     write_atomically(folder / CARD_TEXT, card_text(card).encode())
 
@@ -191,7 +192,7 @@ def update_standing(registry: Path, card: Card, standing: ChampionRank) -> bool:
     folder = registry / card.folder
     if renewed == card and _text(folder) == card_text(card):
         return False
-    _write_card(folder, renewed)
+    write_card(folder, renewed)
     return True
 
 
@@ -203,7 +204,7 @@ def remove_paths(registry: Path) -> list[str]:
         cards = {folder: champion_card, folder / PREVIOUS: previous(registry, champion_card)}
         for place, card in cards.items():
             if card is not None and without_path(card) != card:
-                _write_card(child(registry, str(place.relative_to(registry))), without_path(card))
+                write_card(child(registry, str(place.relative_to(registry))), without_path(card))
                 changed.append(f"registry/{(place / CARD).relative_to(registry)}")
     return changed
 

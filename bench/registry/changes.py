@@ -5,11 +5,11 @@ that another command is changing. It works on a copy (hard links) in `mlruns/reg
 the same file system; nothing temporary is ever in a committed folder. Only the renames at the end
 touch `registry/`. What a kill leaves is decided by names alone:
 
-| in `mlruns/registry.change/` | state                                 | the next writer, `bench doctor` |
-|------------------------------|---------------------------------------|---------------------------------|
-| `building/`                  | not decided; `registry/` is untouched | removes it                      |
-| `decided/`                   | decided; some parts may be in place   | puts the rest in place          |
-| `replaced/`                  | the folders that gave way             | removes it afterwards           |
+| in `mlruns/registry.change/` | state                                 | the next writer or doctor |
+|------------------------------|---------------------------------------|---------------------------|
+| `building/`                  | not decided; `registry/` is untouched | removes it                |
+| `decided/`                   | decided; some parts may be in place   | puts the rest in place    |
+| `replaced/`                  | the folders that gave way             | removes it afterwards     |
 
 The rename of `building/` to `decided/` is the commit. `decided/` holds only what changes; a part
 leaves it in the same rename that puts it in place, so repeating the last step is always right, and
@@ -27,7 +27,7 @@ from pathlib import Path
 
 from bench.core.errors import BadInput
 from bench.core.locks import locked
-from bench.core.store import Store, sync_folder, writing_to
+from bench.core.store import Store, child, sync_folder, writing_to
 
 FRONT = "README.md"
 _REGISTRY = "registry"
@@ -85,6 +85,16 @@ def changing(store: Store) -> Iterator[Store]:
                 shutil.rmtree(place, ignore_errors=True)
             raise
         sync_folder(place)
+        _finish(store)
+
+
+def remove_folder(store: Store, name: str) -> None:
+    """Remove a folder of `registry/` in one rename. Needs `one_writer`."""
+    with writing_to("the registry"):
+        away = _place(store) / _REPLACED / _REGISTRY
+        away.mkdir(parents=True)
+        child(store.registry, name).rename(away / name)
+        sync_folder(store.registry)
         _finish(store)
 
 

@@ -123,13 +123,14 @@ def check(store: Store) -> list[str]:
 
 
 def _check_cards_are_current(store: Store, results: Results) -> None:
+    # A training may be on several boards, so its configuration alone is no key.
     rows = {
-        key: tuple(row.row_digest for row in group)
+        (competition.title, key): tuple(row.row_digest for row in group)
         for competition in competitions(current(results.ledger))
         for key, group in competition.cells.items()
     }
     for track, card in champions(store.registry).items():
-        if rows.get(card.summary.configuration, card.rows) != card.rows:
+        if rows.get((track, card.summary.configuration), card.rows) != card.rows:
             raise CheckFailed(
                 f"registry/{card.folder}/card.json was written from other rows of results.csv "
                 f"than there are now for {card.summary.row} in {track}; fix it with: bench promote"
