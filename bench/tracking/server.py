@@ -138,7 +138,7 @@ def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
-    """End the whole process group: ending only the server would leave its workers."""
+    """End the process and whatever it started: its whole process group."""
     if os.name == "nt":
         server.terminate()
         server.wait()
@@ -148,4 +148,4 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
             os.killpg(server.pid, sign)
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(_END_SECONDS)
-    # A worker may briefly outlive its server.
+    # What it started may briefly outlive it.
