@@ -22,7 +22,7 @@ from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.evaluation.feature_network import PINNED, load_feature_network
 from bench.execution.runner import execute, ignore_epochs, rescore
-from bench.leaderboard.ledger import RowContext, row_of
+from bench.leaderboard.ledger import row_of
 from bench.leaderboard.origins import PublishedFigure
 from bench.metrics import metrics_of
 from bench.models.zoo import MODELS
@@ -105,7 +105,7 @@ def test_records_hold_what_pictures_and_tables_need(home: Store, record: RunReco
 
 
 def test_the_row_holds_the_accuracies_that_origins_publish(record: RunRecord) -> None:
-    row = row_of(record, RowContext(closed_form=False, ranked=True))
+    row = row_of(record)
     epochs = [epoch.values for epoch in record.history]
     best = max(epoch["val/accuracy"] for epoch in epochs)
     assert row.facts["train_accuracy"] == pytest.approx(epochs[-1]["train/accuracy"], rel=1e-8)

@@ -12,7 +12,7 @@ from bench.core.protocol import load_protocol
 from bench.core.store import Store
 from bench.core.track import Kind, Track
 from bench.execution.runner import execute, ignore_epochs
-from bench.leaderboard.ledger import RowContext, ledger_of, row_of
+from bench.leaderboard.ledger import ledger_of, row_of
 from bench.leaderboard.ranking import rank_table
 from bench.leaderboard.significance import Significance
 from bench.metrics.latent import active_fraction, dead_codes
@@ -130,7 +130,7 @@ def test_a_discrete_code_has_a_track_of_its_own(tiny_protocol: str, store: Store
     assert record.facts["code_bits"] == 27
     assert record.facts["compression_ratio"] == pytest.approx(784 * 8 / 27)
     assert 0 <= record.facts["dead_codes"] < 512
-    row = row_of(record, RowContext(closed_form=False, ranked=True))
+    row = row_of(record)
     assert row.facts["dead_codes"] == record.facts["dead_codes"] > 0
     (cell,) = rank_table(ledger_of([row]), Significance(), {"mse": False}, ())
     assert f"{record.facts['dead_codes']:.3g} codes never used" in cell.badges

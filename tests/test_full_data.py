@@ -15,7 +15,7 @@ from bench.core.protocol import load_protocol
 from bench.core.store import Store
 from bench.data import load_splits
 from bench.execution.runner import execute, ignore_epochs
-from bench.leaderboard.ledger import RowContext, ledger_of, row_of
+from bench.leaderboard.ledger import ledger_of, row_of
 from bench.leaderboard.origins import REPRODUCED, claims_of, findings_of
 
 S1 = load_protocol("origins/s1")
@@ -64,7 +64,7 @@ def test_a_variant_reaches_the_figures_of_its_origin(origin: str, model: str, st
     spec = plan(Request(protocol, (model,), device="cpu"), store).specs[0]
     record = execute(spec, store, ignore_epochs)
     assert "val" not in record.scores
-    ledger = ledger_of([row_of(record, RowContext(closed_form=False, ranked=False))])
+    ledger = ledger_of([row_of(record)])
     claims = [c for c in claims_of([protocol]) if c.expected.model == model]
     found = [f for f in findings_of(claims, ledger) if not f.claim.expected.epoch]
     assert found

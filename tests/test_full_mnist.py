@@ -17,7 +17,7 @@ from bench.data.fetch import fetch
 from bench.data.known import find
 from bench.data.table import DATASETS
 from bench.execution.runner import execute, ignore_epochs
-from bench.leaderboard.ledger import RowContext, ledger_of, row_of
+from bench.leaderboard.ledger import ledger_of, row_of
 from bench.leaderboard.origins import REPRODUCED, claims_of, findings_of
 
 DENSE = load_protocol("origins/s3_dense")
@@ -58,7 +58,7 @@ def test_tapered_ae_reaches_the_figure_of_its_origin_from_csv_files(
 
     spec = plan(Request(DENSE, device="cpu"), store).specs[0]
     record = execute(spec, store, ignore_epochs)
-    ledger = ledger_of([row_of(record, RowContext(closed_form=False, ranked=False))])
+    ledger = ledger_of([row_of(record)])
     (found,) = findings_of(claims_of([DENSE]), ledger)
     assert found.verdict == REPRODUCED, found
     # The published error is on [-1, 1], where squares are four times those on [0, 1].

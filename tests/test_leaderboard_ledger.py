@@ -7,7 +7,6 @@ import pytest
 from registry_store import D8
 
 from bench.leaderboard.ledger import (
-    RowContext,
     current,
     decode_ledger,
     encode_ledger,
@@ -27,7 +26,7 @@ def records_of(ran):
 
 def test_a_ledger_row_says_what_the_record_says(ran):
     record = next(r for r in records_of(ran) if r.spec.model == "fc_ae")
-    row = row_of(record, RowContext(closed_form=False, ranked=True))
+    row = row_of(record)
     assert (row.run_key, row.track, row.seed) == (record.run_key, record.track, 0)
     assert row.scores["test_mse"] == pytest.approx(record.scores["test"]["mse"], rel=1e-8)
     changed = dataclasses.replace(row, scores={**row.scores, "test_mse": 0.1})
@@ -35,7 +34,7 @@ def test_a_ledger_row_says_what_the_record_says(ran):
 
 
 def test_a_new_column_leaves_the_digests_of_older_rows(ran):
-    rows = [row_of(record, RowContext(False, True)) for record in records_of(ran)]
+    rows = [row_of(record) for record in records_of(ran)]
     newer = dataclasses.replace(
         rows[0], run_key="0" * 16, scores={**rows[0].scores, "test_newmetric": 1.0}
     )
@@ -48,8 +47,8 @@ def test_a_new_column_leaves_the_digests_of_older_rows(ran):
 
 def test_tolerances(ran):
     record = next(r for r in records_of(ran) if r.spec.model == "pca")
-    solved = row_of(record, RowContext(closed_form=True, ranked=True))
-    trained = row_of(record, RowContext(closed_form=False, ranked=True))
+    solved = row_of(dataclasses.replace(record, closed_form=True))
+    trained = row_of(dataclasses.replace(record, closed_form=False))
 
     def off(row, factor, part="val"):
         column = f"{part}_mse"
@@ -74,11 +73,7 @@ def test_tolerances(ran):
 
 def rows_like(ran, **changes):
     """The fc_ae rows of d8 with some cells changed."""
-    rows = [
-        row_of(r, RowContext(False, True))
-        for r in records_of(ran)
-        if r.spec.model == "fc_ae" and str(r.track) == "d8"
-    ]
+    rows = [row_of(r) for r in records_of(ran) if r.spec.model == "fc_ae" and str(r.track) == "d8"]
     return [dataclasses.replace(row, **changes) for row in rows]
 
 
@@ -136,6 +131,6 @@ def test_a_tuned_recipe_is_a_row_of_its_own(ran):
 
 
 def test_merging_does_not_depend_on_the_order_of_records(ran):
-    rows = [row_of(record, RowContext(False, True)) for record in records_of(ran)]
+    rows = [row_of(record) for record in records_of(ran)]
     empty = ledger_of([])
     assert merge(empty, rows, {}).ledger == merge(empty, rows[::-1], {}).ledger

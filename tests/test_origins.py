@@ -21,7 +21,7 @@ from bench.core.track import Track
 from bench.data import load_splits
 from bench.evaluation.evaluate import mean_loss
 from bench.execution.runner import execute, ignore_epochs
-from bench.leaderboard.ledger import LedgerRow, RowContext, ledger_of, row_of
+from bench.leaderboard.ledger import LedgerRow, ledger_of, row_of
 from bench.leaderboard.origins import (
     MISSED,
     NOT_RUN,
@@ -146,7 +146,7 @@ def row(tmp_path_factory: pytest.TempPathFactory) -> tuple[protocols.Protocol, L
     store = Store(home).prepare()
     spec = plan(Request(protocol, ("fc_ae",), device="cpu"), store).specs[0]
     record = execute(spec, store, ignore_epochs)
-    return protocol, row_of(record, RowContext(closed_form=False, ranked=False))
+    return protocol, row_of(record)
 
 
 def judged(protocol: protocols.Protocol, row: LedgerRow, **changes: object) -> str:

@@ -19,7 +19,6 @@ from bench.core.store import Store
 from bench.core.track import Track
 from bench.leaderboard.csv_rows import encode
 from bench.leaderboard.ledger import (
-    RowContext,
     current,
     decode_ledger,
     encode_ledger,
@@ -123,7 +122,7 @@ def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, sm
 
     def rows(trials):
         said = (dataclasses.replace(spec, recipe=f"tuned ({trials} trials)") for spec in specs)
-        return [row_of(record_of(spec, scores), RowContext(False, True)) for spec in said]
+        return [row_of(record_of(spec, scores)) for spec in said]
 
     ledger = ledger_of(rows(20))
     more = merge(ledger, rows(30)[:1], {})

@@ -24,7 +24,6 @@ from registry_store import D8, tiny_protocol
 from bench.core.protocol import Protocol
 from bench.core.store import Store
 from bench.leaderboard.ledger import (
-    RowContext,
     ledger_of,
     row_of,
 )
@@ -279,7 +278,7 @@ def test_every_sick_row_wears_its_badge(store, small, facts, badges):
     scores = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
     healthy, sick = (specs_of(store, small, model)[0] for model in ("fc_ae", "vae"))
     records = [record_of(healthy, scores), record_of(sick, scores, facts=facts)]
-    ledger = ledger_of(row_of(record, RowContext(False, True)) for record in records)
+    ledger = ledger_of(row_of(record) for record in records)
     cells = publishing.ranked(ledger, Results(ledger, Significance()))
     # The outputs of the healthy row vary by 0.2.
     assert {cell.row: cell.badge_text for cell in cells} == {"fc_ae": "", "vae": badges}

@@ -13,7 +13,7 @@ from bench.core.recipes import BEST_OF, budget, tuned
 from bench.core.spec import FloatRange
 from bench.core.store import Store
 from bench.execution.runner import execute, ignore_epochs
-from bench.leaderboard.ledger import RowContext, ledger_of, row_of
+from bench.leaderboard.ledger import ledger_of, row_of
 from bench.leaderboard.merging import merge
 from bench.leaderboard.ranking import rank_table
 from bench.leaderboard.significance import Significance
@@ -113,11 +113,11 @@ def test_runs_of_a_default_recipe_that_won_say_so(tiny_protocol: str, store: Sto
     record = execute(plan.defaults.specs[0], store, ignore_epochs)
     marked = best_of(record, 30, store)
     assert best_of(marked, 20, store) == marked
-    row = row_of(marked, RowContext(closed_form=False, ranked=True))
+    row = row_of(marked)
     assert row.facts[BEST_OF] == 30
     assert read_record(store.records, record.run_key) == marked
     # The committed row was written before the study: it is the same run and says so from now on.
-    before = row_of(record, RowContext(closed_form=False, ranked=True))
+    before = row_of(record)
     merged = merge(ledger_of([before]), [row], {})
     assert (len(merged.reproduced), merged.renamed) == (1, 1)
     assert merged.ledger[0].facts[BEST_OF] == 30
@@ -131,11 +131,11 @@ def test_the_ledger_says_the_largest_budget_of_a_recipe(tiny_protocol: str, stor
     found = plan.with_recipe(settings, tuned(3), store)
     records = [execute(s, store, ignore_epochs) for s in found.specs if s.recipe == tuned(3)]
     assert len(records) == 2
-    rows = [row_of(record, RowContext(closed_form=False, ranked=True)) for record in records]
+    rows = [row_of(record) for record in records]
     again = dataclasses.replace(
         records[0], spec=dataclasses.replace(records[0].spec, recipe=tuned(30))
     )
-    local = [row_of(again, RowContext(closed_form=False, ranked=True))]
+    local = [row_of(again)]
     merged = merge(ledger_of(rows), local, {})
     assert merged.renamed == 2
     assert {row.recipe for row in merged.ledger} == {tuned(30)}

@@ -18,7 +18,7 @@ from bench.core.protocol import name_in_records, shipped_protocols
 from bench.core.spec import RunRecord, board_of
 from bench.core.store import Store, write_atomically, writing_to
 from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, to_png
-from bench.leaderboard.ledger import RowContext, current, ledger_of, row_of
+from bench.leaderboard.ledger import current, ledger_of, row_of
 from bench.leaderboard.significance import Competition, cell_name, competitions
 from bench.records.files import iter_records, read_arrays, read_record
 from bench.records.selection import shown_record
@@ -243,8 +243,7 @@ def _told_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
 def _boards(store: Store) -> list[_Board]:
     """The local records as the leaderboard would compare them."""
     records = [r for r in iter_records(store.records) if r.status != "stopped"]
-    # Being closed-form or ranked does not affect what a row is compared with.
-    rows = [row_of(record, RowContext(closed_form=False, ranked=True)) for record in records]
+    rows = [row_of(record) for record in records]
     found: dict[tuple[str, str], list[Competition]] = {}
     for each in competitions(current(ledger_of(rows))):
         found.setdefault((each.first.dataset, each.first.protocol), []).append(each)

@@ -44,15 +44,6 @@ _ENVIRONMENT = ("device", "threads", "bench", "torch", "git_commit")
 _SCORES = ("val_", "test_")
 
 
-@dataclass(frozen=True)
-class RowContext:
-    """What a record does not contain: whether its variant is solved in closed form, and whether
-    its protocol may be ranked."""
-
-    closed_form: bool
-    ranked: bool
-
-
 class BoardKey(NamedTuple):
     """What comparable rows share: the key of one section of the leaderboard."""
 
@@ -156,7 +147,7 @@ Ledger = Sequence[LedgerRow]
 Names = tuple[str, ...]
 
 
-def row_of(record: RunRecord, standing: RowContext) -> LedgerRow:
+def row_of(record: RunRecord) -> LedgerRow:
     """The ledger's row of a record; missing values (scores of a diverged run) are left out."""
     spec = record.spec
     facts = {key: record.facts[key] for key in (*FACTS, *SIGNS) if key in record.facts}
@@ -167,11 +158,11 @@ def row_of(record: RunRecord, standing: RowContext) -> LedgerRow:
         protocol=spec.protocol,
         protocol_fingerprint=spec.protocol_fingerprint,
         selection_metric=spec.selection_metric,
-        ranked=standing.ranked,
+        ranked=spec.ranked,
         track=record.track,
         model=spec.model,
         model_revision=spec.model_revision,
-        closed_form=standing.closed_form,
+        closed_form=record.closed_form,
         recipe=spec.recipe,
         latent_dim=spec.latent_dim,
         code_size=CODE_SIZES[spec.task](record),

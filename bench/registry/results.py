@@ -20,7 +20,6 @@ from bench.leaderboard.csv_rows import decode, encode
 from bench.leaderboard.ledger import (
     Ledger,
     LedgerRow,
-    RowContext,
     current,
     decode_ledger,
     encode_ledger,
@@ -100,11 +99,7 @@ def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> 
 
 def local_rows(store: Store, scope: Scope) -> list[LedgerRow]:
     """The local records within `scope` as rows of the ledger."""
-    rows = (
-        row_of(record, RowContext(record.closed_form, record.spec.ranked))
-        for record in iter_records(store.records)
-        if record.status != "stopped"
-    )
+    rows = (row_of(record) for record in iter_records(store.records) if record.status != "stopped")
     return [row for row in rows if scope.holds(row)]
 
 
