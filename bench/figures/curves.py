@@ -25,7 +25,6 @@ from bench.figures.style import (
     styled,
 )
 from bench.metrics import METRICS
-from bench.models.zoo import MODELS
 
 LOG_FROM = 5.0
 """Curves that fall by at least this factor are drawn on a log scale."""
@@ -59,20 +58,13 @@ def on_both_scales(record: RunRecord) -> tuple[EpochValues, ...]:
     The reconstruction term is the squared error on the variant's own value range, `mse` the same
     on [0, 1] (clipped, unlike the term): they differ by the square of the range's width.
     """
-    area = _area(record.spec.model)
-    if TASKS[record.spec.task].judges != "autoencoder" or area is None:
+    low, high = record.value_range
+    area = (high - low) ** 2
+    if TASKS[record.spec.task].judges != "autoencoder":
         return record.history
     return tuple(
         dataclasses.replace(each, values=_completed(each.values, area)) for each in record.history
     )
-
-
-def _area(model: str) -> float | None:
-    """The square of the width of a variant's value range; None for an unknown variant."""
-    if model not in MODELS:
-        return None
-    low, high = MODELS[model].value_range
-    return (high - low) ** 2
 
 
 def _completed(values: Mapping[str, float], area: float) -> dict[str, float]:
