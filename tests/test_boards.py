@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from bench.benchmark.plan import Request, plan
 from bench.benchmark.running import execute_plan
+from bench.cli import app
 from bench.core.errors import BadInput
 from bench.core.protocol import Protocol, SplitConfig, load_protocol
 from bench.core.spec import RunRecord
@@ -22,7 +24,7 @@ from bench.execution.runner import execute, ignore_epochs
 from bench.records.files import iter_records, read_arrays
 from bench.registry import frames, publishing
 from bench.registry.champions import champions
-from bench.registry.naming import label_of
+from bench.registry.naming import label_of, located
 from bench.registry.promotion import promote
 from bench.registry.results import Scope
 from bench.registry.verification import raise_problems, targets, verify
@@ -246,3 +248,13 @@ def test_images_that_moved_are_found_where_they_were_seen_last_or_where_it_is_sa
     assert not found.problem
     with pytest.raises(BadInput, match="unknown data set"):
         label_of(store, "npz.clothes-000000")
+
+
+def test_verify_reads_what_it_is_given_before_it_begins_and_for_own_images_only(store, own):
+    run(store, dataclasses.replace(own, models=("pca",)))
+    wrong = CliRunner().invoke(app, ["verify", "--all", "--dataset", "npz:nowhere.npz"])
+    assert wrong.exit_code == 2
+    assert "nowhere.npz: no such file" in wrong.stderr
+    (record,) = iter_records(store.records)
+    known = dataclasses.replace(record.spec, dataset="fashion_mnist_mini")
+    assert located(store, known, "npz:nowhere.npz") == "fashion_mnist_mini"

@@ -195,12 +195,15 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Recompute scores from weights and fail if they differ from the recorded ones."""
+    from bench.registry.naming import label_of
     from bench.registry.verification import raise_problems, targets
     from bench.registry.verification import verify as recompute
 
     if names and everything:
         raise BadInput(f"--all verifies everything; leave it out, or {', '.join(names)}")
     store = open_store()
+    if dataset is not None:
+        label_of(store, console.given(dataset, "--dataset"))  # refuses what cannot be read
     chosen = targets(store, names or [], everything)
     found = []
     for item in recompute(store, chosen, dataset or ""):

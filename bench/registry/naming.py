@@ -47,13 +47,14 @@ def _labels(store: Store) -> Iterator[tuple[str, str]]:
 def located(store: Store, spec: RunSpec, given: str = "") -> str:
     """A reference from which the images of a spec can be read on this machine.
 
-    `given`, or the recorded path if it still exists, or another path under which a record of this
-    workspace has the same images. Raises BadInput if there is none.
+    A known set is found by its id. Own images: `given`, or the recorded path if it still exists, or
+    another path under which a record of this workspace has the same images. Raises BadInput if
+    there is none.
     """
-    if given:
-        return dataset_reference(given)
     if spec.dataset in DATASETS:
         return spec.dataset
+    if given:
+        return dataset_reference(given)
     records = survey_records(store.records)[0]
     same = [each.spec for each in records if each.spec.data_digest == spec.data_digest]
     for reference in dict.fromkeys(each.dataset for each in (spec, *reversed(same))):
