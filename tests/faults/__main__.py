@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import calls, forked, kills
+from . import calls, files, forked, kills
 from .ground import FAULTS, Found, Try, perform
 from .workspaces import make_templates
 
@@ -47,7 +47,9 @@ def _place() -> str | None:
 
 
 def _tries(templates, short: bool) -> list[Try]:
+    material = files.make_material(templates)
     return [
+        *files.tries(material, 400 if short else 10_000, 90 if short else 1_000),
         *kills.tries(templates, 2 if short else 12),
         *calls.tries(templates, 3 if short else 60),
     ]

@@ -202,7 +202,7 @@ def at_once(works: Sequence[tuple[Callable[[], int], Mapping[str, str]]], root: 
     return [process.wait() for process in running]
 
 
-def answer(work: Callable[[], Any], root: Path) -> Any:
+def answer(work: Callable[[], Any], root: Path, **environment: str) -> Any:
     """What `work` returns in a process of its own (plain values)."""
     import pickle
 
@@ -213,7 +213,7 @@ def answer(work: Callable[[], Any], root: Path) -> Any:
             path.write_bytes(pickle.dumps(work()))
             return 0
 
-        said = Running(write, root).wait(600)
+        said = Running(write, root, environment).wait(600)
         if said.code != 0:
             raise RuntimeError(f"exit code {said.code}: {said.text}")
         return pickle.loads(path.read_bytes())
