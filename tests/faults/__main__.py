@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import calls, files, forked, kills
+from . import calls, files, forked, kills, names, races
 from .ground import FAULTS, Found, Try, perform
-from .workspaces import make_templates
+from .workspaces import Templates, make_templates
 
 CAMPAIGNS = ("kills",)
 
@@ -22,7 +22,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-faults-", dir=_place()) as name:
         place = Path(name)
         templates = make_templates(place)
-        tries = [one for one in _tries(templates, options.short) if one.name.startswith(options.only)]
+        tries = [one for one in _tries(templates, options) if one.name.startswith(options.only)]
         print(f"{len(tries)} tries; prepared in {time.monotonic() - began:.0f} s", file=sys.stderr)
         deadline = began + 60 * options.minutes
         found = perform(_spread(tries), options.seed, place, options.jobs, deadline)
@@ -46,12 +46,15 @@ def _place() -> str | None:
     return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 4e9 else None
 
 
-def _tries(templates, short: bool) -> list[Try]:
+def _tries(templates: Templates, options: argparse.Namespace) -> list[Try]:
+    short = options.short
     material = files.make_material(templates)
     return [
         *files.tries(material, 400 if short else 10_000, 90 if short else 1_000),
         *kills.tries(templates, 2 if short else 12),
         *calls.tries(templates, 3 if short else 60),
+        *names.tries(material, 40 if short else 500, 20 if short else 500, options.seed),
+        *races.tries(templates, 1 if short else 20),
     ]
 
 

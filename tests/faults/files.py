@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import operator
 import random
 import resource
 import shutil
@@ -31,8 +32,8 @@ Fault = tuple[str, str]
 class Kind:
     """A kind of file: where it is in a workspace, and how the suite reads it.
 
-    `sealed`: another value than the one that was written is a fault. `judge` says what is wrong
-    with a value that was read from a file without a seal.
+    `sealed`: a value that is not the `same` as the one that was written is a fault. `judge` says
+    what is wrong with a value that was read from a file without a seal.
     """
 
     name: str
@@ -40,12 +41,13 @@ class Kind:
     read: Callable[[Store, Path], Any]
     sealed: bool = False
     judge: Callable[[Any], str] = lambda _: ""
+    same: Callable[[Any, Any], bool] = operator.eq
     harm: damage.Damage = damage.damaged
     share: float = 1.0
 
 
 def _glob(pattern: str) -> Callable[[Store], list[Path]]:
-    return lambda store: sorted(store.root.glob(pattern))
+    return lambda store: sorted(path for path in store.root.glob(pattern) if path.is_file())
 
 
 def _record(store: Store, path: Path) -> Any:
@@ -87,7 +89,7 @@ def _ledger(store: Store, path: Path) -> Any:
     from bench.registry.results import read_results
 
     found = read_results(store.registry)
-    return found.files()
+    return {repr(row) for row in (*found.ledger, *found.known.cells, *found.known.pairs)}
 
 
 def _committed(store: Store, path: Path) -> Any:
@@ -190,7 +192,8 @@ KINDS = (
     Kind("weights", _glob(f"{RECORD}weights.safetensors"), _tensors, sealed=True),
     Kind("arrays", _glob(f"{RECORD}scores/*/arrays.safetensors"), _tensors, sealed=True),
     Kind("checkpoint", _glob("mlruns/checkpoints/*.safetensors"), _checkpoint, sealed=True),
-    Kind("ledger", _glob("registry/*.csv"), _ledger, sealed=True),
+    # Rows that are missing are computed again, or found missing by the pages.
+    Kind("ledger", _glob("registry/*.csv"), _ledger, sealed=True, same=set.issubset),
     Kind("card", _glob("registry/*/*/card.json"), _card, sealed=True),
     Kind("committed", _glob("registry/**/*.*"), _committed, sealed=True, share=0.5),
     Kind("trial", _glob("mlruns/studies/*/trials/*.json"), _trials, sealed=True),
@@ -330,7 +333,7 @@ def _read_one(store: Store, kind: Kind, path: Path, whole: Any) -> Fault | None:
         return None
     except Exception:
         return "tracebacks", traceback.format_exc()[-700:]
-    if kind.sealed and whole is not None and found != whole:
+    if kind.sealed and whole is not None and not kind.same(found, whole):
         return "mixed", "another content was accepted"
     if why := kind.judge(found):
         return "mixed", why

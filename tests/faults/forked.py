@@ -187,7 +187,7 @@ def bench(root: Path, *arguments: str, **environment: str) -> Said:
     return Running(command(arguments), root, environment).wait()
 
 
-def at_once(works: Sequence[tuple[Callable[[], int], Mapping[str, str]]], root: Path) -> list[Said]:
+def at_once(works: Sequence[Callable[[], int]], root: Path) -> list[Said]:
     """The ends of several processes that begin at the same moment."""
     gate = multiprocessing.get_context("fork").Barrier(len(works))
 
@@ -198,7 +198,7 @@ def at_once(works: Sequence[tuple[Callable[[], int], Mapping[str, str]]], root: 
 
         return wait_and_work
 
-    running = [Running(waiting(work), root, environment) for work, environment in works]
+    running = [Running(waiting(work), root) for work in works]
     return [process.wait() for process in running]
 
 

@@ -51,7 +51,7 @@ class Ground:
     def fault(self, kind: str, text: str) -> None:
         """Note a fault."""
         assert kind in FAULTS
-        self.found.faults.append((kind, " ".join(text.split())[:600]))
+        self.found.faults.append((kind, " ".join(text.split())[-900:]))
 
     def copy(self, template: Path, name: str = "home") -> Store:
         """A copy of a workspace, to be changed at will."""

@@ -57,11 +57,12 @@ LIGHT = {"BENCH_TRACKING": "off"}
 @dataclass(frozen=True)
 class Templates:
     """The folders: nothing run, all run, tables and champions written, a better row than the
-    champion's in the tables, that row promoted, and a study searched to its end."""
+    champion's in the records, in the tables, and promoted, and a study searched to its end."""
 
     empty: Path
     ran: Path
     promoted: Path
+    grown: Path
     challenged: Path
     replaced: Path
     searched: Path
@@ -94,10 +95,10 @@ def make_templates(place: Path) -> Templates:
     _derive(made.empty, made.ran, RUN)
     _derive(made.ran, made.promoted, WRITE, PROMOTE)
     _derive(made.ran, made.searched, SWEEP)
-    shutil.copytree(made.ran, made.challenged)
-    with _aside(made.challenged, "pca", "mean_image"):
-        _do(made.challenged, WRITE, then=PROMOTE)
-    _do(made.challenged, WRITE)
+    shutil.copytree(made.ran, made.grown)
+    with _aside(made.grown, "pca", "mean_image"):
+        _do(made.grown, WRITE, then=PROMOTE)
+    _derive(made.grown, made.challenged, WRITE)
     _derive(made.challenged, made.replaced, PROMOTE)
     return made
 
