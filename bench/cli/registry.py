@@ -38,9 +38,9 @@ def show(track: TrackArgument, as_json: JsonOption = False) -> None:
     """Show the card of a track's champion."""
     from bench.core.spec import to_json_types
     from bench.registry.card_text import card_text
-    from bench.registry.champions import champion
+    from bench.registry.champions import shown_champion
 
-    card = champion(open_store().registry, track)
+    card = shown_champion(open_store(), track)
     if as_json:
         console.print_json(to_json_types(card))
     else:

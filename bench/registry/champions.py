@@ -39,6 +39,7 @@ from bench.registry.cards import (
     with_standing,
     without_path,
 )
+from bench.registry.changes import unchanged
 
 PREVIOUS = "previous"
 MOST_BYTES = 16 * 2**20
@@ -89,6 +90,12 @@ def champion(registry: Path, track: str) -> Card:
     return cards[track]
 
 
+def shown_champion(store: Store, track: str) -> Card:
+    """As `champion`, beside commands that may be changing the registry."""
+    with unchanged(store):
+        return champion(store.registry, track)
+
+
 def previous(registry: Path, card: Card) -> Card | None:
     """The card of the champion before this one, if one is kept."""
     path = registry / card.folder / PREVIOUS / CARD
@@ -97,10 +104,13 @@ def previous(registry: Path, card: Card) -> Card | None:
 
 def describe_champions(store: Store) -> list[dict[str, Any]]:
     """One row per track: champion, its mean test score, challenger, previous champion."""
+    with unchanged(store):
+        cards = champions(store.registry)
+        before = {track: previous(store.registry, card) for track, card in cards.items()}
     rows = []
-    for track, card in champions(store.registry).items():
+    for track, card in cards.items():
         metric = card.spec.selection_metric
-        older = previous(store.registry, card)
+        older = before[track]
         test = card.summary.means[f"test_{metric}"]
         rows.append(
             {

@@ -16,6 +16,7 @@ from bench.execution.runner import build_for, load_weights
 from bench.models.base import Autoencoder, Classifier, ImageModel
 from bench.registry.cards import CARD, Card, read_card
 from bench.registry.champions import champion, champion_weights, champions
+from bench.registry.changes import unchanged
 from bench.registry.naming import located
 
 _BATCH = 500
@@ -157,9 +158,11 @@ def load(name: str) -> LoadedModel:
     of this workspace (see `bench.core.store.open_store`). Raises BadInput for a name that fits none
     or several, or whose weights are not in the registry, CheckFailed if they were changed.
     """
-    registry = open_store().registry
-    card = champion(registry, _track(name.replace("/", "."), champions(registry)))
-    return LoadedModel(load_champion(registry / card.folder), card)
+    store = open_store()
+    with unchanged(store):
+        tracks = champions(store.registry)
+        card = champion(store.registry, _track(name.replace("/", "."), tracks))
+        return LoadedModel(load_champion(store.registry / card.folder), card)
 
 
 def _track(name: str, tracks: Iterable[str]) -> str:
