@@ -64,7 +64,9 @@ def _spread(tries: Sequence[Try]) -> list[Try]:
     for one in tries:
         groups.setdefault(one.campaign, []).append(one)
     placed = [
-        ((place + 0.5) / len(group), one) for group in groups.values() for place, one in enumerate(group)
+        ((place + 0.5) / len(group), one)
+        for group in groups.values()
+        for place, one in enumerate(group)
     ]
     return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
 

@@ -52,9 +52,7 @@ class Calls:
 
     def made(self, call: str, path: object) -> None:
         """One more call; raises or kills if it is the one to fail."""
-        if isinstance(path, str | os.PathLike) and not os.path.abspath(path).startswith(
-            self._below
-        ):
+        if isinstance(path, str | os.PathLike) and not _is_below(path, self._below):
             return
         number = self.count + 1
         self._memory[:8] = struct.pack("q", number)
@@ -102,7 +100,7 @@ class Calls:
         @functools.wraps(call)
         def opened(file: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
             stream = call(file, mode, *rest, **more)
-            ours = isinstance(file, int) and file > 2 or str(file).startswith(self._below)
+            ours = (isinstance(file, int) and file > 2) or str(file).startswith(self._below)
             if set(mode) & set("wax+") and ours and more.get("buffering", 1) != 0:
                 with contextlib.suppress(AttributeError):
                     stream.write = self._counting(stream.write, "write", None)
@@ -130,6 +128,11 @@ class Calls:
             return connect(*arguments, **{"factory": Counted, **more})
 
         sqlite3.connect = sqlite3.dbapi2.connect = connected
+
+
+def _is_below(path: str | os.PathLike[str], folder: str) -> bool:
+    """Links are not followed, and nothing is looked up: this is called within other calls."""
+    return os.path.abspath(path).startswith(folder)  # noqa: PTH100
 
 
 def _error(number: int, call: str, path: object) -> OSError:
@@ -181,7 +184,7 @@ def _others(templates: Templates) -> list[Job]:
 
 def fail(job: Job, kind: str, number: int, ground: Ground) -> None:
     """Fail the `number`-th call, then repeat the command."""
-    before, after, _ = job.reference
+    _, after, _ = job.reference
     store = ground.copy(job.template)
     calls = Calls(kind, number, str(store.root))
     said = forked.Running(job.work(calls.patch), store.root).wait()

@@ -16,12 +16,12 @@ from bench.core.identity import digest
 _TOKENS = (
     *(b"NaN", b"-1", b"1e999", b"9" * 5000, b"0x10", b"null", b"true", b'""', b"[]", b"{}"),
     *(b"\0", b"\n", b"\r\n", b'"', b"'''", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1b[2J", b"../" * 30),
-    *("‮".encode(), b"<script>", b"|", b"[" * 3000, b'{"a":' * 3000, b"1_0", b"-0", b"1e-400"),
+    *("\u202e".encode(), b"<script>", b"|", b"[" * 3000, b'{"a":' * 3000, b"1_0", b"-0", b"1e-400"),
     *(b"!!python/object/apply:os.system ['touch executed-by-a-file']", b"__import__('os')"),
 )
 _VALUES = (
     *(None, True, -1, 0, 1.5, 10**400, 1e308, "", "x" * 5000, "../../outside", "a\nb", "\0", "1"),
-    *([], {}, [[]], {"a": 1}, ["a"], "nan", "\x1b[2J", "‮"),
+    *([], {}, [[]], {"a": 1}, ["a"], "nan", "\x1b[2J", "\u202e"),
 )
 Damage = Callable[[random.Random, bytes], bytes]
 

@@ -276,7 +276,9 @@ def tries(material: Path, mutations: int, flips: int, batch: int = 100) -> Itera
         from dataclasses import replace
 
         flipped = replace(kind, harm=damage.flip)
-        yield from _batches(f"flips/{kind.name}", material, flipped, flips // len(SEALED) + 1, batch)
+        yield from _batches(
+            f"flips/{kind.name}", material, flipped, flips // len(SEALED) + 1, batch
+        )
 
 
 def _batches(name: str, material: Path, kind: Kind, wanted: int, batch: int) -> Iterator[Try]:
@@ -295,8 +297,7 @@ def read_damaged(material: Path, kind: Kind, count: int, ground: Ground) -> None
 
 
 def _read_all(store: Store, kind: Kind, count: int, dice: random.Random) -> list[Fault]:
-    with open("/proc/self/statm") as stream:
-        now = int(stream.read().split()[0]) * resource.getpagesize()
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + _ROOM, now + _ROOM))
     signal.signal(signal.SIGALRM, _too_long)
     files = kind.files(store)

@@ -59,8 +59,7 @@ def _lean(work: Callable[..., None]) -> Callable[..., None]:
     """A worker that keeps of what it inherited only its own pipe."""
 
     def lean(pipe: Connection, *rest: object) -> None:
-        for name in os.listdir("/proc/self/fd"):
-            number = int(name)
+        for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
             with contextlib.suppress(OSError):
                 kind = os.fstat(number).st_mode
                 if number > 2 and number != pipe.fileno() and not stat.S_ISFIFO(kind):
@@ -91,15 +90,13 @@ class Running:
     def __init__(
         self, work: Callable[[], int], root: Path, environment: Mapping[str, str] | None = None
     ) -> None:
-        self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))
+        self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115
         self._began = time.monotonic()
         self.pid = os.fork()
         if self.pid == 0:
             self._become(work, root, environment or {})
 
-    def _become(
-        self, work: Callable[[], int], root: Path, environment: Mapping[str, str]
-    ) -> None:
+    def _become(self, work: Callable[[], int], root: Path, environment: Mapping[str, str]) -> None:
         code = CRASHED
         try:
             os.setsid()
@@ -158,9 +155,11 @@ def _speak_into(out: int, err: int) -> None:
     quiet = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((quiet, 0), (out, 1), (err, 2)):
         os.dup2(source, target)
-    sys.stdin = open(0, closefd=False)
-    sys.stdout = open(1, "w", closefd=False, encoding="utf-8", errors="backslashreplace")
-    sys.stderr = open(2, "w", closefd=False, encoding="utf-8", errors="backslashreplace")
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout, sys.stderr = (
+        os.fdopen(number, "w", closefd=False, encoding="utf-8", errors="backslashreplace")
+        for number in (1, 2)
+    )
 
 
 def command(

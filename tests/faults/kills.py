@@ -66,7 +66,7 @@ class Job:
 
 def origins() -> None:
     """The origin of these workspaces in the place of the shipped ones, which take hours."""
-    import bench.benchmark.reproduction as reproduction
+    from bench.benchmark import reproduction
     from bench.core.protocol import load_protocol
 
     reproduction.origin_protocols = lambda: [load_protocol("origin.toml")]

@@ -29,13 +29,44 @@ from . import forked
 from .ground import Ground, Try
 
 _BASES = (
-    *("../../outside", "/tmp/outside", "..", ".", "", " ", "a/b", "a\\b", "C:\\x", "CON", "nul.txt"),
-    *("aux", "a\0b", "a\nb", "a\rb", "\x1b[31mred", "\x1b]0;title\x07", "\u202eevil", "\u2066x\u2069"),
+    *(
+        "../../outside",
+        "/tmp/outside",
+        "..",
+        ".",
+        "",
+        " ",
+        "a/b",
+        "a\\b",
+        "C:\\x",
+        "CON",
+        "nul.txt",
+    ),
+    *(
+        "aux",
+        "a\0b",
+        "a\nb",
+        "a\rb",
+        "\x1b[31mred",
+        "\x1b]0;title\x07",
+        "\u202eevil",
+        "\u2066x\u2069",
+    ),
     *("\u200bzero", "\ufeffbom", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>"),
     *("a|b|c", "| a | b |", "**bold**", "[x](javascript:alert(1))", "![x](http://h/x.png)"),
     *("`code`", "# heading", "---", "$x^2$", "$", "$\\frac{1}{0}$", "a_b^c", "\\input{x}", "%s%n"),
     *("{0}", "{{x}}", "${HOME}", "$(mkdir executed-by-a-file)", "`mkdir executed-by-a-file`"),
-    *("; mkdir executed-by-a-file", "--help", "-p", "=1+1", "@SUM(1)", "'", '"', "\u0435vil", "\ufb01"),
+    *(
+        "; mkdir executed-by-a-file",
+        "--help",
+        "-p",
+        "=1+1",
+        "@SUM(1)",
+        "'",
+        '"',
+        "\u0435vil",
+        "\ufb01",
+    ),
     *("x" * 300, "x" * 5000, "\ud800", "\U0001f600", "a\u0301" * 50, ".git", ".hidden", "mlruns"),
     *("a\tb", "\x7f", "\x9b31m", "true", "null", "1", "NaN", "~nobody/x", "file:///etc/passwd"),
     *("sqlite:///", "csv:", "folder:..", "&amp;", "<!-- leaderboard:end -->", "[bold]x[/bold]"),
@@ -244,8 +275,9 @@ class Outside:
     """What this process changes outside of a folder and of those for temporary files."""
 
     def __init__(self, allowed: Path) -> None:
-        own = (str(allowed), "/dev/null", "/proc", os.path.expanduser("~/.cache"))
-        self._allowed = (*own, os.path.join(tempfile.gettempdir(), "tmp"))
+        temporary = Path(tempfile.gettempdir()) / "tmp"
+        own = (allowed, "/dev/null", "/proc", Path.home() / ".cache", temporary)
+        self._allowed = tuple(map(str, own))
         self.changed: list[str] = []
         sys.addaudithook(self._hear)
 
@@ -256,7 +288,7 @@ class Outside:
         else:
             path, changes = (arguments or ("",))[0], event in _CALLS
         if changes and isinstance(path, str | bytes | os.PathLike):
-            full = os.path.abspath(os.fsdecode(path))
+            full = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  (follows no link)
             if not full.startswith(self._allowed):
                 self.changed.append(f"{event} {full}")
 
@@ -285,7 +317,10 @@ def invoke(arguments: Sequence[str], watch: Outside) -> Iterator[tuple[str, str]
     if said.exit_code in (2, 3) and len(told) != 1:
         yield "tracebacks", f"no single line: {said.stderr[-300:]!r}"
     if found := _ACTING.search(text):
-        yield "mixed", f"{found[0]!r} reaches the terminal: {text[max(0, found.start() - 80) :][:160]!r}"
+        yield (
+            "mixed",
+            f"{found[0]!r} reaches the terminal: {text[max(0, found.start() - 80) :][:160]!r}",
+        )
     if forked.SECRET in text:
         yield "secrets", text[-300:]
 
@@ -298,12 +333,18 @@ def rendered(store: Store) -> Iterator[tuple[str, str]]:
         if found := _ACTING.search(text):
             yield "mixed", f"{found[0]!r} in {where}"
         if found := re.search(r"<(script|img|a|iframe)\b|\]\(javascript:|\]\(http://h", text):
-            yield "mixed", f"HTML or a link in {where}: {text[max(0, found.start() - 60) :][:150]!r}"
+            yield (
+                "mixed",
+                f"HTML or a link in {where}: {text[max(0, found.start() - 60) :][:150]!r}",
+            )
         width = 0
         for line in text.split("\n"):
             cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
             if cells and width and cells != width:
-                yield "mixed", f"a row of {cells} cells among those of {width} in {where}: {line[:150]!r}"
+                yield (
+                    "mixed",
+                    f"a row of {cells} cells among those of {width} in {where}: {line[:150]!r}",
+                )
             width = cells
 
 

@@ -1,4 +1,4 @@
-"""Two commands that change the same files, begun at the same moment: as if one came after the other."""
+"""Two commands that change the same files begin at the same moment: one of them came first."""
 
 import functools
 import itertools
@@ -64,9 +64,7 @@ def template_of(templates: Templates, pair: tuple[str, str]) -> Path:
 def tries(templates: Templates, each: int) -> Iterator[Try]:
     """`each` races of every pair, and of each writer of the registry with a reader."""
     for pair in PAIRS:
-        jobs = [
-            Job(name, commands(templates)[name], template_of(templates, pair)) for name in pair
-        ]
+        jobs = [Job(name, commands(templates)[name], template_of(templates, pair)) for name in pair]
         ends = forked.answer(functools.partial(_ends, jobs), templates.empty)
         for number in range(each):
             work = functools.partial(race, jobs, ends)
@@ -94,7 +92,9 @@ def _ends(jobs: list[Job]) -> list[State]:
 def race(jobs: list[Job], ends: list[State], ground: Ground) -> None:
     """Both at once; the end is one of the two."""
     store = ground.copy(jobs[0].template)
-    for job, said in zip(jobs, forked.at_once([job.work() for job in jobs], store.root), strict=True):
+    for job, said in zip(
+        jobs, forked.at_once([job.work() for job in jobs], store.root), strict=True
+    ):
         ground.heed(said, f"{job.name} beside {' and '.join(job.name for job in jobs)}")
     doctor(ground, store)
     found = state_of(store)

@@ -203,7 +203,7 @@ def records_of(store: Store) -> State:
 
 
 def studies_of(store: Store) -> State:
-    """How many trials of each study count, that none counts twice, and that Optuna says the same."""
+    """How many trials of each study count, whether none does twice, and what Optuna says."""
     from bench.sweep.results import iter_trials, studies_folder
 
     found: dict[str, Any] = {}
