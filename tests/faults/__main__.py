@@ -1,18 +1,17 @@
 """The command: makes the workspaces, does the tries, prints the table."""
 
 import argparse
+import functools
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import calls, files, forked, kills, names, races
+from . import fails, files, forked, kills, names, races
 from .ground import FAULTS, Found, Try, perform
 from .workspaces import Templates, make_templates
-
-CAMPAIGNS = ("kills",)
 
 
 def main() -> int:
@@ -22,7 +21,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-faults-", dir=_place()) as name:
         place = Path(name)
         templates = make_templates(place)
-        tries = [one for one in _tries(templates, options) if one.name.startswith(options.only)]
+        tries = _tries(templates, options)
         print(f"{len(tries)} tries; prepared in {time.monotonic() - began:.0f} s", file=sys.stderr)
         deadline = began + 60 * options.minutes
         found = perform(_spread(tries), options.seed, place, options.jobs, deadline)
@@ -47,15 +46,21 @@ def _place() -> str | None:
 
 
 def _tries(templates: Templates, options: argparse.Namespace) -> list[Try]:
-    short = options.short
-    material = files.make_material(templates)
-    return [
-        *files.tries(material, 400 if short else 10_000, 90 if short else 1_000),
-        *kills.tries(templates, 2 if short else 12),
-        *calls.tries(templates, 3 if short else 60),
-        *names.tries(material, 40 if short else 500, 20 if short else 500, options.seed),
-        *races.tries(templates, 1 if short else 20),
-    ]
+    short, chosen = options.short, options.only.partition("/")[0]
+    material = functools.cache(lambda: files.make_material(templates))
+    campaigns: dict[str, Callable[[], Iterable[Try]]] = {
+        "kills": lambda: kills.tries(templates, 2 if short else 12),
+        "calls": lambda: fails.tries(templates, 3 if short else 60),
+        "files": lambda: files.mutations(material(), 400 if short else 10_000),
+        "flips": lambda: files.flips(material(), 90 if short else 1_000),
+        "names": lambda: names.tries(material(), 40 if short else 500, 20 if short else 500),
+        "races": lambda: races.tries(templates, 1 if short else 20),
+    }
+    if chosen and chosen not in campaigns:
+        sys.exit(f"--only {options.only}: expected one of {', '.join(campaigns)}")
+    made = [one for name, make in campaigns.items() if chosen in ("", name) for one in make()]
+    wanted = options.only.rstrip("/")
+    return [one for one in made if f"{one.name}/".startswith(f"{wanted}/" if wanted else "")]
 
 
 def _spread(tries: Sequence[Try]) -> list[Try]:

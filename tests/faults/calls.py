@@ -1,4 +1,4 @@
-"""Every changing call of a command fails at its N-th: disk full, an I/O error, a kill.
+"""The changing calls of a command: counted, or failing at the N-th.
 
 The calls are counted over the command and its worker. Disk full lasts: from the N-th on every
 call that needs room fails. An I/O error is met once.
@@ -6,7 +6,6 @@ call that needs room fails. An I/O error is met once.
 
 import builtins
 import contextlib
-import dataclasses
 import errno
 import functools
 import io
@@ -15,15 +14,9 @@ import os
 import signal
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from . import forked
-from .ground import Ground, Try
-from .kills import Job, go_on, jobs
-from .workspaces import DOCTOR, Templates, compare, state_of, temporary_names
-
-KINDS = ("full", "broken", "kill")
 _ROOM = ("write", "fsync", "mkdir", "link", "symlink", "open", "commit")
 """The calls that fail on a full disk; renaming and removing need no room."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -138,62 +131,3 @@ def _is_below(path: str | os.PathLike[str], folder: str) -> bool:
 def _error(number: int, call: str, path: object) -> OSError:
     text = os.strerror(number)
     return OSError(number, text) if path is None else OSError(number, text, os.fspath(path))  # type: ignore[arg-type]
-
-
-@dataclasses.dataclass(frozen=True)
-class Counted:
-    """A command and the number of its changing calls."""
-
-    job: Job
-    calls: int
-
-
-def counted(job: Job, ground_folder: str) -> int:
-    """How many changing calls the command makes."""
-    import shutil
-    import tempfile
-    from pathlib import Path
-
-    from bench.core.store import Store
-
-    store = Store(Path(tempfile.mkdtemp(dir=ground_folder)) / "home")
-    shutil.copytree(job.template, store.root)
-    calls = Calls(below=str(store.root))
-    said = forked.Running(job.work(calls.patch), store.root).wait()
-    assert said.code == 0, said.text
-    return calls.count
-
-
-def tries(templates: Templates, each: int) -> Iterator[Try]:
-    """Up to `each` places of every command, spread over all of its calls, for each kind."""
-    for job in [*jobs(templates), *_others(templates)]:
-        total = counted(job, str(templates.empty.parent))
-        places = range(1, total + 1)
-        for kind_number, kind in enumerate(KINDS):
-            step = max(1, -(-total // each))
-            for number in places[(kind_number * step // len(KINDS)) :: step]:
-                yield Try(
-                    f"calls/{job.name}/{kind}-{number}",
-                    functools.partial(fail, job, kind, number),
-                )
-
-
-def _others(templates: Templates) -> list[Job]:
-    return [Job("doctor", DOCTOR, templates.promoted)]
-
-
-def fail(job: Job, kind: str, number: int, ground: Ground) -> None:
-    """Fail the `number`-th call, then repeat the command."""
-    _, after, _ = job.reference
-    store = ground.copy(job.template)
-    calls = Calls(kind, number, str(store.root))
-    said = forked.Running(job.work(calls.patch), store.root).wait()
-    if kind != "kill":
-        ground.heed(said, f"{job.name} with call {number} failing", (0, 2))
-    elif said.code not in (0, -9):
-        ground.heed(said, f"{job.name} killed at call {number}", (-9,))
-    if names := temporary_names(store, committed=True):
-        ground.fault("left behind", f"in the committed folder: {', '.join(names[:5])}")
-    if said.code == 0 and kind != "kill" and job.name != "doctor":
-        compare(ground, after, state_of(store), f"{job.name} says that it was done")
-    go_on(job, ground)

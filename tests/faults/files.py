@@ -1,7 +1,9 @@
 """Mutated files and flipped bits: each is noticed or harmless, in one line, and none executes."""
 
 import contextlib
+import dataclasses
 import functools
+import math
 import operator
 import random
 import resource
@@ -22,6 +24,7 @@ from . import damage, forked
 from .ground import Ground, Try
 from .workspaces import Templates
 
+_BATCH = 100
 _SECONDS = 20
 _ROOM = 3 * 2**30
 """The most bytes of address space that the readers of a batch may add."""
@@ -266,24 +269,26 @@ def _write_checkpoint(root: Path) -> None:
         execute(plan(request, store).specs[0], store, lambda values: values.epoch == 2)
 
 
-def tries(material: Path, mutations: int, flips: int, batch: int = 100) -> Iterator[Try]:
-    """So many mutated files, and so many sealed files with one flipped bit."""
+def mutations(material: Path, wanted: int) -> Iterator[Try]:
+    """So many mutated files."""
     shares = sum(kind.share for kind in KINDS)
     for kind in KINDS:
-        wanted = round(mutations * kind.share / shares)
-        yield from _batches(f"files/{kind.name}", material, kind, wanted, batch)
-    for kind in (kind for kind in KINDS if kind.name in SEALED):
-        from dataclasses import replace
+        count = math.ceil(wanted * kind.share / shares)
+        yield from _batches(f"files/{kind.name}", material, kind, count)
 
-        flipped = replace(kind, harm=damage.flip)
+
+def flips(material: Path, wanted: int) -> Iterator[Try]:
+    """So many sealed files with one flipped bit."""
+    for kind in (kind for kind in KINDS if kind.name in SEALED):
+        flipped = dataclasses.replace(kind, harm=damage.flip)
         yield from _batches(
-            f"flips/{kind.name}", material, flipped, flips // len(SEALED) + 1, batch
+            f"flips/{kind.name}", material, flipped, math.ceil(wanted / len(SEALED))
         )
 
 
-def _batches(name: str, material: Path, kind: Kind, wanted: int, batch: int) -> Iterator[Try]:
-    for number, start in enumerate(range(0, wanted, batch)):
-        count = min(batch, wanted - start)
+def _batches(name: str, material: Path, kind: Kind, wanted: int) -> Iterator[Try]:
+    for number, start in enumerate(range(0, wanted, _BATCH)):
+        count = min(_BATCH, wanted - start)
         yield Try(f"{name}/{number}", functools.partial(read_damaged, material, kind, count))
 
 

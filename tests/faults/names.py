@@ -73,11 +73,13 @@ _BASES = (
 )
 _WRAPPED = ("{}", "a{}z", "{}.toml", "{}{}", "0{}", "{} ", "\n{}")
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_BATCH = 50
 _CALLS = ("os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.truncate")
 
 
-def hostile_names(count: int, dice: random.Random) -> list[str]:
-    """So many different names, the plain ones first."""
+def hostile_names(count: int) -> list[str]:
+    """So many different names, always the same, the plain ones first."""
+    dice = random.Random(0)
     made = list(_BASES)
     while len(made) < count:
         form, base = dice.choice(_WRAPPED), dice.choice(_BASES)
@@ -228,12 +230,12 @@ PLACES: dict[str, Place] = {
 }
 
 
-def tries(material: Path, count: int, shown: int, seed: int, batch: int = 50) -> Iterator[Try]:
+def tries(material: Path, count: int, shown: int) -> Iterator[Try]:
     """`count` names in every place; `shown` of them as classes of images that are run and shown."""
-    names = hostile_names(count, random.Random(f"names {seed}"))
+    names = hostile_names(count)
     for place in PLACES:
-        for number, start in enumerate(range(0, count, batch)):
-            some = names[start : start + batch]
+        for number, start in enumerate(range(0, count, _BATCH)):
+            some = names[start : start + _BATCH]
             work = functools.partial(give_names, material, place, some)
             yield Try(f"names/{place}/{number}", work)
     for kind in CLASSES:

@@ -2,8 +2,6 @@
 
 import functools
 import itertools
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,20 +9,8 @@ from bench.core.store import Store
 
 from . import forked
 from .ground import Ground, Try
-from .kills import Job
-from .workspaces import (
-    DOCTOR,
-    PROMOTE,
-    REPRODUCE,
-    RUN,
-    SWEEP,
-    WRITE,
-    State,
-    Templates,
-    compare,
-    doctor,
-    state_of,
-)
+from .jobs import Job, commands, copied, remembered
+from .workspaces import WRITE, State, Templates, compare, doctor, state_of
 
 PAIRS = (
     *(("run", "run"), ("run", "sweep"), ("run", "reproduce"), ("run", "write"), ("run", "doctor")),
@@ -35,19 +21,6 @@ PAIRS = (
 )
 """Those that share files: records, checkpoints and locks of runs; a study; the registry."""
 READ = (("promote", "rollback", "write"), "reader")
-
-
-def commands(templates: Templates) -> dict[str, tuple[str, ...]]:
-    """The writers by name."""
-    return {
-        "run": RUN,
-        "sweep": SWEEP,
-        "reproduce": REPRODUCE,
-        "write": WRITE,
-        "promote": PROMOTE,
-        "rollback": ("registry", "rollback", templates.track),
-        "doctor": DOCTOR,
-    }
 
 
 def template_of(templates: Templates, pair: tuple[str, str]) -> Path:
@@ -65,10 +38,8 @@ def tries(templates: Templates, each: int) -> Iterator[Try]:
     """`each` races of every pair, and of each writer of the registry with a reader."""
     for pair in PAIRS:
         jobs = [Job(name, commands(templates)[name], template_of(templates, pair)) for name in pair]
-        ends = forked.answer(functools.partial(_ends, jobs), templates.empty)
         for number in range(each):
-            work = functools.partial(race, jobs, ends)
-            yield Try(f"races/{' and '.join(pair)}/{number}", work)
+            yield Try(f"races/{' and '.join(pair)}/{number}", functools.partial(race, jobs))
     for name in READ[0]:
         template = templates.grown if name == "write" else template_of(templates, (name, name))
         job = Job(name, commands(templates)[name], template)
@@ -80,17 +51,17 @@ def _ends(jobs: list[Job]) -> list[State]:
     """The workspace after the two commands in either order."""
     ends = []
     for order in itertools.permutations(jobs):
-        with tempfile.TemporaryDirectory(dir=jobs[0].template.parent) as folder:
-            store = Store(Path(folder) / "home")
-            shutil.copytree(jobs[0].template, store.root)
+        with copied(jobs[0].template) as store:
             for job in order:
                 forked.Running(job.work(), store.root).wait()
             ends.append(state_of(store))
     return ends
 
 
-def race(jobs: list[Job], ends: list[State], ground: Ground) -> None:
-    """Both at once; the end is one of the two."""
+def race(jobs: list[Job], ground: Ground) -> None:
+    """Both at once; the end is one of those of one after the other."""
+    name = f"{' and '.join(job.name for job in jobs)} ends"
+    ends = remembered(jobs[0].template, name, functools.partial(_ends, jobs))
     store = ground.copy(jobs[0].template)
     for job, said in zip(
         jobs, forked.at_once([job.work() for job in jobs], store.root), strict=True
