@@ -7,7 +7,6 @@ with different fingerprints are never ranked together.
 """
 
 import dataclasses
-import tomllib
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import ConfigDict, Field
 from bench.core.errors import BadInput, unknown_name
 from bench.core.identity import checked_name, chosen_settings, digest
 from bench.core.paths import given_path
-from bench.core.strict import STRICT, parse_strict
+from bench.core.strict import STRICT, parse_strict, read_toml
 from bench.core.tasks import DEFAULT_TASK, TASKS, TaskId
 
 SHIPPED = Path(__file__).parent.parent / "protocols"
@@ -264,12 +263,7 @@ def load_protocol(name: str) -> Protocol:
         if name not in names:
             raise unknown_name("protocol", name, names)
         path, where = SHIPPED / f"{name}.toml", f"protocol {name}"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"cannot read protocol file {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{where}: not a TOML file: {error}") from None
+    data = read_toml(path, where)
     if "source" in data:
         raise BadInput(f"{where}: source: unknown key; remove it or fix its spelling")
     protocol = parse_strict(Protocol, data, where)

@@ -1,7 +1,9 @@
 """Parse plain data into frozen dataclasses, checking every key and type."""
 
 import json
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -11,6 +13,7 @@ from bench.core.errors import BadInput
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 T = TypeVar("T")
+_SHOWN = 160
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
@@ -21,6 +24,20 @@ def adapter(kind: type[T]) -> TypeAdapter[T]:
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]
+
+
+def read_toml(path: Path, where: str) -> dict[str, Any]:
+    """The content of a TOML file; BadInput begins with `where` if it cannot be read as one."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{where}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{where}: not a TOML file: {_short(error)}") from None
+    except ValueError:
+        raise BadInput(f"{where}: holds a number of more than 4,300 digits") from None
+    except RecursionError:
+        raise BadInput(f"{where}: holds values nested too deeply") from None
 
 
 def parse_strict(kind: type[T], data: Mapping[str, Any], where: str) -> T:
@@ -59,5 +76,11 @@ def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:
         return key, "must not be empty; give a value or remove the key"
     if "bool" in item["loc"][-1:]:
         # pydantic reports the first branch of a Scalar, which would ask for a boolean.
-        return key, f"must be a finite number, a text, true or false (got {value!r})"
-    return key, f"{item['msg'][0].lower()}{item['msg'][1:]} (got {value!r})"
+        return key, f"must be a finite number, a text, true or false (got {_short(value)})"
+    return key, f"{item['msg'][0].lower()}{item['msg'][1:]} (got {_short(value)})"
+
+
+def _short(value: object) -> str:
+    """A value as text, cut where it is long: one line is enough to find it again."""
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

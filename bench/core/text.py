@@ -7,6 +7,9 @@ import html
 import re
 
 HIDDEN = "***"
+ODD_BYTES = "surrogateescape"
+"""How pages are decoded and encoded: bytes that are no UTF-8 stay as they are, and are noticed as
+any other difference."""
 
 _PASSWORD = re.compile(
     r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s'\"<>@:/]*):(?!\d{1,5}(?:[/?#\s]|$))[^\s'\"<>]*@",

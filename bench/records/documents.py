@@ -48,6 +48,12 @@ _ENTRY_SPEC = (
 )
 _ENTRY_FACTS = (BEST_OF,)
 _CURE = "remove its folder, or let the command that made it run it again"
+TRAINING = "training"
+_NEEDED: Mapping[str, Mapping[str, type]] = {
+    TRAINING: {"spec": dict, "facts": dict},
+    "scores": {"evaluation_digest": str, "spec": dict},
+    "boards": {"evaluation_digest": str, "data_source": str, "spec": dict, "facts": dict},
+}
 _TANH_VARIANTS = ("tapered_ae", "conv_bn_ae")
 """The variants of schema 1 that work on [-1, 1]."""
 
@@ -87,6 +93,17 @@ def documents_of(record: RunRecord, root: Path) -> Documents:
     return Documents(training, {record.evaluation_digest: scores}, {record.spec.board: entry})
 
 
+def complete(kind: str, document: Json, path: Path) -> Json:
+    """The document, if it has what it is joined by; CheckFailed otherwise.
+
+    `kind`: TRAINING, or the folder that holds the document.
+    """
+    for key, type_ in _NEEDED[kind].items():
+        if not isinstance(document.get(key), type_):
+            raise CheckFailed(f"{path} is damaged ({key}: missing or of another kind); {_CURE}")
+    return document
+
+
 def join(training: Json, scores: Json, entry: Json, root: Path, where: str) -> RunRecord:
     """The record of a training with one scoring on one board; CheckFailed if they do not fit."""
     data = {
@@ -98,7 +115,8 @@ def join(training: Json, scores: Json, entry: Json, root: Path, where: str) -> R
     parts = (training, scores, entry)
     data["spec"] = {key: value for part in parts for key, value in part["spec"].items()}
     data["facts"] = {key: value for part in parts for key, value in part.get("facts", {}).items()}
-    data["spec"]["dataset"] = from_hint(data["spec"]["dataset"], root)
+    hint = data["spec"].get("dataset")
+    data["spec"]["dataset"] = from_hint(hint, root) if isinstance(hint, str) else hint
     return _record(data, where)
 
 

@@ -64,8 +64,10 @@ from bench.core.identity import sha256_of_file
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import sync_folder, write_atomically
 from bench.records.documents import (
+    TRAINING,
     Documents,
     Json,
+    complete,
     decode,
     documents_of,
     encode,
@@ -210,14 +212,14 @@ def read_documents(records: Path, run_key: str) -> Documents | None:
         raise CheckFailed(f"{folder / RECORD} does not belong to run {run_key}; remove its folder")
     if is_earlier(training):
         return upgraded(training, workspace_of(records), str(folder / RECORD))
+    complete(TRAINING, training, folder / RECORD)
     found: dict[str, dict[str, Json]] = {SCORES: {}, BOARDS: {}}
     for path in [*folder.glob(f"{SCORES}/[!.]*/{_SCORES_FILE}"), *folder.glob(f"{BOARDS}/*.json")]:
         document = decode(path)
         kind, name = path.relative_to(folder).parts[:2]
-        if document is not None and document.get("run_key") == run_key:
-            found[kind][name.removesuffix(".json")] = document
-        else:
+        if document is None or document.get("run_key") != run_key:
             raise CheckFailed(f"{path} does not belong to run {run_key}; remove it")
+        found[kind][name.removesuffix(".json")] = complete(kind, document, path)
     return Documents(training, found[SCORES], found[BOARDS])
 
 

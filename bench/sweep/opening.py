@@ -15,7 +15,7 @@ from bench.core.store import Store, write_atomically
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import has_trials, study_folder
 from bench.sweep.space import differences, direction, identity
-from bench.sweep.storage import existing_storage
+from bench.sweep.storage import existing_storage, used
 
 IDENTITY, ID, SEARCH = "identity", "id", "search"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -98,19 +98,25 @@ def look_up(plans: Sequence[StudyPlan], store: Store) -> list[Before]:
     storage = existing_storage(store, plans[0].request.storage)
     if storage is None:
         return [Before(_newest(plan, (), store)) for plan in plans]
-    studies = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
-    found = []
-    for plan in plans:
-        name = _newest(plan, studies, store)
-        if name not in studies:
-            found.append(Before(name))
-            continue
-        summary = studies[name]
-        if (stored := summary.user_attrs.get(IDENTITY)) is not None:
-            _refuse_differences(plan, name, stored, summary.direction.name.lower())
-        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-        found.append(Before(name, sum(trial.state in FINISHED for trial in trials)))
-    return found
+    with used(storage):
+        studies = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
+        return [_before(plan, studies, storage, store) for plan in plans]
+
+
+def _before(
+    plan: StudyPlan,
+    studies: Mapping[str, optuna.study.StudySummary],
+    storage: RDBStorage,
+    store: Store,
+) -> Before:
+    name = _newest(plan, studies, store)
+    if name not in studies:
+        return Before(name)
+    summary = studies[name]
+    if (stored := summary.user_attrs.get(IDENTITY)) is not None:
+        _refuse_differences(plan, name, stored, summary.direction.name.lower())
+    trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    return Before(name, sum(trial.state in FINISHED for trial in trials))
 
 
 def occupy_folder(store: Store, study: optuna.Study) -> str:
@@ -138,7 +144,7 @@ def occupy_folder(store: Store, study: optuna.Study) -> str:
 def folder_owner(store: Store, study: str) -> str:
     """The identifier of the study whose trials a folder holds; "" if there is none."""
     path = study_folder(store, study) / "study.id"
-    return path.read_text().strip() if path.exists() else ""
+    return path.read_text(errors="replace").strip() if path.exists() else ""
 
 
 def open_study(plan: StudyPlan, name: str, storage: RDBStorage) -> optuna.Study:

@@ -151,11 +151,19 @@ def _one_line(url: URL) -> Iterator[None]:
             "(pip install 'psycopg[binary]', or this package with [postgres])"
         ) from None
     except (RuntimeError, *FAILURES) as error:
-        raise store_failed(url, error) from None
+        raise _failed(url, error) from None
 
 
-def store_failed(url: URL, error: Exception) -> BadInput:
-    """One line for an error of a store, without the password."""
+@contextlib.contextmanager
+def used(storage: RDBStorage) -> Iterator[None]:
+    """Turn errors of a store that is damaged, full or away into a one-line BadInput."""
+    try:
+        yield
+    except FAILURES as error:
+        raise _failed(storage.engine.url, error) from None
+
+
+def _failed(url: URL, error: Exception) -> BadInput:
     # Optuna's own error says less than the one that caused it.
     cause = error.__cause__ or error
     why = without_secrets(str(getattr(cause, "orig", None) or cause).strip().splitlines()[0])
