@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.errors import BadInput
 from bench.core.protocol import Scalar, TrainConfig
 from bench.core.spec import Choice, FloatRange, IntRange, SearchRange
+from bench.execution.operations import multiply_adds
 from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.rows import ORIGINS
 from bench.models.zoo import MODELS, build_model, build_network, checked_hyperparameters
@@ -114,6 +116,15 @@ def test_equal_seeds_give_equal_weights(name: str) -> None:
     first, second = (_ready(name, (1, 28, 28), 7).state_dict() for _ in range(2))
     assert first
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@every_row
+def test_multiply_adds_are_those_of_torchs_own_counter(name: str) -> None:
+    size = 8 if MODELS[name].kind == "autoencoder" else None
+    model = build_network(name, (1, 28, 28), size, {}, 10)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval().answers(torch.zeros(1, *model.image_shape), torch.zeros(1, dtype=torch.int64))
+    assert multiply_adds(model) == counter.get_total_flops() / 2
 
 
 @pytest.mark.parametrize(("name", "parameters"), PRINTED_PARAMETERS.items())

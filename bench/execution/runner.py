@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import SplitConfig
 from bench.core.spec import EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
 from bench.core.store import Store
 from bench.data import SearchSplits, Splits, load_search_splits, load_splits
-from bench.evaluation.scoring import Scored, device_of, on_device, score
+from bench.evaluation.scoring import Scored, on_device, score
 from bench.execution.environment import environment
+from bench.execution.operations import multiply_adds
 from bench.models.base import ClosedFormAutoencoder, ImageModel
 from bench.models.zoo import build_network
 from bench.records.files import (
@@ -231,17 +231,6 @@ def _facts(model: ImageModel, splits: Splits, result: FitResult) -> dict[str, fl
         "best_epoch": float(result.best_epoch),
         "epochs_run": float(len(result.history)),
     }
-
-
-def multiply_adds(model: ImageModel) -> float:
-    """Multiply-adds per image (for an autoencoder: to encode and decode it): half of torch's count
-    of operations."""
-    device = device_of(model)
-    x = torch.zeros(1, *model.image_shape, device=device)
-    model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.answers(x, torch.zeros(1, dtype=torch.int64, device=device))
-    return float(counter.get_total_flops()) / 2
 
 
 def _weights(model: ImageModel) -> Arrays:

@@ -21,6 +21,7 @@ from bench.core.spec import EpochValues, Status
 from bench.evaluation.evaluate import Labelled, mean_scores
 from bench.metrics import METRICS
 from bench.models.base import ImageModel
+from bench.training.adam import BETAS, FusedAdam
 from bench.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 CHECKPOINT_SECONDS = 20.0
@@ -126,19 +127,16 @@ def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook
     )
 
 
-def make_optimizer(model: ImageModel, recipe: TrainConfig) -> torch.optim.Optimizer:
-    """Fused Adam or AdamW over every parameter."""
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(
+def make_optimizer(model: nn.Module, recipe: TrainConfig) -> FusedAdam:
+    """The optimiser of a recipe over every parameter."""
+    return FusedAdam(
         model.parameters(),
-        lr=recipe.lr,
-        eps=recipe.adam_eps,
         weight_decay=recipe.weight_decay,
-        fused=True,
+        decoupled=recipe.optimizer == "adamw",
     )
 
 
-def adam_epsilon(recipe: TrainConfig, step: int, beta2: float) -> float:
+def adam_epsilon(recipe: TrainConfig, step: int) -> float:
     """The epsilon for Adam's update of a step (from 0).
 
     In the efficient form epsilon is added before the bias correction. This equals adding
@@ -147,7 +145,7 @@ def adam_epsilon(recipe: TrainConfig, step: int, beta2: float) -> float:
     """
     if not recipe.adam_eps_hat:
         return recipe.adam_eps
-    return recipe.adam_eps / math.sqrt(1 - beta2 ** (step + 1))
+    return recipe.adam_eps / math.sqrt(1 - BETAS[1] ** (step + 1))
 
 
 def learning_rate(recipe: TrainConfig, step: int, steps_per_epoch: int) -> float:
@@ -203,7 +201,7 @@ def batches(
 
 def _train_epoch(
     model: ImageModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: FusedAdam,
     data: Labelled,
     config: FitConfig,
     state: FitState,
@@ -217,13 +215,10 @@ def _train_epoch(
     model.train()
     started = time.perf_counter()
     for images, labels in batches(data, recipe, config.seed, state.epoch):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step, steps_per_epoch)
-            group["eps"] = adam_epsilon(recipe, step, group["betas"][1])
         loss = model.loss(images.contiguous(memory_format=layout), labels)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.total.backward()
-        optimizer.step()
+        optimizer.step(learning_rate(recipe, step, steps_per_epoch), adam_epsilon(recipe, step))
         for name, term in {"loss": loss.total, **loss.parts()}.items():
             sums.setdefault(name, torch.zeros_like(term)).add_(term.detach(), alpha=len(images))
         seen, step = seen + len(images), step + 1
@@ -270,7 +265,7 @@ def _take_snapshot(model: ImageModel, validation: Tensor, state: FitState, epoch
         state.snapshots[state.epoch] = taken.contiguous().cpu()
 
 
-def _save(model: ImageModel, optimizer: torch.optim.Optimizer, state: FitState, path: Path) -> None:
+def _save(model: ImageModel, optimizer: FusedAdam, state: FitState, path: Path) -> None:
     scalars = {
         name: getattr(state, name)
         for name in ("epoch", "seconds", "images", "best_epoch", "best_score")
@@ -288,9 +283,7 @@ def _save(model: ImageModel, optimizer: torch.optim.Optimizer, state: FitState, 
     )
 
 
-def _resume(
-    model: ImageModel, optimizer: torch.optim.Optimizer, config: FitConfig
-) -> FitState | None:
+def _resume(model: ImageModel, optimizer: FusedAdam, config: FitConfig) -> FitState | None:
     """Restore model, optimiser and random state from the checkpoint, if there is one."""
     if config.checkpoint is None:
         return None
