@@ -48,8 +48,9 @@ def located(store: Store, spec: RunSpec, given: str = "") -> str:
     """A reference from which the images of a spec can be read on this machine.
 
     A known set is found by its id. Own images: `given`, or the recorded path if it still exists, or
-    another path under which a record of this workspace has the same images. Raises BadInput if
-    there is none.
+    another path under which a record of this workspace has the same images, or where such a path
+    lies now if the workspace was moved. Whoever reads them compares their digest. Raises BadInput
+    if there is none.
     """
     if spec.dataset in DATASETS:
         return spec.dataset
@@ -57,13 +58,23 @@ def located(store: Store, spec: RunSpec, given: str = "") -> str:
         return dataset_reference(given)
     records = survey_records(store.records)[0]
     same = [each.spec for each in records if each.spec.data_digest == spec.data_digest]
-    for reference in dict.fromkeys(each.dataset for each in (spec, *reversed(same))):
+    recorded = list(dict.fromkeys(each.dataset for each in (spec, *reversed(same))))
+    for reference in (*recorded, *(moved for each in recorded for moved in _moved(store, each))):
         if _exists(reference):
             return reference
     raise BadInput(
         f"the images of {spec.dataset_label} are not where they were; say where they are: "
         "--dataset folder:PATH, npz:PATH or csv:PATH"
     )
+
+
+def _moved(store: Store, reference: str) -> Iterator[str]:
+    """Where images of a workspace that was moved can be: the end of their recorded absolute path,
+    as much of it as there is, below this workspace. Records of schema 1 have no relative paths."""
+    kind, _, path = reference.partition(":")
+    parts = Path(path).parts
+    for start in range(1, len(parts)):
+        yield f"{kind}:{store.root.joinpath(*parts[start:])}"
 
 
 def _exists(reference: str) -> bool:
