@@ -5,7 +5,10 @@ exit codes. Its top-level imports are light, so that
 `bench --help` answers at once.
 """
 
+import contextlib
+import os
 import signal
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -41,6 +44,12 @@ class _OneLineErrors(TyperGroup):
         kwargs["standalone_mode"] = False
         try:
             result = super().main(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read the output has enough, as `head` does; Typer and rich end in this way.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
         except BenchError as error:
             say_error(str(error))
             raise SystemExit(error.exit_code) from None
@@ -121,4 +130,15 @@ def main() -> None:
     """Entry point of the `bench` script and of `python -m bench`."""
     # Schedulers, containers and `timeout` send SIGTERM first: treat it like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _open_closed_streams()
     app()
+
+
+def _open_closed_streams() -> None:
+    """Give the command streams where the caller has closed them (`bench models >&-`).
+
+    Otherwise the next file that is opened would get the number, and the output, of a stream.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123

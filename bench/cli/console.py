@@ -11,6 +11,7 @@ import typer
 
 from bench.core.errors import BadInput
 from bench.core.spec import RunSpec
+from bench.core.store import Store
 from bench.core.text import for_terminal, without_secrets
 from bench.core.view import Section, table_of
 
@@ -31,6 +32,11 @@ def say(text: str) -> None:
 def say_error(text: str) -> None:
     """The one line of an error, on stderr."""
     say(f"bench: {' '.join(text.split())}")
+
+
+def say_where(store: Store) -> None:
+    """Say in one line where results are written."""
+    say(f"results are written to {store.root}")
 
 
 def print_json(value: Any) -> None:

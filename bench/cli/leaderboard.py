@@ -1,5 +1,6 @@
 """`bench leaderboard`, `bench promote`, `bench verify`."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,7 +44,7 @@ def leaderboard(
 ) -> None:
     """Rank what was run: local records and the committed ledger together.
 
-    Without --write nothing changes.
+    Outside of a clone, the tables committed with bench follow. Without --write nothing changes.
     """
     from bench.registry import publishing
 
@@ -93,11 +94,20 @@ def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
 
     if as_json:
         console.print_json(
-            [_as_json(cell.columns()) for board in found.boards for cell in board.cells]
+            [
+                _as_json(cell.columns() | {"committed_with_bench": committed})
+                for committed, boards in ((False, found.boards), (True, found.committed))
+                for board in boards
+                for cell in board.cells
+            ]
         )
     else:
         for board in found.boards:
             console.print_section(short_section(board))
+        for board in found.committed:
+            section = short_section(board)
+            title = f"committed with bench: {section.title}"
+            console.print_section(dataclasses.replace(section, title=title))
     for line in found.lines:
         console.say(line)
     if written:

@@ -70,6 +70,7 @@ def search_all(
     before = look_up(plans, store)  # refuses what cannot go on before anything is trained
     count = where.slots or _slots(request, plans[0].defaults)
     costs = [_cost(plan, store, count, found) for plan, found in zip(plans, before, strict=True)]
+    console.say_where(store)
     if dry_run:
         _show_plans(plans, costs, count, where.place.is_local, as_json)
         return

@@ -18,7 +18,9 @@ class _Counter(TorchDispatchMode):
     50 MB of a worker's memory.
     """
 
-    total = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total: int = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -35,7 +37,7 @@ class _Counter(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=out)
+            self.total += int(formula(*args, **(kwargs or {}), out_val=out))
         return out
 
 
@@ -47,4 +49,4 @@ def multiply_adds(model: ImageModel) -> float:
     model.eval()
     with torch.no_grad(), _Counter() as counter:
         model.answers(x, torch.zeros(1, dtype=torch.int64, device=device))
-    return counter.total / 2
+    return float(counter.total) / 2

@@ -16,7 +16,7 @@ from typing import Any
 from bench.core.errors import BadInput, CheckFailed, unknown_name
 from bench.core.identity import sha256_of_file
 from bench.core.spec import RunRecord
-from bench.core.store import Store, child, write_atomically
+from bench.core.store import Store, child, shipped, write_atomically
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.render import Champion
 from bench.leaderboard.wording import short_title, shown_score
@@ -75,6 +75,35 @@ def champions(registry: Path) -> dict[str, Card]:
     return found
 
 
+def registries(store: Store) -> list[Path]:
+    """Where champions are found: in the workspace first, then among those committed with bench."""
+    own, ours = store.registry, shipped().registry
+    return [own] if not ours.is_dir() or ours.resolve() == own.resolve() else [own, ours]
+
+
+def find_champion(store: Store, track: str) -> tuple[Path, Card]:
+    """The registry that has a champion of a track, named in full or by its end, and its card.
+
+    `quick.d32` is enough if it fits one track only. Raises BadInput for a name that fits none or
+    several, with the nearest names.
+    """
+    name = track.replace("/", ".")
+    listed: dict[str, tuple[Path, Card]] = {}
+    for registry in registries(store):
+        for title, card in champions(registry).items():
+            listed.setdefault(title, (registry, card))
+    fitting = [title for title in listed if f".{title}".endswith(f".{name}")]
+    if name in listed:
+        fitting = [name]
+    if not listed:
+        raise BadInput(f"no champions in {store.registry} yet; make them with: bench promote")
+    if not fitting:
+        raise unknown_name("track", name, listed)
+    if len(fitting) > 1:
+        raise BadInput(f"'{track}' is the end of several tracks: {', '.join(fitting)}; name one")
+    return listed[fitting[0]]
+
+
 def champion(registry: Path, track: str) -> Card:
     """The card of a track's champion; the track is named as in tables or as its folder.
 
@@ -96,11 +125,18 @@ def previous(registry: Path, card: Card) -> Card | None:
 
 
 def describe_champions(store: Store) -> list[dict[str, Any]]:
-    """One row per track: champion, its mean test score, challenger, previous champion."""
+    """One row per track: champion, its mean test score, challenger, previous champion.
+
+    Those of the workspace, then those committed with bench.
+    """
+    return [row for registry in registries(store) for row in _described(store, registry)]
+
+
+def _described(store: Store, registry: Path) -> list[dict[str, Any]]:
     rows = []
-    for track, card in champions(store.registry).items():
+    for track, card in champions(registry).items():
         metric = card.spec.selection_metric
-        older = previous(store.registry, card)
+        older = previous(registry, card)
         test = card.summary.means[f"test_{metric}"]
         rows.append(
             {
@@ -114,6 +150,7 @@ def describe_champions(store: Store) -> list[dict[str, Any]]:
                 "previous": older.summary.row if older else None,
                 "run_key": card.run_key,
                 "folder": f"registry/{card.folder}",
+                "committed_with_bench": registry != store.registry,
             }
         )
     return rows

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest, sha256_of_file
 from bench.core.protocol import known_protocols, origin_protocols
-from bench.core.store import Store, child, write_atomically
+from bench.core.store import Store, child, shipped, write_atomically
 from bench.core.view import Picture, picture_markdown
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, score_columns
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
@@ -43,11 +43,13 @@ _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()
 
 @dataclass(frozen=True)
 class TableUpdate:
-    """The result of `look` or `write`: the tables, messages, and the files written."""
+    """The result of `look` or `write`: the tables, messages, the files written, and the tables
+    committed with bench, if they are not those of the workspace itself."""
 
     boards: Sequence[Board]
     lines: Sequence[str]
     changed: Sequence[str] = ()
+    committed: Sequence[Board] = ()
 
 
 def ranked(rows: Ledger, results: Results) -> list[TableCell]:
@@ -67,7 +69,14 @@ def look(store: Store, scope: Scope) -> TableUpdate:
     shown, problem = as_far_as_known(store, results, merged.ledger)
     lines = [*reproduction(merged, results.ledger), *([problem] if problem else [])]
     lines += [f"drift: {drift}" for drift in merged.drifted]
-    return TableUpdate(_boards(store, shown, scope), lines)
+    return TableUpdate(_boards(store, shown, scope), lines, committed=_committed(store, scope))
+
+
+def _committed(store: Store, scope: Scope) -> list[Board]:
+    ours = shipped()
+    if ours.registry.resolve() == store.registry.resolve():
+        return []
+    return _boards(ours, read_results(ours.registry), scope)
 
 
 def write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:

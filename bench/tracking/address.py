@@ -2,16 +2,17 @@
 
 import http.client
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from bench.core.errors import BadInput
 from bench.core.paths import given_path
 from bench.core.store import Store
 from bench.core.text import without_secrets
 
-_SQLITE = "sqlite:///"
+_SQLITE, _SQLITE_DRIVER = "sqlite:///", "sqlite+pysqlite:///"
 _PROBE_SECONDS = 1.5
 
 
@@ -62,10 +63,9 @@ def find_address(store: Store) -> Address:
     given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if not given:
         return local_address(store.mlruns / "mlflow.db")
-    if given.startswith(_SQLITE):
-        return local_address(
-            given_path(given.removeprefix(_SQLITE), "MLFLOW_TRACKING_URI").resolve()
-        )
+    if given.startswith((_SQLITE, _SQLITE_DRIVER)):
+        path = unquote(given.partition(":///")[2])
+        return local_address(given_path(path, "MLFLOW_TRACKING_URI").resolve())
     if given.startswith(("http://", "https://", "postgresql", "mysql", "mssql", "databricks")):
         _check_port(given)
         return Address(given)
@@ -89,5 +89,11 @@ def _check_port(uri: str) -> None:
 
 
 def local_address(database: Path) -> Address:
-    """The address of a SQLite file with the given absolute path."""
-    return Address(f"{_SQLITE}{database.as_posix()}", database)
+    """The address of a SQLite file with the given absolute path.
+
+    What has a meaning in addresses is written as %XX, as SQLAlchemy reads it.
+    """
+    path = database.as_posix()
+    escaped = re.sub("[%?#]", lambda sign: quote(sign.group(), safe=""), path)
+    # For an address that begins with sqlite:/// MLflow makes a folder whose name has the escapes.
+    return Address(f"{_SQLITE if escaped == path else _SQLITE_DRIVER}{escaped}", database)
