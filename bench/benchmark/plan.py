@@ -4,7 +4,6 @@ A plan says which runs there are, which have a record on disk and what the missi
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from bench.core.spec import RunRecord, RunSpec, SplitSizes
 from bench.core.store import Store
 from bench.core.tasks import TASKS
 from bench.data import ImageSet, dataset_reference, load_set, split_set
-from bench.execution.devices import accelerators, resolved_device
+from bench.execution.devices import accelerators, available_cores, resolved_device
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
 from bench.records.files import sound_record
@@ -64,8 +63,7 @@ def default_workers(request: Request, device: str) -> int:
     """One worker per GPU, or as many as the available cores carry."""
     if device.startswith("cuda"):
         return len(accelerators("cuda"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // request.threads)
+    return max(1, available_cores() // request.threads)
 
 
 def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_set) -> Plan:
@@ -164,7 +162,12 @@ def recorded(specs: Iterable[RunSpec], store: Store) -> dict[str, RunRecord]:
 
 
 def forecast_plan(
-    plan: Plan, store: Store, workers: int, progress: Callable[[str], None] = lambda _: None
+    plan: Plan,
+    store: Store,
+    workers: int,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    local: bool = True,
 ) -> Forecast:
     """What the missing runs cost on this machine, as measured by `forecast`."""
-    return forecast(plan.missing, plan.sizes, store, workers, progress)
+    return forecast(plan.missing, plan.sizes, store, workers, progress, local=local)

@@ -25,6 +25,7 @@ from bench.execution import (
     Halted,
     Lost,
     Started,
+    Waiting,
 )
 from bench.execution.places import Workers
 from bench.records.files import enter
@@ -64,8 +65,12 @@ class Stopping:
     """Ctrl-C came: the runs in progress save where they are."""
 
 
+PlanEvent = Event | Waiting | Stopping
+"""What `execute_plan` tells its caller."""
+
+
 def execute_plan(
-    plan: Plan, workers: Workers, on_event: Callable[[Event | Stopping], None] = lambda _: None
+    plan: Plan, workers: Workers, on_event: Callable[[PlanEvent], None] = lambda _: None
 ) -> PlanResult:
     """Run what is missing of a plan and log it; `on_event` gets each event after publishing it.
 
@@ -102,7 +107,7 @@ def run(
     protocol: str | Protocol = DEFAULT_PROTOCOL,
     *,
     workers: int = 0,
-    on_event: Callable[[Event | Stopping], None] = lambda _: None,
+    on_event: Callable[[PlanEvent], None] = lambda _: None,
     **wanted: Unpack[Wanted],
 ) -> PlanResult:
     """Train and score every run of a protocol without a record, as `bench run`.
@@ -122,7 +127,7 @@ def run(
 
 def run_plan(
     plan: Plan, store: Store, executor: Executor | None, tracker: Tracker
-) -> Generator[Event, None, PlanResult]:
+) -> Generator[Event | Waiting, None, PlanResult]:
     """Run what is missing and yield each event after publishing it; returns the PlanResult.
 
     Records are on disk before the tracker gets them. On KeyboardInterrupt, or when the caller
@@ -147,7 +152,10 @@ def run_plan(
                     waiting.discard(spec.run_key)
                     _publish_cell(spec, plan, outcome, store, tracker)
                     yield Finished(spec, record)
-                for event in executor.events(timeout=1.0):
+                happened = executor.events(timeout=1.0)
+                if not happened:
+                    yield Waiting()
+                for event in happened:
                     _publish(event, tracker)
                     _account(event, outcome, waiting)
                     if isinstance(event, Finished):
@@ -155,12 +163,7 @@ def run_plan(
                     if isinstance(event, Finished | Failed | Halted):
                         queue.release(event.spec.run_key)
                     yield event
-                    if isinstance(event, Failed) and event.of_storage:
-                        count = len(outcome.records)
-                        raise StorageFailed(
-                            f"{event.reason}; stopped with {count} of {len(plan.specs)} "
-                            "runs recorded, and the same command resumes from here"
-                        )
+                    _stop_if_full(event, len(outcome.records), len(plan.specs))
         except (KeyboardInterrupt, GeneratorExit, StorageFailed):
             for spec in plan.missing:
                 if spec.run_key in waiting:
@@ -171,6 +174,15 @@ def run_plan(
         tracker.watch(WorkOver())
         _tell(plan, outcome.records, tracker)
     return outcome
+
+
+def _stop_if_full(event: Event, recorded: int, planned: int) -> None:
+    """Raise StorageFailed if a result could not be written: the next ones would be lost as well."""
+    if isinstance(event, Failed) and event.of_storage:
+        raise StorageFailed(
+            f"{event.reason}; stopped with {recorded} of {planned} runs recorded, and the same "
+            "command resumes from here"
+        )
 
 
 def _tell(plan: Plan, records: Mapping[str, RunRecord], tracker: Tracker) -> None:

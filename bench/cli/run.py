@@ -75,7 +75,7 @@ def run(
     made = plan(request, store)
     slots = workers or (place.planned_slots if dry_run else place.slots)
     slots = slots or default_workers(request, made.specs[0].device)
-    cost = forecast_plan(made, store, slots, console.say)
+    cost = forecast_plan(made, store, slots, console.say, local=place.is_local)
     console.say_where(store)
     plan_view.announce(made, cost, dry_run and not as_json, place.in_words)
     if not dry_run:

@@ -11,14 +11,14 @@ from statistics import fmean
 from typing import TypedDict, Unpack
 
 from bench.benchmark.plan import Plan, Request, default_workers
-from bench.benchmark.running import Stopping, execute_plan
+from bench.benchmark.running import PlanEvent, execute_plan
 from bench.core.errors import BadInput, BenchError, Stopped
 from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.core.recipes import tuned
 from bench.core.spec import RunRecord
 from bench.core.store import Store, open_store
 from bench.core.text import without_secrets
-from bench.execution import Event, Failed
+from bench.execution import Failed
 from bench.execution.places import Workers
 from bench.figures import STUDY_FIGURES
 from bench.metrics import METRICS
@@ -128,7 +128,7 @@ class Confirming:
     outcome: StudyOutcome
 
 
-StudyEvent = SweepEvent | Recovered | Confirming | Event | Stopping
+StudyEvent = SweepEvent | Recovered | Confirming | PlanEvent
 """What `tune_study` tells its caller, in the order in which it happens."""
 
 
