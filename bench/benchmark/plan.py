@@ -76,7 +76,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     protocol = request.protocol
     check_names(protocol)
     check_numbers(request.latent_dims, request.seeds, request.threads)
-    dataset = dataset_reference(request.dataset or protocol.dataset)
+    dataset = dataset_reference(protocol.dataset_for(request.dataset))
     models = request.models or protocol.models or _models_of_task(protocol)
     check_tasks(models, protocol)
     device = resolved_device(request.device)
@@ -85,6 +85,9 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
         splits = split_set(images, protocol.split)
         label = label_here(store, images)
     check_images(protocol, dataset, splits.image_shape, len(splits.class_names))
+
+    with said_of(protocol, "train.steps"):
+        train = protocol.train.for_images(len(splits.train.images))
 
     def spec(model: str, latent_dim: int | None, seed: int) -> RunSpec:
         row = variant(model)
@@ -101,7 +104,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
             model_revision=row.revision,
             latent_dim=latent_dim,
             hyperparameters=checked_hyperparameters(model, given),
-            train=protocol.train,
+            train=train,
             evaluation=protocol.evaluation,
             metric_revisions={name: METRICS[name].revision for name in protocol.evaluation.metrics},
             selection_metric=protocol.selection_metric,

@@ -13,7 +13,7 @@ from typing import TypedDict, Unpack
 from bench.benchmark.plan import Plan, Request, default_workers
 from bench.benchmark.running import Stopping, execute_plan
 from bench.core.errors import BadInput, BenchError, Stopped
-from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
+from bench.core.protocol import default_protocol, load_protocol
 from bench.core.recipes import tuned
 from bench.core.spec import RunRecord
 from bench.core.store import Store, open_store
@@ -151,7 +151,7 @@ class Searched(TypedDict, total=False):
 
 def tune(
     model: str,
-    protocol: str = DEFAULT_PROTOCOL,
+    protocol: str = "",
     *,
     workers: int = 0,
     on_event: Callable[[StudyEvent], None] = lambda _: None,
@@ -159,9 +159,10 @@ def tune(
 ) -> list[StudyOutcome]:
     """Tune a variant on validation images and measure the winner, as `bench sweep --model`.
 
-    One outcome per latent size. `workers` and the processes are as for `bench.run`. Raises BadInput
-    for anything that cannot be searched, Stopped on Ctrl-C.
+    One outcome per latent size. `protocol`, `workers` and the processes are as for `bench.run`.
+    Raises BadInput for anything that cannot be searched, Stopped on Ctrl-C.
     """
+    protocol = protocol or default_protocol(wanted.get("dataset", ""))
     is_file = protocol.endswith(".toml")
     reference = str(Path(protocol).resolve()) if is_file else protocol
     request = SweepRequest(
