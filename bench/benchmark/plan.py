@@ -15,7 +15,7 @@ from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, RunSpec, SplitSizes
 from bench.core.store import Store
 from bench.core.tasks import TASKS
-from bench.data import ImageSet, dataset_reference, load_set, split_set
+from bench.data import ImageSet, dataset_reference, load_set, require_images, split_set
 from bench.execution.devices import accelerators, resolved_device
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
@@ -83,8 +83,9 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     with said_of(protocol, "" if request.dataset else "dataset"):
         images = load(dataset)
         splits = split_set(images, protocol.split)
+        require_images(splits, protocol.split)
         label = label_here(store, images)
-    check_images(protocol, dataset, splits.image_shape, len(splits.class_names))
+    check_images(protocol, dataset, splits)
 
     with said_of(protocol, "train.steps"):
         train = protocol.train.for_images(len(splits.train.images))

@@ -8,7 +8,7 @@ import torch
 from bench.core.errors import BadInput
 from bench.core.protocol import Protocol, default_protocol, load_protocol
 from bench.core.spec import EpochValues
-from bench.data import load_splits
+from bench.data import load_splits, require_images
 from bench.evaluation.evaluate import mean_scores
 from bench.evaluation.scoring import on_device
 from bench.execution.runner import ignore_epochs, prepare_torch
@@ -48,6 +48,7 @@ def train(
     chosen = load_protocol(named) if isinstance(named, str) else named
     prepare_torch(threads=1)
     splits = load_splits(chosen.dataset_for(dataset), chosen.split)
+    require_images(splits, chosen.split)
     if tuple(model.image_shape) != splits.image_shape:
         wanted, found = ("x".join(map(str, s)) for s in (model.image_shape, splits.image_shape))
         raise BadInput(f"the model takes images of {wanted}, {splits.name} has {found}")
