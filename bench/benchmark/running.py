@@ -107,14 +107,14 @@ def run(
 ) -> PlanResult:
     """Train and score every run of a protocol without a record, as `bench run`.
 
-    No protocol is `quick`, or `own` for the caller's own images. `workers`: 0 means one per core or
-    GPU. They are processes that import the caller's main module: call this under
-    `if __name__ == "__main__":`. Raises BadInput for anything that cannot be run, Stopped on
-    Ctrl-C.
+    PCA and the mean image run along. No protocol is `quick`, or `own` for the caller's own images.
+    `workers`: 0 means one per core or GPU. They are processes that import the caller's main module:
+    call this under `if __name__ == "__main__":`. Raises BadInput for anything that cannot be run,
+    Stopped on Ctrl-C.
     """
     named = protocol or default_protocol(wanted.get("dataset", ""))
     chosen = load_protocol(named) if isinstance(named, str) else named
-    request = Request(chosen, **wanted)
+    request = Request(chosen, baselines=True, **wanted)
     store = open_store().prepare()
     made = plan(request, store)
     count = workers or default_workers(request, made.specs[0].device)

@@ -71,6 +71,7 @@ def run(
         dataset=given,
         device=place.planned_device(device),
         threads=threads,
+        baselines=True,
     )
     store = open_store().prepare()
     made = plan(request, store)

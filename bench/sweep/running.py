@@ -97,7 +97,8 @@ class StudyOutcome:
         wanted = {
             spec.run_key
             for spec in self.confirmation.specs
-            if (spec.run_key not in default) == (tuned and not self.is_default)
+            if spec.model == self.plan.base.model
+            and (spec.run_key not in default) == (tuned and not self.is_default)
         }
         scores = [selection_score(r) for k, r in self.records.items() if k in wanted]
         finite = [score for score in scores if math.isfinite(score)]
@@ -262,6 +263,8 @@ def confirmed(desk: Desk, outcome: StudyOutcome, records: Mapping[str, RunRecord
     if outcome.is_default:
         outcome.records = {
             key: best_of(record, outcome.counts.finished, desk.store)
+            if record.spec.model == desk.plan.base.model
+            else record
             for key, record in records.items()
         }
     tracker = _tracker(desk.book, desk.store)
