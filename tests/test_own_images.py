@@ -1,5 +1,6 @@
 """The protocol `own`: people's own images get a budget in steps, and say so if it is small."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.core.strict import adapter
 from bench.data import load_set
+from bench.execution.runner import execute, ignore_epochs, rescore
+from bench.figures import draw_files
+from bench.records.files import read_arrays, read_weights
 from bench.training.train import batches
 
 Folder = Callable[..., str]
@@ -126,3 +130,25 @@ def test_own_images_are_planned_under_own_and_repeated_by_the_command_that_is_sh
     made = plan(Request(load_protocol(default_protocol(dataset)), dataset=dataset), store)
     spec = made.specs[0]
     assert spec.protocol == "own" and f"--dataset {dataset}" in repeat_command(spec)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 13), (30, 31)], ids=str)
+def test_images_of_any_sides_are_trained_scored_and_verified_on_their_own_pixels(
+    tmp_path: Path, store: Store, size: tuple[int, int]
+) -> None:
+    part = load_set("fashion_mnist_mini").parts["train"]
+    images = np.pad(part.images[:60].squeeze(1), ((0, 0), (2, 2), (2, 2)))
+    cut = images[:, -size[0] :, -size[1] :]
+    np.savez(tmp_path / "odd.npz", x_train=cut, y_train=part.labels[:60])
+    protocol = load_protocol("own")
+    brief = dataclasses.replace(protocol, train=dataclasses.replace(protocol.train, steps=4))
+    wanted = Request(brief, ("cnn_ae", "pca"), (4,), dataset=f"npz:{tmp_path / 'odd.npz'}")
+    specs = {spec.model: spec for spec in plan(wanted, store).specs}
+    for spec in specs.values():
+        record = execute(spec, store, ignore_epochs)
+        assert record.image_shape == (1, *size)
+        arrays = read_arrays(store.records, record)
+        assert arrays["shown/test/x_hat"].shape[1:] == (1, *size)
+        assert len(draw_files(record, arrays)) >= 6
+        again = rescore(spec, read_weights(store.records, record))
+        assert again == {part: dict(scores) for part, scores in record.scores.items()}
