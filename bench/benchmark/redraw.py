@@ -17,7 +17,7 @@ from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import name_in_records, shipped_protocols
 from bench.core.spec import RunRecord, board_of
 from bench.core.store import Store, write_atomically, writing_to
-from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, to_png
+from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, attempt, to_png
 from bench.leaderboard.ledger import current, ledger_of, row_of
 from bench.leaderboard.significance import Competition, cell_name, competitions
 from bench.records.files import iter_records, read_arrays, read_record
@@ -99,9 +99,13 @@ def _drawn(subject: Subject, only: Sequence[str], folder: Path) -> Iterator[Draw
         if picture.lacks:
             yield Drawn(subject.name, figure, None, picture.lacks)
             continue
+        content, why = attempt(picture.draw)
+        if content is None:
+            yield Drawn(subject.name, figure, None, why)
+            continue
         path = folder / f"{figure}.png"
         with writing_to("the figures"):
-            write_atomically(path, picture.draw())
+            write_atomically(path, content)
         yield Drawn(subject.name, figure, path)
 
 

@@ -12,7 +12,7 @@ from bench.benchmark.plan import Plan, Request, default_workers, plan, recorded
 from bench.benchmark.sharing import SharedQueue, one_at_a_time
 from bench.core.disk import StorageFailed, require_room
 from bench.core.errors import Stopped
-from bench.core.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
+from bench.core.protocol import Protocol, default_protocol, load_protocol
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store, open_store
 from bench.execution import (
@@ -104,7 +104,7 @@ def execute_plan(
 
 
 def run(
-    protocol: str | Protocol = DEFAULT_PROTOCOL,
+    protocol: str | Protocol = "",
     *,
     workers: int = 0,
     on_event: Callable[[PlanEvent], None] = lambda _: None,
@@ -112,12 +112,14 @@ def run(
 ) -> PlanResult:
     """Train and score every run of a protocol without a record, as `bench run`.
 
+    PCA and the mean image run along. No protocol is `quick`, or `own` for the caller's own images.
     `workers`: 0 means one per core or GPU. They are processes that import the caller's main module:
     call this under `if __name__ == "__main__":`. Raises BadInput for anything that cannot be run,
     Stopped on Ctrl-C.
     """
-    chosen = load_protocol(protocol) if isinstance(protocol, str) else protocol
-    request = Request(chosen, **wanted)
+    named = protocol or default_protocol(wanted.get("dataset", ""))
+    chosen = load_protocol(named) if isinstance(named, str) else named
+    request = Request(chosen, baselines=True, **wanted)
     store = open_store().prepare()
     made = plan(request, store)
     count = workers or default_workers(request, made.specs[0].device)

@@ -53,7 +53,7 @@ def protocols(
         [
             (
                 r["name"],
-                r["dataset"],
+                r["dataset"] or "your own images",
                 " ".join(map(str, r["latent_dims"])),
                 f"{r['seeds']}",
                 f"{r['runs']}",

@@ -4,10 +4,18 @@ from typing import Annotated
 
 import typer
 
-ProtocolOption = Annotated[
-    str, typer.Option("--protocol", "-p", help="Name of a shipped protocol, or a .toml file.")
-]
+from bench.core.protocol import DEFAULT_PROTOCOL, OWN_IMAGES_PROTOCOL
 
+ProtocolOption = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        "-p",
+        help=f"A shipped protocol, or a .toml file (default: {DEFAULT_PROTOCOL}; for your own "
+        f"images {OWN_IMAGES_PROTOCOL}).",
+        show_default=False,
+    ),
+]
 
 ExecutorOption = Annotated[
     str, typer.Option(help="local (processes on this machine) or ray (a Ray cluster).")

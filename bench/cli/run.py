@@ -17,12 +17,12 @@ from bench.cli.options import (
     WorkersOption,
 )
 from bench.core.errors import BadInput
-from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
+from bench.core.protocol import default_protocol, load_protocol
 from bench.core.store import open_store
 
 
 def run(
-    protocol: ProtocolOption = DEFAULT_PROTOCOL,
+    protocol: ProtocolOption = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="Only these variants (repeatable).")
     ] = None,
@@ -61,15 +61,17 @@ def run(
     if seed and seeds is not None:
         raise BadInput("--seeds (how many) and --seed (which) exclude each other; give one of them")
     place = choose_place(executor, address, threads)
+    given = "" if dataset is None else console.given(dataset, "--dataset")
     request = Request(
-        load_protocol(protocol),
+        load_protocol(default_protocol(given) if protocol is None else protocol),
         models=console.names(model or [], "--model"),
         latent_dims=console.whole_numbers(latent_dim or [], "--latent-dim", 1, 65_536),
         native=native,
         seeds=console.whole_numbers(seed or [], "--seed", 0, 2**31 - 1) or tuple(range(seeds or 0)),
-        dataset="" if dataset is None else console.given(dataset, "--dataset"),
+        dataset=given,
         device=place.planned_device(device),
         threads=threads,
+        baselines=True,
     )
     store = open_store().prepare()
     made = plan(request, store)
@@ -80,7 +82,7 @@ def run(
     plan_view.announce(made, cost, dry_run and not as_json, place.in_words)
     if not dry_run:
         look = "bench leaderboard"
-        look += f" --protocol {protocol}" if protocol != DEFAULT_PROTOCOL else ""
+        look += f" --protocol {protocol}" if protocol is not None else ""
         look += f" --dataset {dataset}" if dataset else ""
         plan_view.execute_plan(
             made.on_device(place.device(device)), cost, store, as_json, look, place

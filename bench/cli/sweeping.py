@@ -17,7 +17,7 @@ from bench.cli.options import (
     ThreadsOption,
 )
 from bench.core.errors import BadInput
-from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
+from bench.core.protocol import default_protocol, load_protocol
 from bench.core.store import open_store
 
 SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes, qmc.")]
@@ -70,7 +70,7 @@ def sweep(
     native: Annotated[
         bool, typer.Option("--native", help="At the code size of its origin, besides --latent-dim.")
     ] = False,
-    protocol: ProtocolOption = DEFAULT_PROTOCOL,
+    protocol: ProtocolOption = None,
     sampler: SamplerOption = "tpe",
     pruner: PrunerOption = "third",
     timeout: TimeoutOption = None,
@@ -104,6 +104,8 @@ def sweep(
 
     tracking_is_off()  # raises if that is unclear, before anything is done
     place = choose_place(executor, address, threads)
+    given = "" if dataset is None else console.given(dataset, "--dataset")
+    protocol = default_protocol(given) if protocol is None else protocol
     found, is_file = load_protocol(protocol), protocol.endswith(".toml")
     if bool(model) + all_models + (winner is not None) != 1:
         raise BadInput("say what to tune: one of --model NAME (repeatable), --all, --winner STUDY")
@@ -122,7 +124,7 @@ def sweep(
         timeout=timeout,
         storage="" if storage is None else console.given(storage, "--storage"),
         new_study=new_study,
-        dataset="" if dataset is None else console.given(dataset, "--dataset"),
+        dataset=given,
         device=place.planned_device(device),
         threads=threads,
     )

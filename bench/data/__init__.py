@@ -12,7 +12,7 @@ from bench.data.loading import (
     load_set,
     load_splits,
 )
-from bench.data.split import SearchSplits, Splits, split_set
+from bench.data.split import SearchSplits, Splits, require_images, split_set
 from bench.data.table import DATASETS, Dataset
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "load_search_splits",
     "load_set",
     "load_splits",
+    "require_images",
     "split_set",
 ]

@@ -15,8 +15,7 @@ from bench.core.errors import BadInput
 from bench.core.spec import Part
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
-SMALLEST_SIDE = 12
-SIDE_MULTIPLE = 4
+SMALLEST_SIDE = 4
 MOST_CLASSES = 1000
 ONE_CLASS = "all"
 """The class of every image in a set without labels."""
@@ -68,15 +67,13 @@ class ImageSet:
 def checked_shape(shape: Sequence[int], where: str) -> tuple[int, int, int]:
     """Return (C, H, W) if every variant can take such images; BadInput names the shape.
 
-    Networks halve the sides twice and the SSIM windows need room: sides must be divisible by 4 and
-    have at least 12 pixels; one channel (grey) or three (RGB).
+    One channel (grey) or three (RGB), and sides of at least 4 pixels.
     """
     channels, height, width = shape
-    sides_fit = all(side >= SMALLEST_SIDE and side % SIDE_MULTIPLE == 0 for side in (height, width))
-    if not sides_fit:
+    if min(height, width) < SMALLEST_SIDE:
         raise BadInput(
-            f"{where}: images of {height}x{width} pixels cannot be used; both sides must be "
-            f"multiples of {SIDE_MULTIPLE}, at least {SMALLEST_SIDE}: pad, crop or resize them"
+            f"{where}: images of {height}x{width} pixels cannot be used; both sides must have at "
+            f"least {SMALLEST_SIDE} pixels"
         )
     if channels not in (1, 3):
         raise BadInput(

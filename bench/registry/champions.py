@@ -205,14 +205,14 @@ def install(
 
 def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
     """Draw the record's figures into `folder`; returns their SHA-256 by file name."""
-    from bench.figures import draw_figures, to_png
+    from bench.figures import draw_files
 
-    figures = draw_figures(record, arrays)
+    files = draw_files(record, arrays)
     drawn = {}
     for name in PICTURES:
-        if name in figures:
+        if name in files:
             path = folder / f"{name}.png"
-            write_atomically(path, to_png(figures[name]))
+            write_atomically(path, files[name])
             drawn[path.name] = sha256_of_file(path)
     return drawn
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -284,7 +285,10 @@ def _picture(store: Store, rows: Ledger) -> Picture | None:
 def _redraw(store: Store, results: Results) -> list[str]:
     """Draw the figures whose numbers changed. Other versions of matplotlib draw different bytes
     from the same numbers, so figures with unchanged numbers are kept."""
-    from bench.figures import Point, rate_distortion, to_png
+    from bench.figures import Point, drawn, rate_distortion, to_png
+
+    def png(points: Sequence[_Point], metric: str, about: str) -> bytes:
+        return to_png(rate_distortion([Point(*point) for point in points], metric, about))
 
     known = store.committed / PAGE
     text = known.read_text(encoding="utf-8") if known.exists() else ""
@@ -292,15 +296,17 @@ def _redraw(store: Store, results: Results) -> list[str]:
     for (dataset, protocol), rows in _by_board(current(results.ledger)).items():
         points = _points(rows)
         picture = _picture(store, rows)
-        drawn = picture is not None and picture_markdown(picture) in text
-        if not points or drawn or not rows[0].ranked:
+        is_drawn = picture is not None and picture_markdown(picture) in text
+        if not points or is_drawn or not rows[0].ranked:
             continue
         seeds = len({row.seed for row in rows})
-        figure = rate_distortion(
-            [Point(*point) for point in points],
-            rows[0].selection_metric,
-            f"{dataset} · {protocol} · test images · {seeds} seed{'s' * (seeds > 1)}",
-        )
-        write_atomically(child(store.registry, _picture_file(rows)), to_png(figure))
-        changed.append(f"registry/{_picture_file(rows)}")
+        about = f"{dataset} · {protocol} · test images · {seeds} seed{'s' * (seeds > 1)}"
+        file = _picture_file(rows)
+        content = drawn(file, partial(png, points, rows[0].selection_metric, about))
+        path = child(store.registry, file)
+        if content is None:
+            path.unlink(missing_ok=True)  # of earlier numbers
+            continue
+        write_atomically(path, content)
+        changed.append(f"registry/{file}")
     return changed

@@ -6,6 +6,7 @@ or Optuna: it passes each epoch's values to `on_epoch`, which may stop it. The c
 training steps only.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -90,14 +91,15 @@ def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook
     training leaves a checkpoint and resumes from it, with the same result as without the stop.
     Raises BadInput if a network with batch normalisation would see batches of one image.
     """
-    recipe = config.train
+    recipe = config.train.for_images(len(data.train))
+    config = dataclasses.replace(config, train=recipe)
     _refuse_lone_images(model, min(recipe.batch_size, len(data.train)))
     torch.manual_seed(config.seed)
     optimizer = make_optimizer(model, recipe)
     state = _resume(model, optimizer, config) or FitState()
     for earlier in state.history:
         on_epoch(earlier)
-    steps = len(data.train) // recipe.batch_size + bool(_last_batch(len(data.train), recipe))
+    steps = recipe.steps_per_epoch(len(data.train))
     saved_at = time.monotonic()
     status: Status = "finished"
     while state.epoch < recipe.epochs and not _out_of_patience(state, recipe):
@@ -179,12 +181,6 @@ def _refuse_lone_images(model: ImageModel, batch: int) -> None:
         )
 
 
-def _last_batch(images: int, recipe: TrainConfig) -> int:
-    """Size of the last, smaller batch; a single image is left out (no batch statistics)."""
-    rest = images % recipe.batch_size
-    return 0 if rest == 1 and images > 1 else rest
-
-
 def batches(
     data: Labelled, recipe: TrainConfig, seed: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -194,7 +190,7 @@ def batches(
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
     order = torch.randperm(len(data), generator=generator).to(data.images.device)
-    usable = len(data) - len(data) % recipe.batch_size + _last_batch(len(data), recipe)
+    usable = len(data) - len(data) % recipe.batch_size + recipe.last_batch(len(data))
     for chosen in order[:usable].split(recipe.batch_size):
         yield data.images[chosen].to(torch.float32).div_(255.0), data.labels[chosen]
 
@@ -208,7 +204,7 @@ def _train_epoch(
 ) -> dict[str, float]:
     """One pass over the training images; mean loss terms over images, and the last rate."""
     recipe = config.train
-    steps_per_epoch = len(data) // recipe.batch_size + bool(_last_batch(len(data), recipe))
+    steps_per_epoch = recipe.steps_per_epoch(len(data))
     step, seen = state.epoch * steps_per_epoch, 0
     sums: dict[str, Tensor] = {}
     layout = torch.channels_last if model.channels_last else torch.contiguous_format
