@@ -1,11 +1,14 @@
 """Checks that a protocol can be carried out (names, tasks, images) before training starts."""
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
 
 from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import WHOLE_LOSS, Protocol
+from bench.core.spec import SplitSizes
 from bench.core.tasks import TASKS
+from bench.data.limits import refuse_if_too_large
 from bench.metrics import METRICS, metrics_of
 from bench.models.zoo import checked_hyperparameters, variant
 
@@ -91,6 +94,12 @@ def check_images(
     """Check that the images of a data set can be scored under the protocol; BadInput says why."""
     _check_windows(protocol, image_shape)
     _check_classes(protocol, dataset, classes)
+
+
+def check_memory(sizes: SplitSizes, workers: int) -> None:
+    """Check that so many workers of this machine can hold the images; BadInput says their need."""
+    images = sizes.train + sizes.validation + sizes.test
+    refuse_if_too_large("the data set", images * math.prod(sizes.image_shape), workers)
 
 
 def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> None:

@@ -15,7 +15,7 @@ from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, RunSpec, SplitSizes
 from bench.core.store import Store
 from bench.core.tasks import TASKS
-from bench.data import ImageSet, dataset_reference, load_set, split_set
+from bench.data import ImageSet, data_notes, dataset_reference, load_set, split_set
 from bench.execution.devices import accelerators, resolved_device
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
@@ -39,13 +39,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every run of a request: recorded on disk, or missing."""
+    """Every run of a request: recorded on disk, or missing. `notes`: what to know of it."""
 
     protocol: Protocol
     dataset_label: str
     sizes: SplitSizes
     specs: tuple[RunSpec, ...]
     done: Mapping[str, RunRecord]
+    notes: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[RunSpec]:
@@ -125,7 +126,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
         splits.image_shape,
         len(splits.class_names),
     )
-    return Plan(protocol, label, sizes, specs, recorded(specs, store))
+    return Plan(protocol, label, sizes, specs, recorded(specs, store), data_notes(splits))
 
 
 def _models_of_task(protocol: Protocol) -> tuple[str, ...]:

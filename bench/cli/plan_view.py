@@ -43,6 +43,8 @@ def announce(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
             else ""
         )
     )
+    for note in plan.notes:
+        console.say(note)
     if in_full:
         rows = [
             (spec.model, spec.size_name, str(spec.seed), state, key)
@@ -67,6 +69,7 @@ def as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
     return {
         "protocol": plan.protocol.name,
         "dataset": plan.dataset_label,
+        "notes": list(plan.notes),
         "workers": cost.workers,
         "forecast_seconds": cost.total_seconds,
         "runs": [
