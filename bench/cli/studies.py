@@ -29,6 +29,13 @@ class Where:
         """The studies on the place's device."""
         return [plan.on_device(self.place.device(self.device)) for plan in plans]
 
+    def check_memory(self, plan: "Plan", workers: int) -> None:
+        """Refuse what the workers of this machine cannot hold; other machines are not known."""
+        from bench.benchmark.checks import check_memory
+
+        if self.place.is_local:
+            check_memory(plan.sizes, workers)
+
 
 def train_winner(
     winner: str,
@@ -44,7 +51,9 @@ def train_winner(
     from bench.sweep.winner import plan_winner, winner_path
 
     made = plan_winner(winner_path(winner, store), store, request.device, request.threads)
-    cost = forecast_plan(made, store, where.slots or _slots(request, made))
+    count = where.slots or _slots(request, made)
+    where.check_memory(made, count)
+    cost = forecast_plan(made, store, count)
     if dry_run:
         plan_view.show_plan(made, cost, in_json=as_json)
         return
@@ -69,11 +78,14 @@ def search_all(
     plans = plan_studies(request, store)
     before = look_up(plans, store)  # refuses what cannot go on before anything is trained
     count = where.slots or _slots(request, plans[0].defaults)
+    where.check_memory(plans[0].defaults, count)
     local = where.place.is_local
     costs = [
         _cost(plan, store, count, found, local) for plan, found in zip(plans, before, strict=True)
     ]
     console.say_where(store)
+    for note in dict.fromkeys(note for plan in plans for note in plan.defaults.notes):
+        console.say(note)
     if dry_run:
         _show_plans(plans, costs, count, local, as_json)
         return
