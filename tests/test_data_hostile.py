@@ -1,8 +1,8 @@
 """Damaged, mislabelled and hostile IDX and CSV files: one clear line with file and fault."""
 
 import gzip
-import lzma
 import io
+import lzma
 import struct
 import tracemalloc
 from pathlib import Path
@@ -14,7 +14,6 @@ from hostile import (
     HEADER,
     IMAGE_BYTES,
     LABEL_BYTES,
-    ROWS,
     SET,
     assert_one_line,
     flipped,

@@ -82,7 +82,8 @@ def checked_shape(shape: Sequence[int], where: str) -> tuple[int, int, int]:
     if not sides_fit:
         raise BadInput(
             f"{where}: images of {height}x{width} pixels cannot be used; both sides must be "
-            f"multiples of {SIDE_MULTIPLE}, at least {SMALLEST_SIDE}: pad, crop or resize them (--image-size)"
+            f"multiples of {SIDE_MULTIPLE}, at least {SMALLEST_SIDE}: pad, crop or resize them "
+            "(--image-size)"
         )
     if channels not in (1, 3):
         raise BadInput(
