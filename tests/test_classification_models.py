@@ -129,7 +129,7 @@ def test_mistaken_requests_are_named() -> None:
     with pytest.raises(BadInput, match="is an autoencoder"):
         build_classifier("fc_ae", (1, 28, 28), 10)
     with pytest.raises(BadInput, match="do not fit"):
-        build_classifier("cnn_classifier", (1, 13, 28), 10)
+        build_classifier("cnn_classifier", (2, 28, 28), 10)
 
 
 @pytest.fixture(scope="module")

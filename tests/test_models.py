@@ -4,16 +4,19 @@ import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.errors import BadInput
 from bench.core.protocol import Scalar, TrainConfig
 from bench.core.spec import Choice, FloatRange, IntRange, SearchRange
+from bench.execution.operations import multiply_adds
 from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.rows import ORIGINS
 from bench.models.zoo import MODELS, build_model, build_network, checked_hyperparameters
 
 SHAPES = [(1, 28, 28), (3, 32, 32)]
 RECTANGLE = (1, 12, 20)
+PADDED = [(1, 8, 8), (1, 9, 13), (3, 30, 31)]
 PRINTED_PARAMETERS = {
     "fc_ae": 218_192,
     "deep_ae": 1_149_520,
@@ -56,7 +59,7 @@ def _ready(name: str, shape: Shape, latent_dim: int | None) -> Autoencoder:
 AUTOENCODERS = [name for name, row in MODELS.items() if row.kind == "autoencoder"]
 every_variant = pytest.mark.parametrize("name", AUTOENCODERS)
 every_row = pytest.mark.parametrize("name", MODELS)
-every_shape = pytest.mark.parametrize("shape", [*SHAPES, RECTANGLE], ids=str)
+every_shape = pytest.mark.parametrize("shape", [*SHAPES, RECTANGLE, *PADDED], ids=str)
 every_size = pytest.mark.parametrize("latent_dim", [3, 16, None], ids=str)
 
 
@@ -114,6 +117,15 @@ def test_equal_seeds_give_equal_weights(name: str) -> None:
     first, second = (_ready(name, (1, 28, 28), 7).state_dict() for _ in range(2))
     assert first
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@every_row
+def test_multiply_adds_are_those_of_torchs_own_counter(name: str) -> None:
+    size = 8 if MODELS[name].kind == "autoencoder" else None
+    model = build_network(name, (1, 28, 28), size, {}, 10)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval().answers(torch.zeros(1, *model.image_shape), torch.zeros(1, dtype=torch.int64))
+    assert multiply_adds(model) == counter.get_total_flops() / 2
 
 
 @pytest.mark.parametrize(("name", "parameters"), PRINTED_PARAMETERS.items())
@@ -258,10 +270,54 @@ def test_the_vae_states_its_loss_as_its_origin_did() -> None:
     torch.testing.assert_close(terms.penalty, 0.5 * kl.mean())
 
 
-@pytest.mark.parametrize("shape", [(1, 27, 29), (2, 28, 28), (1, 8, 8), (1, 28, 30)])
+@pytest.mark.parametrize("shape", [(2, 28, 28), (4, 28, 28), (1, 0, 28)])
 def test_an_image_shape_that_does_not_fit_is_refused(shape: Shape) -> None:
-    with pytest.raises(BadInput, match="divisible by 4"):
+    with pytest.raises(BadInput, match="expected 1 or 3 channels"):
         build_model("fc_ae", shape, 8)
+
+
+@every_variant
+@pytest.mark.parametrize("shape", PADDED, ids=str)
+def test_losses_and_sizes_are_those_of_the_original_pixels(name: str, shape: Shape) -> None:
+    model = _ready(name, shape, 5)
+    assert model.image_shape == shape and model.pixels == math.prod(shape)
+    if model.code_size and model.levels is None:
+        assert model.sizes["compression_ratio"] == math.prod(shape) / 5
+    x = _images(shape).float() / 255
+    if name in ("mean_image", "pca"):
+        assert model.learned_numbers % math.prod(shape) == 0
+        return
+    target = model.to_range(x)
+    torch.manual_seed(2)
+    error = (model(target).x_hat - target).square().mean()
+    torch.manual_seed(2)
+    torch.testing.assert_close(model.loss(x).reconstruction, error)
+
+
+def test_an_image_lies_in_the_middle_of_its_padding_with_its_edges_repeated() -> None:
+    model = build_model("cnn_ae", (1, 9, 14), 5)
+    x = _images((1, 9, 14)).float() / 255
+    padded = model.padded(x)
+    assert padded.shape == (6, 1, 12, 16)
+    assert torch.equal(padded[:, :, 1:10, 1:15], x) and torch.equal(model.cropped(padded), x)
+    assert torch.equal(padded[:, :, 0, 1:15], x[:, :, 0])
+    assert torch.equal(padded[:, :, 11, 1:15], x[:, :, 8])
+    assert torch.equal(padded[:, :, 1:10, 15], x[:, :, :, 13])
+
+
+def test_sides_that_fit_are_not_padded() -> None:
+    for shape in SHAPES:
+        x = _images(shape).float()
+        for name in AUTOENCODERS:
+            model = build_model(name, shape, 5)
+            assert model.padded(x) is x and model.cropped(x) is x
+
+
+@pytest.mark.parametrize("name", ["pca", "fc_ae", "cnn_ae", "conv_bn_ae", "vq_vae", "rnn_ae"])
+def test_colour_photographs_of_200_by_200_pixels_get_an_answer(name: str) -> None:
+    model = _ready(name, (3, 200, 200), 5)
+    x = _images((3, 200, 200), 2).float() / 255
+    assert model.reconstruct(x).shape == x.shape
 
 
 def test_mistakes_in_names_and_numbers_are_refused() -> None:

@@ -170,7 +170,7 @@ def test_records_of_before_keep_the_pictures_that_they_can(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["tini"], "unknown run, track or protocol 'tini'; did you mean"),
+        (["tini"], "unknown run, track, protocol or variant 'tini'; did you mean"),
         ([f"{BOARD}.d5"], "did you mean"),
         (["nowhere.toml"], "nowhere.toml"),
         (["tiny", "--only", "latent"], "unknown figure 'latent'; did you mean latent_map"),

@@ -1,9 +1,12 @@
 """execute(): a complete, honest, durable record of one run."""
 
 import dataclasses
+import pickle
 import platform
 import re
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -207,3 +210,21 @@ def test_large_blocks_of_memory_are_reused_not_mapped_anew() -> None:
     for _ in range(10):
         torch.ones(64 * 2**18)
     assert faults() - before < 3 * pages, "ten blocks of 64 MiB cost new pages for one or two"
+
+
+_TRAINED = """
+import sys, pickle
+from bench.execution.runner import execute, ignore_epochs
+spec, store = pickle.load(sys.stdin.buffer)
+assert execute(spec, store, ignore_epochs).status == "finished"
+print(*(name for name in ("torch._dynamo", "sympy", "sklearn", "mlflow") if name in sys.modules))
+"""
+
+
+def test_a_worker_imports_nothing_heavy_besides_torch(tiny_protocol: str, store: Store) -> None:
+    """torch's optimisers and its counter of operations import its compiler: 110 MB, seconds."""
+    work = pickle.dumps((_spec(tiny_protocol, store, "fc_ae"), store))
+    done = subprocess.run(
+        [sys.executable, "-c", _TRAINED], input=work, capture_output=True, check=True
+    )
+    assert done.stdout.decode().split() == []

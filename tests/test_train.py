@@ -5,6 +5,7 @@ import math
 import random
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -244,19 +245,44 @@ def test_epsilon_hat_is_the_efficient_form_of_adam() -> None:
     recipe = dataclasses.replace(recipe, adam_eps=1e-3)
     torch.manual_seed(0)
     layer = torch.nn.Linear(3, 2, bias=False)
-    optimizer = make_optimizer(layer, recipe)  # type: ignore[arg-type]
+    optimizer = make_optimizer(layer, recipe)
     ours = layer.weight
     by_hand = ours.detach().double().clone()
     mean, square = torch.zeros_like(by_hand), torch.zeros_like(by_hand)
     for step in range(5):
         gradient = torch.randn(2, 3) * 1e-3
         ours.grad = gradient.clone()
-        for group in optimizer.param_groups:
-            group["eps"] = adam_epsilon(recipe, step, group["betas"][1])
-        optimizer.step()
+        optimizer.step(recipe.lr, adam_epsilon(recipe, step))
         mean = 0.9 * mean + 0.1 * gradient.double()
         square = 0.999 * square + 0.001 * gradient.double() ** 2
         rate = 1e-3 * (1 - 0.999 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1))
         by_hand -= rate * mean / (square.sqrt() + 1e-3)
         torch.testing.assert_close(ours.double(), by_hand, rtol=1e-5, atol=1e-8)
-    assert adam_epsilon(RECIPE, 0, 0.999) == RECIPE.adam_eps
+    assert adam_epsilon(RECIPE, 0) == RECIPE.adam_eps
+
+
+@pytest.mark.parametrize(
+    ("name", "peer"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_the_optimiser_takes_the_steps_of_torch_to_the_last_bit(
+    name: Literal["adam", "adamw"], peer: type[torch.optim.Adam]
+) -> None:
+    recipe = dataclasses.replace(RECIPE, optimizer=name, weight_decay=0.01)
+    layers = [torch.nn.Linear(5, 4), torch.nn.Linear(5, 4)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    ours = make_optimizer(layers[0], recipe)
+    theirs = peer(layers[1].parameters(), eps=recipe.adam_eps, weight_decay=0.01, fused=True)
+    torch.manual_seed(0)
+    for step in range(6):
+        if step == 3:  # as after a stop
+            stopped, ours = ours, make_optimizer(layers[0], recipe)
+            ours.load_state_dict(stopped.state_dict())
+        for mine, other in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
+            # A parameter without a gradient is left alone.
+            mine.grad = None if step == 1 and mine.ndim == 1 else torch.randn(mine.shape)
+            other.grad = mine.grad
+        theirs.param_groups[0]["lr"] = 0.1 / (step + 1)
+        theirs.step()
+        ours.step(0.1 / (step + 1), recipe.adam_eps)
+        for mine, other in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
+            assert torch.equal(mine, other)

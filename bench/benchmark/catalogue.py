@@ -47,12 +47,15 @@ def _describe_protocol(
         "models": list(protocol.models),
         "latent_dims": [*protocol.latent_dims, *(["native"] if protocol.native else [])],
         "seeds": len(protocol.seeds),
-        "epochs": protocol.train.epochs,
+        "epochs": protocol.train.epochs or None,
+        "steps": protocol.train.steps or None,
         "runs": 0,
         "recorded": 0,
         "forecast_seconds": 0.0,
         "cost_note": "",
     }
+    if not protocol.dataset:
+        return row | {"cost_note": "give --dataset"}
     request = Request(protocol)
     try:
         made = plan(request, store, load)

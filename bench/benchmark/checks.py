@@ -1,11 +1,17 @@
 """Checks that a protocol can be carried out (names, tasks, images) before training starts."""
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import WHOLE_LOSS, Protocol
+from bench.core.spec import SplitSizes
 from bench.core.tasks import TASKS
+from bench.data import SearchSplits
+from bench.data.limits import refuse_if_too_large
 from bench.metrics import METRICS, metrics_of
 from bench.models.zoo import checked_hyperparameters, variant
 
@@ -85,12 +91,18 @@ def check_tasks(models: Iterable[str], protocol: Protocol) -> None:
             )
 
 
-def check_images(
-    protocol: Protocol, dataset: str, image_shape: tuple[int, int, int], classes: int
-) -> None:
+def check_images(protocol: Protocol, dataset: str, splits: SearchSplits) -> None:
     """Check that the images of a data set can be scored under the protocol; BadInput says why."""
-    _check_windows(protocol, image_shape)
-    _check_classes(protocol, dataset, classes)
+    _check_windows(protocol, splits.image_shape)
+    _check_classes(protocol, dataset, len(splits.class_names))
+    if TASKS[protocol.task].least_classes:
+        _check_each_class(dataset, splits)
+
+
+def check_memory(sizes: SplitSizes, workers: int) -> None:
+    """Check that so many workers of this machine can hold the images; BadInput says their need."""
+    images = sizes.train + sizes.validation + sizes.test
+    refuse_if_too_large("the data set", images * math.prod(sizes.image_shape), workers)
 
 
 def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> None:
@@ -103,6 +115,18 @@ def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> Non
                 f"{protocol.source}: evaluation.{key}.window: {window} is larger than the images "
                 f"({image_shape[1]}x{image_shape[2]}); make it smaller or leave {key} out"
             )
+
+
+def _check_each_class(dataset: str, splits: SearchSplits) -> None:
+    """A class without a training image cannot be learned."""
+    counts = np.bincount(splits.train.labels, minlength=len(splits.class_names))
+    missing = [name for name, count in zip(splits.class_names, counts, strict=True) if not count]
+    if missing:
+        listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise BadInput(
+            f"{dataset}: {len(missing)} of {len(counts)} classes have no training image "
+            f"({listed}); a classifier needs some of every class: give more images of them"
+        )
 
 
 def _check_classes(protocol: Protocol, dataset: str, classes: int) -> None:

@@ -12,38 +12,90 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from bench.core.spec import RunSpec, SplitSizes
+from bench.core.spec import RunSpec, SplitSizes, TrialSpec
 from bench.core.store import Store, write_atomically
 from bench.execution import EpochEnded, Event, Failed, Finished
+from bench.execution.devices import available_cores
 from bench.execution.stopwatch import Speeds, Stopwatch
 from bench.models.zoo import variant
+from bench.tracking import tracking_is_off
+from bench.tracking.address import find_address
 
-_STARTUP_SECONDS = 6.0
+_WORKER_SECONDS = 3.0
 """Start of a worker's interpreter, torch and the images, once per worker."""
 _ROUND_SECONDS = 1.0
-"""Scoring, gallery and record of one run, once per run."""
+"""Scoring, gallery and record of one run, in its worker."""
+_TRACKER_SECONDS, _NEW_STORE_SECONDS = 4.0, 3.0
+"""Start of MLflow in the head, once per command, and making its store."""
+_PUBLISH_SECONDS, _TRIAL_SECONDS = 1.7, 0.4
+"""Figures and MLflow, in the head: of one run, of one trial."""
+STUDY_SECONDS = 4.0
+"""Analysis and figures of a search, at its end."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What every command on a machine pays besides its trainings.
+
+    `cores` for all processes of the command; 0 where the workers have a GPU or a machine of their
+    own. `lead`: seconds until the first worker starts. `publish`: seconds of the head for each
+    result.
+    """
+
+    cores: int
+    lead: float = 0.0
+    publish: float = 0.0
+
+    def seconds(self, runs: Sequence[float], workers: int, threads: int = 1) -> float:
+        """Wall-clock seconds of `runs`, given in seconds on an idle machine, longest first.
+
+        Workers beyond the cores do not help: the processor time of all processes bounds the whole.
+        """
+        if not runs:
+            return 0.0
+        loads = [_WORKER_SECONDS] * workers
+        for seconds in sorted(runs, reverse=True):
+            loads[loads.index(min(loads))] += seconds
+        published = self.publish * len(runs)
+        spent = sum(runs) * threads + _WORKER_SECONDS * workers + published
+        bound = spent / self.cores if self.cores else 0.0
+        return self.lead + max(*loads, bound, published) + self.publish
+
+
+def machine_of(store: Store, spec: RunSpec, *, local: bool = True) -> Machine:
+    """The machine for specs such as this one; `local` false: the workers are a cluster's."""
+    on_cores = local and spec.device == "cpu"
+    cores = available_cores() if on_cores else 0
+    if tracking_is_off():
+        return Machine(cores)
+    new = not (store.mlruns / "mlflow.db").exists() and find_address(store).database is not None
+    lead = _TRACKER_SECONDS + (_NEW_STORE_SECONDS if new else 0.0)
+    trial = isinstance(spec, TrialSpec)
+    return Machine(cores, lead, _TRIAL_SECONDS if trial else _PUBLISH_SECONDS)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds by run key, and for the whole plan on `workers` workers."""
+    """Seconds by run key, and for the whole plan on `workers` workers of `machine`."""
 
     by_run: Mapping[str, float]
     workers: int
+    machine: Machine = Machine(0)
+    threads: int = 1
 
     @property
     def total_seconds(self) -> float:
-        """Wall-clock seconds of the longest-first schedule on the workers."""
+        """Wall-clock seconds of the whole plan."""
         return self.on(self.workers)
+
+    @property
+    def effective_workers(self) -> float:
+        """How many workers make progress at full speed."""
+        return min(self.workers, self.machine.cores / self.threads or self.workers)
 
     def on(self, workers: int) -> float:
         """The same for another number of workers."""
-        if not self.by_run:
-            return 0.0
-        loads = [_STARTUP_SECONDS] * workers
-        for seconds in sorted(self.by_run.values(), reverse=True):
-            loads[loads.index(min(loads))] += seconds
-        return max(loads)
+        return self.machine.seconds(list(self.by_run.values()), workers, self.threads)
 
 
 def forecast(
@@ -52,10 +104,13 @@ def forecast(
     store: Store,
     workers: int,
     progress: Callable[[str], None] = lambda _: None,
+    *,
+    local: bool = True,
 ) -> Forecast:
     """The seconds of each spec; measures the variants that were not measured before.
 
-    `progress` gets a line before each measurement, which takes a second or two.
+    `local` false: the workers are those of a cluster. `progress` gets a line before each
+    measurement, which takes a second or two.
     """
     known, specs = _read(store), list(specs)
     unknown = {_signature(spec, sizes): spec for spec in specs}
@@ -69,7 +124,7 @@ def forecast(
                     known[key] = stopwatch.measure(spec, sizes)
         finally:  # measurements before Ctrl-C are kept
             write_atomically(store.costs, json.dumps(known, indent=1, sort_keys=True).encode())
-    return _add_up(specs, sizes, known, workers)
+    return _add_up(specs, sizes, known, workers, store, local)
 
 
 def known_forecast(
@@ -79,11 +134,16 @@ def known_forecast(
     known, specs = _read(store), list(specs)
     if any(_signature(spec, sizes) not in known for spec in specs):
         return None
-    return _add_up(specs, sizes, known, workers)
+    return _add_up(specs, sizes, known, workers, store, local=True)
 
 
 def _add_up(
-    specs: Sequence[RunSpec], sizes: SplitSizes, known: Mapping[str, Speeds], workers: int
+    specs: Sequence[RunSpec],
+    sizes: SplitSizes,
+    known: Mapping[str, Speeds],
+    workers: int,
+    store: Store,
+    local: bool,
 ) -> Forecast:
     """Seconds of each run, from its variant's speeds and the sizes of the split."""
     by_run: dict[str, float] = {}
@@ -92,7 +152,9 @@ def _add_up(
         scored = (spec.train.epochs + 1) * sizes.validation + sizes.test
         trained = 1 if variant(spec.model).closed_form else spec.train.epochs * sizes.train
         by_run[spec.run_key] = trained * train + scored * score + _ROUND_SECONDS
-    return Forecast(by_run, max(1, min(workers, len(by_run))))
+    machine = machine_of(store, specs[0], local=local) if specs else Machine(0)
+    threads = specs[0].threads if specs else 1
+    return Forecast(by_run, max(1, min(workers, len(by_run))), machine, threads)
 
 
 def _read(store: Store) -> dict[str, Speeds]:
@@ -135,7 +197,7 @@ class Remaining:
     @property
     def seconds(self) -> float:
         """Remaining wall-clock seconds."""
-        by_run, workers = self._forecast.by_run, self._forecast.workers
+        by_run, workers = self._forecast.by_run, self._forecast.effective_workers
         done = sum(by_run.get(key, 0.0) * share for key, share in self._shares.items())
         total = sum(by_run.values())
         spent = time.monotonic() - self._begun

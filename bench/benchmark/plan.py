@@ -4,19 +4,26 @@ A plan says which runs there are, which have a record on disk and what the missi
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.benchmark.checks import check_images, check_names, check_numbers, check_tasks, said_of
 from bench.benchmark.forecast import Forecast, forecast
+from bench.benchmark.sizes import Cell, size_notes, solvable
 from bench.core.errors import BadInput
 from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, RunSpec, SplitSizes
 from bench.core.store import Store
 from bench.core.tasks import TASKS
-from bench.data import ImageSet, dataset_reference, load_set, split_set
-from bench.execution.devices import accelerators, resolved_device
+from bench.data import (
+    ImageSet,
+    data_notes,
+    dataset_reference,
+    load_set,
+    require_images,
+    split_set,
+)
+from bench.execution.devices import accelerators, available_cores, resolved_device
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
 from bench.records.files import sound_record
@@ -35,17 +42,21 @@ class Request:
     dataset: str = ""
     device: str = "auto"
     threads: int = 1
+    baselines: bool = False
+    """Whether the closed forms run along with any trained autoencoder, at its code sizes."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every run of a request: recorded on disk, or missing."""
+    """Every run of a request: recorded on disk, or missing. `notes`: lines on its images and on
+    what it leaves out or adds."""
 
     protocol: Protocol
     dataset_label: str
     sizes: SplitSizes
     specs: tuple[RunSpec, ...]
     done: Mapping[str, RunRecord]
+    notes: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[RunSpec]:
@@ -64,8 +75,7 @@ def default_workers(request: Request, device: str) -> int:
     """One worker per GPU, or as many as the available cores carry."""
     if device.startswith("cuda"):
         return len(accelerators("cuda"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // request.threads)
+    return max(1, available_cores() // request.threads)
 
 
 def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_set) -> Plan:
@@ -76,15 +86,19 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     protocol = request.protocol
     check_names(protocol)
     check_numbers(request.latent_dims, request.seeds, request.threads)
-    dataset = dataset_reference(request.dataset or protocol.dataset)
+    dataset = dataset_reference(protocol.dataset_for(request.dataset))
     models = request.models or protocol.models or _models_of_task(protocol)
     check_tasks(models, protocol)
     device = resolved_device(request.device)
     with said_of(protocol, "" if request.dataset else "dataset"):
         images = load(dataset)
         splits = split_set(images, protocol.split)
+        require_images(splits, protocol.split)
         label = label_here(store, images)
-    check_images(protocol, dataset, splits.image_shape, len(splits.class_names))
+    check_images(protocol, dataset, splits)
+
+    with said_of(protocol, "train.steps"):
+        train = protocol.train.for_images(len(splits.train.images))
 
     def spec(model: str, latent_dim: int | None, seed: int) -> RunSpec:
         row = variant(model)
@@ -101,7 +115,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
             model_revision=row.revision,
             latent_dim=latent_dim,
             hyperparameters=checked_hyperparameters(model, given),
-            train=protocol.train,
+            train=train,
             evaluation=protocol.evaluation,
             metric_revisions={name: METRICS[name].revision for name in protocol.evaluation.metrics},
             selection_metric=protocol.selection_metric,
@@ -112,12 +126,8 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
             definition=protocol.kept(label),
         )
 
-    specs = tuple(
-        spec(model, size, seed)
-        for size in _sizes(request)
-        for model in models
-        for seed in _seeds(request, model)
-    )
+    cells = [(model, size) for size in _sizes(request) for model in models]
+    along = _baselines(protocol, cells) if request.baselines else []
     sizes = SplitSizes(
         len(splits.train.images),
         len(splits.validation.images),
@@ -125,7 +135,34 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
         splits.image_shape,
         len(splits.class_names),
     )
-    return Plan(protocol, label, sizes, specs, recorded(specs, store))
+    notes = [*data_notes(splits), *size_notes(protocol, [*cells, *along], sizes)]
+    cells, along = (solvable(protocol, given, sizes) for given in (cells, along))
+    notes += _along_in_words(along)
+    specs = (
+        *(spec(*cell, seed) for cell in cells for seed in _seeds(request, cell[0])),
+        *(spec(*cell, protocol.seeds[0]) for cell in along),
+    )
+    if not specs:
+        raise BadInput(f"there is nothing to run: {'; '.join(notes)}")
+    return Plan(protocol, label, sizes, specs, recorded(specs, store), tuple(notes))
+
+
+def _baselines(protocol: Protocol, cells: Sequence[Cell]) -> list[Cell]:
+    """The closed forms at the code sizes of the trained autoencoders, where they are not planned.
+
+    Native codes that the network determines, rather than a latent size, are left out.
+    """
+    trained = [cell for cell in cells if not variant(cell[0]).closed_form]
+    codes = [variant(model).native_latent_dim if size is None else size for model, size in trained]
+    closed = [name for name in _models_of_task(protocol) if variant(name).closed_form]
+    known = {(model, size or variant(model).native_latent_dim) for model, size in cells}
+    wanted = [(name, code) for code in dict.fromkeys(codes) if code for name in closed]
+    return [cell for cell in wanted if cell not in known]
+
+
+def _along_in_words(along: Sequence[Cell]) -> list[str]:
+    names = " and ".join(dict.fromkeys(name for name, _ in along))
+    return [f"{names} run along, for the margins: they are solved in seconds"] if along else []
 
 
 def _models_of_task(protocol: Protocol) -> tuple[str, ...]:
@@ -164,7 +201,12 @@ def recorded(specs: Iterable[RunSpec], store: Store) -> dict[str, RunRecord]:
 
 
 def forecast_plan(
-    plan: Plan, store: Store, workers: int, progress: Callable[[str], None] = lambda _: None
+    plan: Plan,
+    store: Store,
+    workers: int,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    local: bool = True,
 ) -> Forecast:
     """What the missing runs cost on this machine, as measured by `forecast`."""
-    return forecast(plan.missing, plan.sizes, store, workers, progress)
+    return forecast(plan.missing, plan.sizes, store, workers, progress, local=local)

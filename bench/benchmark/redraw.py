@@ -17,7 +17,7 @@ from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import name_in_records, shipped_protocols
 from bench.core.spec import RunRecord, board_of
 from bench.core.store import Store, write_atomically, writing_to
-from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, to_png
+from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, attempt, to_png
 from bench.leaderboard.ledger import current, ledger_of, row_of
 from bench.leaderboard.significance import Competition, cell_name, competitions
 from bench.records.files import iter_records, read_arrays, read_record
@@ -99,14 +99,19 @@ def _drawn(subject: Subject, only: Sequence[str], folder: Path) -> Iterator[Draw
         if picture.lacks:
             yield Drawn(subject.name, figure, None, picture.lacks)
             continue
+        content, why = attempt(picture.draw)
+        if content is None:
+            yield Drawn(subject.name, figure, None, why)
+            continue
         path = folder / f"{figure}.png"
         with writing_to("the figures"):
-            write_atomically(path, picture.draw())
+            write_atomically(path, content)
         yield Drawn(subject.name, figure, path)
 
 
 def find(store: Store, name: str) -> list[Subject]:
-    """Resolve `name`: a track, a protocol (all its tracks), or a run key.
+    """Resolve `name`: a track, a protocol (all its tracks), a variant (the median run of each of
+    its cells), or a run key.
 
     Tracks are named as in tables (`fashion_mnist_mini.quick.d8`) or as their folder in the
     registry (`fashion_mnist_mini/quick.d8`), protocols also by their file (`origins/s1`,
@@ -126,12 +131,15 @@ def find(store: Store, name: str) -> list[Subject]:
         chosen = [board for board in boards if called in board.names]
         if chosen:
             return [subject for board in chosen for subject in board.subjects()]
+        if runs := [record for board in boards for record in board.shown(name)]:
+            return [_run(store, record) for record in {run.run_key: run for run in runs}.values()]
         if name in shipped_protocols():
             raise BadInput(
                 f"protocol {name} has no records here; make some with: bench run --protocol {name}"
             )
         known = {board.protocol for board in boards}
         known |= {competition.title for board in boards for competition in board.competitions}
+        known |= {record.spec.model for board in boards for record in board.records.values()}
         name = _only_key(name, keys, known)
     record = read_record(store.records, name)
     if record is None:
@@ -144,7 +152,7 @@ def _only_key(name: str, keys: Sequence[str], known: Set[str]) -> str:
     if len(matches) > 1:
         raise BadInput(f"run {name} is ambiguous: {', '.join(matches)}")
     if not matches:
-        raise unknown_name("run, track or protocol", name, known)
+        raise unknown_name("run, track, protocol or variant", name, known)
     return matches[0]
 
 
@@ -181,6 +189,14 @@ class _Board:
             f"{self.dataset}.{self.protocol}",
             f"{self.dataset}/{self.protocol}",
         )
+
+    def shown(self, model: str) -> Iterator[RunRecord]:
+        """The run that represents each cell of a variant."""
+        for competition in self.competitions:
+            for rows in competition.cells.values():
+                shown = shown_record([self.records[row.run_key] for row in rows])
+                if shown is not None and rows[0].model == model:
+                    yield shown
 
     def folder(self, competition: Competition) -> Path:
         """The folder for a track's figures, named as its champion's folder in the registry."""

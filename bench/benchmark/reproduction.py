@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 from bench.benchmark.plan import Plan, Request, default_workers, plan
-from bench.benchmark.running import Stopping, execute_plan
+from bench.benchmark.running import PlanEvent, execute_plan
 from bench.core.errors import BadInput, CellsFailed, unknown_name
 from bench.core.protocol import Protocol, origin_protocols
 from bench.core.store import Store, open_store
 from bench.core.tasks import TASKS
-from bench.execution import Event
 from bench.execution.places import Workers
 from bench.leaderboard.ledger import current
 from bench.leaderboard.origins import Finding, PublishedFigure, claims_of, findings_of
@@ -98,7 +97,7 @@ def reproduce(
     *names: str,
     first_epochs: bool = False,
     workers: int = 0,
-    on_event: Callable[[Event | Stopping], None] = lambda _: None,
+    on_event: Callable[[PlanEvent], None] = lambda _: None,
 ) -> list[Finding]:
     """Check published figures, all or by name of variant or origin, as `bench reproduce`.
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
+from bench.benchmark.checks import check_memory
 from bench.benchmark.plan import Plan, Request, default_workers, plan, recorded
 from bench.benchmark.sharing import SharedQueue, one_at_a_time
 from bench.core.disk import StorageFailed, require_room
 from bench.core.errors import Stopped
-from bench.core.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
+from bench.core.protocol import Protocol, default_protocol, load_protocol
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store, open_store
 from bench.execution import (
@@ -25,6 +26,7 @@ from bench.execution import (
     Halted,
     Lost,
     Started,
+    Waiting,
 )
 from bench.execution.places import Workers
 from bench.records.files import enter
@@ -64,8 +66,12 @@ class Stopping:
     """Ctrl-C came: the runs in progress save where they are."""
 
 
+PlanEvent = Event | Waiting | Stopping
+"""What `execute_plan` tells its caller."""
+
+
 def execute_plan(
-    plan: Plan, workers: Workers, on_event: Callable[[Event | Stopping], None] = lambda _: None
+    plan: Plan, workers: Workers, on_event: Callable[[PlanEvent], None] = lambda _: None
 ) -> PlanResult:
     """Run what is missing of a plan and log it; `on_event` gets each event after publishing it.
 
@@ -99,30 +105,33 @@ def execute_plan(
 
 
 def run(
-    protocol: str | Protocol = DEFAULT_PROTOCOL,
+    protocol: str | Protocol = "",
     *,
     workers: int = 0,
-    on_event: Callable[[Event | Stopping], None] = lambda _: None,
+    on_event: Callable[[PlanEvent], None] = lambda _: None,
     **wanted: Unpack[Wanted],
 ) -> PlanResult:
     """Train and score every run of a protocol without a record, as `bench run`.
 
+    PCA and the mean image run along. No protocol is `quick`, or `own` for the caller's own images.
     `workers`: 0 means one per core or GPU. They are processes that import the caller's main module:
     call this under `if __name__ == "__main__":`. Raises BadInput for anything that cannot be run,
     Stopped on Ctrl-C.
     """
-    chosen = load_protocol(protocol) if isinstance(protocol, str) else protocol
-    request = Request(chosen, **wanted)
+    named = protocol or default_protocol(wanted.get("dataset", ""))
+    chosen = load_protocol(named) if isinstance(named, str) else named
+    request = Request(chosen, baselines=True, **wanted)
     store = open_store().prepare()
     made = plan(request, store)
     count = workers or default_workers(request, made.specs[0].device)
+    check_memory(made.sizes, count)
     with Workers(count, store) as pool:
         return execute_plan(made, pool, on_event)
 
 
 def run_plan(
     plan: Plan, store: Store, executor: Executor | None, tracker: Tracker
-) -> Generator[Event, None, PlanResult]:
+) -> Generator[Event | Waiting, None, PlanResult]:
     """Run what is missing and yield each event after publishing it; returns the PlanResult.
 
     Records are on disk before the tracker gets them. On KeyboardInterrupt, or when the caller
@@ -147,7 +156,10 @@ def run_plan(
                     waiting.discard(spec.run_key)
                     _publish_cell(spec, plan, outcome, store, tracker)
                     yield Finished(spec, record)
-                for event in executor.events(timeout=1.0):
+                happened = executor.events(timeout=1.0)
+                if not happened:
+                    yield Waiting()
+                for event in happened:
                     _publish(event, tracker)
                     _account(event, outcome, waiting)
                     if isinstance(event, Finished):
@@ -155,12 +167,7 @@ def run_plan(
                     if isinstance(event, Finished | Failed | Halted):
                         queue.release(event.spec.run_key)
                     yield event
-                    if isinstance(event, Failed) and event.of_storage:
-                        count = len(outcome.records)
-                        raise StorageFailed(
-                            f"{event.reason}; stopped with {count} of {len(plan.specs)} "
-                            "runs recorded, and the same command resumes from here"
-                        )
+                    _stop_if_full(event, len(outcome.records), len(plan.specs))
         except (KeyboardInterrupt, GeneratorExit, StorageFailed):
             for spec in plan.missing:
                 if spec.run_key in waiting:
@@ -171,6 +178,15 @@ def run_plan(
         tracker.watch(WorkOver())
         _tell(plan, outcome.records, tracker)
     return outcome
+
+
+def _stop_if_full(event: Event, recorded: int, planned: int) -> None:
+    """Raise StorageFailed if a result could not be written: the next ones would be lost as well."""
+    if isinstance(event, Failed) and event.of_storage:
+        raise StorageFailed(
+            f"{event.reason}; stopped with {recorded} of {planned} runs recorded, and the same "
+            "command resumes from here"
+        )
 
 
 def _tell(plan: Plan, records: Mapping[str, RunRecord], tracker: Tracker) -> None:

@@ -5,7 +5,11 @@ exit codes. Its top-level imports are light, so that
 `bench --help` answers at once.
 """
 
+import contextlib
+import dataclasses
+import os
 import signal
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +35,7 @@ from bench.cli import (
 from bench.cli.console import say_error
 from bench.core.disk import is_of_storage, storage_failed
 from bench.core.errors import BenchError, Stopped
+from bench.core.protocol import Protocol, SplitConfig, TrainConfig
 from bench.core.store import open_store
 
 
@@ -41,12 +46,18 @@ class _OneLineErrors(TyperGroup):
         kwargs["standalone_mode"] = False
         try:
             result = super().main(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read the output has enough, as `head` does; Typer and rich end in this way.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
         except BenchError as error:
             say_error(str(error))
             raise SystemExit(error.exit_code) from None
         except TyperException as error:
             # No arguments at all: the help was already printed.
-            if message := _wrong_value(error) or error.format_message():
+            if message := _wrong_value(error) or _of_protocol(error) or error.format_message():
                 say_error(message)
             raise SystemExit(error.exit_code) from None
         except OSError as error:
@@ -72,6 +83,21 @@ def _wrong_value(error: TyperException) -> str:
     first = cause.errors()[0]
     expected = first["msg"].removeprefix("Input ").partition(",")[0]
     return f"{max(param.opts, key=len)}: '{first['input']}' {expected}"
+
+
+def _of_protocol(error: TyperException) -> str:
+    """Where to set what is no option because it belongs to a protocol: `--epochs`, `--lr`, ..."""
+    option = getattr(error, "option_name", None)
+    key = (option or "").lstrip("-").replace("-", "_")
+    places = ((TrainConfig, "train."), (SplitConfig, "split."), (Protocol, ""))
+    for kind, table in places:
+        if option and key in {field.name for field in dataclasses.fields(kind)}:
+            return (
+                f"{option} is no option: `{table}{key}` belongs to a protocol, which makes runs "
+                "comparable; copy one (`bench protocols --show quick > mine.toml`), change it and "
+                "its name, and add: --protocol ./mine.toml"
+            )
+    return ""
 
 
 app = typer.Typer(
@@ -121,4 +147,15 @@ def main() -> None:
     """Entry point of the `bench` script and of `python -m bench`."""
     # Schedulers, containers and `timeout` send SIGTERM first: treat it like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _open_closed_streams()
     app()
+
+
+def _open_closed_streams() -> None:
+    """Give the command streams where the caller has closed them (`bench models >&-`).
+
+    Otherwise the next file that is opened would get the number, and the output, of a stream.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123

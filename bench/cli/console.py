@@ -11,10 +11,11 @@ import typer
 
 from bench.core.errors import BadInput
 from bench.core.spec import RunSpec
+from bench.core.store import Store
 from bench.core.text import for_terminal, without_secrets
 from bench.core.view import Section, table_of
 
-SILENCE_SECONDS = 120.0
+SILENCE_SECONDS = 30.0
 """Without a terminal, a progress line is logged at least this often."""
 _LONGEST_WORD = 400
 
@@ -33,6 +34,11 @@ def say_error(text: str) -> None:
     """The one line of an error, on stderr. A file can hold words that would fill the screen."""
     words = (word if len(word) <= _LONGEST_WORD else f"{word[:80]}..." for word in text.split())
     say(f"bench: {' '.join(words)}")
+
+
+def say_where(store: Store) -> None:
+    """Say in one line where results are written."""
+    say(f"results are written to {store.root}")
 
 
 def print_json(value: Any) -> None:
@@ -124,7 +130,7 @@ def duration(seconds: float) -> str:
 
 class RunProgress:
     """Progress of a plan: a live display on a terminal; otherwise one line per finished run, and
-    one every few minutes during a long run."""
+    one every 30 seconds in between."""
 
     def __init__(self, total: int) -> None:
         from rich.console import Console
@@ -144,6 +150,8 @@ class RunProgress:
         self._tasks: dict[str, Any] = {}
         self._count, self._of = 0, total
         self._spoke = time.monotonic()
+        self._at: dict[str, str] = {}
+        self._resumed: dict[str, tuple[RunSpec, int]] = {}
 
     def __enter__(self) -> "RunProgress":
         self._bars.start()
@@ -152,19 +160,40 @@ class RunProgress:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
+    def started(self, spec: RunSpec) -> None:
+        """A worker has taken a run."""
+        self._at[spec.run_key] = f"{spec.title}: started"
+
+    def resumed(self, spec: RunSpec, epoch: int) -> None:
+        """A run that an earlier command had stopped has the epochs up to this one behind it."""
+        self._resumed[spec.run_key] = (spec, epoch)
+        self._bar(spec, epoch, "")
+
     def epoch(self, spec: RunSpec, epoch: int, note: str, left: str) -> None:
         """A run has finished an epoch; `left` says what remains of the plan."""
+        self._at[spec.run_key] = f"{spec.title}: epoch {epoch} of {spec.train.epochs}, {note}"
+        self._bar(spec, epoch, note)
+        self.wait(left)
+
+    def wait(self, left: str) -> None:
+        """Say what was resumed, and, if nothing was said for a while, where the runs are."""
+        for spec, epoch in self._resumed.values():
+            self.note(f"{spec.title}: goes on at epoch {epoch + 1} of {spec.train.epochs}")
+        self._resumed.clear()
+        self._bars.update(self._total, note=left)
+        if not self._live and time.monotonic() - self._spoke > SILENCE_SECONDS:
+            self.note("; ".join([*self._at.values(), left]))
+
+    def _bar(self, spec: RunSpec, epoch: int, note: str) -> None:
         if spec.run_key not in self._tasks:
             self._tasks[spec.run_key] = self._bars.add_task(
                 f"  {spec.title}", total=spec.train.epochs, note=""
             )
         self._bars.update(self._tasks[spec.run_key], completed=epoch, note=note)
-        self._bars.update(self._total, note=left)
-        if not self._live and time.monotonic() - self._spoke > SILENCE_SECONDS:
-            self.note(f"{spec.title}: epoch {epoch} of {spec.train.epochs}, {note}; {left}")
 
     def ended(self, spec: RunSpec, note: str, left: str) -> None:
         """A run has ended; `left` says what remains of the plan."""
+        self._at.pop(spec.run_key, None)
         if spec.run_key in self._tasks:
             self._bars.remove_task(self._tasks.pop(spec.run_key))
         self._count += 1

@@ -14,9 +14,10 @@ def figures(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="RUN|TRACK",
+            metavar="RUN|TRACK|MODEL",
             help="A run key or its beginning, a track such as fashion_mnist_mini/quick.d8, or a "
-            "protocol (its name or file) for all its tracks and their rate-distortion figure.",
+            "protocol (its name or file) for all its tracks and their rate-distortion figure, or a "
+            "variant for the median run of each of its rows.",
         ),
     ],
     out: Annotated[
@@ -27,7 +28,7 @@ def figures(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Redraw the figures of a run, a track or a protocol from records, as PNG files."""
+    """Redraw the figures of runs, a track or a protocol from records, as PNG files."""
     from bench.benchmark.redraw import redraw
 
     folder = None if out is None else given_path(console.given(out, "--out"), "--out").absolute()

@@ -1,5 +1,6 @@
 """Show a plan before it runs, run it under a progress display, and report the outcome."""
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,14 @@ from bench.core.errors import CellsFailed
 if TYPE_CHECKING:
     from bench.benchmark.forecast import Forecast
     from bench.benchmark.plan import Plan
-    from bench.benchmark.running import PlanResult, Stopping
+    from bench.benchmark.running import PlanEvent, PlanResult
     from bench.core.store import Store
     from bench.execution import Event
     from bench.execution.places import Place
 
 _WORKERS = (1, 2, 4, 8, 16, 32, 64)
+_KEY_DIGITS = 8
+"""Of a run key: enough to name a run of a workspace (`bench figures 1a2b3c4d`)."""
 
 
 def seconds_by_workers(seconds: Callable[[int], float], most: int) -> dict[int, float]:
@@ -43,6 +46,8 @@ def announce(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
             else ""
         )
     )
+    for note in plan.notes:
+        console.say(note)
     if in_full:
         rows = [
             (spec.model, spec.size_name, str(spec.seed), state, key)
@@ -67,6 +72,7 @@ def as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
     return {
         "protocol": plan.protocol.name,
         "dataset": plan.dataset_label,
+        "notes": list(plan.notes),
         "workers": cost.workers,
         "forecast_seconds": cost.total_seconds,
         "runs": [
@@ -114,31 +120,42 @@ def execute_plan(
         raise CellsFailed(f"{len(result.failures)} of {len(plan.specs)} runs failed (see above)")
 
 
-def shown_in(
-    progress: console.RunProgress, cost: "Forecast"
-) -> "Callable[[Event | Stopping], None]":
+def shown_in(progress: console.RunProgress, cost: "Forecast") -> "Callable[[PlanEvent], None]":
     """A listener that shows the events of a plan, with what remains of it."""
     from bench.benchmark.forecast import Remaining
     from bench.benchmark.running import Stopping
+    from bench.execution import Waiting
 
-    remaining = Remaining(cost)
+    remaining, begun = Remaining(cost), time.time() * 1000
 
-    def hear(event: "Event | Stopping") -> None:
+    def hear(event: "PlanEvent") -> None:
         if isinstance(event, Stopping):
             console.say("stopping: the runs in progress save where they are")
             return
-        remaining.hear(event)
-        _show_event(event, progress, f"about {console.duration(remaining.seconds)} left")
+        if not isinstance(event, Waiting):
+            remaining.hear(event)
+        left = f"about {console.duration(remaining.seconds)} left"
+        if isinstance(event, Waiting):
+            progress.wait(left)
+        else:
+            _show_event(event, progress, left, begun)
 
     return hear
 
 
-def _show_event(event: "Event", progress: console.RunProgress, left: str) -> None:
+def _show_event(
+    event: "Event", progress: console.RunProgress, left: str, begun_unix_ms: float
+) -> None:
     """Show an event as a line or a bar; `left` says what remains of the plan."""
-    from bench.execution import EpochEnded, Failed, Finished, Lost
+    from bench.execution import EpochEnded, Failed, Finished, Lost, Started
 
     metric = event.spec.selection_metric
     match event:
+        case Started(spec):
+            progress.started(spec)
+        case EpochEnded(spec, values) if values.unix_ms < begun_unix_ms:
+            # A run that resumes first tells the epochs of earlier sittings.
+            progress.resumed(spec, values.epoch)
         case EpochEnded(spec, values):
             score = values.values.get(f"val/{metric}")
             shown = score if score is not None else values.values["train/loss"]
@@ -147,7 +164,8 @@ def _show_event(event: "Event", progress: console.RunProgress, left: str) -> Non
         case Finished(spec, record):
             score = record.scores.get("val", record.scores.get("test", {})).get(metric)
             seconds = console.duration(record.facts["train_seconds"])
-            progress.ended(spec, record.message or f"{metric} {score:.5f} after {seconds}", left)
+            result = record.message or f"{metric} {score:.5f} after {seconds}"
+            progress.ended(spec, f"{result} (run {record.run_key[:_KEY_DIGITS]})", left)
         case Failed(spec, reason):
             progress.ended(spec, f"failed: {reason}", left)
         case Lost(spec, reason):

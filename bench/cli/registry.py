@@ -18,7 +18,7 @@ TrackArgument = Annotated[
 
 @app.command("list")
 def list_champions(as_json: JsonOption = False) -> None:
-    """List every track with its champion and challenger."""
+    """List every track with its champion and challenger; those committed with bench come last."""
     from bench.registry.champions import describe_champions
 
     rows = describe_champions(open_store())
@@ -29,7 +29,11 @@ def list_champions(as_json: JsonOption = False) -> None:
     else:
         columns = ("track", "champion", "test", "over PCA", "challenger", "before", "folder")
         keys = ("track", "champion", "test", "over_pca", "challenger", "previous", "folder")
-        table = [[str(row[key] or "none") for key in keys] for row in rows]
+        table = [
+            [str(row[key] or "none") for key in keys[:-1]]
+            + ["committed with bench" if row["committed_with_bench"] else row["folder"]]
+            for row in rows
+        ]
         console.print_table("", columns, table)
 
 
@@ -38,9 +42,9 @@ def show(track: TrackArgument, as_json: JsonOption = False) -> None:
     """Show the card of a track's champion."""
     from bench.core.spec import to_json_types
     from bench.registry.card_text import card_text
-    from bench.registry.champions import shown_champion
+    from bench.registry.champions import find_champion
 
-    card = shown_champion(open_store(), track)
+    _, card = find_champion(open_store(), track)
     if as_json:
         console.print_json(to_json_types(card))
     else:

@@ -1,5 +1,6 @@
 """`bench run`."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -11,18 +12,22 @@ from bench.cli.options import (
     DeviceOption,
     DryRunOption,
     ExecutorOption,
+    ImageSizeOption,
     JsonOption,
+    LabelColumnOption,
     ProtocolOption,
+    ScaleOption,
     ThreadsOption,
     WorkersOption,
+    chosen_dataset,
 )
 from bench.core.errors import BadInput
-from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
+from bench.core.protocol import default_protocol, load_protocol
 from bench.core.store import open_store
 
 
 def run(
-    protocol: ProtocolOption = DEFAULT_PROTOCOL,
+    protocol: ProtocolOption = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="Only these variants (repeatable).")
     ] = None,
@@ -41,6 +46,9 @@ def run(
         list[str] | None, typer.Option("--seed", help="Exactly these seeds (repeatable).")
     ] = None,
     dataset: DatasetOption = None,
+    image_size: ImageSizeOption = None,
+    scale: ScaleOption = None,
+    label_column: LabelColumnOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     threads: ThreadsOption = 1,
@@ -53,6 +61,7 @@ def run(
 
     Stop with Ctrl-C at any time: the same command resumes.
     """
+    from bench.benchmark.checks import check_memory
     from bench.benchmark.plan import Request, default_workers, forecast_plan, plan
     from bench.execution.places import choose_place
     from bench.tracking import tracking_is_off
@@ -61,26 +70,31 @@ def run(
     if seed and seeds is not None:
         raise BadInput("--seeds (how many) and --seed (which) exclude each other; give one of them")
     place = choose_place(executor, address, threads)
+    given = chosen_dataset(dataset, image_size, scale, label_column)
     request = Request(
-        load_protocol(protocol),
+        load_protocol(default_protocol(given) if protocol is None else protocol),
         models=console.names(model or [], "--model"),
         latent_dims=console.whole_numbers(latent_dim or [], "--latent-dim", 1, 65_536),
         native=native,
         seeds=console.whole_numbers(seed or [], "--seed", 0, 2**31 - 1) or tuple(range(seeds or 0)),
-        dataset="" if dataset is None else console.given(dataset, "--dataset"),
+        dataset=given,
         device=place.planned_device(device),
         threads=threads,
+        baselines=True,
     )
     store = open_store().prepare()
     made = plan(request, store)
     slots = workers or (place.planned_slots if dry_run else place.slots)
     slots = slots or default_workers(request, made.specs[0].device)
-    cost = forecast_plan(made, store, slots, console.say)
+    if place.is_local:
+        check_memory(made.sizes, slots)
+    cost = forecast_plan(made, store, slots, console.say, local=place.is_local)
+    console.say_where(store)
     plan_view.announce(made, cost, dry_run and not as_json, place.in_words)
     if not dry_run:
         look = "bench leaderboard"
-        look += f" --protocol {protocol}" if protocol != DEFAULT_PROTOCOL else ""
-        look += f" --dataset {dataset}" if dataset else ""
+        look += f" --protocol {protocol}" if protocol is not None else ""
+        look += f" --dataset {shlex.quote(given)}" if given else ""
         plan_view.execute_plan(
             made.on_device(place.device(device)), cost, store, as_json, look, place
         )

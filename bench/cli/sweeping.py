@@ -12,12 +12,16 @@ from bench.cli.options import (
     DeviceOption,
     DryRunOption,
     ExecutorOption,
+    ImageSizeOption,
     JsonOption,
+    LabelColumnOption,
     ProtocolOption,
+    ScaleOption,
     ThreadsOption,
+    chosen_dataset,
 )
 from bench.core.errors import BadInput
-from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
+from bench.core.protocol import default_protocol, load_protocol
 from bench.core.store import open_store
 
 SamplerOption = Annotated[str, typer.Option(help="tpe, random, gp, cmaes, qmc.")]
@@ -70,7 +74,7 @@ def sweep(
     native: Annotated[
         bool, typer.Option("--native", help="At the code size of its origin, besides --latent-dim.")
     ] = False,
-    protocol: ProtocolOption = DEFAULT_PROTOCOL,
+    protocol: ProtocolOption = None,
     sampler: SamplerOption = "tpe",
     pruner: PrunerOption = "third",
     timeout: TimeoutOption = None,
@@ -88,6 +92,9 @@ def sweep(
         int, typer.Option(metavar="N", min=0, max=2**31 - 2000, help="Seed of the search.")
     ] = 0,
     dataset: DatasetOption = None,
+    image_size: ImageSizeOption = None,
+    scale: ScaleOption = None,
+    label_column: LabelColumnOption = None,
     device: DeviceOption = "auto",
     new_study: NewStudyOption = False,
     winner: WinnerOption = None,
@@ -104,6 +111,8 @@ def sweep(
 
     tracking_is_off()  # raises if that is unclear, before anything is done
     place = choose_place(executor, address, threads)
+    given = chosen_dataset(dataset, image_size, scale, label_column)
+    protocol = default_protocol(given) if protocol is None else protocol
     found, is_file = load_protocol(protocol), protocol.endswith(".toml")
     if bool(model) + all_models + (winner is not None) != 1:
         raise BadInput("say what to tune: one of --model NAME (repeatable), --all, --winner STUDY")
@@ -122,7 +131,7 @@ def sweep(
         timeout=timeout,
         storage="" if storage is None else console.given(storage, "--storage"),
         new_study=new_study,
-        dataset="" if dataset is None else console.given(dataset, "--dataset"),
+        dataset=given,
         device=place.planned_device(device),
         threads=threads,
     )

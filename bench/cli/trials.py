@@ -34,6 +34,7 @@ class TrialsProgress:
         self._best: tuple[float, int] | None = None
         self._seconds: list[float] = []
         self._drawn = 0.0
+        self._spoke = time.monotonic()
 
     def __enter__(self) -> "TrialsProgress":
         if self._live:
@@ -46,6 +47,7 @@ class TrialsProgress:
 
     def hear(self, event: "SweepEvent | Recovered") -> None:
         """Show an event."""
+        from bench.execution import Waiting
         from bench.sweep.events import (
             StudyProgress,
             TrialBegun,
@@ -55,6 +57,8 @@ class TrialsProgress:
         )
         from bench.sweep.running import Recovered
 
+        if not isinstance(event, TrialDone | TrialPutBack):
+            self._speak_if_silent()
         match event:
             case Recovered(study, finished, best, lines):
                 self._best = best
@@ -73,11 +77,13 @@ class TrialsProgress:
                 self._rows[ticket.number] = state
             case TrialDone(ticket, record):
                 self._done(ticket, record)
+            case Waiting():
+                pass
             case TrialPutBack(ticket, reason):
                 self._counts["put back"] += 1
                 self._rows[ticket.number] = (_settings(ticket), "put back", "", "")
                 self._print(f"trial {ticket.number}: {reason}")
-        self._draw(force=not isinstance(event, TrialEpoch))
+        self._draw(force=not isinstance(event, TrialEpoch | Waiting))
 
     def _recovered(self, study: str, finished: int, lines: tuple[str, ...]) -> None:
         self._study, self._before = study, finished
@@ -122,7 +128,20 @@ class TrialsProgress:
         each = statistics.median(self._seconds) if self._seconds else self._expected
         return f"{best}; about {console.duration(left * each / self._workers)} left"
 
+    def _speak_if_silent(self) -> None:
+        """Without a terminal: where the trials are, if nothing was said for a while."""
+        if self._live or time.monotonic() - self._spoke < console.SILENCE_SECONDS:
+            return
+        running = (
+            f"trial {number}: epoch {row[3] or 0}"
+            for number, row in sorted(self._rows.items())
+            if row[1] == "running"
+        )
+        done = f"{self._finished} of {self._plan.request.trials} trials"
+        self._print("; ".join([done, *running, self._standing()]))
+
     def _print(self, line: str) -> None:
+        self._spoke = time.monotonic()
         self._console.print(console.shown(line), markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self, *, force: bool) -> None:

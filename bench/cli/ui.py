@@ -6,12 +6,13 @@ import typer
 
 from bench.cli import console
 from bench.core.store import open_store
+from bench.tracking.address import DEFAULT_PORT
 
 
 def ui(
     port: Annotated[
         int, typer.Option(metavar="N", min=1, max=65_535, help="Port on 127.0.0.1.")
-    ] = 5000,
+    ] = DEFAULT_PORT,
 ) -> None:
     """Open MLflow's web interface on this workspace, at 127.0.0.1 only. Ctrl-C ends it."""
     from bench.tracking import require_tracking, server

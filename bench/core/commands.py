@@ -67,13 +67,13 @@ def _study(spec: RunSpec) -> str:
     With the data set where it is not the protocol's.
     """
     size = {NO_CODE: (), "native": ("native",)}.get(spec.size_name, (f"d{spec.size_name}",))
-    other = () if _dataset_of(spec) in ("", spec.dataset) else (spec.dataset_label,)
+    other = () if _dataset_of(spec) in (None, spec.dataset) else (spec.dataset_label,)
     return ".".join([spec.protocol, *other, spec.model, *size])
 
 
-def _dataset_of(spec: RunSpec) -> str:
-    """The data set of the run's protocol; empty if that is not known."""
+def _dataset_of(spec: RunSpec) -> str | None:
+    """The data set of the run's protocol, empty for `own`; None if that is not known."""
     if spec.definition is not None:
         return spec.definition.dataset
     reference = protocol_reference(spec.protocol)
-    return "" if reference.endswith(".toml") else load_protocol(reference).dataset
+    return None if reference.endswith(".toml") else load_protocol(reference).dataset

@@ -7,6 +7,7 @@ with different fingerprints are never ranked together.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from bench.core.tasks import DEFAULT_TASK, TASKS, TaskId
 
 SHIPPED = Path(__file__).parent.parent / "protocols"
 DEFAULT_PROTOCOL = "quick"
+OWN_IMAGES_PROTOCOL = "own"
+"""The default for people's own images, which may be few: a budget in steps."""
 WHOLE_LOSS = "loss"
 """Name of the score that `EvaluationConfig.whole_loss` adds."""
 
@@ -30,6 +33,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 LatentDim = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 """Size of a part: a whole number counts images, a fraction is a share of the available images."""
+
+MOST_EPOCHS = 100_000
+
+
+def _is_zero(value: int) -> bool:
+    return value == 0
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,12 @@ class SplitConfig:
     seed: Seed = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The training recipe shared by all variants of a protocol (fused Adam, Kingma and Ba 2015).
 
+    The budget is either `epochs`, or `steps` of the optimiser, which `for_images` turns into whole
+    epochs for a number of training images; a file gives one of them. Specs hold epochs only.
     `lr` is the constant rate, or the peak of the `one_cycle` schedule (Smith and Topin 2018:
     warm-up over the first `warm_up` share of all steps, cosine down to almost 0) and of `cosine`
     (linear warm-up, cosine to 0); `step` multiplies by `step_gamma` every `step_epochs`. `keep`:
@@ -64,7 +75,8 @@ class TrainConfig:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS, exclude_if=_is_zero)] = 0
+    steps: Annotated[int, Field(ge=1, le=100_000_000, exclude_if=_is_zero)] = 0
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
     lr: Annotated[float, Field(gt=0, le=10)]
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -77,6 +89,38 @@ class TrainConfig:
     step_gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
     keep: Literal["best", "last"] = "best"
     patience: Annotated[int, Field(ge=1)] | None = None
+
+    def last_batch(self, images: int) -> int:
+        """Size of an epoch's last, smaller batch; a single image is left out (no batch
+        statistics), unless it is all there is."""
+        rest = images % self.batch_size
+        return 0 if rest == 1 and images > 1 else rest
+
+    def steps_per_epoch(self, images: int) -> int:
+        """How many steps an epoch of so many training images has."""
+        return images // self.batch_size + bool(self.last_batch(images))
+
+    def for_images(self, images: int) -> "TrainConfig":
+        """The recipe with its budget in whole epochs of so many training images (at least 1).
+
+        A budget in steps is rounded up. Raises BadInput if that is more epochs than allowed.
+        """
+        if not self.steps:
+            return self
+        epochs = math.ceil(self.steps / self.steps_per_epoch(images))
+        if epochs > MOST_EPOCHS:
+            raise BadInput(
+                f"{self.steps:,} steps are {epochs:,} epochs of {images:,} training images in "
+                f"batches of {self.batch_size}; expected at most {MOST_EPOCHS:,} epochs; use fewer "
+                "steps or a smaller batch"
+            )
+        return dataclasses.replace(self, epochs=epochs, steps=0)
+
+    @property
+    def budget(self) -> str:
+        """`24 epochs` or `3,000 steps`."""
+        amount, unit = (self.steps, "step") if self.steps else (self.epochs, "epoch")
+        return f"{amount:,} {unit}{'s' if amount != 1 else ''}"
 
 
 @dataclass(frozen=True)
@@ -153,9 +197,9 @@ def _is_empty(value: Sized) -> bool:
 class Protocol:
     """Everything shared by all rows of a comparison, and which rows there are.
 
-    Empty `models` means all variants of the task. `native` adds each variant at its origin's
-    code size to the `latent_dims`. `ranked = false` marks protocols whose rows are shown but
-    never ranked or promoted (those of the origins).
+    Empty `models` means all variants of the task; with an empty `dataset` one must be given.
+    `native` adds each variant at its origin's code size to the `latent_dims`. `ranked = false`
+    marks protocols whose rows are shown but never ranked or promoted (those of the origins).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -181,6 +225,15 @@ class Protocol:
     source: Annotated[str, Field(exclude_if=_is_empty)] = ""
     """The file or name it was read from; cannot be set in a file."""
 
+    def dataset_for(self, given: str) -> str:
+        """The data set `given`, or the protocol's own if that is empty; BadInput if it has none."""
+        if not given and not self.dataset:
+            raise BadInput(
+                f"{self.source} has no data set of its own; give one with --dataset, such as "
+                "--dataset folder:PATH"
+            )
+        return given or self.dataset
+
     def kept(self, dataset_label: str) -> "Protocol":
         """The protocol as stored with results: without its file, published figures and paths.
 
@@ -204,6 +257,14 @@ class Protocol:
                 "hyperparameters": {k: dict(v) for k, v in self.hyperparameters.items()},
             }
         )
+
+
+def default_protocol(dataset: str) -> str:
+    """The protocol for a data set if none is named: `quick`, or `own` for csv:, npz: and folder:.
+
+    `dataset` is empty for a protocol's own.
+    """
+    return OWN_IMAGES_PROTOCOL if ":" in dataset else DEFAULT_PROTOCOL
 
 
 def shipped_protocols() -> Iterator[str]:
@@ -244,8 +305,27 @@ def after_epochs(protocol: Protocol, epochs: int | None) -> Protocol:
         protocol,
         name=f"{protocol.name}.epoch{epochs}",
         description=f"{protocol.description}; stopped after epoch {epochs}",
-        train=dataclasses.replace(protocol.train, epochs=epochs),
+        train=dataclasses.replace(protocol.train, epochs=epochs, steps=0),
     )
+
+
+def _protocol_file(name: str) -> tuple[Path, str]:
+    """The file of a protocol, and how messages name it."""
+    if name.endswith(".toml"):
+        path = given_path(name, "protocol file")
+        return path, str(path)
+    names = list(shipped_protocols())
+    if name not in names and name and given_path(name, "protocol").exists():
+        raise BadInput(f"protocol {name}: expected a name or a file that ends in .toml")
+    if name not in names:
+        raise unknown_name("protocol", name, names)
+    return SHIPPED / f"{name}.toml", f"protocol {name}"
+
+
+def protocol_text(name: str) -> str:
+    """The file of a protocol as text, to copy and change. Raises as `load_protocol`."""
+    load_protocol(name)
+    return _protocol_file(name)[0].read_text(encoding="utf-8-sig").rstrip("\n")
 
 
 def load_protocol(name: str) -> Protocol:
@@ -253,17 +333,11 @@ def load_protocol(name: str) -> Protocol:
 
     Raises BadInput naming the file and the key of anything invalid.
     """
-    if name.endswith(".toml"):
-        path = given_path(name, "protocol file")
-        where = str(path)
-    else:
-        names = list(shipped_protocols())
-        if name not in names and name and given_path(name, "protocol").exists():
-            raise BadInput(f"protocol {name}: expected a name or a file that ends in .toml")
-        if name not in names:
-            raise unknown_name("protocol", name, names)
-        path, where = SHIPPED / f"{name}.toml", f"protocol {name}"
-    data = read_toml(path, where)
+    path, where = _protocol_file(name)
+    try:
+        data = read_toml(path, where)
+    except OSError as error:
+        raise BadInput(f"cannot read protocol file {path}: {error.strerror}") from None
     if "source" in data:
         raise BadInput(f"{where}: source: unknown key; remove it or fix its spelling")
     protocol = parse_strict(Protocol, data, where)
@@ -274,6 +348,7 @@ def load_protocol(name: str) -> Protocol:
             f"{where}: name: '{protocol.name}' is the name of a shipped protocol with other "
             "settings, and tables go by name; choose another name"
         )
+    _check_budget(protocol, where)
     _check_sizes(protocol, where)
     if protocol.selection_metric not in protocol.evaluation.metrics:
         listed = ", ".join(protocol.evaluation.metrics)
@@ -297,6 +372,16 @@ def _takes_a_shipped_name(protocol: Protocol) -> bool:
     names = {Path(name).name: name for name in shipped_protocols()}
     shipped = names.get(protocol.name)
     return shipped is not None and load_protocol(shipped).fingerprint != protocol.fingerprint
+
+
+def _check_budget(protocol: Protocol, where: str) -> None:
+    """A training lasts so many epochs or so many steps."""
+    if protocol.train.epochs and protocol.train.steps:
+        raise BadInput(
+            f"{where}: train.steps: excludes train.epochs; give one of them as the budget"
+        )
+    if not protocol.train.epochs and not protocol.train.steps:
+        raise BadInput(f"{where}: train.epochs: missing; give epochs, or steps, as the budget")
 
 
 def _check_sizes(protocol: Protocol, where: str) -> None:

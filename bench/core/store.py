@@ -1,7 +1,8 @@
 """Where results are stored on disk, and atomic file writes.
 
-The root is `BENCH_HOME`, else the nearest parent folder that holds `mlruns/`, else the current
-folder. A command therefore finds the same store from every sub-folder of a clone.
+The root is `BENCH_HOME`, else the nearest workspace of bench among the current folder and its
+parents, else the current folder. A command therefore finds the same store from every sub-folder of
+a clone, and never writes into the `mlruns/` of another project.
 """
 
 import contextlib
@@ -14,6 +15,10 @@ from pathlib import Path
 from bench.core.disk import storage_failed
 from bench.core.errors import BadInput
 from bench.core.paths import given_path
+
+_MARK = ".bench"
+_UNMARKED = (".gitkeep", "logs", "locks", "registry.change")
+_MARK_TEXT = b"A workspace of bench, the benchmark for image autoencoders.\n"
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,15 @@ class Store:
         return self.committed / "registry"
 
     def prepare(self) -> "Store":
-        """Create the folders and check that they are writable; BadInput otherwise."""
+        """Create the folders, check that they are writable and mark the workspace as ours.
+
+        Raises BadInput if they are not writable, or if `mlruns/` is another program's.
+        """
+        if not is_workspace(self.root) and _is_foreign(self.mlruns):
+            raise BadInput(
+                f"{self.mlruns} was made by another program (bench keeps its results in a "
+                "folder of that name); run bench in another folder, or set BENCH_HOME to one"
+            )
         for folder in (self.mlruns, self.records, self.checkpoints, self.artifacts, self.locks):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +87,32 @@ class Store:
             except OSError as error:
                 error.filename = str(folder)
                 raise storage_failed(error, "write to the store", folder) from None
+        if not (self.mlruns / _MARK).exists():
+            write_atomically(self.mlruns / _MARK, _MARK_TEXT)
         return self
+
+
+def is_workspace(folder: Path) -> bool:
+    """Whether a folder is a workspace: marked, a clone, or made by a version without marks."""
+    mlruns = folder / "mlruns"
+    clone = (folder / "registry" / "results.csv").is_file() and mlruns.is_dir()
+    return clone or (mlruns / _MARK).is_file() or (mlruns / "records").is_dir()
+
+
+def _is_foreign(mlruns: Path) -> bool:
+    """Whether `mlruns/` holds more than commands leave there that need no workspace."""
+    try:
+        return any(path.name not in _UNMARKED for path in mlruns.iterdir())
+    except OSError:  # not there, or unreadable: making the folders says so
+        return False
+
+
+def shipped() -> Store:
+    """The store whose `registry/` is the one committed with bench: in the installed package, else
+    in the checkout. Only to be read."""
+    package = Path(__file__).parent.parent
+    packed = package / "committed"
+    return Store(packed if packed.is_dir() else package.parent)
 
 
 def open_store() -> Store:
@@ -90,7 +128,7 @@ def open_store() -> Store:
         return Store(root)
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / "mlruns").is_dir():
+        if is_workspace(folder):
             return Store(folder)
     return Store(here)
 

@@ -3,6 +3,7 @@
 from bench.data.content import ImageSet, LabelledImages
 from bench.data.loading import (
     DatasetInfo,
+    data_notes,
     dataset_label,
     dataset_name,
     dataset_reference,
@@ -12,7 +13,7 @@ from bench.data.loading import (
     load_set,
     load_splits,
 )
-from bench.data.split import SearchSplits, Splits, split_set
+from bench.data.split import SearchSplits, Splits, require_images, split_set
 from bench.data.table import DATASETS, Dataset
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LabelledImages",
     "SearchSplits",
     "Splits",
+    "data_notes",
     "dataset_label",
     "dataset_name",
     "dataset_reference",
@@ -31,5 +33,6 @@ __all__ = [
     "load_search_splits",
     "load_set",
     "load_splits",
+    "require_images",
     "split_set",
 ]

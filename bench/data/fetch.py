@@ -42,6 +42,11 @@ def fetch(name: str, source: Path | None = None) -> Path:
     row = DATASETS[name]
     if row.bundled:
         raise BadInput(f"{name} comes with the package; there is nothing to fetch")
+    if source is None and row.torchvision is None:
+        raise BadInput(
+            f"{name} has no download; give its files (IDX, CSV or NPZ): bench data fetch {name} "
+            "--from DIR"
+        )
     given = None if source is None else _read_source(row, given_path(str(source), "--from"))
     with _workspace(row) as folder:
         return _store(row, given or _download(row, folder), folder)
@@ -102,13 +107,15 @@ def _from_csv_pair(row: Dataset, folder: Path, tables: list[Path]) -> ImageSet:
             raise BadInput(
                 f"{folder}: expected one CSV file with '{part}' in its name, found {listed}"
             )
-        images, labels = read_csv(named[0])
-        parts[part] = LabelledImages(images, _class_numbers(named[0], np.array(labels)))
+        table = read_csv(named[0])
+        numbers = _class_numbers(named[0], np.array(table.labels))
+        parts[part] = LabelledImages(table.images, numbers)
     return _verified(row, parts, folder)
 
 
 def _from_npz(row: Dataset, path: Path) -> ImageSet:
-    images, labels = read_npz(path)
+    found = read_npz(path)
+    images, labels = found.images, found.labels
     for part in row.counts:
         if part not in images or part not in labels:
             raise BadInput(f"{path}: has no {part} images with labels; {row.id} needs its own")

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from bench.core.errors import BadInput
 from bench.core.protocol import Share, SplitConfig
 from bench.core.spec import Part
-from bench.data.content import PARTS, ImageSet, LabelledImages
+from bench.data.content import PARTS, ImageSet, LabelledImages, repeated_images
 
 Indices = NDArray[np.int64]
+LEAST_IMAGES = 2
+"""Images that every part needs: a variance over images, and pairs to draw, take two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class SearchSplits:
     digest: str
     split_digest: str
     source: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,17 @@ class Splits(SearchSplits):
     """All three parts, for a final run."""
 
     test: LabelledImages
+
+    @cached_property
+    def copies(self) -> int:
+        """How many validation and test images are exact copies of one in an earlier part."""
+        parts = {part: self.of(part) for part in PARTS}
+        return repeated_images(parts)[0]
+
+    def of(self, part: Part) -> LabelledImages:
+        """The images of a part."""
+        found: LabelledImages = getattr(self, part)
+        return found
 
     def without_test(self) -> SearchSplits:
         """The same train and validation parts, for a search."""
@@ -64,6 +79,23 @@ def split_set(images: ImageSet, config: SplitConfig) -> Splits:
         digest=images.digest,
         split_digest=digest_of_indices(indices),
         source=images.source,
+        notes=images.notes,
+    )
+
+
+def require_images(splits: Splits, config: SplitConfig) -> None:
+    """Refuse a split with a part that is too small to train on, to score or to draw.
+
+    Raises BadInput with the size of each part.
+    """
+    sizes = {part: len(getattr(splits, part).images) for part in PARTS}
+    wanted = [part for part in PARTS if sizes[part] or part != "validation" or config.validation]
+    if all(sizes[part] >= LEAST_IMAGES for part in wanted):
+        return
+    found = ", ".join(f"{part} has {sizes[part]:,}" for part in wanted)
+    raise BadInput(
+        f"split of {splits.name}: needs at least {LEAST_IMAGES} images in each part; {found}: give "
+        "more images, or larger parts in [split] of a protocol"
     )
 
 
@@ -148,6 +180,11 @@ def _refuse_greed(
             "set test to a count or a fraction such as 0.125 in [split]"
         )
     if wanted[part] >= len(pool):
+        if isinstance(getattr(config, part), float):
+            raise BadInput(
+                f"split of {name}: needs at least {LEAST_IMAGES} images in each part, and there "
+                f"are too few to draw a {part} part from ({len(pool):,}): give more images"
+            )
         raise BadInput(
             f"split of {name}: {part} = {getattr(config, part)} asks for {wanted[part]:,} of "
             f"{len(pool):,} images and leaves none to train on; use a smaller count, or a "

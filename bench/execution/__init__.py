@@ -31,6 +31,7 @@ from bench.execution.events import (
     Lost,
     Started,
     TrialEnded,
+    Waiting,
 )
 from bench.execution.local import LocalPool
 
@@ -46,4 +47,5 @@ __all__ = [
     "Lost",
     "Started",
     "TrialEnded",
+    "Waiting",
 ]

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -59,3 +60,10 @@ def _may_have_accelerator() -> bool:
     except OSError:
         return False
     return True
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

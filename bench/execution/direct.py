@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from bench.core.errors import BadInput
-from bench.core.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
+from bench.core.protocol import Protocol, default_protocol, load_protocol
 from bench.core.spec import EpochValues
-from bench.data import load_splits
+from bench.data import load_splits, require_images
 from bench.evaluation.evaluate import mean_scores
 from bench.evaluation.scoring import on_device
 from bench.execution.runner import ignore_epochs, prepare_torch
@@ -32,20 +32,23 @@ class Trained:
 def train(
     model: ImageModel,
     dataset: str = "",
-    protocol: str | Protocol = DEFAULT_PROTOCOL,
+    protocol: str | Protocol = "",
     seed: int = 0,
     on_epoch: EpochHook = ignore_epochs,
 ) -> Trained:
     """Train `model` in place by a protocol's recipe and score it; nothing is recorded or logged.
 
     `dataset` is an id of DATASETS, csv:PATH, npz:PATH or folder:PATH; by default the protocol's.
+    No protocol is `quick`, or `own` for the caller's own images.
     `on_epoch` gets the values of each epoch and returns True to stop. Runs on one thread, in this
     process. Raises BadInput if data set or protocol are unknown, or the images do not fit the
     model.
     """
-    chosen = load_protocol(protocol) if isinstance(protocol, str) else protocol
+    named = protocol or default_protocol(dataset)
+    chosen = load_protocol(named) if isinstance(named, str) else named
     prepare_torch(threads=1)
-    splits = load_splits(dataset or chosen.dataset, chosen.split)
+    splits = load_splits(chosen.dataset_for(dataset), chosen.split)
+    require_images(splits, chosen.split)
     if tuple(model.image_shape) != splits.image_shape:
         wanted, found = ("x".join(map(str, s)) for s in (model.image_shape, splits.image_shape))
         raise BadInput(f"the model takes images of {wanted}, {splits.name} has {found}")

@@ -66,6 +66,11 @@ class Lost:
     reason: str
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """Told by heads when nothing has happened for about a second: the runs in progress go on."""
+
+
 Event = Started | EpochEnded | Finished | TrialEnded | Failed | Halted | Lost
 
 

@@ -6,6 +6,7 @@ Split, build, fit, evaluate, record: the test images are used once, after traini
 import ctypes
 import dataclasses
 import functools
+import gc
 import platform
 import time
 from collections.abc import Callable
@@ -13,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import SplitConfig
-from bench.core.spec import EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
+from bench.core.spec import COPIED, EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
 from bench.core.store import Store
-from bench.data import SearchSplits, Splits, load_search_splits, load_splits
-from bench.evaluation.scoring import Scored, device_of, on_device, score
+from bench.data import DATASETS, SearchSplits, Splits, load_search_splits, load_splits
+from bench.evaluation.scoring import Scored, on_device, score
 from bench.execution.environment import environment
+from bench.execution.operations import multiply_adds
 from bench.models.base import ClosedFormAutoencoder, ImageModel
 from bench.models.zoo import build_network
 from bench.records.files import (
@@ -63,6 +64,16 @@ def _keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     for setting in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
         library.mallopt(setting, _LARGEST_INT)
+
+
+def return_freed_memory() -> None:
+    """Give what the last run has freed back to the system: `_keep_freed_memory` never does.
+
+    Without it a worker that trains one variant after the other holds the sum of their leftovers.
+    """
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class StoppedEarly(Exception):
@@ -230,18 +241,14 @@ def _facts(model: ImageModel, splits: Splits, result: FitResult) -> dict[str, fl
         "train_images": float(len(splits.train.images)),
         "best_epoch": float(result.best_epoch),
         "epochs_run": float(len(result.history)),
+        **_copies(splits),
     }
 
 
-def multiply_adds(model: ImageModel) -> float:
-    """Multiply-adds per image (for an autoencoder: to encode and decode it): half of torch's count
-    of operations."""
-    device = device_of(model)
-    x = torch.zeros(1, *model.image_shape, device=device)
-    model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.answers(x, torch.zeros(1, dtype=torch.int64, device=device))
-    return float(counter.get_total_flops()) / 2
+def _copies(splits: Splits) -> dict[str, float]:
+    """Own images that are in two parts; those of known sets are as their makers drew them."""
+    known = splits.name in DATASETS
+    return {} if known or not splits.copies else {COPIED: float(splits.copies)}
 
 
 def _weights(model: ImageModel) -> Arrays:
@@ -264,7 +271,10 @@ def _evaluated(spec: RunSpec, weights: Arrays) -> Scored:
     prepare_torch(spec.threads)
     splits = _splits(spec.dataset, spec.split)
     if splits.digest != spec.data_digest:
-        raise CheckFailed(f"{spec.dataset} is not the data that {spec.title} was trained on")
+        raise CheckFailed(
+            f"{spec.dataset} does not hold the images that {spec.title} was trained on: some were "
+            "added, removed or changed since; put them back, or say where they are with --dataset"
+        )
     model = build(spec, splits)
     load_weights(model, weights)
     model.to(checked_device(spec.device))

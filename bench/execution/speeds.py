@@ -45,9 +45,9 @@ def step_seconds(
 
     def step() -> None:
         loss = model.loss(batch, labels)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.total.backward()
-        optimizer.step()
+        optimizer.step(spec.train.lr, spec.train.adam_eps)
 
     for _ in range(3):
         step()

@@ -14,8 +14,9 @@ from bench.execution.events import Event, Failed, Finished, Halted, TrialEnded
 def attempt(spec: RunSpec, store: Store, on_epoch: Callable[[EpochValues], bool]) -> Event:
     """Execute a spec; every outcome is an event. `on_epoch` returns whether to stop."""
     os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read at torch's first import
-    from bench.execution.runner import StoppedEarly, execute, execute_trial
+    from bench.execution.runner import StoppedEarly, execute, execute_trial, return_freed_memory
 
+    return_freed_memory()
     try:
         if isinstance(spec, TrialSpec):
             return TrialEnded(spec, execute_trial(spec, store, on_epoch))

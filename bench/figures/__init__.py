@@ -5,13 +5,15 @@ several runs, a function `draw(group) -> Figure` and a row of TRACK_FIGURES. Fig
 matplotlib `Figure` objects without pyplot: save them with `figure.savefig` or `to_png`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from matplotlib.figure import Figure
 
 from bench.core.spec import RunRecord
 from bench.figures import classes, classification, curves, latent, reconstruction
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
+from bench.figures.drawing import attempt, drawn
 from bench.figures.group import Cell, Group
 from bench.figures.sheet import image_grid
 from bench.figures.study import STUDY_FIGURES, StudyTrials, TrialPoint
@@ -31,7 +33,11 @@ __all__ = [
     "Point",
     "StudyTrials",
     "TrialPoint",
+    "as_files",
+    "attempt",
     "draw_figures",
+    "draw_files",
+    "drawn",
     "image_grid",
     "ranking_bars",
     "rate_distortion",
@@ -150,8 +156,22 @@ FIGURES: Mapping[str, FigureRow] = table(
 def draw_figures(record: RunRecord, arrays: Arrays) -> dict[str, Figure]:
     """Draw every row of FIGURES whose arrays the run stored, by its id.
 
-    Missing arrays are not an error: a model without a code has no latent map.
+    Missing arrays are not an error: a model without a code has no latent map. A figure that cannot
+    be drawn is left out with a note.
     """
-    return {
-        row.id: row.draw(record, arrays) for row in FIGURES.values() if row.can_draw(record, arrays)
-    }
+    chosen = (row for row in FIGURES.values() if row.can_draw(record, arrays))
+    figures = {row.id: drawn(row.id, partial(row.draw, record, arrays)) for row in chosen}
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def draw_files(record: RunRecord, arrays: Arrays) -> dict[str, bytes]:
+    """The same as PNG files."""
+    return as_files(
+        {name: partial(to_png, figure) for name, figure in draw_figures(record, arrays).items()}
+    )
+
+
+def as_files(pictures: Mapping[str, Callable[[], bytes]]) -> dict[str, bytes]:
+    """The pictures that can be drawn, by name; the others are left out with a note."""
+    files = {name: drawn(name, draw) for name, draw in pictures.items()}
+    return {name: content for name, content in files.items() if content is not None}

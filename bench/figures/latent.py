@@ -79,6 +79,7 @@ def principal_plane(codes: Floats) -> Projection:
     else:
         axes = _leading_axes(centred)
     axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
+    axes = np.pad(axes, ((0, 2 - len(axes)), (0, 0)))  # a single code has no second direction
     points = centred @ axes.T
     total = float((centred**2).sum())
     first, second = (points**2).sum(0) / total if total > 0 else (0.0, 0.0)

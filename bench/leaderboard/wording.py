@@ -59,9 +59,23 @@ def margin(cell: TableCell) -> str:
 
 
 def notes(cell: TableCell) -> str:
-    """Badges and, for an unranked row, the reason."""
+    """Badges, why there is no margin over PCA, and, for an unranked row, the reason."""
     why = f"not ranked: {cell.why_unranked}" if cell.why_unranked else ""
-    return "; ".join([*cell.badges, *([why] if why else [])])
+    return "; ".join(filter(None, [*cell.badges, _why_no_margin(cell), why]))
+
+
+def _why_no_margin(cell: TableCell) -> str:
+    """Why a scored autoencoder has no margin over PCA; empty if it has one."""
+    scored = not math.isnan(cell.mean("test_mse"))
+    if cell.is_pca or cell.track.classifies or not scored or not math.isnan(cell.margin):
+        return ""
+    if cell.track.kind == "bits":
+        return "no PCA: a discrete code"
+    if cell.track.overcomplete:
+        return "no PCA: not a bottleneck"
+    if cell.track.size > (most := cell.facts["train_images"] - 1):
+        return f"no PCA: at most {most:,.0f} components from so few images"
+    return "no PCA run at this code size"
 
 
 def whole(value: float) -> str:

@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ImageShape = tuple[int, int, int]
-"""Channels, height, width; height and width divisible by 4 and at least 12."""
+"""Channels (1 or 3), height, width."""
+SIDE_MULTIPLE, LEAST_SIDE = 4, 12
+"""Sides that every network takes: they can be halved twice, and a convolution of 3 x 3 without
+padding fits in afterwards."""
 
 
 class AEOutput(NamedTuple):
@@ -71,8 +74,14 @@ Answers = dict[Literal["images", "reconstructions", "labels", "logits"], Tensor]
 
 
 class ImageModel(nn.Module, ABC):
-    """A network for images of `image_shape`, with what training and scoring need of any task."""
+    """A network for images of `image_shape`, with what training and scoring need of any task.
 
+    Unless its class takes `any_sides`, its constructor gets sides that are multiples of
+    SIDE_MULTIPLE and at least LEAST_SIDE. Other images are then padded here and outputs cropped
+    (see `take_images`): losses, scores and sizes are those of the original pixels.
+    """
+
+    any_sides: ClassVar[bool] = False
     channels_last: ClassVar[bool] = False
     watched: ClassVar[tuple[str, ...]] = ()
     """Metrics computed on validation during training, besides the selection metric."""
@@ -80,6 +89,32 @@ class ImageModel(nn.Module, ABC):
     def __init__(self, image_shape: ImageShape) -> None:
         super().__init__()
         self.image_shape = image_shape
+        self._margins = (0, 0, 0, 0)
+
+    @final
+    def take_images(self, image_shape: ImageShape) -> None:
+        """Take images of `image_shape`, at most as large as the network's, from now on.
+
+        The network sees them in the middle of its own shape, their outermost pixels repeated.
+        """
+        rows = self.image_shape[1] - image_shape[1]
+        columns = self.image_shape[2] - image_shape[2]
+        self._margins = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        self.image_shape = image_shape
+
+    @final
+    def padded(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in the network's shape, on the same range of values."""
+        return functional.pad(x, self._margins, mode="replicate") if any(self._margins) else x
+
+    @final
+    def cropped(self, x: Tensor) -> Tensor:
+        """Images in the network's shape -> (N, C, H, W)."""
+        if not any(self._margins):
+            return x
+        left, _, above, _ = self._margins
+        _, height, width = self.image_shape
+        return x[:, :, above : above + height, left : left + width]
 
     @property
     def pixels(self) -> int:
@@ -148,11 +183,12 @@ class Autoencoder(ImageModel):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) on `value_range` -> their deterministic codes (N, code_size)."""
+        """Images (N, C, H, W) on `value_range`, in the network's shape -> their deterministic
+        codes (N, code_size)."""
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
-        """Codes (N, code_size) -> images (N, C, H, W) on `value_range`."""
+        """Codes (N, code_size) -> images (N, C, H, W) on `value_range`, in the network's shape."""
 
     def embed(self, x: Tensor) -> Embedding:
         """Code and penalty in training; overridden if the code is sampled or penalised."""
@@ -169,8 +205,8 @@ class Autoencoder(ImageModel):
     @final  # type: ignore[misc]  # torch declares forward as an attribute
     def forward(self, x: Tensor) -> AEOutput:
         """Reconstruct images given on `value_range`, using the code as in training."""
-        z, penalty = self.embed(self.corrupt(x) if self.training else x)
-        return AEOutput(self.decode_embedded(z), z, penalty)
+        z, penalty = self.embed(self.padded(self.corrupt(x) if self.training else x))
+        return AEOutput(self.cropped(self.decode_embedded(z)), z, penalty)
 
     @final
     def loss(self, x: Tensor, labels: Tensor | None = None) -> LossTerms:
@@ -198,13 +234,13 @@ class Autoencoder(ImageModel):
     @torch.no_grad()
     def encode_images(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] -> deterministic codes (N, code_size)."""
-        return self.encode(self.to_range(x))
+        return self.encode(self.padded(self.to_range(x)))
 
     @final
     @torch.no_grad()
     def decode_images(self, z: Tensor) -> Tensor:
         """Codes (N, code_size) -> images (N, C, H, W) in [0, 1], clipped."""
-        return self.from_range(self.decode(z))
+        return self.from_range(self.cropped(self.decode(z)))
 
     @final
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -262,7 +298,7 @@ class Classifier(ImageModel):
     @final
     def features(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] -> features (N, feature_size)."""
-        return self.embed((x - self.mean) / self.std)
+        return self.embed(self.padded((x - self.mean) / self.std))
 
     @final  # type: ignore[misc]  # torch declares forward as an attribute
     def forward(self, x: Tensor) -> Tensor:
@@ -285,6 +321,8 @@ class Classifier(ImageModel):
 
 class ClosedFormAutoencoder(Autoencoder):
     """A variant solved in closed form, without training: equal images give equal weights."""
+
+    any_sides = True
 
     @property
     def learned_numbers(self) -> int:

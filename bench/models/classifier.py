@@ -17,6 +17,8 @@ class MlpClassifier(Classifier):
     classes of 28x28 images. `dropout` is the share of hidden units set to zero in training.
     """
 
+    any_sides = True
+
     def __init__(self, image_shape: ImageShape, classes: int, dropout: float = 0.3) -> None:
         super().__init__(image_shape, classes)
         layers: list[nn.Module] = []

@@ -15,6 +15,8 @@ class DenseAutoencoder(Autoencoder):
     ReLU on the code, as in `fc_ae`.
     """
 
+    any_sides = True
+
     def __init__(
         self, image_shape: ImageShape, latent_dim: int, *, hidden: Sequence[int], relu_code: bool
     ) -> None:

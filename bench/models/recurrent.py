@@ -16,6 +16,8 @@ class RnnAutoencoder(Autoencoder):
     LSTM -> Linear -> Sigmoid. The origin gives no width for this LSTM; it is the encoder's 128.
     """
 
+    any_sides = True
+
     def __init__(self, image_shape: ImageShape, latent_dim: int | None = None) -> None:
         channels, height, width = image_shape
         row = channels * width

@@ -62,6 +62,8 @@ class VariationalAutoencoder(_GaussianAutoencoder):
     beta then weights the same bound, while the origin's mean would change with each size.
     """
 
+    any_sides = True
+
     def __init__(self, image_shape: ImageShape, latent_dim: int, *, beta: float = 12.25) -> None:
         super().__init__(image_shape, latent_dim, beta)
         self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(self.pixels, 400), nn.ReLU())

@@ -5,6 +5,7 @@ A row gives the network's origin, its class, the code size of its origin, its ow
 Raise `revision` by hand, with a changelog entry, when a change to the class alters its numbers.
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -298,22 +299,41 @@ def build_network(
     Classifiers have no code: they need `classes` instead. Weights are drawn from torch's global
     generator; seed it first. Raises BadInput for an unknown name, a hyperparameter that the row
     lacks or does not allow, a latent size below 1, too large for the variant or given to a
-    classifier, fewer than 2 classes, or an unsupported image shape.
+    classifier, fewer than 2 classes, or images that are neither grey nor RGB.
     """
     row = variant(name)
     channels, height, width = image_shape
-    if channels not in (1, 3) or height % 4 or width % 4 or min(height, width) < 12:
+    if channels not in (1, 3) or min(height, width) < 1:
         raise BadInput(
-            f"images of {channels}x{height}x{width} do not fit: expected 1 or 3 channels and sides "
-            "divisible by 4 and at least 12; crop or resize them"
+            f"images of {channels}x{height}x{width} do not fit: expected 1 or 3 channels; convert "
+            "them"
         )
     extra = checked_hyperparameters(name, hyperparameters or {})
     if row.kind == "classifier":
-        return row.build(image_shape, _checked_classes(name, latent_dim, classes), **extra)
-    if latent_dim is not None and latent_dim < 1:
-        raise BadInput(f"latent size {latent_dim} is impossible; expected a whole number from 1")
-    size = row.native_latent_dim if latent_dim is None else latent_dim
-    return row.build(image_shape, size, **extra)
+        size: int | None = _checked_classes(name, latent_dim, classes)
+    else:
+        if latent_dim is not None and latent_dim < 1:
+            raise BadInput(
+                f"latent size {latent_dim} is impossible; expected a whole number from 1"
+            )
+        size = row.native_latent_dim if latent_dim is None else latent_dim
+    model = row.build(_network_shape(row, image_shape), size, **extra)
+    model.take_images(image_shape)
+    return model
+
+
+def _network_shape(row: Variant, image_shape: "ImageShape") -> "ImageShape":
+    """The shape that the network is built for: that of the images, padded if it must be."""
+    from bench.models.base import LEAST_SIDE, SIDE_MULTIPLE
+
+    network = row.build.load() if isinstance(row.build, Lazy) else row.build
+    if getattr(network, "any_sides", False):
+        return image_shape
+    channels, *sides = image_shape
+    height, width = (
+        max(LEAST_SIDE, math.ceil(side / SIDE_MULTIPLE) * SIDE_MULTIPLE) for side in sides
+    )
+    return channels, height, width
 
 
 def build(

@@ -16,7 +16,7 @@ from typing import Any
 from bench.core.errors import BadInput, CheckFailed, unknown_name
 from bench.core.identity import sha256_of_file
 from bench.core.spec import RunRecord
-from bench.core.store import Store, child, write_atomically
+from bench.core.store import Store, child, shipped, write_atomically
 from bench.core.text import ODD_BYTES
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.render import Champion
@@ -77,6 +77,37 @@ def champions(registry: Path) -> dict[str, Card]:
     return found
 
 
+def _with_shipped(store: Store) -> list[Store]:
+    """Where champions are found: in the workspace first, then among those committed with bench."""
+    ours = shipped()
+    same = not ours.registry.is_dir() or ours.registry.resolve() == store.registry.resolve()
+    return [store] if same else [store, ours]
+
+
+def find_champion(store: Store, track: str) -> tuple[Store, Card]:
+    """The card of a track's champion, named in full or by its end, and the store that holds it.
+
+    `quick.d32` is enough if it fits one track only. Raises BadInput for a name that fits none or
+    several, with the nearest names.
+    """
+    name = track.replace("/", ".")
+    listed: dict[str, tuple[Store, Card]] = {}
+    for each in _with_shipped(store):
+        with unchanged(each):
+            for title, card in champions(each.registry).items():
+                listed.setdefault(title, (each, card))
+    fitting = [title for title in listed if f".{title}".endswith(f".{name}")]
+    if name in listed:
+        fitting = [name]
+    if not listed:
+        raise BadInput(f"no champions in {store.registry} yet; make them with: bench promote")
+    if not fitting:
+        raise unknown_name("track", name, listed)
+    if len(fitting) > 1:
+        raise BadInput(f"'{track}' is the end of several tracks: {', '.join(fitting)}; name one")
+    return listed[fitting[0]]
+
+
 def champion(registry: Path, track: str) -> Card:
     """The card of a track's champion; the track is named as in tables or as its folder.
 
@@ -91,12 +122,6 @@ def champion(registry: Path, track: str) -> Card:
     return cards[track]
 
 
-def shown_champion(store: Store, track: str) -> Card:
-    """As `champion`, beside commands that may be changing the registry."""
-    with unchanged(store):
-        return champion(store.registry, track)
-
-
 def previous(registry: Path, card: Card) -> Card | None:
     """The card of the champion before this one, if one is kept."""
     path = registry / card.folder / PREVIOUS / CARD
@@ -104,7 +129,14 @@ def previous(registry: Path, card: Card) -> Card | None:
 
 
 def describe_champions(store: Store) -> list[dict[str, Any]]:
-    """One row per track: champion, its mean test score, challenger, previous champion."""
+    """One row per track: champion, its mean test score, challenger, previous champion.
+
+    Those of the workspace, then those committed with bench.
+    """
+    return [row for each in _with_shipped(store) for row in _described(each, each == store)]
+
+
+def _described(store: Store, own: bool) -> list[dict[str, Any]]:
     with unchanged(store):
         cards = champions(store.registry)
         before = {track: previous(store.registry, card) for track, card in cards.items()}
@@ -125,6 +157,7 @@ def describe_champions(store: Store) -> list[dict[str, Any]]:
                 "previous": older.summary.row if older else None,
                 "run_key": card.run_key,
                 "folder": f"registry/{card.folder}",
+                "committed_with_bench": not own,
             }
         )
     return rows
@@ -179,14 +212,14 @@ def install(
 
 def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
     """Draw the record's figures into `folder`; returns their SHA-256 by file name."""
-    from bench.figures import draw_figures, to_png
+    from bench.figures import draw_files
 
-    figures = draw_figures(record, arrays)
+    files = draw_files(record, arrays)
     drawn = {}
     for name in PICTURES:
-        if name in figures:
+        if name in files:
             path = folder / f"{name}.png"
-            write_atomically(path, to_png(figures[name]))
+            write_atomically(path, files[name])
             drawn[path.name] = sha256_of_file(path)
     return drawn
 

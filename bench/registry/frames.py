@@ -38,11 +38,13 @@ def table(protocol: str = "", dataset: str = "") -> pd.DataFrame:
     """One row per cell with rank, means, intervals and margin over PCA, as `bench leaderboard`.
 
     `protocol` is a shipped name or a .toml file, `dataset` an id, a name in these tables, csv:PATH,
-    npz:PATH or folder:PATH; empty: all. Raises as `results`, and BadInput for unknown names.
+    npz:PATH or folder:PATH; empty: all. Where the workspace has no rows of these, they are the ones
+    committed with bench. Raises as `results`, and BadInput for unknown names.
     """
     store = open_store()
     scope = Scope(
         load_protocol(protocol) if protocol else None, label_of(store, dataset) if dataset else ""
     )
-    boards = look(store, scope).boards
+    found = look(store, scope)
+    boards = found.boards or found.committed
     return pd.DataFrame([cell.columns() for board in boards for cell in board.cells])

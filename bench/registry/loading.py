@@ -1,6 +1,6 @@
 """Networks of champions, rebuilt from card and weights. The only file here that needs torch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bench.evaluation.gallery import fitted_codes
 from bench.execution.runner import build_for, load_weights
 from bench.models.base import Autoencoder, Classifier, ImageModel
 from bench.registry.cards import CARD, Card, read_card
-from bench.registry.champions import champion, champion_weights, champions
+from bench.registry.champions import champion, champion_weights, find_champion
 from bench.registry.changes import unchanged
 from bench.registry.naming import located
 
@@ -155,21 +155,11 @@ def load(name: str) -> LoadedModel:
     """The champion autoencoder of a track, such as `fashion_mnist_mini.quick.d32`.
 
     The end of a track's name is enough if it fits one track only: `quick.d32`. Reads the registry
-    of this workspace (see `bench.core.store.open_store`). Raises BadInput for a name that fits none
-    or several, or whose weights are not in the registry, CheckFailed if they were changed.
+    of this workspace (see `bench.core.store.open_store`), then the one committed with bench. Raises
+    BadInput for a name that fits none or several, or whose weights are not in the registry,
+    CheckFailed if they were changed.
     """
-    store = open_store()
+    store, found = find_champion(open_store(), name)
     with unchanged(store):
-        tracks = champions(store.registry)
-        card = champion(store.registry, _track(name.replace("/", "."), tracks))
+        card = champion(store.registry, found.track)
         return LoadedModel(load_champion(store.registry / card.folder), card)
-
-
-def _track(name: str, tracks: Iterable[str]) -> str:
-    listed = list(tracks)
-    fitting = [track for track in listed if f".{track}".endswith(f".{name}")]
-    if name in listed or not fitting:
-        return name  # an unknown one is refused by `champion`, with the nearest names
-    if len(fitting) > 1:
-        raise BadInput(f"'{name}' is the end of several tracks: {', '.join(fitting)}; name one")
-    return fitting[0]

@@ -9,7 +9,8 @@ from bench.core.identity import own_label
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data import DATASETS, ImageSet, dataset_label, dataset_reference, find_dataset, load_set
-from bench.records.files import survey_records
+from bench.data.reading import own_images, read_like
+from bench.records.files import read_arrays, survey_records
 from bench.registry.results import read_results
 
 
@@ -32,6 +33,29 @@ def label_of(store: Store, given: str) -> str:
     return label_here(store, load_set(dataset_reference(given)))
 
 
+def changed_since(store: Store, given: str) -> str:
+    """What changed if other images than now were run from a path (csv:PATH, ...); else "".
+
+    In words, with the counts and what to do.
+    """
+    if given in DATASETS or own_images(given) is None:
+        return ""
+    reference = dataset_reference(given)
+    images = load_set(reference)
+    runs = [each for each in survey_records(store.records)[0] if each.spec.dataset == reference]
+    if not runs or any(each.spec.data_digest == images.digest for each in runs):
+        return ""
+    last = max(runs, key=lambda each: each.finished_unix_ms)
+    scored = read_arrays(store.records, last)
+    parts = (f"{part}/{last.spec.selection_metric}" for part in ("validation", "test"))
+    then = int(last.facts["train_images"]) + sum(len(scored.get(part, ())) for part in parts)
+    return (
+        f"{given} has changed since its last run: {then:,} images then, "
+        f"{sum(images.counts.values()):,} now; the earlier table: bench leaderboard --dataset "
+        f"{last.spec.dataset_label}"
+    )
+
+
 def _labels(store: Store) -> Iterator[tuple[str, str]]:
     """Label and digest of every data set in the tables, and in local records, oldest first.
 
@@ -47,23 +71,34 @@ def _labels(store: Store) -> Iterator[tuple[str, str]]:
 def located(store: Store, spec: RunSpec, given: str = "") -> str:
     """A reference from which the images of a spec can be read on this machine.
 
-    A known set is found by its id. Own images: `given`, or the recorded path if it still exists, or
-    another path under which a record of this workspace has the same images. Raises BadInput if
-    there is none.
+    A known set is found by its id. Own images: `given`, read as recorded unless it says how, or the
+    recorded path if it still exists, or another path under which a record of this workspace has the
+    same images, or where such a path lies now if the workspace was moved. Whoever reads them
+    compares their digest. Raises BadInput if there is none.
     """
     if spec.dataset in DATASETS:
         return spec.dataset
     if given:
-        return dataset_reference(given)
+        return dataset_reference(read_like(given, spec.dataset))
     records = survey_records(store.records)[0]
     same = [each.spec for each in records if each.spec.data_digest == spec.data_digest]
-    for reference in dict.fromkeys(each.dataset for each in (spec, *reversed(same))):
+    recorded = list(dict.fromkeys(each.dataset for each in (spec, *reversed(same))))
+    for reference in (*recorded, *(moved for each in recorded for moved in _moved(store, each))):
         if _exists(reference):
             return reference
     raise BadInput(
         f"the images of {spec.dataset_label} are not where they were; say where they are: "
         "--dataset folder:PATH, npz:PATH or csv:PATH"
     )
+
+
+def _moved(store: Store, reference: str) -> Iterator[str]:
+    """Where images of a workspace that was moved can be: the end of their recorded absolute path,
+    as much of it as there is, below this workspace. Records of schema 1 have no relative paths."""
+    kind, _, path = reference.partition(":")
+    parts = Path(path).parts
+    for start in range(1, len(parts)):
+        yield f"{kind}:{store.root.joinpath(*parts[start:])}"
 
 
 def _exists(reference: str) -> bool:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest, sha256_of_file
 from bench.core.protocol import known_protocols, origin_protocols
-from bench.core.store import Store, child, write_atomically
+from bench.core.store import Store, child, shipped, write_atomically
 from bench.core.text import ODD_BYTES
 from bench.core.view import Picture, picture_markdown
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, score_columns
@@ -44,11 +45,13 @@ _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()
 
 @dataclass(frozen=True)
 class TableUpdate:
-    """The result of `look` or `write`: the tables, messages, and the files written."""
+    """The result of `look` or `write`: the tables, messages, the files written, and the tables
+    committed with bench, if they are not those of the workspace itself."""
 
     boards: Sequence[Board]
     lines: Sequence[str]
     changed: Sequence[str] = ()
+    committed: Sequence[Board] = ()
 
 
 def ranked(rows: Ledger, results: Results) -> list[TableCell]:
@@ -70,7 +73,15 @@ def look(store: Store, scope: Scope) -> TableUpdate:
         boards = _boards(store, shown, scope)
     lines = [*reproduction(merged, results.ledger), *([problem] if problem else [])]
     lines += [f"drift: {drift}" for drift in merged.drifted]
-    return TableUpdate(boards, lines)
+    return TableUpdate(boards, lines, committed=_committed(store, scope))
+
+
+def _committed(store: Store, scope: Scope) -> list[Board]:
+    ours = shipped()
+    if ours.registry.resolve() == store.registry.resolve():
+        return []
+    with unchanged(ours):
+        return _boards(ours, read_results(ours.registry), scope)
 
 
 def write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
@@ -285,7 +296,10 @@ def _picture(store: Store, rows: Ledger) -> Picture | None:
 def _redraw(store: Store, results: Results) -> list[str]:
     """Draw the figures whose numbers changed. Other versions of matplotlib draw different bytes
     from the same numbers, so figures with unchanged numbers are kept."""
-    from bench.figures import Point, rate_distortion, to_png
+    from bench.figures import Point, drawn, rate_distortion, to_png
+
+    def png(points: Sequence[_Point], metric: str, about: str) -> bytes:
+        return to_png(rate_distortion([Point(*point) for point in points], metric, about))
 
     known = store.committed / PAGE
     text = known.read_text(encoding="utf-8", errors=ODD_BYTES) if known.exists() else ""
@@ -293,15 +307,17 @@ def _redraw(store: Store, results: Results) -> list[str]:
     for (dataset, protocol), rows in _by_board(current(results.ledger)).items():
         points = _points(rows)
         picture = _picture(store, rows)
-        drawn = picture is not None and picture_markdown(picture) in text
-        if not points or drawn or not rows[0].ranked:
+        is_drawn = picture is not None and picture_markdown(picture) in text
+        if not points or is_drawn or not rows[0].ranked:
             continue
         seeds = len({row.seed for row in rows})
-        figure = rate_distortion(
-            [Point(*point) for point in points],
-            rows[0].selection_metric,
-            f"{dataset} · {protocol} · test images · {seeds} seed{'s' * (seeds > 1)}",
-        )
-        write_atomically(child(store.registry, _picture_file(rows)), to_png(figure))
-        changed.append(f"registry/{_picture_file(rows)}")
+        about = f"{dataset} · {protocol} · test images · {seeds} seed{'s' * (seeds > 1)}"
+        file = _picture_file(rows)
+        content = drawn(file, partial(png, points, rows[0].selection_metric, about))
+        path = child(store.registry, file)
+        if content is None:
+            path.unlink(missing_ok=True)  # of earlier numbers
+            continue
+        write_atomically(path, content)
+        changed.append(f"registry/{file}")
     return changed

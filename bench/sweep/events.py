@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.execution import Waiting
 from bench.sweep.results import TrialRecord
 from bench.sweep.trials import Ticket
 
@@ -51,7 +52,7 @@ class StudyProgress:
     lines: tuple[str, ...]
 
 
-SweepEvent = TrialBegun | TrialEpoch | TrialDone | TrialPutBack | StudyProgress
+SweepEvent = TrialBegun | TrialEpoch | TrialDone | TrialPutBack | StudyProgress | Waiting
 
 
 @dataclass

@@ -22,6 +22,7 @@ from bench.execution import (
     Lost,
     Started,
     TrialEnded,
+    Waiting,
 )
 from bench.sweep.book import StudyBook
 from bench.sweep.events import (
@@ -96,7 +97,10 @@ class Search:
                 yield from self._mind_others()
                 if not self._running and self._is_over():
                     return
-                for event in self._executor.events(timeout=0.5):
+                happened = self._executor.events(timeout=0.5)
+                if not happened:
+                    yield Waiting()
+                for event in happened:
                     yield from self._hear(event)
                 if self._given_up >= MOST_GIVEN_UP:
                     break

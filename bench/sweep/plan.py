@@ -46,8 +46,8 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """One study: the trial of the default recipe, the search space, and the runs of the
-    default recipe that the winner is compared with."""
+    """One study: the trial of the default recipe, the search space, the runs of the default
+    recipe that the winner is compared with, and those of the closed forms for its margins."""
 
     name: str
     request: SweepRequest
@@ -55,6 +55,7 @@ class StudyPlan:
     space: Mapping[str, SearchRange]
     known: Mapping[str, Settings]
     defaults: Plan
+    baselines: tuple[RunSpec, ...] = ()
 
     def spec(self, settings: Settings) -> TrialSpec:
         """The trial with the given settings."""
@@ -65,10 +66,21 @@ class StudyPlan:
         if not device:
             return self
         base = dataclasses.replace(self.base, device=device)
-        return dataclasses.replace(self, base=base, defaults=self.defaults.on_device(device))
+        baselines = tuple(dataclasses.replace(spec, device=device) for spec in self.baselines)
+        defaults = self.defaults.on_device(device)
+        return dataclasses.replace(self, base=base, defaults=defaults, baselines=baselines)
+
+    def missing_beside(self, store: Store) -> list[RunSpec]:
+        """The runs of the default recipe and of the closed forms that are not recorded yet."""
+        known = recorded(self.baselines, store)
+        return [
+            *self.defaults.missing,
+            *(spec for spec in self.baselines if spec.run_key not in known),
+        ]
 
     def with_recipe(self, settings: Settings, recipe: str, store: Store) -> Plan:
-        """Runs with the given settings under the name `recipe` with every seed, and the default's.
+        """Runs with the given settings under the name `recipe` with every seed, the default's and
+        the closed forms'.
 
         Settings equal to the default's add no run: the default's records are used.
         """
@@ -77,7 +89,8 @@ class StudyPlan:
             dataclasses.replace(with_settings(spec, settings), recipe=recipe)
             for spec in self.defaults.specs
         ]
-        specs = (*(spec for spec in tuned if spec.run_key not in known), *self.defaults.specs)
+        new = (spec for spec in tuned if spec.run_key not in known)
+        specs = (*new, *self.defaults.specs, *self.baselines)
         return dataclasses.replace(self.defaults, specs=specs, done=recorded(specs, store))
 
 
@@ -125,9 +138,13 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
             dataset=request.dataset,
             device=request.device,
             threads=request.threads,
+            baselines=True,
         ),
         store,
     )
+    baselines = tuple(spec for spec in runs.specs if spec.model != model)
+    own = tuple(spec for spec in runs.specs if spec.model == model)
+    runs = dataclasses.replace(runs, specs=own, done=recorded(own, store))
     first = runs.specs[0]
     seed = FRESH_SEEDS_FROM + request.seed
     while seed in request.protocol.seeds:
@@ -135,7 +152,7 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
     base = dataclasses.replace(TrialSpec.of(first), seed=seed)
     space = search_space(model)
     name = _name_here(store, request.protocol, first)
-    return StudyPlan(name, request, base, space, known_recipes(base, space), runs)
+    return StudyPlan(name, request, base, space, known_recipes(base, space), runs, baselines)
 
 
 def _name_here(store: Store, protocol: Protocol, spec: RunSpec) -> str:

@@ -11,14 +11,14 @@ from statistics import fmean
 from typing import TypedDict, Unpack
 
 from bench.benchmark.plan import Plan, Request, default_workers
-from bench.benchmark.running import Stopping, execute_plan
+from bench.benchmark.running import PlanEvent, execute_plan
 from bench.core.errors import BadInput, BenchError, Stopped
-from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
+from bench.core.protocol import default_protocol, load_protocol
 from bench.core.recipes import tuned
 from bench.core.spec import RunRecord
 from bench.core.store import Store, open_store
 from bench.core.text import without_secrets
-from bench.execution import Event, Failed
+from bench.execution import Failed
 from bench.execution.places import Workers
 from bench.figures import STUDY_FIGURES
 from bench.metrics import METRICS
@@ -97,7 +97,8 @@ class StudyOutcome:
         wanted = {
             spec.run_key
             for spec in self.confirmation.specs
-            if (spec.run_key not in default) == (tuned and not self.is_default)
+            if spec.model == self.plan.base.model
+            and (spec.run_key not in default) == (tuned and not self.is_default)
         }
         scores = [selection_score(r) for k, r in self.records.items() if k in wanted]
         finite = [score for score in scores if math.isfinite(score)]
@@ -128,7 +129,7 @@ class Confirming:
     outcome: StudyOutcome
 
 
-StudyEvent = SweepEvent | Recovered | Confirming | Event | Stopping
+StudyEvent = SweepEvent | Recovered | Confirming | PlanEvent
 """What `tune_study` tells its caller, in the order in which it happens."""
 
 
@@ -151,7 +152,7 @@ class Searched(TypedDict, total=False):
 
 def tune(
     model: str,
-    protocol: str = DEFAULT_PROTOCOL,
+    protocol: str = "",
     *,
     workers: int = 0,
     on_event: Callable[[StudyEvent], None] = lambda _: None,
@@ -159,9 +160,10 @@ def tune(
 ) -> list[StudyOutcome]:
     """Tune a variant on validation images and measure the winner, as `bench sweep --model`.
 
-    One outcome per latent size. `workers` and the processes are as for `bench.run`. Raises BadInput
-    for anything that cannot be searched, Stopped on Ctrl-C.
+    One outcome per latent size. `protocol`, `workers` and the processes are as for `bench.run`.
+    Raises BadInput for anything that cannot be searched, Stopped on Ctrl-C.
     """
+    protocol = protocol or default_protocol(wanted.get("dataset", ""))
     is_file = protocol.endswith(".toml")
     reference = str(Path(protocol).resolve()) if is_file else protocol
     request = SweepRequest(
@@ -262,6 +264,8 @@ def confirmed(desk: Desk, outcome: StudyOutcome, records: Mapping[str, RunRecord
     if outcome.is_default:
         outcome.records = {
             key: best_of(record, outcome.counts.finished, desk.store)
+            if record.spec.model == desk.plan.base.model
+            else record
             for key, record in records.items()
         }
     tracker = _tracker(desk.book, desk.store)

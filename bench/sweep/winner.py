@@ -87,7 +87,11 @@ def winner_path(given: str, store: Store) -> Path:
 
 def read_winner(path: Path) -> WinnerFile:
     """Read a winner's file; BadInput naming the file and the key of anything invalid."""
-    return parse_strict(WinnerFile, read_toml(path, str(path)), str(path))
+    try:
+        data = read_toml(path, str(path))
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    return parse_strict(WinnerFile, data, str(path))
 
 
 def plan_winner(path: Path, store: Store, device: str = "auto", threads: int = 1) -> Plan:

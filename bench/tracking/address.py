@@ -1,18 +1,24 @@
 """The address of the MLflow store, and whether it answers. Nothing here imports mlflow."""
 
+import contextlib
 import http.client
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from bench.core.errors import BadInput
+from bench.core.owners import owner, owner_state
 from bench.core.paths import given_path
-from bench.core.store import Store
+from bench.core.store import Store, write_atomically
 from bench.core.text import without_secrets
 
-_SQLITE = "sqlite:///"
+_SQLITE, _SQLITE_DRIVER = "sqlite:///", "sqlite+pysqlite:///"
 _PROBE_SECONDS = 1.5
+HOST, DEFAULT_PORT = "127.0.0.1", 5000
+"""Where `bench ui` serves MLflow's web interface."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,9 @@ def find_address(store: Store) -> Address:
     given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if not given:
         return local_address(store.mlruns / "mlflow.db")
-    if given.startswith(_SQLITE):
-        return local_address(
-            given_path(given.removeprefix(_SQLITE), "MLFLOW_TRACKING_URI").resolve()
-        )
+    if given.startswith((_SQLITE, _SQLITE_DRIVER)):
+        path = unquote(given.partition(":///")[2])
+        return local_address(given_path(path, "MLFLOW_TRACKING_URI").resolve())
     if given.startswith(("http://", "https://", "postgresql", "mysql", "mssql", "databricks")):
         _check_port(given)
         return Address(given)
@@ -89,5 +94,36 @@ def _check_port(uri: str) -> None:
 
 
 def local_address(database: Path) -> Address:
-    """The address of a SQLite file with the given absolute path."""
-    return Address(f"{_SQLITE}{database.as_posix()}", database)
+    """The address of a SQLite file with the given absolute path.
+
+    What has a meaning in addresses is written as %XX, as SQLAlchemy reads it.
+    """
+    path = database.as_posix()
+    escaped = re.sub("[%?#]", lambda sign: quote(sign.group(), safe=""), path)
+    # For an address that begins with sqlite:/// MLflow makes a folder whose name has the escapes.
+    return Address(f"{_SQLITE if escaped == path else _SQLITE_DRIVER}{escaped}", database)
+
+
+def interface_address(store: Store) -> str:
+    """The address of `bench ui` on this workspace: with the port of the one that is running, else
+    the default port."""
+    try:
+        noted, who = _port_file(store).read_text().split()
+        port = int(noted) if owner_state(who) == "alive" else DEFAULT_PORT
+    except (OSError, ValueError):
+        port = DEFAULT_PORT
+    return f"http://{HOST}:{port}"
+
+
+@contextlib.contextmanager
+def noted_port(store: Store, port: int) -> Iterator[None]:
+    """While `bench ui` runs, links that other commands print carry its port."""
+    write_atomically(_port_file(store), f"{port} {owner()}".encode())
+    try:
+        yield
+    finally:
+        _port_file(store).unlink(missing_ok=True)
+
+
+def _port_file(store: Store) -> Path:
+    return store.mlruns / "ui.port"

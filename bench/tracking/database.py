@@ -54,8 +54,6 @@ def prepare_database(database: Path, artifacts: Path) -> None:
 
     Raises a one-line BadInput within seconds, where MLflow would retry for 102 s.
     """
-    if "?" in str(database):
-        raise BadInput(f"the path {database} holds a '?', which MLflow cannot open; rename it")
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         if not _is_whole(database):

@@ -96,7 +96,7 @@ def _description(protocol: Protocol, dataset_label: str) -> str:
     train = protocol.train
     return (
         f"{for_markdown(protocol.description)}\n\n"
-        f"Data set `{dataset_label}`; {train.epochs} epochs of {train.optimizer}, batches of "
+        f"Data set `{dataset_label}`; {train.budget} of {train.optimizer}, batches of "
         f"{train.batch_size}, rate {train.lr} ({train.schedule}); seeds "
         f"{', '.join(map(str, protocol.seeds))}. Rows are sorted by `kept/val_"
         f"{protocol.selection_metric}` (validation); `test/...` was scored once, at the end. "

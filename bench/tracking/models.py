@@ -60,9 +60,10 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
             tags=content.model_tags(record),
             python_model=str(Path(__file__).with_name("serving.py")),
             artifacts={
-                "weights": str(record_folder(store.records, record.run_key) / WEIGHTS),
-                "card": str(_card(Path(folder), record)),
-                "code": str(_code(Path(folder))),
+                # As addresses: MLflow would take %2F in a path for an escape.
+                "weights": (record_folder(store.records, record.run_key) / WEIGHTS).as_uri(),
+                "card": _card(Path(folder), record).as_uri(),
+                "code": _code(Path(folder)).as_uri(),
             },
             signature=_signature(record),
             input_example=(example, {"output": OUTPUTS[record.spec.task][0]}),
@@ -159,12 +160,14 @@ def _requirements() -> list[str]:
 def surroundings(uri: str, experiment_id: str) -> Iterator[None]:
     """Set MLflow's global store and experiment, and restore them afterwards.
 
-    Without the experiment, the model of a run would go to the experiment "Default".
+    Without the experiment, the model of a run would go to the experiment "Default". MLflow would
+    create one of the name that the user's environment may hold, and leave it empty.
     """
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
     before = {name: os.environ.get(name) for name in names}
     mlflow.set_tracking_uri(uri)
     os.environ["MLFLOW_EXPERIMENT_ID"] = experiment_id
+    os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
     try:
         yield
     finally:

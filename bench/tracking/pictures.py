@@ -4,8 +4,10 @@ import dataclasses
 import json
 import re
 import tempfile
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlflow import MlflowClient
@@ -15,6 +17,9 @@ from bench.core.spec import RunRecord
 from bench.records.classes import class_scores, top_confusions
 from bench.records.files import Arrays
 
+if TYPE_CHECKING:
+    from bench.tracking.contract import Draw
+
 Images = NDArray[Any]
 PROGRESS = "progress/x_hat"
 PER_CLASS, CONFUSIONS = "per_class.json", "confusions.json"
@@ -23,19 +28,40 @@ _STEP = re.compile(r"progress[~#]x_hat[+%]step[+%](\d+)")
 
 def log_files(client: MlflowClient, run_id: str, record: RunRecord, arrays: Arrays) -> None:
     """`record.json`, every figure as a PNG in `figures/`, and a classifier's tables by class."""
-    from bench.figures import draw_figures, to_png
+    from bench.figures import draw_files
 
-    figures = draw_figures(record, arrays)
+    figures = draw_files(record, arrays)
+    _log_all(
+        client,
+        run_id,
+        {"record.json": record.to_json(), **_as_pictures(figures), **class_tables(record, arrays)},
+    )
+
+
+def log_figures(client: MlflowClient, run_id: str, figures: Mapping[str, "Draw"]) -> None:
+    """Figures that are drawn now, as PNGs in `figures/`; those that cannot be are left out."""
+    from bench.figures import as_files, to_png
+
+    def png(draw: "Draw") -> bytes:
+        return to_png(draw())
+
+    files = as_files({name: partial(png, draw) for name, draw in figures.items()})
+    if files:
+        _log_all(client, run_id, _as_pictures(files))
+
+
+def _as_pictures(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {f"figures/{name}.png": content for name, content in files.items()}
+
+
+def _log_all(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
+    """Send files by their path in the run, all at once."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        (root / "record.json").write_bytes(record.to_json())
-        if figures:
-            (root / "figures").mkdir()
-        for name, figure in figures.items():
-            (root / "figures" / f"{name}.png").write_bytes(to_png(figure))
-        for name, content in class_tables(record, arrays).items():
-            (root / name).write_bytes(content)
-        client.log_artifacts(run_id, str(root))
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        client.log_artifacts(run_id, folder)
 
 
 def class_tables(record: RunRecord, arrays: Arrays) -> dict[str, bytes]:
@@ -64,7 +90,7 @@ def log_progress(client: MlflowClient, run_id: str, record: RunRecord, arrays: A
     """
     if "progress/x_hat" not in arrays:
         return
-    from bench.figures import image_grid
+    from bench.figures import drawn, image_grid
 
     there = {
         int(match[1])
@@ -75,9 +101,12 @@ def log_progress(client: MlflowClient, run_id: str, record: RunRecord, arrays: A
     for epoch, x_hat in zip(arrays["progress/epoch"], arrays["progress/x_hat"], strict=True):
         if int(epoch) in there:
             continue
+        grid = drawn("progress/x_hat", partial(image_grid, _pairs(arrays["progress/x"], x_hat), 4))
+        if grid is None:
+            continue
         client.log_image(
             run_id,
-            image_grid(_pairs(arrays["progress/x"], x_hat), upscale=4),
+            grid,
             key=PROGRESS,
             step=int(epoch),
             timestamp=times.get(int(epoch), record.finished_unix_ms),

@@ -18,9 +18,8 @@ from bench.core.errors import BadInput, BenchError
 from bench.core.store import Store
 from bench.core.text import without_secrets
 from bench.tracking import views
-from bench.tracking.address import Address, find_address
+from bench.tracking.address import HOST, Address, find_address, noted_port
 from bench.tracking.database import prepared_address
-from bench.tracking.interface import HOST
 
 _START_SECONDS, _END_SECONDS = 120.0, 10.0
 
@@ -100,7 +99,8 @@ def serving(store: Store, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         )
     try:
         _wait_until_ready(server, port, log)
-        yield server
+        with noted_port(store, port):
+            yield server
     finally:
         _end(server)
 

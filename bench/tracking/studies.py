@@ -26,7 +26,7 @@ from bench.core.owners import owner
 from bench.core.protocol import Protocol
 from bench.core.spec import RunSpec, TrialSpec
 from bench.core.store import Store
-from bench.tracking import content, views
+from bench.tracking import content, pictures, views
 from bench.tracking.contract import Answer, Began, Draw, Mutex, Progress, StudyCard, Trial
 from bench.tracking.database import prepared_address
 from bench.tracking.experiment import ExperimentPlan, plan_for_protocol, set_tag
@@ -168,8 +168,7 @@ class MLflowStudy(Connection):
 
         def write(book: RunBook) -> None:
             parent = self._parent(book)
-            for name, draw in figures.items():
-                book.client.log_figure(parent, draw(), f"figures/{name}.png")
+            pictures.log_figures(book.client, parent, figures)
             for name, text in texts.items():
                 book.client.log_text(parent, text, name)
             if "study.md" in texts:

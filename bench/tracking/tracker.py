@@ -17,7 +17,7 @@ from bench.core.text import without_secrets
 from bench.records.files import read_arrays
 from bench.records.selection import median_record
 from bench.tracking import content, models, views
-from bench.tracking.address import Address
+from bench.tracking.address import Address, interface_address
 from bench.tracking.contract import Answer, Began, Ended, Epoch, Moment, Progress, WorkOver
 from bench.tracking.experiment import (
     ExperimentPlan,
@@ -27,7 +27,6 @@ from bench.tracking.experiment import (
 )
 from bench.tracking.writing import MEDIAN, RunBook
 
-LOCAL_SERVER = "http://127.0.0.1:5000"
 _FLUSH_SECONDS, _FLUSH_EPOCHS = 2.0, 10
 _SLOW_SECONDS = 0.5
 _PAUSES = (15.0, 30.0, 60.0)
@@ -72,7 +71,7 @@ class Connection:
         """A link to this experiment's saved view; "" when offline."""
         if self._book is None:
             return ""
-        base = self._address.shown if self._address.is_server else LOCAL_SERVER
+        base = self._address.shown if self._address.is_server else interface_address(self._store)
         return views.deep_link(base, self._book.experiment_id, self._view)
 
     def watch(self, moment: Moment, /) -> None:

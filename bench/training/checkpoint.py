@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,18 +22,20 @@ from bench.core.spec import EpochValues
 from bench.core.store import write_atomically
 from bench.core.strict import adapter
 
-_METADATA = {"scalars", "groups", "history"}
+_METADATA = {"scalars", "history"}
+_EARLIER = "groups"
+"""The recipe of the optimiser, which files of earlier versions repeat."""
 _SEAL = "digest"
 _HISTORY = adapter(tuple[EpochValues, ...])
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training at the end of an epoch; `optimizer` is its `state_dict()`."""
+    """A training at the end of an epoch; `optimizer` is the `state_dict` of `FusedAdam`."""
 
     weights: Mapping[str, Tensor]
     best_weights: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    optimizer: Mapping[int, Mapping[str, Tensor]]
     snapshots: dict[int, Tensor]
     history: tuple[EpochValues, ...]
     scalars: Mapping[str, float]
@@ -50,12 +51,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
-    for index, slots in checkpoint.optimizer["state"].items():
+    for index, slots in checkpoint.optimizer.items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in slots.items()}
     scalars = {k: v for k, v in checkpoint.scalars.items() if math.isfinite(v)}
     metadata = {
         "scalars": json.dumps(scalars),
-        "groups": json.dumps(checkpoint.optimizer["param_groups"]),
         "history": _HISTORY.dump_json(checkpoint.history).decode(),
     }
     packed = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -91,7 +91,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         _remove(path, str(error))
         return None
     seal = metadata.pop(_SEAL, "")
-    if metadata.keys() != _METADATA or (seal and seal != _digest(tensors, metadata)):
+    if metadata.keys() - {_EARLIER} != _METADATA or (seal and seal != _digest(tensors, metadata)):
         _remove(path, "its content does not match its digest")
         return None
     torch.set_rng_state(tensors["random/cpu"])
@@ -105,7 +105,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
     return Checkpoint(
         weights=_under(tensors, "weights"),
         best_weights=_under(tensors, "best"),
-        optimizer={"state": state, "param_groups": json.loads(metadata["groups"])},
+        optimizer=state,
         snapshots={int(key): value for key, value in _under(tensors, "snapshots").items()},
         history=_HISTORY.validate_json(metadata["history"]),
         scalars={"best_score": math.nan, **scalars},

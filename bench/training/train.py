@@ -6,6 +6,7 @@ or Optuna: it passes each epoch's values to `on_epoch`, which may stop it. The c
 training steps only.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from bench.core.spec import EpochValues, Status
 from bench.evaluation.evaluate import Labelled, mean_scores
 from bench.metrics import METRICS
 from bench.models.base import ImageModel
+from bench.training.adam import BETAS, FusedAdam
 from bench.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 CHECKPOINT_SECONDS = 20.0
@@ -89,14 +91,15 @@ def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook
     training leaves a checkpoint and resumes from it, with the same result as without the stop.
     Raises BadInput if a network with batch normalisation would see batches of one image.
     """
-    recipe = config.train
+    recipe = config.train.for_images(len(data.train))
+    config = dataclasses.replace(config, train=recipe)
     _refuse_lone_images(model, min(recipe.batch_size, len(data.train)))
     torch.manual_seed(config.seed)
     optimizer = make_optimizer(model, recipe)
     state = _resume(model, optimizer, config) or FitState()
     for earlier in state.history:
         on_epoch(earlier)
-    steps = len(data.train) // recipe.batch_size + bool(_last_batch(len(data.train), recipe))
+    steps = recipe.steps_per_epoch(len(data.train))
     saved_at = time.monotonic()
     status: Status = "finished"
     while state.epoch < recipe.epochs and not _out_of_patience(state, recipe):
@@ -126,19 +129,16 @@ def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook
     )
 
 
-def make_optimizer(model: ImageModel, recipe: TrainConfig) -> torch.optim.Optimizer:
-    """Fused Adam or AdamW over every parameter."""
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(
+def make_optimizer(model: nn.Module, recipe: TrainConfig) -> FusedAdam:
+    """The optimiser of a recipe over every parameter."""
+    return FusedAdam(
         model.parameters(),
-        lr=recipe.lr,
-        eps=recipe.adam_eps,
         weight_decay=recipe.weight_decay,
-        fused=True,
+        decoupled=recipe.optimizer == "adamw",
     )
 
 
-def adam_epsilon(recipe: TrainConfig, step: int, beta2: float) -> float:
+def adam_epsilon(recipe: TrainConfig, step: int) -> float:
     """The epsilon for Adam's update of a step (from 0).
 
     In the efficient form epsilon is added before the bias correction. This equals adding
@@ -147,7 +147,7 @@ def adam_epsilon(recipe: TrainConfig, step: int, beta2: float) -> float:
     """
     if not recipe.adam_eps_hat:
         return recipe.adam_eps
-    return recipe.adam_eps / math.sqrt(1 - beta2 ** (step + 1))
+    return recipe.adam_eps / math.sqrt(1 - BETAS[1] ** (step + 1))
 
 
 def learning_rate(recipe: TrainConfig, step: int, steps_per_epoch: int) -> float:
@@ -181,12 +181,6 @@ def _refuse_lone_images(model: ImageModel, batch: int) -> None:
         )
 
 
-def _last_batch(images: int, recipe: TrainConfig) -> int:
-    """Size of the last, smaller batch; a single image is left out (no batch statistics)."""
-    rest = images % recipe.batch_size
-    return 0 if rest == 1 and images > 1 else rest
-
-
 def batches(
     data: Labelled, recipe: TrainConfig, seed: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -196,34 +190,31 @@ def batches(
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
     order = torch.randperm(len(data), generator=generator).to(data.images.device)
-    usable = len(data) - len(data) % recipe.batch_size + _last_batch(len(data), recipe)
+    usable = len(data) - len(data) % recipe.batch_size + recipe.last_batch(len(data))
     for chosen in order[:usable].split(recipe.batch_size):
         yield data.images[chosen].to(torch.float32).div_(255.0), data.labels[chosen]
 
 
 def _train_epoch(
     model: ImageModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: FusedAdam,
     data: Labelled,
     config: FitConfig,
     state: FitState,
 ) -> dict[str, float]:
     """One pass over the training images; mean loss terms over images, and the last rate."""
     recipe = config.train
-    steps_per_epoch = len(data) // recipe.batch_size + bool(_last_batch(len(data), recipe))
+    steps_per_epoch = recipe.steps_per_epoch(len(data))
     step, seen = state.epoch * steps_per_epoch, 0
     sums: dict[str, Tensor] = {}
     layout = torch.channels_last if model.channels_last else torch.contiguous_format
     model.train()
     started = time.perf_counter()
     for images, labels in batches(data, recipe, config.seed, state.epoch):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step, steps_per_epoch)
-            group["eps"] = adam_epsilon(recipe, step, group["betas"][1])
         loss = model.loss(images.contiguous(memory_format=layout), labels)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.total.backward()
-        optimizer.step()
+        optimizer.step(learning_rate(recipe, step, steps_per_epoch), adam_epsilon(recipe, step))
         for name, term in {"loss": loss.total, **loss.parts()}.items():
             sums.setdefault(name, torch.zeros_like(term)).add_(term.detach(), alpha=len(images))
         seen, step = seen + len(images), step + 1
@@ -270,7 +261,7 @@ def _take_snapshot(model: ImageModel, validation: Tensor, state: FitState, epoch
         state.snapshots[state.epoch] = taken.contiguous().cpu()
 
 
-def _save(model: ImageModel, optimizer: torch.optim.Optimizer, state: FitState, path: Path) -> None:
+def _save(model: ImageModel, optimizer: FusedAdam, state: FitState, path: Path) -> None:
     scalars = {
         name: getattr(state, name)
         for name in ("epoch", "seconds", "images", "best_epoch", "best_score")
@@ -288,9 +279,7 @@ def _save(model: ImageModel, optimizer: torch.optim.Optimizer, state: FitState, 
     )
 
 
-def _resume(
-    model: ImageModel, optimizer: torch.optim.Optimizer, config: FitConfig
-) -> FitState | None:
+def _resume(model: ImageModel, optimizer: FusedAdam, config: FitConfig) -> FitState | None:
     """Restore model, optimiser and random state from the checkpoint, if there is one."""
     if config.checkpoint is None:
         return None

@@ -17,6 +17,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory, protocol: Protocol) -> Sto
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "BENCH_TRACKING"):
             patch.delenv(name, raising=False)
+        patch.setenv("MLFLOW_EXPERIMENT_NAME", "notebook")  # as people have it; not ours to fill
         return tracked_store.build(tmp_path_factory.mktemp("tracked"), protocol)
 
 

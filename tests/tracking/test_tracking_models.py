@@ -36,6 +36,7 @@ def test_one_model_a_cell_is_logged_in_the_experiment_with_its_scores(tracked: S
     client = client_of(tracked)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
+    assert {found.name for found in client.search_experiments()} == {"Default", "tiny"}
     models = client.search_logged_models([experiment.experiment_id])
     assert sorted(model.name for model in models) == ["fc_ae-d4", "pca-d4"]
     for model in models:

@@ -1,0 +1,113 @@
+"""What long commands say while they work, and that what they say leads further."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from invented import specs_of
+
+from bench.benchmark.forecast import Forecast
+from bench.cli import console
+from bench.cli.console import RunProgress
+from bench.cli.plan_view import shown_in
+from bench.core.owners import owner
+from bench.core.protocol import load_protocol
+from bench.core.spec import EpochValues, RunSpec
+from bench.core.store import Store
+from bench.execution import EpochEnded, Finished, Started, Waiting
+from bench.records.files import read_record
+from bench.tracking.address import interface_address, noted_port
+
+LATER = 4_102_444_800_000  # 2100-01-01, in milliseconds
+
+
+@pytest.fixture
+def spec(store: Store, tiny_protocol: str) -> RunSpec:
+    return specs_of(store, load_protocol(tiny_protocol), "fc_ae", (0,), 4)[0]
+
+
+def _epoch(spec: RunSpec, epoch: int, unix_ms: int) -> EpochEnded:
+    return EpochEnded(spec, EpochValues(epoch, epoch, unix_ms, {"val/mse": 0.0123}))
+
+
+def test_a_run_that_resumes_says_once_where_it_goes_on(
+    spec: RunSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = dataclasses.replace(spec, train=dataclasses.replace(spec.train, epochs=24))
+    with RunProgress(1) as progress:
+        hear = shown_in(progress, Forecast({spec.run_key: 60.0}, 1))
+        hear(Started(spec))
+        for epoch in (1, 2, 3):
+            hear(_epoch(spec, epoch, 1000))
+        assert "goes on" not in capsys.readouterr().err
+        hear(Waiting())
+        assert f"{spec.title}: goes on at epoch 4 of 24\n" in capsys.readouterr().err
+        hear(_epoch(spec, 4, LATER))
+        hear(Waiting())
+        assert "goes on" not in capsys.readouterr().err
+
+
+def test_a_run_that_begins_does_not_resume(
+    spec: RunSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunProgress(1) as progress:
+        hear = shown_in(progress, Forecast({spec.run_key: 60.0}, 1))
+        for event in (Started(spec), _epoch(spec, 1, LATER), Waiting()):
+            hear(event)
+    assert "goes on" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_without_a_terminal_a_line_says_every_30_seconds_where_the_runs_are(
+    spec: RunSpec, epochs: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while no epoch ends."""
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with RunProgress(1) as progress:
+        hear = shown_in(progress, Forecast({spec.run_key: 3000.0}, 1))
+        hear(Started(spec))
+        for epoch in range(1, epochs + 1):
+            hear(_epoch(spec, epoch, LATER))
+        spoken = []
+        for now in range(1, 100):
+            hear(Waiting())
+            spoken += [now] * capsys.readouterr().err.count(spec.title)
+    assert spoken == [31, 62, 93]
+
+
+def test_the_run_key_that_is_shown_finds_the_run(
+    store: Store, tiny_protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench.benchmark.redraw import find
+    from bench.execution.runner import execute, ignore_epochs
+
+    specs = specs_of(store, load_protocol(tiny_protocol), "mean_image", (0,), 4)
+    record = execute(specs[0], store, ignore_epochs)
+    with RunProgress(1) as progress:
+        shown_in(progress, Forecast({record.run_key: 1.0}, 1))(Finished(specs[0], record))
+    said = capsys.readouterr().err
+    key = said.partition("(run ")[2].partition(")")[0]
+    assert len(key) == 8
+    assert [subject.name for subject in find(store, key)] == [record.run_key]
+    assert [subject.name for subject in find(store, "mean_image")] == [record.run_key]
+    assert read_record(store.records, record.run_key) is not None
+
+
+def test_links_carry_the_port_of_the_interface_that_runs(store: Store) -> None:
+    assert interface_address(store) == "http://127.0.0.1:5000"
+    with noted_port(store, 5077):
+        assert interface_address(store) == "http://127.0.0.1:5077"
+    assert interface_address(store) == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize("content", ["5077 {gone}", "5077", "x {me}", ""])
+def test_a_note_of_a_killed_interface_is_not_believed(store: Store, content: str) -> None:
+    code = "from bench.core.owners import owner; print(owner())"
+    gone = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()
+    ).stdout.strip()
+    (store.mlruns / "ui.port").write_text(content.format(gone=gone, me=owner()))
+    assert interface_address(store) == "http://127.0.0.1:5000"
