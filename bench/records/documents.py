@@ -13,10 +13,11 @@ Each document ends with the digest of the rest, so damage is noticed. Schema 1 k
 `record.json`, knew a protocol by name only, and own data by their file name only.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ _ENTRY_SPEC = (
     "ranked",
 )
 _ENTRY_FACTS = (BEST_OF,)
-_CURE = "remove its folder, or let the command that made it run it again"
+CURE = "`bench doctor --fix` puts the record aside, and the next run trains it again"
 _TANH_VARIANTS = ("tapered_ae", "conv_bn_ae")
 """The variants of schema 1 that work on [-1, 1]."""
 
@@ -132,11 +133,9 @@ def decode(path: Path) -> Json | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise CheckFailed(f"{path} is damaged: it is not a document of ours; {_CURE}") from None
+        raise CheckFailed(f"{path} is damaged: it is not a document of ours; {CURE}") from None
     if version not in (1, SCHEMA):
-        raise CheckFailed(
-            f"{path} has schema {version}, this version reads 1 and {SCHEMA}; {_CURE}"
-        )
+        raise CheckFailed(f"{path} has schema {version}, this version reads 1 and {SCHEMA}; {CURE}")
     if version == SCHEMA:
         seal = data.pop(_DIGEST, None)
         try:
@@ -144,8 +143,18 @@ def decode(path: Path) -> Json | None:
         except ValueError:
             sealed = False
         if not sealed:
-            raise CheckFailed(f"{path} was changed: its content does not match its digest; {_CURE}")
+            raise CheckFailed(f"{path} was changed: its content does not match its digest; {CURE}")
     return dict(data)
+
+
+@contextlib.contextmanager
+def whole(where: str) -> Iterator[None]:
+    """Turn the lack of a key, or a value of another kind, into CheckFailed: what is sealed rightly
+    may still be no document of ours."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError):
+        raise CheckFailed(f"{where} is damaged: it is not a record; {CURE}") from None
 
 
 def is_earlier(training: Json) -> bool:
@@ -158,7 +167,7 @@ def upgraded(data: Json, root: Path, where: str) -> Documents:
 
     No digest changes: the identity of a training and of its scores are as before.
     """
-    try:
+    with whole(where):
         solved = not data["history"]
         tanh = data["spec"]["model"] in _TANH_VARIANTS
         found = {key: value for key, value in data.items() if key != _SCHEMA} | {
@@ -166,8 +175,6 @@ def upgraded(data: Json, root: Path, where: str) -> Documents:
             "closed_form": solved,
             "value_range": (-1.0, 1.0) if tanh else (0.0, 1.0),
         }
-    except (KeyError, TypeError, AttributeError):
-        raise CheckFailed(f"{where} is damaged: it is not a record; {_CURE}") from None
     record = _record(found, where)
     definition = definition_of(record.spec)
     spec = dataclasses.replace(record.spec, definition=definition, ranked=definition.ranked)
@@ -212,9 +219,9 @@ def _record(data: Json, where: str) -> RunRecord:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "file"
-        raise CheckFailed(f"{where} is damaged ({key}: {first['msg']}); {_CURE}") from None
+        raise CheckFailed(f"{where} is damaged ({key}: {first['msg']}); {CURE}") from None
     if record.spec.run_key != record.run_key:
-        raise CheckFailed(f"{where} does not belong to run {record.run_key}; remove its folder")
+        raise CheckFailed(f"{where} does not belong to run {record.run_key}; {CURE}")
     return record
 
 

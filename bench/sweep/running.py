@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import TypedDict, Unpack
 
 from bench.benchmark.plan import Plan, Request, default_workers
-from bench.benchmark.running import Stopping, execute_plan
+from bench.benchmark.running import RECORD_BYTES, Stopping, execute_plan
+from bench.core.disk import require_room
 from bench.core.errors import BadInput, BenchError, Stopped
 from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.core.recipes import tuned
@@ -33,10 +34,13 @@ from bench.sweep.plan import StudyPlan, SweepRequest, changed_settings, plan_stu
 from bench.sweep.results import iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
-from bench.sweep.storage import open_storage
+from bench.sweep.storage import open_storage, reading_studies, using_studies
 from bench.sweep.trials import Ticket, TrialCounts
 from bench.sweep.winner import best_of, winner_text, with_larger_budget, write_winner
 from bench.tracking import StudyCard, StudyTracker, WorkOver, open_study_tracker
+
+_TRIAL_BYTES = 64 << 10
+"""Room asked for each trial: its result and its rows in both databases."""
 
 
 @dataclass(frozen=True)
@@ -211,9 +215,13 @@ def at_study(plan: StudyPlan, store: Store) -> Iterator[Desk]:
     Raises BadInput if the study was begun for something else or its store cannot be used.
     """
     storage = open_storage(store, plan.request.storage)
-    name = generation(plan, storage, store)
-    with attend(store, name), Heads(storage, name) as heads:
-        book = heads.patiently(lambda: StudyBook(plan, name, store, storage, heads))
+    with contextlib.ExitStack() as held:
+        with reading_studies(storage):
+            name = generation(plan, storage, store)
+            held.enter_context(attend(store, name))
+            heads = held.enter_context(Heads(storage, name))
+            book = heads.patiently(lambda: StudyBook(plan, name, store, storage, heads))
+        held.enter_context(using_studies(storage))
         yield Desk(plan, store, book)
 
 
@@ -225,12 +233,14 @@ def search_study(
     Raises KeyboardInterrupt after putting back all trials that ran here.
     """
     book, store = desk.book, desk.store
-    lines = [*changed_search(desk.plan, book.trials.study), *book.recover()]
+    with reading_studies(book.trials.storage):
+        lines = [*changed_search(desk.plan, book.trials.study), *book.recover()]
     yield Recovered(book.name, book.counts.finished, book.standing()[0], tuple(lines))
     tracker = _tracker(book, store)
     _tell_trials(book, store, tracker)
     try:
         if not book.settled:
+            _require_room(desk, workers.count)
             yield from Search(book, store, workers.pool(), tracker).events()
     except BadInput:  # the study's store is away: nothing to draw
         tracker.close()
@@ -253,6 +263,14 @@ def search_study(
         _publish(book, outcome, store, tracker, "finished")
     tracker.close()
     return outcome
+
+
+def _require_room(desk: Desk, workers: int) -> None:
+    """Raise StorageFailed unless the search and the runs of its winner fit on the disk."""
+    trials = desk.plan.request.trials - desk.book.counts.finished
+    runs = workers + 2 * len(desk.plan.defaults.specs)  # checkpoints, and the runs afterwards
+    needed = trials * _TRIAL_BYTES + runs * RECORD_BYTES
+    require_room(desk.store.mlruns, needed, f"{trials} trials and the runs of the winner")
 
 
 def confirmed(desk: Desk, outcome: StudyOutcome, records: Mapping[str, RunRecord]) -> None:

@@ -30,11 +30,12 @@ from bench.metrics import METRICS
 from bench.models.zoo import MODELS
 
 NOT_APPLICABLE = "-"
-KEY, EVALUATION, COMPLETE, OWNER = (
+KEY, EVALUATION, COMPLETE, OWNER, PROTOCOL = (
     "bench.run_key",
     "bench.evaluation",
     "bench.complete",
     "bench.owner",
+    "bench.protocol",
 )
 _COSTS = {"parameters", "multiply_adds", "train_seconds", "images_per_second"}
 
@@ -93,7 +94,7 @@ def tags(spec: RunSpec, status: str) -> dict[str, str]:
         "status": status,
         KEY: spec.run_key,
         EVALUATION: spec.evaluation_digest,
-        "bench.protocol": spec.protocol,
+        PROTOCOL: spec.protocol,
         "bench.fingerprint": spec.protocol_fingerprint,
         "bench.data": spec.data_digest,
         "mlflow.runColor": colour(spec.model),
