@@ -18,7 +18,7 @@ from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.core.recipes import tuned
 from bench.core.spec import RunRecord
 from bench.core.store import Store, open_store
-from bench.core.text import without_secrets
+from bench.core.text import as_code, without_secrets
 from bench.execution import Event, Failed
 from bench.execution.places import Workers
 from bench.figures import STUDY_FIGURES
@@ -383,9 +383,9 @@ def _summary(outcome: StudyOutcome) -> str:
             f"{counts.put_back} were put back and do not count. {100 * outcome.epochs_share:.0f} % "
             "of the epochs of full trainings.",
             f"Importance of settings ({EVALUATOR}): {mattered or 'too few trials'}.",
-            f"Search again: `{command(outcome.plan)}`\n\nTrain the winner again: "
-            f"`{repeat_winner(outcome.study)}`, or `bench sweep --winner winner.toml` with the "
-            "file that is here",
+            f"Search again: {as_code(command(outcome.plan))}\n\nTrain the winner again: "
+            f"{as_code(repeat_winner(outcome.study))}, or `bench sweep --winner winner.toml` with "
+            "the file that is here",
         ]
     )
 

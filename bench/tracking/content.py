@@ -26,6 +26,7 @@ from collections.abc import Iterable, Mapping
 
 from bench.core.commands import protocol_reference, repeat_command
 from bench.core.spec import EpochValues, RunRecord, RunSpec
+from bench.core.text import as_code
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS
 
@@ -167,7 +168,7 @@ def description(record: RunRecord) -> str:
             f"Hyperparameters of the variant: {parameters(spec)['variant_settings']}. "
             f"Chosen on validation by `{spec.selection_metric}`; the test images were scored once.",
             "",
-            f"Run it again: `{repeat_command(spec)}`",
+            f"Run it again: {as_code(repeat_command(spec))}",
             "",
             f"Run key `{record.run_key}`, protocol fingerprint `{spec.protocol_fingerprint}`, "
             f"data `{spec.data_digest}`. Everything is in `record.json` under Artifacts.",
