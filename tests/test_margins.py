@@ -53,7 +53,7 @@ def test_closed_forms_run_along_at_the_sizes_of_trained_autoencoders(
     made = _plan(tiny_protocol, store, *models, latent_dims=sizes, native=native)
     asked = {(model, size, 7) for model in models for size in (*sizes, *([None] if native else []))}
     assert _cells(made) == asked | {(model, size, 0) for model, size in along}
-    assert any("run along" in note for note in made.notes) == bool(along)
+    assert any(" along, for the margins" in note for note in made.notes) == bool(along)
 
 
 def test_classifiers_have_no_closed_forms(store: Store) -> None:

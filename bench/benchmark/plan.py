@@ -154,8 +154,10 @@ def _baselines(protocol: Protocol, cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _along_in_words(along: Sequence[Cell]) -> list[str]:
-    names = " and ".join(dict.fromkeys(name for name, _ in along))
-    return [f"{names} run along, for the margins: they are solved in seconds"] if along else []
+    names = list(dict.fromkeys(name for name, _ in along))
+    runs, are = ("run", "they are") if len(names) > 1 else ("runs", "it is")
+    listed = " and ".join(names)
+    return [f"{listed} {runs} along, for the margins: {are} solved in seconds"] if along else []
 
 
 def _models_of_task(protocol: Protocol) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ def search_all(
     request: "SweepRequest", where: Where, store: "Store", *, dry_run: bool, as_json: bool
 ) -> None:
     """Search every study, one after the other, then report."""
+    from bench.benchmark.memory import require_memory
     from bench.execution.places import Workers
     from bench.sweep.opening import look_up
     from bench.sweep.plan import plan_studies
@@ -69,6 +70,8 @@ def search_all(
     plans = plan_studies(request, store)
     before = look_up(plans, store)  # refuses what cannot go on before anything is trained
     count = where.slots or _slots(request, plans[0].defaults)
+    for plan in plans if where.place.is_local else ():
+        require_memory([plan.largest] * count, plan.defaults.sizes, count)
     costs = [_cost(plan, store, count, found) for plan, found in zip(plans, before, strict=True)]
     console.say_where(store)
     if dry_run:

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypedDict, Unpack
 
+from bench.benchmark.memory import require_memory
 from bench.benchmark.plan import Plan, Request, default_workers
 from bench.benchmark.running import PlanEvent, execute_plan
 from bench.core.errors import BadInput, BenchError, Stopped
@@ -175,6 +176,8 @@ def tune(
     runs = plans[0].defaults
     asked = Request(request.protocol, threads=request.threads)
     count = workers or default_workers(asked, runs.specs[0].device)
+    for plan in plans:
+        require_memory([plan.largest] * count, plan.defaults.sizes, count)
     with Workers(count, store) as pool:
         return [tune_study(plan, pool, on_event) for plan in plans]
 
