@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 from typer.testing import CliRunner
 
 from bench import cli
@@ -133,3 +134,83 @@ def test_the_unforeseen_is_one_line_and_a_log(
     assert "Traceback" in log.read_text()
     assert "hunter2" not in log.read_text() + done.stderr + done.stdout
     assert ("Traceback" in done.stderr) is bool(debug)
+
+
+def _mine(folder: Path, old: str, new: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(TINY.replace('name = "tiny"', 'name = "mine"').replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("seeds", "line"),
+    [
+        ("[]", "seeds: must not be empty; give a value or remove the key"),
+        ("[-1]", "seeds.0: input should be greater than or equal to 0 (got -1)"),
+        ("[1.5]", "seeds.0: input should be a valid integer (got 1.5)"),
+        ("[0, 0]", "seeds: every value may be listed once (got [0, 0])"),
+    ],
+)
+def test_wrong_seeds_are_named_once(store: Store, tmp_path: Path, seeds: str, line: str) -> None:
+    path = _mine(tmp_path, "seeds = [0, 1]", f"seeds = {seeds}")
+    done = CliRunner().invoke(cli.app, ["run", "-p", str(path)])
+    assert (done.exit_code, done.stderr) == (2, f"bench: {path}: {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "fault"),
+    [
+        ("utf-8-sig", ""),
+        ("utf-16", "is UTF-16 text; save it as UTF-8"),
+        ("latin-1", "is not UTF-8"),
+    ],
+)
+def test_encodings_of_a_protocol(tmp_path: Path, encoding: str, fault: str) -> None:
+    """Windows editors write a byte order mark."""
+    path = _mine(tmp_path, "for tests", "für Prüfungen")
+    path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
+    if fault:
+        with pytest.raises(BadInput, match=fault):
+            load_protocol(str(path))
+    else:
+        assert load_protocol(str(path)).description.endswith("für Prüfungen")
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "key"),
+    [
+        ("run", "--epochs", "train.epochs"),
+        ("run", "--batch-size", "train.batch_size"),
+        ("sweep", "--lr", "train.lr"),
+        ("run", "--validation", "split.validation"),
+        ("sweep", "--latent-dims", "latent_dims"),
+    ],
+)
+def test_what_belongs_to_a_protocol_is_pointed_to(
+    store: Store, command: str, option: str, key: str
+) -> None:
+    done = CliRunner().invoke(cli.app, [command, option, "5"])
+    assert done.exit_code == 2
+    assert f"{option} is no option: `{key}` belongs to a protocol" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_shipped_protocol_can_be_copied_and_changed(store: Store, tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli.app, ["protocols", "--show", "quick"])
+    path = tmp_path / "copy.toml"
+    path.write_text(done.stdout)
+    assert load_protocol(str(path)).fingerprint == load_protocol("quick").fingerprint
+
+
+def test_where_there_is_nothing_no_list_is_shown(store: Store) -> None:
+    done = CliRunner().invoke(cli.app, ["verify", "nonsense"])
+    assert done.stderr.endswith("'nonsense'; there are none yet\n") and done.exit_code == 2
+    done = CliRunner().invoke(cli.app, ["registry", "rollback", "x.y.d8"])
+    assert f"no champions in {store.registry} yet" in done.stderr and done.exit_code == 2
+
+
+def test_a_promotion_with_nothing_to_do_writes_nothing(store: Store) -> None:
+    before = sorted(store.root.rglob("*"))
+    done = CliRunner().invoke(cli.app, ["promote"])
+    assert done.exit_code == 0 and "nothing in registry/" in done.stderr
+    assert sorted(store.root.rglob("*")) == before

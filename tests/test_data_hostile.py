@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import lzma
 import struct
 import tracemalloc
 from pathlib import Path
@@ -13,7 +14,6 @@ from hostile import (
     HEADER,
     IMAGE_BYTES,
     LABEL_BYTES,
-    ROWS,
     SET,
     assert_one_line,
     flipped,
@@ -219,7 +219,7 @@ CSV_CASES: dict[str, tuple[str | bytes, list[str]]] = {
         ["line 8", "column 51", "'none'"],
     ),
     "256": (text_of(HEADER, rows_with(38, 9, 256)), ["line 40", "column 10", "'256'", "0 to 255"]),
-    "-1": (text_of(None, rows_with(0, 784, -1)), ["line 1", "column 785", "'-1'"]),
+    "-1": (text_of(None, rows_with(0, 700, -1)), ["line 1", "column 701", "'-1'"]),
     "1.5": (text_of(None, rows_with(5, 3, 1.5)), ["line 6", "column 4", "'1.5'"]),
     "empty cell": (text_of(HEADER, rows_with(5, 3, "")), ["line 7", "column 4", "''"]),
     "no label in a row": (text_of(HEADER, rows_with(5, 0, "")), ["line 7", "label is missing"]),
@@ -227,14 +227,20 @@ CSV_CASES: dict[str, tuple[str | bytes, list[str]]] = {
     "long row": (text_of(HEADER, [*GOOD[:3], [*GOOD[3], 1]]), ["line 5", "786 columns", "785"]),
     "every row long": (text_of(HEADER, [[*row, 1] for row in GOOD]), ["line 2", "786 columns"]),
     "cut in a row": (text_of(HEADER, GOOD)[:-1000], ["line 41", "columns"]),
-    "semicolons": (text_of(None, GOOD).replace(",", ";"), ["1 columns", "is a column missing"]),
-    "labels that are numbers of images": (
-        text_of(None, [[i, *ROWS[0]] for i in range(1001)]),
-        ["1,001 different labels"],
+    "spaces": (text_of(None, GOOD).replace(",", " "), ["1 columns", "is a column missing"]),
+    "labels that are missing": (
+        text_of(HEADER, rows_with(6, 0, "nan")),
+        ["1 of 40 labels", "nan", "image 7"],
     ),
-    "packed": (gzip.compress(text_of(HEADER, GOOD).encode()), ["not CSV text", "compressed?"]),
+    "labels that are no classes": (
+        text_of(HEADER, rows_with(6, 0, "0.5")),
+        ["label 0.5", "not a whole number"],
+    ),
+    "UTF-16": (text_of(HEADER, GOOD).encode("utf-16"), ["UTF-16", "UTF-8"]),
+    "UTF-16 without a mark": (text_of(HEADER, GOOD).encode("utf-16-le"), ["UTF-16?", "NUL"]),
+    "packed and cut": (gzip.compress(text_of(HEADER, GOOD).encode())[:-900], ["gzip", "damaged"]),
+    "packed by xz": (lzma.compress(text_of(HEADER, GOOD).encode()), ["not CSV text"]),
     "zeros": (bytes(5000), ["x.csv"]),
-    "latin-1": (text_of(HEADER, rows_with(3, 0, "é")).encode("latin-1"), ["not CSV text"]),
 }
 
 

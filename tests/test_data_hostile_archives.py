@@ -61,7 +61,7 @@ NPZ_CASES: dict[str, tuple[bytes, list[str]]] = {
     "fewer labels": (npz(x=GREY, y=LABELS[:30]), ["30 labels in y", "40 images in x"]),
     "labels missing for a part": (
         npz(x_train=GREY, y_train=LABELS, x_test=GREY),
-        ["y_test", "missing"],
+        ["x_test", "missing"],
     ),
     "parts that differ": (
         npz(x_train=GREY, y_train=LABELS, x_test=GREY[:, :20], y_test=LABELS),
@@ -69,15 +69,22 @@ NPZ_CASES: dict[str, tuple[bytes, list[str]]] = {
     ),
     "3x29": (npz(images=np.zeros((5, 3, 29), np.uint8)), ["images", "3x29", "at least 4 pixels"]),
     "four channels": (npz(images=np.zeros((5, 28, 28, 4), np.uint8)), ["5 x 28 x 28 x 4"]),
-    "flat": (npz(images=GREY.reshape(40, -1)), ["40 x 784", "N x H x W"]),
+    "flat, a column short": (npz(x=GREY.reshape(40, -1)[:, 1:]), ["40 x 783", "N x H x W"]),
     "no images": (npz(images=GREY[:0]), ["no images"]),
     "floats between levels": (npz(images=GREY / 255 * 0.9), ["floats", "save the images as uint8"]),
     "standardised": (npz(images=(GREY - GREY.mean()) / GREY.std()), ["values from -"]),
     "nan": (npz(images=np.full((5, 28, 28), np.nan)), ["nan"]),
     "256": (npz(images=GREY.astype(int) + 1), ["to 256"]),
     "text": (npz(images=np.full((5, 28, 28), "a")), ["<U1", "numbers"]),
-    "one-hot labels": (npz(images=GREY, labels=np.eye(10)[LABELS]), ["labels", "40 x 10"]),
-    "float labels": (npz(images=GREY, labels=LABELS + 0.5), ["labels", "float64"]),
+    "labels of two kinds": (
+        npz(images=GREY, labels=np.eye(10)[LABELS] + np.eye(10)[3]),
+        ["labels", "40 x 10", "single 1"],
+    ),
+    "fractions as labels": (npz(images=GREY, labels=LABELS + 0.5), ["label 4.5", "whole number"]),
+    "labels that are missing": (
+        npz(images=GREY, labels=np.where(LABELS == 4, np.nan, LABELS)),
+        ["labels are missing", "nan"],
+    ),
 }
 
 
@@ -112,6 +119,14 @@ def png(array: np.ndarray, **options: object) -> bytes:
     return packed.getvalue()
 
 
+def tiff(array: np.ndarray) -> bytes:
+    packed = io.BytesIO()
+    Image.fromarray(array.astype(np.float32) if array.dtype == float else array).save(
+        packed, "TIFF"
+    )
+    return packed.getvalue()
+
+
 def png_claiming(width: int, height: int) -> bytes:
     """A PNG whose header (with a right check sum) claims a size."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -130,22 +145,25 @@ FOLDER_CASES: dict[str, tuple[dict[str, bytes], list[str]]] = {
     "empty file": ({"a/1.png": b""}, ["a/1.png", "not a readable image"]),
     "other size": (
         {"a/1.png": FINE, "b/2.png": png(GREY[0][:20])},
-        ["b/2.png", "20x28 grey", "28x28 grey"],
+        ["b/2.png (20x28)", "1 of 28x28", "1 of 20x28", "--image-size"],
     ),
     "turned": (
         {"a/1.png": png(GREY[0][:20]), "a/2.png": png(GREY[0][:, :20])},
         ["a/2.png", "28x20", "20x28"],
     ),
-    "other mode": ({"a/1.png": FINE, "a/2.png": png(COLOUR)}, ["a/2.png", "28x28 RGB"]),
-    "transparency": (
-        {"a/1.png": png(np.concatenate([COLOUR, COLOUR[..., :1]], axis=-1))},
-        ["a/1.png", "mode RGBA", "convert"],
+    "other mode": ({"a/1.png": FINE, "a/2.png": png(COLOUR)}, ["1 RGB", "grey", "a/2.png"]),
+    "floats": ({"a/1.tiff": tiff(GREY[0] / 255)}, ["1 of floats", "a/1.tiff", "--scale"]),
+    "numbers above 16 bits": (
+        {"a/1.tiff": tiff(GREY[0].astype(np.int32) * 300)},
+        ["a/1.tiff", "65535", "up to 76"],
     ),
-    "16 bits": ({"a/1.png": png(GREY[0].astype(np.uint16))}, ["a/1.png", "mode I;16"]),
     "3x29": ({"a/1.png": png(np.zeros((3, 29), np.uint8))}, ["a/1.png", "3x29"]),
-    "beside the classes": ({"a/1.png": FINE, "2.png": FINE}, ["next to the class folders"]),
-    "deeper": ({"a/1.png": FINE, "a/b/2.png": FINE}, ["a/b", "inside the class a"]),
-    "empty class": ({"a/1.png": FINE, "b/notes.txt": b""}, ["/b", "no images"]),
+    "beside the classes": (
+        {"a/1.png": FINE, "2.png": FINE},
+        ["next to the class folders", "2.png"],
+    ),
+    "deeper": ({"a/1.png": FINE, "a/b/2.png": FINE}, ["inside a class", "a/b"]),
+    "empty class": ({"a/1.png": FINE, "b/notes.txt": b""}, ["no images", ": b"]),
     "other file": ({"a/1.png": FINE, "a/2.pkl": b""}, ["a/2.pkl", "remove it"]),
     "part twice": ({"train/1.png": FINE, "val/1.png": FINE, "valid/1.png": FINE}, ["same part"]),
     "bomb": ({"a/1.png": png_claiming(60_000, 60_000)}, ["a/1.png", "far too many pixels"]),

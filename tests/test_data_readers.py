@@ -90,9 +90,10 @@ CSV_WRITERS = [
 
 @pytest.mark.parametrize("write", CSV_WRITERS)
 def test_every_csv_gives_the_same_images_and_labels(write, tmp_path: Path) -> None:
-    images, labels = read_csv(write(tmp_path))
+    table = read_csv(write(tmp_path))
+    images, labels = table.images, table.labels
     assert images.dtype == np.uint8 and np.array_equal(images, IMAGES)
-    assert labels is not None and [int(label) for label in labels] == LABELS.tolist()
+    assert [int(label) for label in labels] == LABELS.tolist()
 
 
 def test_csv_of_one_class_in_colour_and_with_words(tmp_path: Path) -> None:
@@ -125,7 +126,8 @@ def test_npz_with_parts(keys: str, kind: str, tmp_path: Path) -> None:
         x, y = keys.format(names[part]).split()
         arrays |= {x: stored(images), y: labels[:, None] if kind == "nhwc" else labels}
     np.savez_compressed(tmp_path / "x.npz", **arrays)
-    images, labels = read_npz(tmp_path / "x.npz")
+    found = read_npz(tmp_path / "x.npz")
+    images, labels = found.images, found.labels
     assert list(images) == ["train", "validation", "test"]
     for part, content in SMALL.items():
         assert np.array_equal(images[part], content.images)

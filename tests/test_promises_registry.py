@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,16 @@ from bench.core.store import Store, child
 from bench.core.strict import adapter
 from bench.registry import changes, publishing
 from bench.registry.cards import Card, read_card, sealed
-from bench.registry.champions import champion, champions, previous
+from bench.registry.champions import (
+    champion,
+    champions,
+    describe_champions,
+    previous,
+    shown_champion,
+)
 from bench.registry.promotion import promote, rollback
 from bench.registry.results import CELLS, RESULTS, read_results
+from bench.registry.verification import targets
 from bench.sweep.results import study_folder
 from bench.sweep.winner import read_winner, winner_path
 
@@ -122,6 +130,40 @@ def test_two_writers_at_once_leave_what_one_after_the_other_leaves(challenged, c
     at_once(challenged, *commands)
     assert champion_and_before(challenged) == expected
     is_sound(challenged)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: [row["champion"] for row in describe_champions(store)],
+        lambda store: [shown_champion(store, D8).summary.row],
+        lambda store: [target.summary.row for target in targets(store, [], everything=False)],
+        lambda store: [publishing.check(store), "fc_ae"][1:],
+    ],
+)
+def test_a_reader_beside_a_promotion_sees_all_of_it_or_none(challenged, monkeypatch, look):
+    """It looks while the champion's folder is away, between the two renames of a promotion."""
+    seen: list[object] = []
+    rename = os.rename
+
+    def reader():
+        try:
+            seen.append(look(challenged))
+        except Exception as error:
+            seen.append(error)
+
+    thread = threading.Thread(target=reader)
+
+    def renamed(source, target, **more):
+        rename(source, target, **more)
+        if Path(source) == challenged.registry / "fashion_mnist_mini" / "quick.d8":
+            thread.start()
+            thread.join(timeout=0.3)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    promote(challenged, EVERYTHING)
+    thread.join()
+    assert seen == [["fc_ae"]]
 
 
 @pytest.mark.slow

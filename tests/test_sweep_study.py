@@ -2,15 +2,19 @@
 
 import dataclasses
 import itertools
+import json
+import sqlite3
 from pathlib import Path
 
 import optuna
 import pytest
 from mlflow import MlflowClient
-from sweep_support import Scripted, make_plan, open_book, search
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import OperationalError
+from sweep_support import Scripted, Silent, make_plan, open_book, search
 
 import bench.execution.runner
-from bench.core.errors import BadInput
+from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import load_protocol
 from bench.core.recipes import tuned
 from bench.core.spec import Choice, FloatRange, SearchRange
@@ -22,6 +26,7 @@ from bench.figures.study import expected_best
 from bench.records.files import read_record
 from bench.sweep.analysis import analyse
 from bench.sweep.events import TrialDone
+from bench.sweep.loop import Search
 from bench.sweep.opening import (
     Before,
     alone,
@@ -30,10 +35,11 @@ from bench.sweep.opening import (
     folder_owner,
     look_up,
 )
-from bench.sweep.plan import SweepRequest, plan_studies, tunable
-from bench.sweep.results import iter_trials
+from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies, tunable
+from bench.sweep.results import iter_trials, study_folder
+from bench.sweep.running import at_study
 from bench.sweep.space import search_space
-from bench.sweep.storage import open_storage
+from bench.sweep.storage import existing_storage, open_storage
 from bench.sweep.syncing import sync_trials
 from bench.sweep.trials import Ticket
 from bench.sweep.winner import plan_winner, winner_text, with_larger_budget, write_winner
@@ -194,6 +200,76 @@ def test_a_damaged_store_is_named(store: Store) -> None:
     (store.mlruns / "optuna.db").write_bytes(b"hello" * 1000)
     with pytest.raises(BadInput, match=r"optuna\.db"):
         open_storage(store)
+
+
+def test_a_folder_is_no_store_and_gets_no_lock_beside_it(store: Store) -> None:
+    folder = store.root / "studies"
+    folder.mkdir()
+    before = sorted(store.root.iterdir())
+    with pytest.raises(BadInput, match="is a folder; expected sqlite:///FILE"):
+        existing_storage(store, f"sqlite:///{folder}")
+    assert sorted(store.root.iterdir()) == before
+
+
+def _searched(plan: StudyPlan, store: Store) -> list[object]:
+    with at_study(plan, store) as desk:
+        return list(Search(desk.book, store, Scripted(), Silent()).events())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("why", ["database or disk is full", "disk I/O error"])
+@pytest.mark.parametrize("call", ["set_trial_intermediate_value", "set_trial_state_values"])
+def test_a_store_that_fails_in_the_middle_of_a_search_is_one_line(
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch, call: str, why: str
+) -> None:
+    """And the same search goes on where it was."""
+    plan = make_plan(tiny_protocol, store, trials=3)
+
+    def failing(*_: object, **__: object) -> None:
+        cause = OperationalError("INSERT", {}, sqlite3.OperationalError(why))
+        raise optuna.exceptions.StorageInternalError("An exception is raised") from cause
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RDBStorage, call, failing)
+        with pytest.raises(BadInput, match=rf"optuna\.db.*{why}"):
+            _searched(plan, store)
+    _searched(plan, store)
+    assert len(list(iter_trials(store, plan.name))) == 3
+
+
+@pytest.mark.parametrize("old", [b'"value": 0', b'"number": 0', b'"outcome": "complete"'])
+def test_a_changed_result_of_a_trial_is_noticed(
+    tiny_protocol: str, store: Store, old: bytes
+) -> None:
+    plan = make_plan(tiny_protocol, store, trials=1)
+    search(plan, store, Scripted())
+    (path,) = study_folder(store, plan.name).glob("trials/*.json")
+    whole = path.read_bytes()
+    assert old in whole
+    path.write_bytes(
+        whole.replace(old, {b"comp": b'"outcome": "pruned"'}.get(old[12:16], old[:-1] + b"1"))
+    )
+    with pytest.raises(CheckFailed, match="does not match its digest; remove it and repeat"):
+        list(iter_trials(store, plan.name))
+    path.write_bytes(whole)
+    path.rename(path.with_name("0" * 16 + ".json"))
+    with pytest.raises(CheckFailed, match="is the result of another trial"):
+        list(iter_trials(store, plan.name))
+
+
+def test_a_result_without_a_digest_of_an_earlier_version_is_read(
+    tiny_protocol: str, store: Store
+) -> None:
+    plan = make_plan(tiny_protocol, store, trials=1)
+    search(plan, store, Scripted())
+    (path,) = study_folder(store, plan.name).glob("trials/*.json")
+    (known,) = iter_trials(store, plan.name)
+    data = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**data, "schema_version": 1, "digest": None}))
+    with pytest.raises(CheckFailed, match="is damaged"):
+        list(iter_trials(store, plan.name))
+    del data["digest"]
+    path.write_text(json.dumps({**data, "schema_version": 1}))
+    assert list(iter_trials(store, plan.name)) == [dataclasses.replace(known, schema_version=1)]
 
 
 def test_a_store_in_a_folder_with_braces(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """Checks that a protocol can be carried out (names, tasks, images) before training starts."""
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import WHOLE_LOSS, Protocol
+from bench.core.spec import SplitSizes
 from bench.core.tasks import TASKS
 from bench.data import SearchSplits
+from bench.data.limits import refuse_if_too_large
 from bench.metrics import METRICS, metrics_of
 from bench.models.zoo import checked_hyperparameters, variant
 
@@ -94,6 +97,12 @@ def check_images(protocol: Protocol, dataset: str, splits: SearchSplits) -> None
     _check_classes(protocol, dataset, len(splits.class_names))
     if TASKS[protocol.task].least_classes:
         _check_each_class(dataset, splits)
+
+
+def check_memory(sizes: SplitSizes, workers: int) -> None:
+    """Check that so many workers of this machine can hold the images; BadInput says their need."""
+    images = sizes.train + sizes.validation + sizes.test
+    refuse_if_too_large("the data set", images * math.prod(sizes.image_shape), workers)
 
 
 def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> None:

@@ -29,6 +29,8 @@ _TRACKER_SECONDS, _NEW_STORE_SECONDS = 4.0, 3.0
 """Start of MLflow in the head, once per command, and making its store."""
 _PUBLISH_SECONDS, _TRIAL_SECONDS = 1.7, 0.4
 """Figures and MLflow, in the head: of one run, of one trial."""
+STUDY_SECONDS = 4.0
+"""Analysis and figures of a search, at its end."""
 
 
 @dataclass(frozen=True)

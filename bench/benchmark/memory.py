@@ -6,6 +6,7 @@ from itertools import accumulate
 
 import psutil
 
+from bench.benchmark.checks import check_memory
 from bench.core.errors import BadInput
 from bench.core.spec import RunSpec, SplitSizes
 from bench.data.limits import human_size
@@ -18,9 +19,10 @@ _ALWAYS_FITS = 32 * 32 * 3
 def require_memory(specs: Iterable[RunSpec], sizes: SplitSizes, workers: int) -> str:
     """What runs of large images need on so many workers, in words; empty where it is little.
 
-    Only runs on the CPU are looked at. Raises BadInput, with figures, if the memory that is free
-    now is too small.
+    The images must fit, and the networks in training, of which only those on the CPU are looked at.
+    Raises BadInput, with figures, if the memory that is free now is too small.
     """
+    check_memory(sizes, workers)
     pixels = math.prod(sizes.image_shape)
     large = [
         spec

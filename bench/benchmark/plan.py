@@ -15,7 +15,14 @@ from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, RunSpec, SplitSizes
 from bench.core.store import Store
 from bench.core.tasks import TASKS
-from bench.data import ImageSet, dataset_reference, load_set, require_images, split_set
+from bench.data import (
+    ImageSet,
+    data_notes,
+    dataset_reference,
+    load_set,
+    require_images,
+    split_set,
+)
 from bench.execution.devices import accelerators, available_cores, resolved_device
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
@@ -41,8 +48,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every run of a request: recorded on disk, or missing. `notes`: lines on what it leaves out
-    or adds."""
+    """Every run of a request: recorded on disk, or missing. `notes`: lines on its images and on
+    what it leaves out or adds."""
 
     protocol: Protocol
     dataset_label: str
@@ -128,7 +135,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
         splits.image_shape,
         len(splits.class_names),
     )
-    notes = size_notes(protocol, [*cells, *along], sizes)
+    notes = [*data_notes(splits), *size_notes(protocol, [*cells, *along], sizes)]
     cells, along = (solvable(protocol, given, sizes) for given in (cells, along))
     notes += _along_in_words(along)
     specs = (

@@ -13,6 +13,7 @@ from bench.execution.places import Workers
 from bench.leaderboard.ledger import current
 from bench.leaderboard.origins import Finding, PublishedFigure, claims_of, findings_of
 from bench.models.zoo import variant
+from bench.registry.changes import unchanged
 from bench.registry.results import Scope, local_rows, merge_local, read_results
 
 
@@ -117,7 +118,8 @@ def reproduce(
 
 def findings(claims: Sequence[PublishedFigure], store: Store) -> list[Finding]:
     """The claims judged by the runs in this store, or, if there are none, by the ledger."""
-    results = read_results(store.registry)
+    with unchanged(store):
+        results = read_results(store.registry)
     merged = merge_local(store, results, Scope(), refresh=False)
     ours = current(merged.ledger)
     return findings_of(claims, results.ledger, local_rows(store, Scope()), ours)

@@ -6,6 +6,7 @@ exit codes. Its top-level imports are light, so that
 """
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ from bench.cli import (
 from bench.cli.console import say_error
 from bench.core.disk import is_of_storage, storage_failed
 from bench.core.errors import BenchError, Stopped
+from bench.core.protocol import Protocol, SplitConfig, TrainConfig
 from bench.core.store import open_store
 
 
@@ -55,7 +57,7 @@ class _OneLineErrors(TyperGroup):
             raise SystemExit(error.exit_code) from None
         except TyperException as error:
             # No arguments at all: the help was already printed.
-            if message := _wrong_value(error) or error.format_message():
+            if message := _wrong_value(error) or _of_protocol(error) or error.format_message():
                 say_error(message)
             raise SystemExit(error.exit_code) from None
         except OSError as error:
@@ -81,6 +83,21 @@ def _wrong_value(error: TyperException) -> str:
     first = cause.errors()[0]
     expected = first["msg"].removeprefix("Input ").partition(",")[0]
     return f"{max(param.opts, key=len)}: '{first['input']}' {expected}"
+
+
+def _of_protocol(error: TyperException) -> str:
+    """Where to set what is no option because it belongs to a protocol: `--epochs`, `--lr`, ..."""
+    option = getattr(error, "option_name", None)
+    key = (option or "").lstrip("-").replace("-", "_")
+    places = ((TrainConfig, "train."), (SplitConfig, "split."), (Protocol, ""))
+    for kind, table in places:
+        if option and key in {field.name for field in dataclasses.fields(kind)}:
+            return (
+                f"{option} is no option: `{table}{key}` belongs to a protocol, which makes runs "
+                "comparable; copy one (`bench protocols --show quick > mine.toml`), change it and "
+                "its name, and add: --protocol ./mine.toml"
+            )
+    return ""
 
 
 app = typer.Typer(

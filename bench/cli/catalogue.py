@@ -6,7 +6,7 @@ import typer
 
 from bench.cli import console
 from bench.cli.options import JsonOption
-from bench.core.protocol import shipped_protocols
+from bench.core.protocol import protocol_text, shipped_protocols
 from bench.core.store import open_store
 
 
@@ -38,10 +38,17 @@ def protocols(
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure the costs that are not known yet.")
     ] = False,
+    show: Annotated[
+        str | None, typer.Option(help="Print the file of this one, to copy and change.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the shipped protocols with their cost on this machine."""
     from bench.benchmark.catalogue import describe_protocols
+
+    if show is not None:
+        console.show(protocol_text(show))
+        return
 
     rows = describe_protocols(list(shipped_protocols()), open_store(), measure)
     if as_json:

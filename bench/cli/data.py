@@ -6,7 +6,13 @@ from typing import Annotated
 import typer
 
 from bench.cli import console
-from bench.cli.options import JsonOption
+from bench.cli.options import (
+    ImageSizeOption,
+    JsonOption,
+    LabelColumnOption,
+    ScaleOption,
+    chosen_dataset,
+)
 
 app = typer.Typer(help="List, fetch and check data sets.", no_args_is_help=True)
 
@@ -63,12 +69,18 @@ def check(
         list[str] | None,
         typer.Argument(help="Ids, csv:PATH, npz:PATH or folder:PATH; none: every set found."),
     ] = None,
+    image_size: ImageSizeOption = None,
+    scale: ScaleOption = None,
+    label_column: LabelColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read data sets completely and verify their content (exit code 3 if a known one differs)."""
     from bench.data.survey import check_datasets
 
-    rows = check_datasets(names or [])
+    options = (image_size, scale, label_column)
+    if not names:
+        chosen_dataset(None, *options)  # refuses options without own images
+    rows = check_datasets([chosen_dataset(name, *options) for name in names or []])
     if as_json:
         console.print_json(rows)
         return
@@ -87,3 +99,6 @@ def check(
             for row in rows
         ],
     )
+    for row in rows:
+        for note in row["notes"]:
+            console.say(f"{row['label']}: {note}")

@@ -2,13 +2,20 @@
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli import console
-from bench.cli.options import JsonOption
+from bench.cli.options import (
+    ImageSizeOption,
+    JsonOption,
+    LabelColumnOption,
+    ScaleOption,
+    chosen_dataset,
+)
 from bench.core.errors import BadInput
 from bench.core.protocol import load_protocol
 from bench.core.store import open_store
@@ -31,6 +38,9 @@ DatasetFilter = Annotated[
 def leaderboard(
     protocol: ProtocolFilter = None,
     dataset: DatasetFilter = None,
+    image_size: ImageSizeOption = None,
+    scale: ScaleOption = None,
+    label_column: LabelColumnOption = None,
     write: Annotated[
         bool, typer.Option("--write", help="Add local records to the ledger; write the pages.")
     ] = False,
@@ -54,13 +64,14 @@ def leaderboard(
         for line in publishing.check(store):
             console.say(line)
         return
-    scope = _scope(protocol, dataset)
+    given = chosen_dataset(dataset, image_size, scale, label_column)
+    scope = _scope(protocol, given)
     found = publishing.write(store, scope, refresh) if write else publishing.look(store, scope)
     _show(found, as_json, written=write)
     if not found.boards:
         again = [
-            f"--{key} {value}"
-            for key, value in (("protocol", protocol), ("dataset", dataset))
+            f"--{key} {shlex.quote(value)}"
+            for key, value in (("protocol", protocol), ("dataset", given))
             if value
         ]
         console.say(
@@ -78,13 +89,13 @@ def _refuse_mixture(write: bool, check: bool, refresh: bool, filtered: bool) -> 
         raise BadInput("--check always checks everything; leave --protocol and --dataset out")
 
 
-def _scope(protocol: str | None, dataset: str | None) -> "Scope":
+def _scope(protocol: str | None, dataset: str) -> "Scope":
     from bench.registry.naming import label_of
     from bench.registry.results import Scope
 
     return Scope(
         None if protocol is None else load_protocol(console.given(protocol, "--protocol")),
-        "" if dataset is None else label_of(open_store(), console.given(dataset, "--dataset")),
+        label_of(open_store(), dataset) if dataset else "",
     )
 
 
@@ -125,6 +136,9 @@ def _as_json(columns: Mapping[str, Any]) -> dict[str, Any]:
 def promote(
     protocol: ProtocolFilter = None,
     dataset: DatasetFilter = None,
+    image_size: ImageSizeOption = None,
+    scale: ScaleOption = None,
+    label_column: LabelColumnOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
     ] = False,
@@ -136,7 +150,8 @@ def promote(
     """
     from bench.registry.promotion import promote as decide_and_write
 
-    done = decide_and_write(open_store(), _scope(protocol, dataset), dry_run)
+    given = chosen_dataset(dataset, image_size, scale, label_column)
+    done = decide_and_write(open_store(), _scope(protocol, given), dry_run)
     if as_json:
         console.print_json(_promotion_as_json(done))
     else:
@@ -202,6 +217,9 @@ def verify(
         str | None,
         typer.Option(help="Where own images are now: csv:PATH, npz:PATH or folder:PATH."),
     ] = None,
+    image_size: ImageSizeOption = None,
+    scale: ScaleOption = None,
+    label_column: LabelColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recompute scores from weights and fail if they differ from the recorded ones."""
@@ -212,11 +230,12 @@ def verify(
     if names and everything:
         raise BadInput(f"--all verifies everything; leave it out, or {', '.join(names)}")
     store = open_store()
-    if dataset is not None:
-        label_of(store, console.given(dataset, "--dataset"))  # refuses what cannot be read
+    given = chosen_dataset(dataset, image_size, scale, label_column)
+    if given:
+        label_of(store, given)  # refuses what cannot be read
     chosen = targets(store, names or [], everything)
     found = []
-    for item in recompute(store, chosen, dataset or ""):
+    for item in recompute(store, chosen, given):
         found.append(item)
         console.say(f"[{len(found)}/{len(chosen)}] {item.name}: {item.problem or 'verified'}")
     _show_verified(found, as_json)

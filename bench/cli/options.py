@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import console
 from bench.core.protocol import DEFAULT_PROTOCOL, OWN_IMAGES_PROTOCOL
 
 ProtocolOption = Annotated[
@@ -27,6 +28,18 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")
 DatasetOption = Annotated[
     str | None, typer.Option(help="Another data set: an id, csv:PATH, npz:PATH or folder:PATH.")
 ]
+ImageSizeOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Resize your own images to SIZE: 28, or HxW such as 28x32."),
+]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(metavar="WHITE", help="The value of white in your own images: 1, 255, ..."),
+]
+LabelColumnOption = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="The labels in csv:PATH: first, last, none or its name."),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, max=256, help="Runs at once (default: one per core or GPU)."),
@@ -38,3 +51,22 @@ DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show the plan and its cost, train nothing.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def chosen_dataset(
+    dataset: str | None, size: str | None, scale: str | None, label: str | None
+) -> str:
+    """The reference of `--dataset`, with what the options say on how to read it; "" without any.
+
+    Raises BadInput for an empty value, an impossible one, and for options without own images.
+    """
+    from bench.data.reading import with_options
+
+    names = ("--dataset", "--image-size", "--scale", "--label-column")
+    values = (dataset, size, scale, label)
+    return with_options(
+        *(
+            "" if value is None else console.given(value, name)
+            for name, value in zip(names, values, strict=True)
+        )
+    )

@@ -59,6 +59,7 @@ def reproduce(
 
 def _run(claims: list["PublishedFigure"], device: str, slots: int | None, threads: int) -> str:
     """Train what is missing, one protocol after the other; returns the failures in one line."""
+    from bench.benchmark.checks import check_memory
     from bench.benchmark.plan import Request, default_workers, forecast_plan
     from bench.benchmark.reproduction import plans_of
     from bench.cli.plan_view import execute_plan
@@ -69,6 +70,7 @@ def _run(claims: list["PublishedFigure"], device: str, slots: int | None, thread
     plans = plans_of(claims, store, device, threads)
     first = plans[0].specs[0]
     workers = slots or default_workers(Request(plans[0].protocol, threads=threads), first.device)
+    check_memory(max((plan.sizes for plan in plans), key=lambda sizes: sizes.train), workers)
     costs = [forecast_plan(plan, store, workers, console.say) for plan in plans]
     console.say_where(store)
     missing = sum(len(plan.missing) for plan in plans)

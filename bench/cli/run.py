@@ -1,5 +1,6 @@
 """`bench run`."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -11,10 +12,14 @@ from bench.cli.options import (
     DeviceOption,
     DryRunOption,
     ExecutorOption,
+    ImageSizeOption,
     JsonOption,
+    LabelColumnOption,
     ProtocolOption,
+    ScaleOption,
     ThreadsOption,
     WorkersOption,
+    chosen_dataset,
 )
 from bench.core.errors import BadInput
 from bench.core.protocol import default_protocol, load_protocol
@@ -41,6 +46,9 @@ def run(
         list[str] | None, typer.Option("--seed", help="Exactly these seeds (repeatable).")
     ] = None,
     dataset: DatasetOption = None,
+    image_size: ImageSizeOption = None,
+    scale: ScaleOption = None,
+    label_column: LabelColumnOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     threads: ThreadsOption = 1,
@@ -62,7 +70,7 @@ def run(
     if seed and seeds is not None:
         raise BadInput("--seeds (how many) and --seed (which) exclude each other; give one of them")
     place = choose_place(executor, address, threads)
-    given = "" if dataset is None else console.given(dataset, "--dataset")
+    given = chosen_dataset(dataset, image_size, scale, label_column)
     request = Request(
         load_protocol(default_protocol(given) if protocol is None else protocol),
         models=console.names(model or [], "--model"),
@@ -87,7 +95,7 @@ def run(
     if not dry_run:
         look = "bench leaderboard"
         look += f" --protocol {protocol}" if protocol is not None else ""
-        look += f" --dataset {dataset}" if dataset else ""
+        look += f" --dataset {shlex.quote(given)}" if given else ""
         plan_view.execute_plan(
             made.on_device(place.device(device)), cost, store, as_json, look, place
         )

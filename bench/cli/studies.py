@@ -1,7 +1,7 @@
 """The work of `bench sweep`: plan studies, search them one by one, confirm their winners."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -10,6 +10,7 @@ from bench.core.errors import BadInput, CellsFailed, CheckFailed
 
 if TYPE_CHECKING:
     from bench.benchmark.plan import Plan
+    from bench.core.spec import RunSpec, SplitSizes
     from bench.core.store import Store
     from bench.execution.places import Place, Workers
     from bench.sweep.opening import Before
@@ -29,6 +30,13 @@ class Where:
         """The studies on the place's device."""
         return [plan.on_device(self.place.device(self.device)) for plan in plans]
 
+    def check_memory(self, specs: Sequence["RunSpec"], sizes: "SplitSizes", workers: int) -> None:
+        """Refuse what the workers of this machine cannot hold; other machines are not known."""
+        from bench.benchmark.memory import require_memory
+
+        if self.place.is_local:
+            require_memory(specs, sizes, workers)
+
 
 def train_winner(
     winner: str,
@@ -44,7 +52,9 @@ def train_winner(
     from bench.sweep.winner import plan_winner, winner_path
 
     made = plan_winner(winner_path(winner, store), store, request.device, request.threads)
-    cost = forecast_plan(made, store, where.slots or _slots(request, made))
+    count = where.slots or _slots(request, made)
+    where.check_memory(made.missing, made.sizes, count)
+    cost = forecast_plan(made, store, count)
     if dry_run:
         plan_view.show_plan(made, cost, in_json=as_json)
         return
@@ -62,7 +72,6 @@ def search_all(
     request: "SweepRequest", where: Where, store: "Store", *, dry_run: bool, as_json: bool
 ) -> None:
     """Search every study, one after the other, then report."""
-    from bench.benchmark.memory import require_memory
     from bench.execution.places import Workers
     from bench.sweep.opening import look_up
     from bench.sweep.plan import plan_studies
@@ -70,12 +79,17 @@ def search_all(
     plans = plan_studies(request, store)
     before = look_up(plans, store)  # refuses what cannot go on before anything is trained
     count = where.slots or _slots(request, plans[0].defaults)
-    for plan in plans if where.place.is_local else ():
-        require_memory([plan.largest] * count, plan.defaults.sizes, count)
-    costs = [_cost(plan, store, count, found) for plan, found in zip(plans, before, strict=True)]
+    for plan in plans:
+        where.check_memory([plan.largest] * count, plan.defaults.sizes, count)
+    local = where.place.is_local
+    costs = [
+        _cost(plan, store, count, found, local) for plan, found in zip(plans, before, strict=True)
+    ]
     console.say_where(store)
+    for note in dict.fromkeys(note for plan in plans for note in plan.defaults.notes):
+        console.say(note)
     if dry_run:
-        _show_plans(plans, costs, count, where.place.is_local, as_json)
+        _show_plans(plans, costs, count, local, as_json)
         return
     outcomes: list[StudyOutcome] = []
     failures: list[str] = []
@@ -158,40 +172,51 @@ class StudyDisplay:
 
 class _Cost(TypedDict):
     """A study as it starts or resumes, and seconds: of a trial of the default recipe, of the rest
-    of the search, and of confirming the winner."""
+    of the search, and of confirming the winner. Runs that do so: `of_winner` and `beside` it."""
 
     study: str
     finished_trials: int
+    of_winner: int
+    beside: int
     trial_seconds: float
     search_seconds: float
     confirm_seconds: float
 
 
-def _cost(plan: "StudyPlan", store: "Store", workers: int, before: "Before") -> _Cost:
-    from bench.benchmark.forecast import forecast
+def _cost(plan: "StudyPlan", store: "Store", workers: int, before: "Before", local: bool) -> _Cost:
+    from bench.benchmark.forecast import STUDY_SECONDS, forecast, machine_of
 
-    runs = plan.defaults
-    one = forecast([plan.base], runs.sizes, store, 1, console.say).by_run[plan.base.run_key]
-    each = forecast(runs.specs, runs.sizes, store, 1, console.say).by_run
-    tuned, default = sum(each.values()), sum(each[spec.run_key] for spec in runs.missing)
+    sizes = plan.defaults.sizes
+    beside = plan.missing_beside(store)
+    runs = [*plan.defaults.specs, *beside]
+    each = forecast([plan.base, *runs], sizes, store, 1, console.say).by_run
+    one = each[plan.base.run_key]
+    left = max(0, plan.request.trials - before.finished)
+    threads = plan.request.threads
+    search = machine_of(store, plan.base, local=local).seconds([one] * left, workers, threads)
+    confirm = machine_of(store, runs[0], local=local)
+    seconds = [each[spec.run_key] for spec in runs]
     return {
         "study": before.name,
         "finished_trials": before.finished,
+        "of_winner": len(plan.defaults.specs),
+        "beside": len(beside),
         "trial_seconds": one,
-        "search_seconds": one * max(0, plan.request.trials - before.finished) / workers,
-        "confirm_seconds": (tuned + default) / workers,
+        "search_seconds": search + STUDY_SECONDS,
+        "confirm_seconds": confirm.seconds(seconds, min(workers, len(runs)), threads),
     }
 
 
 def _announce(plan: "StudyPlan", cost: _Cost, workers: int) -> None:
     before = cost["finished_trials"]
+    total = cost["search_seconds"] + cost["confirm_seconds"]
     console.say(
         f"study {cost['study']}: {plan.request.trials} trials of {', '.join(plan.space)} "
         f"({plan.request.sampler}, pruner {plan.request.pruner}), "
         + (f"{before} of them finished, " if before else "")
-        + "at most about "
-        f"{console.duration(cost['search_seconds'])} on {workers} worker(s), then "
-        f"{len(plan.defaults.specs)} runs of the winner"
+        + f"then {cost['of_winner']} runs of the winner"
+        + (f" and {cost['beside']} to compare it with" if cost["beside"] else "")
+        + f"; at most about {console.duration(total)} on {workers} worker(s)"
     )
 
 
@@ -241,7 +266,6 @@ def _plan_as_json(plan: "StudyPlan") -> dict[str, object]:
         "trials": plan.request.trials,
         "space": {key: describe_range(kind) for key, kind in plan.space.items()},
         "first": {source: dict(settings) for source, settings in plan.known.items()},
-        "confirming_runs": len(plan.defaults.specs),
     }
 
 

@@ -12,9 +12,13 @@ from bench.cli.options import (
     DeviceOption,
     DryRunOption,
     ExecutorOption,
+    ImageSizeOption,
     JsonOption,
+    LabelColumnOption,
     ProtocolOption,
+    ScaleOption,
     ThreadsOption,
+    chosen_dataset,
 )
 from bench.core.errors import BadInput
 from bench.core.protocol import default_protocol, load_protocol
@@ -88,6 +92,9 @@ def sweep(
         int, typer.Option(metavar="N", min=0, max=2**31 - 2000, help="Seed of the search.")
     ] = 0,
     dataset: DatasetOption = None,
+    image_size: ImageSizeOption = None,
+    scale: ScaleOption = None,
+    label_column: LabelColumnOption = None,
     device: DeviceOption = "auto",
     new_study: NewStudyOption = False,
     winner: WinnerOption = None,
@@ -104,7 +111,7 @@ def sweep(
 
     tracking_is_off()  # raises if that is unclear, before anything is done
     place = choose_place(executor, address, threads)
-    given = "" if dataset is None else console.given(dataset, "--dataset")
+    given = chosen_dataset(dataset, image_size, scale, label_column)
     protocol = default_protocol(given) if protocol is None else protocol
     found, is_file = load_protocol(protocol), protocol.endswith(".toml")
     if bool(model) + all_models + (winner is not None) != 1:

@@ -56,5 +56,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
     listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {listed}"
+    if not names:
+        hint = "there are none yet"
     place = f" in {where}" if where else ""
     return BadInput(f"unknown {kind} '{name}'{place}; {hint}")

@@ -38,6 +38,23 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def locked_with_others(path: Path) -> Iterator[None]:
+    """Wait until nobody holds the lock on `path` alone, and let nobody take it meanwhile.
+
+    Where its folder does not exist or cannot be written, nobody holds it. Windows has no shared
+    locks: there only one at a time holds it.
+    """
+    try:
+        stream = path.open("a+b")
+    except OSError:
+        yield
+        return
+    with stream:
+        try_lock(stream.fileno(), shared=True, wait=True)
+        yield
+
+
 def take(path: Path) -> BufferedRandom | None:
     """The lock on `path` as an open file, or None if another process holds it.
 

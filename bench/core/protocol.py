@@ -8,7 +8,6 @@ with different fingerprints are never ranked together.
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydantic import ConfigDict, Field
 from bench.core.errors import BadInput, unknown_name
 from bench.core.identity import checked_name, chosen_settings, digest
 from bench.core.paths import given_path
-from bench.core.strict import STRICT, parse_strict
+from bench.core.strict import STRICT, parse_strict, read_toml
 from bench.core.tasks import DEFAULT_TASK, TASKS, TaskId
 
 SHIPPED = Path(__file__).parent.parent / "protocols"
@@ -310,27 +309,35 @@ def after_epochs(protocol: Protocol, epochs: int | None) -> Protocol:
     )
 
 
+def _protocol_file(name: str) -> tuple[Path, str]:
+    """The file of a protocol, and how messages name it."""
+    if name.endswith(".toml"):
+        path = given_path(name, "protocol file")
+        return path, str(path)
+    names = list(shipped_protocols())
+    if name not in names and name and given_path(name, "protocol").exists():
+        raise BadInput(f"protocol {name}: expected a name or a file that ends in .toml")
+    if name not in names:
+        raise unknown_name("protocol", name, names)
+    return SHIPPED / f"{name}.toml", f"protocol {name}"
+
+
+def protocol_text(name: str) -> str:
+    """The file of a protocol as text, to copy and change. Raises as `load_protocol`."""
+    load_protocol(name)
+    return _protocol_file(name)[0].read_text(encoding="utf-8-sig").rstrip("\n")
+
+
 def load_protocol(name: str) -> Protocol:
     """Read a shipped protocol by name, or a user's file (a path that ends in .toml).
 
     Raises BadInput naming the file and the key of anything invalid.
     """
-    if name.endswith(".toml"):
-        path = given_path(name, "protocol file")
-        where = str(path)
-    else:
-        names = list(shipped_protocols())
-        if name not in names and name and given_path(name, "protocol").exists():
-            raise BadInput(f"protocol {name}: expected a name or a file that ends in .toml")
-        if name not in names:
-            raise unknown_name("protocol", name, names)
-        path, where = SHIPPED / f"{name}.toml", f"protocol {name}"
+    path, where = _protocol_file(name)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = read_toml(path, where)
     except OSError as error:
         raise BadInput(f"cannot read protocol file {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{where}: not a TOML file: {error}") from None
     if "source" in data:
         raise BadInput(f"{where}: source: unknown key; remove it or fix its spelling")
     protocol = parse_strict(Protocol, data, where)

@@ -24,6 +24,9 @@ from bench.core.track import Track
 
 NO_CODE = "-"
 """Shown as the latent size of a classifier."""
+COPIED = "copied_images"
+"""The fact that counts validation and test images that are exact copies of one in an earlier part;
+only where own images have some."""
 
 Part = Literal["train", "validation", "test"]
 Status = Literal["finished", "diverged", "stopped"]

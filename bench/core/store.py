@@ -17,6 +17,7 @@ from bench.core.errors import BadInput
 from bench.core.paths import given_path
 
 _MARK = ".bench"
+_UNMARKED = (".gitkeep", "logs", "locks", "registry.change")
 _MARK_TEXT = b"A workspace of bench, the benchmark for image autoencoders.\n"
 
 
@@ -99,9 +100,9 @@ def is_workspace(folder: Path) -> bool:
 
 
 def _is_foreign(mlruns: Path) -> bool:
-    """Whether `mlruns/` holds something, which is not only the log of an unforeseen error."""
+    """Whether `mlruns/` holds more than commands leave there that need no workspace."""
     try:
-        return any(path.name not in (".gitkeep", "logs") for path in mlruns.iterdir())
+        return any(path.name not in _UNMARKED for path in mlruns.iterdir())
     except OSError:  # not there, or unreadable: making the folders says so
         return False
 

@@ -1,7 +1,10 @@
 """Parse plain data into frozen dataclasses, checking every key and type."""
 
+import codecs
 import json
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -33,9 +36,28 @@ def parse_strict(kind: type[T], data: Mapping[str, Any], where: str) -> T:
         first_by_key: dict[str, str] = {}
         for item in error.errors():
             key, message = _describe(data, item)
-            first_by_key.setdefault(key, message)
+            # A list whose only items are wrong is reported as too short as well.
+            if not any(known.startswith(f"{key}.") for known in first_by_key):
+                first_by_key.setdefault(key, message)
         problems = "; ".join(f"{key}: {message}" for key, message in first_by_key.items())
         raise BadInput(f"{where}: {problems}") from None
+
+
+def read_toml(path: Path, where: str) -> dict[str, Any]:
+    """The content of a TOML file, which may begin with a byte order mark.
+
+    Raises BadInput beginning with `where` for another encoding or format, OSError if it cannot be
+    read.
+    """
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise BadInput(f"{where}: is UTF-16 text; save it as UTF-8")
+    try:
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+    except UnicodeDecodeError:
+        raise BadInput(f"{where}: is not UTF-8 text; save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{where}: not a TOML file: {error}") from None
 
 
 def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:

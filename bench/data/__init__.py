@@ -3,6 +3,7 @@
 from bench.data.content import ImageSet, LabelledImages
 from bench.data.loading import (
     DatasetInfo,
+    data_notes,
     dataset_label,
     dataset_name,
     dataset_reference,
@@ -23,6 +24,7 @@ __all__ = [
     "LabelledImages",
     "SearchSplits",
     "Splits",
+    "data_notes",
     "dataset_label",
     "dataset_name",
     "dataset_reference",

@@ -1,5 +1,6 @@
 """Types of image data: labelled images, a whole set with its parts, and the supported shapes."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from bench.core.errors import BadInput
 from bench.core.spec import Part
+from bench.data.pixels import RESIZED_BY
+from bench.data.reading import Reading
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 SMALLEST_SIDE = 4
-MOST_CLASSES = 1000
 ONE_CLASS = "all"
 """The class of every image in a set without labels."""
 
@@ -30,12 +32,16 @@ class LabelledImages(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A whole data set as stored on disk: one to three parts, all of one shape."""
+    """A whole data set as stored on disk: one to three parts, all of one shape.
+
+    `notes`: what its reader did that a person should know, such as conversions, one line each.
+    """
 
     name: str
     class_names: tuple[str, ...]
     parts: Mapping[Part, LabelledImages]
     source: str
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -73,7 +79,7 @@ def checked_shape(shape: Sequence[int], where: str) -> tuple[int, int, int]:
     if min(height, width) < SMALLEST_SIDE:
         raise BadInput(
             f"{where}: images of {height}x{width} pixels cannot be used; both sides must have at "
-            f"least {SMALLEST_SIDE} pixels"
+            f"least {SMALLEST_SIDE} pixels: pad or resize them (--image-size)"
         )
     if channels not in (1, 3):
         raise BadInput(
@@ -87,31 +93,42 @@ def classes_of(
 ) -> tuple[tuple[str, ...], dict[Part, NDArray[np.int64]]]:
     """Number the labels of all parts from 0 in sorted order; returns class names and numbers.
 
-    Whole numbers sort as numbers, anything else as text. BadInput if there are so many that they
-    are hardly classes (most likely the wrong column).
+    Whole numbers, also as 7.0, sort as numbers, anything else as text. Raises BadInput for a label
+    that is not a number (`nan`), and for fractions where all labels are numbers.
     """
     arrays = {part: np.asarray(values) for part, values in labels.items()}
-    if any(array.dtype.kind == "U" for array in arrays.values()):
-        arrays = {part: _as_integers_or_text(array) for part, array in arrays.items()}
+    if any(array.dtype.kind in "fU" for array in arrays.values()):
+        arrays = {part: _as_integers_or_text(array, where) for part, array in arrays.items()}
         if len({array.dtype.kind for array in arrays.values()}) > 1:
             arrays = {part: array.astype(str) for part, array in arrays.items()}
     names, numbers = np.unique(np.concatenate(list(arrays.values())), return_inverse=True)
-    if len(names) > MOST_CLASSES:
-        raise BadInput(
-            f"{where}: {len(names):,} different labels; expected at most {MOST_CLASSES:,} classes: "
-            "is that the column or array of the labels?"
-        )
     ends = np.cumsum([len(array) for array in arrays.values()])[:-1]
     split = np.split(numbers.astype(np.int64), ends)
     return tuple(str(name) for name in names), dict(zip(arrays, split, strict=True))
 
 
-def _as_integers_or_text(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Convert text such as "7" to the number 7, if all of it is numeric."""
+def _as_integers_or_text(array: NDArray[np.generic], where: str) -> NDArray[np.generic]:
+    """Convert text such as "7" or "7.0" to the number 7, if all of it is numeric."""
+    with contextlib.suppress(ValueError, OverflowError):
+        if array.dtype.kind != "f":
+            return array.astype(np.int64)
+    missing = np.char.lower(np.char.strip(array.astype(str))) == "nan"
+    if missing.any():
+        raise BadInput(
+            f"{where}: {missing.sum():,} of {len(array):,} labels are missing (nan, the first that "
+            f"of image {int(missing.argmax()) + 1:,}); give every image a label, or none"
+        )
     try:
-        return array.astype(np.int64)
+        numbers = array.astype(np.float64)
     except (ValueError, OverflowError):
         return array
+    whole = np.isfinite(numbers) & (numbers == np.rint(numbers)) & (np.abs(numbers) < 2**53)
+    if not whole.all():
+        raise BadInput(
+            f"{where}: label {array[(~whole).argmax()]} is not a whole number; expected one for "
+            "each class, or words: is that the column or array of the labels?"
+        )
+    return numbers.astype(np.int64)
 
 
 def without_labels(count: int) -> NDArray[np.int64]:
@@ -119,6 +136,30 @@ def without_labels(count: int) -> NDArray[np.int64]:
     return np.zeros(count, np.int64)
 
 
-def own_source(name: str, path: Path) -> str:
-    """The source of the user's own images: the file's name alone, without its folder."""
-    return f"{name}: own images, read from {path.resolve().name}"
+def own_source(name: str, path: Path, reading: Reading) -> str:
+    """The source of a person's own images: the file's name alone, without its folder, and how the
+    images were made from it."""
+    made = []
+    if reading.size:
+        made.append(f"in {reading.size[0]}x{reading.size[1]} pixels ({RESIZED_BY})")
+    if reading.scale:
+        made.append(f"with white at {reading.scale}")
+    if reading.label:
+        made.append(f"labels: {reading.label}")
+    return ", ".join([f"{name}: own images, read from {path.resolve().name}", *made])
+
+
+def repeated_images(parts: Mapping[Part, LabelledImages]) -> tuple[int, int]:
+    """Exact copies (same pixels): how many images equal one of an earlier part of PARTS, and how
+    many equal an earlier one of the same part."""
+    between = within = 0
+    before: set[bytes] = set()
+    for part in PARTS:
+        if part not in parts:
+            continue
+        images = parts[part].images
+        digests = [hashlib.blake2b(image, digest_size=16).digest() for image in images]
+        between += sum(digest in before for digest in digests)
+        within += len(digests) - len(set(digests))
+        before.update(digests)
+    return between, within

@@ -1,17 +1,18 @@
-"""Images as CSV: one image per row, as on Kaggle for MNIST and similar sets.
+"""Images as CSV: one image per row, as on Kaggle for MNIST and similar sets (see `csv_text`).
 
 With a header: a column `label` (or class, target, y) anywhere, and pixel columns
 `pixel0, pixel1, ...` (any word or none before the number, from 0 or 1) or `1x1, 1x2, ...`, in any
-order. Without: the label first. A file without labels is refused, because it cannot be told from
-one that lost a column; images without classes take the same label in every row.
-Pixels are whole numbers from 0 to 255 in row-major order; three times a square number of them
-make an RGB image with channels last. Labels may be text.
+order; a column `id` or `index`, or one without a name, is left out. Without: the label first or
+last, told by its values. A file without labels is refused unless that is stated, because it cannot
+be told from one that lost a column.
+Pixels are whole numbers from 0 to 255, also as 7.0, or such numbers divided by 255, in row-major
+order; three times a square number of them make an RGB image with channels last. Labels may be text.
 """
 
-import csv
+import functools
+import itertools
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -21,235 +22,299 @@ from numpy.typing import NDArray
 
 from bench.core.errors import BadInput
 from bench.data.content import (
+    ONE_CLASS,
     ImageSet,
     LabelledImages,
     checked_shape,
     classes_of,
     own_source,
+    without_labels,
 )
-from bench.data.limits import reason_of, refuse_if_too_large, regular_file
+from bench.data.csv_layout import Layout, layout_of
+from bench.data.csv_text import CsvText, survey
+from bench.data.limits import reason_of, refuse_if_too_large
+from bench.data.pixels import (
+    LEVELS,
+    Seen,
+    as_levels,
+    check_brightness,
+    check_range,
+    resized,
+    white_in,
+)
+from bench.data.reading import AS_THEY_ARE, Reading
 
-_LONGEST_LINE = 1 << 28
-_LABEL_NAMES = ("label", "labels", "class", "target", "y")
-_NUMBERED = re.compile(r"(?P<word>\D*)(?P<number>\d{1,9})\Z")
-_GRID = re.compile(r"(?P<row>\d{1,6})x(?P<column>\d{1,6})\Z")
-_NUMBER = re.compile(r"\s*[+-]?\d+(\.\d*)?\s*\Z")
-_PIXEL = re.compile(r"\s*\+?0*\d{1,3}\s*\Z")
+_CHUNK = 2048  # rows parsed at once
+_ALIKE = 0.98
+_CORRELATED = 0.5
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """What the columns hold: lines above the values, the label's place, pixels in image order."""
+class Table:
+    """Images (N x C x H x W), the text of their labels (empty: none has one), what to note."""
 
-    skip: int
-    columns: int
-    label: int
-    pixels: NDArray[np.intp]
-    shape: tuple[int, int, int]
+    images: NDArray[np.uint8]
+    labels: list[str]
+    notes: tuple[str, ...]
 
 
-def load_csv(path: Path, name: str) -> ImageSet:
+def load_csv(path: Path, name: str, reading: Reading = AS_THEY_ARE) -> ImageSet:
     """Read a CSV file as a set of one part; raises BadInput as `read_csv`."""
-    images, labels = read_csv(path)
-    names, numbers = classes_of({"train": labels}, str(path))
-    parts = LabelledImages(images, numbers["train"])
-    return ImageSet(name, names, {"train": parts}, own_source(name, path))
+    table = read_csv(path, reading)
+    names: tuple[str, ...] = (ONE_CLASS,)
+    numbers = without_labels(len(table.images))
+    if table.labels:
+        names, found = classes_of({"train": table.labels}, str(path))
+        numbers = found["train"]
+    notes = table.notes
+    if len(names) > max(100, len(numbers) // 2):
+        notes = (*notes, f"{len(names):,} different labels for {len(numbers):,} images")
+    parts = LabelledImages(table.images, numbers)
+    return ImageSet(name, names, {"train": parts}, own_source(name, path, reading), notes)
 
 
-def read_csv(path: Path) -> tuple[NDArray[np.uint8], list[str]]:
-    """Images (N x C x H x W) and the text of their labels.
+def read_csv(path: Path, reading: Reading = AS_THEY_ARE) -> Table:
+    """Read images and labels of a CSV file.
 
     Raises BadInput naming the file and the line or column for anything other than described at
     the top of this module, and for images that the suite cannot take.
     """
-    regular_file(path, "a CSV file")
-    # No value takes less than two characters, a digit and a comma.
-    refuse_if_too_large(str(path), path.stat().st_size // 2)
-    layout = _layout(path)
-    labels: list[str] = []
-
-    def take_label(cell: str) -> int:
-        labels.append(cell.strip())
-        return 0
-
-    try:
-        # loadtxt's own loop is in C; it only calls back for cells of the label column.
-        table = np.loadtxt(
-            path,
-            dtype=np.uint8,
-            delimiter=",",
-            quotechar='"',
-            comments=None,
-            skiprows=layout.skip,
-            converters={layout.label: take_label},
-            ndmin=2,
-            encoding="utf-8-sig",
-        )
-    except ValueError as error:
-        _explain(path, layout, error)
-    if table.shape[1] != layout.columns or "" in labels:
-        _explain(path, layout, ValueError("columns differ"))
-    images = table[:, layout.pixels]
-    channels, height, width = layout.shape
-    images = images.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(images), labels
-
-
-def _layout(path: Path) -> _Layout:
-    """Find out from the first line what the columns hold."""
-    first, second = _first_rows(path)
-    line, cells = first
-    if _is_header(cells):
-        if second is None:
-            raise BadInput(f"{path}: has a header and no images below it")
-        return _from_header(path, line, cells)
-    count = len(cells)
-    shape = _square(count - 1)
-    if shape is None:
-        raise BadInput(
-            f"{path}: line {line} has {count:,} columns; expected a label and the pixels of a "
-            "square grey or RGB image (28x28 grey: 785 columns); is a column missing?"
-        )
-    return _Layout(line - 1, count, 0, np.arange(1, count), checked_shape(shape, str(path)))
-
-
-def _first_rows(path: Path) -> tuple[tuple[int, list[str]], tuple[int, list[str]] | None]:
-    rows = _rows(path)
+    text = survey(path)
+    rows = text.rows()
     first = next(rows, None)
     if first is None:
         raise BadInput(f"{path}: is empty; expected a row of numbers for each image")
-    return first, next(rows, None)
+    layout = layout_of(path, *first, reading.label)
+    if layout.skip >= first[0] and next(rows, None) is None:
+        raise BadInput(f"{path}: has a header and no images below it")
+    rows.close()
+    channels, height, width = layout.shape
+    wanted = checked_shape((channels, *(reading.size or (height, width))), str(path))
+    count = text.lines - layout.skip
+    resizes = reading.size not in (None, (height, width))
+    refuse_if_too_large(str(path), count * (math.prod(layout.shape) + resizes * math.prod(wanted)))
+    values = _Values(text, layout, reading)
+    images = values.read(count).reshape(-1, height, width, channels)
+    notes = (*text.notes, *layout.notes, *values.notes)
+    if resizes:
+        plain, images = images, np.empty((len(images), *wanted[1:], channels), np.uint8)
+        for index, image in enumerate(plain):
+            images[index] = resized(image, reading.size)
+        notes = (*notes, f"{len(images):,} images were resized to {wanted[1]}x{wanted[2]}")
+    images = images.transpose(0, 3, 1, 2)
+    return Table(np.ascontiguousarray(images), values.labels, notes)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, each with its line number from 1."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            if len(stream.readline(_LONGEST_LINE)) == _LONGEST_LINE:
-                raise BadInput(f"{path}: not CSV text: its first line does not end")
-            stream.seek(0)
-            # As strict about quotes as loadtxt; its line numbers match those of an editor.
-            reader = csv.reader(stream)
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path}: not CSV text (compressed?): {reason_of(error)}") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {reason_of(error)}") from None
+class _Values:
+    """Reads the rows of a file into levels, chunk after chunk, and collects the labels."""
 
+    def __init__(self, text: CsvText, layout: Layout, reading: Reading) -> None:
+        self._text, self._layout, self._reading = text, layout, reading
+        self._path = str(text.path)
+        kept = () if layout.label is None else (layout.label,)
+        last = (layout.columns - 1,) if layout.unsure else ()
+        self._texts: dict[int, list[str]] = {place: [] for place in (*kept, *last)}
+        self._pixels = layout.pixels[:-1] if layout.unsure else layout.pixels
+        self._type: type[np.uint8] | type[np.float32] = np.uint8
+        self._seen = Seen()
+        self._whites: set[int] = set()
+        self._zeros_and_ones: list[slice] = []
+        self.labels: list[str] = []
+        self.notes: list[str] = []
 
-def _is_header(cells: Sequence[str]) -> bool:
-    """A known name of the label column, or more text than one label has."""
-    texts = sum(not _NUMBER.match(cell) for cell in cells)
-    return texts > 1 or any(cell.strip().lower() in _LABEL_NAMES for cell in cells)
+    def read(self, most: int) -> NDArray[np.uint8]:
+        """Levels of at most so many rows, N x values, in image order."""
+        images = np.empty((most, len(self._layout.pixels)), np.uint8)
+        done = 0
+        with self._text.open() as stream:
+            lines = itertools.islice(stream, self._layout.skip, None)
+            while chunk := list(itertools.islice(lines, _CHUNK)):
+                rows = [line for line in chunk if not line.isspace()]
+                if rows:
+                    levels = self._levels(self._parsed(rows), slice(done, done + len(rows)))
+                    images[done : done + len(rows), : levels.shape[1]] = levels
+                    done += len(rows)
+        images = images[:done]
+        white = min(self._whites, default=LEVELS)
+        if white == 1:
+            for part in self._zeros_and_ones:
+                images[part] *= LEVELS
+        if self._reading.scale is None:
+            check_brightness(self._path, self._seen.highest, white)
+        if self._layout.unsure:
+            self._settle(images, white)
+        elif self._layout.label is not None:
+            self.labels = self._texts[self._layout.label]
+        if "" in self.labels:
+            self._explain(white, "labels are missing")
+        return images
 
+    def _parsed(self, rows: list[str]) -> NDArray[np.generic]:
+        """The values of some rows; 0 in the columns of text."""
+        before = {place: len(found) for place, found in self._texts.items()}
+        try:
+            table = self._loaded(rows)
+        except ValueError as error:
+            if self._type is not np.uint8:
+                self._explain(LEVELS, reason_of(error))
+            # Floats, or a fault: tried once more as floats, from this chunk on.
+            for place, length in before.items():
+                del self._texts[place][length:]
+            self._type = np.float32
+            return self._parsed(rows)
+        if table.shape != (len(rows), self._layout.columns):
+            self._explain(LEVELS, "columns differ")
+        return table
 
-def _from_header(path: Path, line: int, cells: Sequence[str]) -> _Layout:
-    names = [cell.strip().lower() for cell in cells]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise BadInput(f"{path}: column '{repeated}' is in the header more than once")
-    found = [names.index(name) for name in _LABEL_NAMES if name in names]
-    if len(found) > 1:
-        raise BadInput(
-            f"{path}: more than one column of labels: {', '.join(names[i] for i in found)}"
+    def _loaded(self, rows: list[str]) -> NDArray[np.generic]:
+        def take(place: int, cell: str) -> int:
+            self._texts[place].append(cell.strip())
+            return 0
+
+        takers: dict[int | str, Callable[[str], int]] = {
+            place: functools.partial(take, place) for place in self._texts
+        }
+        takers |= {place: lambda cell: 0 for place in self._layout.ignored}
+        # loadtxt's own loop is in C; it only calls back for cells of these columns.
+        table: NDArray[np.generic] = np.loadtxt(
+            rows,
+            dtype=np.dtype(self._type),
+            delimiter=self._text.separator,
+            quotechar='"',
+            comments=None,
+            converters=takers,
+            ndmin=2,
         )
-    if not found:
-        raise BadInput(
-            f"{path}: column 'label' is missing from the header; images without classes take a "
-            "label column with the same word in every row"
-        )
-    label = found[0]
-    pixels = {name: index for index, name in enumerate(names) if index != label}
-    if pixels and all(_GRID.match(name) for name in pixels):
-        order, shape = _grid(path, pixels)
-    else:
-        order, shape = _numbered(path, pixels)
-    return _Layout(line, len(names), label, np.array(order), checked_shape(shape, str(path)))
+        return table
 
+    def _levels(self, table: NDArray[np.generic], rows: slice) -> NDArray[np.uint8]:
+        """The pixels of parsed rows as levels."""
+        values = table[:, self._pixels]
+        here = Seen()
+        here.add(values)
+        self._seen.add(values)
+        white = white_in(here, table.dtype, self._reading.scale)
+        if white == LEVELS and here.whole and here.highest <= 1:
+            # Zeros and ones mean what the other rows show.
+            self._zeros_and_ones.append(rows)
+        else:
+            self._whites.add(white)
+        try:
+            if len(self._whites) > 1:
+                raise BadInput("some values are fractions of 1, others go to 255")
+            check_range(self._path, here, white)
+            return as_levels(self._path, values, white, rounded=self._reading.scale is not None)
+        except BadInput as error:
+            self._explain(white, str(error))
 
-def _grid(path: Path, pixels: dict[str, int]) -> tuple[list[int], tuple[int, int, int]]:
-    """Pixel columns named by row and column from 1, such as 28x28."""
-    places = {
-        name: (int(m["row"]), int(m["column"])) for name in pixels if (m := _GRID.match(name))
-    }
-    height, width = (max(place[axis] for place in places.values()) for axis in (0, 1))
-    if height * width > 4 * len(pixels):
-        raise BadInput(f"{path}: {len(pixels):,} pixel columns, but one is named {height}x{width}")
-    wanted = [f"{row}x{column}" for row in range(1, height + 1) for column in range(1, width + 1)]
-    _refuse_missing(path, [name for name in wanted if name not in pixels])
-    _refuse_unknown(path, [name for name in pixels if name not in set(wanted)])
-    return [pixels[name] for name in wanted], (1, height, width)
-
-
-def _numbered(path: Path, pixels: dict[str, int]) -> tuple[list[int], tuple[int, int, int]]:
-    """Pixel columns with one number each, such as pixel0 or 784."""
-    matches = {name: _NUMBERED.match(name) for name in pixels}
-    words = [match["word"] for match in matches.values() if match]
-    word = max(set(words), key=words.count) if words else "pixel"
-    numbers = {int(m["number"]): name for name, m in matches.items() if m and m["word"] == word}
-    known = set(numbers.values())
-    _refuse_unknown(path, [name for name in pixels if name not in known])
-    first, last = min(numbers, default=0), max(numbers, default=0)
-    digits = max((len(numbers[n]) - len(word) for n in numbers), default=0)
-    padded = any(len(name) - len(word) > len(str(n)) for n, name in numbers.items())
-    if last < 4 * len(numbers):
-        gaps = [n for n in range(min(first, 1), last + 1) if n not in numbers]
-        _refuse_missing(path, [f"{word}{n:0{digits if padded else 1}d}" for n in gaps])
-    shape = _square(len(numbers))
-    if shape is None or last - first + 1 != len(numbers):
-        raise BadInput(
-            f"{path}: {len(numbers):,} pixel columns ({word}{first} to {word}{last}) make no "
-            "square grey or RGB image; expected 784 for 28x28 grey: is a column missing?"
-        )
-    return [pixels[numbers[n]] for n in sorted(numbers)], shape
-
-
-def _refuse_missing(path: Path, missing: Sequence[str]) -> None:
-    if missing:
-        others = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
-        raise BadInput(f"{path}: pixel column '{missing[0]}' is missing from the header{others}")
-
-
-def _refuse_unknown(path: Path, unknown: Sequence[str]) -> None:
-    if unknown:
-        raise BadInput(
-            f"{path}: column '{unknown[0]}' is neither a label nor a pixel; expected "
-            "label,pixel0,pixel1,... or label,1x1,1x2,...: remove or rename it"
-        )
-
-
-def _square(count: int) -> tuple[int, int, int] | None:
-    """Shape of the square grey or RGB image with so many values, if there is one."""
-    for channels in (1, 3):
-        side = math.isqrt(max(count, 0) // channels)
-        if side > 1 and channels * side * side == count:
-            return channels, side, side
-    return None
-
-
-def _value(cell: str) -> int:
-    """The number in a cell that matches _PIXEL; int() takes 4,300 digits at most."""
-    return int(cell.strip().lstrip("+0") or 0)
-
-
-def _explain(path: Path, layout: _Layout, error: ValueError) -> NoReturn:
-    """Name the bad line of a file that loadtxt refused; slow, used only on failure."""
-    for line, cells in _rows(path):
-        if line <= layout.skip:
-            continue
-        if len(cells) != layout.columns:
+    def _settle(self, images: NDArray[np.uint8], white: int) -> None:
+        """Decide whether the label is in the first or the last column, and put the other one where
+        it belongs in the images."""
+        first, last = self._texts.values()
+        column = _label_column(first, last, images, white)
+        if column is None:
             raise BadInput(
-                f"{path}: line {line} has {len(cells):,} columns, expected {layout.columns:,} as "
-                "in the first line"
+                f"{self._path}: the label may be in the first column ({_some(first)}) or in the "
+                f"last ({_some(last)}); say where: --label-column first, or last"
             )
-        for column, cell in enumerate(cells):
-            if column == layout.label and not cell.strip():
-                raise BadInput(f"{path}: line {line}: the label is missing")
-            if column != layout.label and not (_PIXEL.match(cell) and _value(cell) <= 255):
+        self.labels, pixels = (first, last) if column == "first" else (last, first)
+        if _counts_rows(self.labels):
+            self.notes.append(f"the {column} column, taken for the labels, counts the rows")
+        if column == "last":
+            images[:, 1:] = images[:, :-1]
+            self.notes.append("the labels are in the last column")
+        values = _numbers(pixels)
+        if values is None:
+            self._explain(white, "a pixel is not a number")
+        seen = Seen()
+        seen.add(values)
+        check_range(self._path, seen, white)
+        levels = as_levels(self._path, values, white, rounded=self._reading.scale is not None)
+        images[:, 0 if column == "last" else -1] = levels
+
+    def _explain(self, white: float, reason: str) -> NoReturn:
+        """Name the bad line of a file that was refused; slow, used only on failure."""
+        layout, path = self._layout, self._path
+        given = self._reading.scale
+        for line, cells in self._text.rows():
+            if line <= layout.skip:
+                continue
+            if len(cells) != layout.columns:
                 raise BadInput(
-                    f"{path}: line {line}, column {column + 1}: '{cell[:40]}' is not a whole "
-                    "number from 0 to 255"
+                    f"{path}: line {line} has {len(cells):,} columns, expected "
+                    f"{layout.columns:,} as in the first line"
                 )
-    raise BadInput(f"{path}: cannot be read as numbers: {reason_of(error)}")
+            for place in self._texts:
+                if not cells[place].strip():
+                    raise BadInput(f"{path}: line {line}: the label is missing")
+            for place in self._pixels:
+                if not _fits(cells[place], white, whole=given is None and white == LEVELS):
+                    expected = f"a number from 0 to {white:g}"
+                    if given is None:
+                        expected = "a whole number from 0 to 255, or one divided by 255"
+                    raise BadInput(
+                        f"{path}: line {line}, column {place + 1}: '{cells[place][:40]}' is not "
+                        f"{expected}"
+                    )
+        raise BadInput(f"{path}: cannot be read as numbers: {reason_of(reason)}")
+
+
+def _label_column(
+    first: Sequence[str], last: Sequence[str], images: NDArray[np.uint8], white: int
+) -> str | None:
+    """Which of two columns holds the labels: the one that is not like the pixels beside it.
+
+    `images` holds the columns between the two. None: the values do not tell.
+    """
+    likely = {
+        "first": _like_pixels(first, images[:, 0], white),
+        "last": _like_pixels(last, images[:, -2], white),
+    }
+    unlike = [name for name, alike in likely.items() if not alike]
+    return unlike[0] if len(unlike) == 1 else None
+
+
+def _like_pixels(cells: Sequence[str], beside: NDArray[np.uint8], white: int) -> bool:
+    """Whether a column can hold pixels: equal or similar to the column beside it, image by image.
+
+    The difference to the neighbour is compared with that to the neighbour in every other image.
+    """
+    values = _numbers(cells)
+    if values is None or not (values.min() >= 0 and values.max() <= white):
+        return False
+    levels = np.rint(values * (LEVELS / white)).astype(np.int64)
+    if (levels == beside).mean() >= _ALIKE:
+        return True
+    counts = [np.bincount(column, minlength=LEVELS + 1) for column in (levels, beside)]
+    steps = np.abs(np.subtract.outer(np.arange(LEVELS + 1), np.arange(LEVELS + 1)))
+    expected = float(counts[0] @ steps @ counts[1]) / len(levels) ** 2
+    return float(np.abs(levels - beside.astype(np.int64)).mean()) < _CORRELATED * expected
+
+
+def _numbers(cells: Sequence[str]) -> NDArray[np.float64] | None:
+    try:
+        return np.array(cells, np.float64)
+    except ValueError:
+        return None
+
+
+def _counts_rows(labels: Sequence[str]) -> bool:
+    """Whether labels are the numbers of the rows, from 0 or 1: an index, not classes."""
+    if len(labels) < 4 or labels[0] not in ("0", "1"):
+        return False
+    return list(labels) == [str(int(labels[0]) + row) for row in range(len(labels))]
+
+
+def _some(cells: Sequence[str]) -> str:
+    """Some of the different values of a column."""
+    found = list(dict.fromkeys(cells))
+    return ", ".join(cell[:12] for cell in found[:4]) + (", ..." if len(found) > 4 else "")
+
+
+def _fits(cell: str, white: float, *, whole: bool) -> bool:
+    """Whether a cell holds a pixel's value."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return False
+    return 0 <= value <= white and (not whole or value == int(value))

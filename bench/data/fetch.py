@@ -102,13 +102,15 @@ def _from_csv_pair(row: Dataset, folder: Path, tables: list[Path]) -> ImageSet:
             raise BadInput(
                 f"{folder}: expected one CSV file with '{part}' in its name, found {listed}"
             )
-        images, labels = read_csv(named[0])
-        parts[part] = LabelledImages(images, _class_numbers(named[0], np.array(labels)))
+        table = read_csv(named[0])
+        numbers = _class_numbers(named[0], np.array(table.labels))
+        parts[part] = LabelledImages(table.images, numbers)
     return _verified(row, parts, folder)
 
 
 def _from_npz(row: Dataset, path: Path) -> ImageSet:
-    images, labels = read_npz(path)
+    found = read_npz(path)
+    images, labels = found.images, found.labels
     for part in row.counts:
         if part not in images or part not in labels:
             raise BadInput(f"{path}: has no {part} images with labels; {row.id} needs its own")

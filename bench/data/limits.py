@@ -16,6 +16,8 @@ from bench.core.errors import BadInput
 
 Stream = IO[bytes] | gzip.GzipFile
 
+COPIES = 2
+"""How often a process holds a data set: whole, and as drawn parts (see `split.split_set`)."""
 _CHUNK = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate cannot do better than 1032 to 1 (zlib's technical notes); a larger claim is false.
@@ -37,19 +39,30 @@ def reason_of(error: BaseException | str) -> str:
     return textwrap.shorten(text.encode("utf-8", "replace").decode(), 160, placeholder=" ...")
 
 
-def refuse_if_too_large(where: str, count: int) -> None:
-    """Raise BadInput if `count` bytes do not fit into half of the memory that is free now.
+def refuse_if_too_large(where: str, count: int, workers: int = 0) -> None:
+    """Raise BadInput if images of `count` bytes do not fit into the memory that is free now.
 
-    The other half is for the drawn parts, batches and other processes: a set that is too large
-    is refused, with its size, before the machine starts to swap.
+    Each process holds them COPIES times: as they were read, and as drawn parts. `workers`: how many
+    processes will do so, besides this one, which has them already; 0: this one alone. A set that is
+    too large is refused, with its size, before the machine starts to swap.
     """
     free = psutil.virtual_memory().available
-    if count > free // 2:
+    processes = workers or 1
+    if count * COPIES * processes <= free:
+        return
+    most = human_size(free // (COPIES * processes))
+    if not workers:
         raise BadInput(
-            f"{where}: needs {human_size(count)} of memory once decoded, but only "
-            f"{human_size(free // 2)} may be used here (half of what is free); use fewer or "
+            f"{where}: needs {human_size(count)} of memory once decoded, but only {most} may be "
+            "used here (half of what is free: the drawn parts need the other); use fewer or "
             "smaller images, or a machine with more memory"
         )
+    fewer = int(free // (count * COPIES))
+    raise BadInput(
+        f"{where}: {workers} workers need {human_size(count * COPIES * workers)} of memory for the "
+        f"images ({human_size(count)} {COPIES} times in each), {human_size(free)} is free; "
+        + (f"use --workers {fewer}" if fewer else "use fewer or smaller images")
+    )
 
 
 def regular_file(path: Path, what: str) -> Path:

@@ -1,6 +1,7 @@
 """From a data set's reference, as given by the user, to its images, splits and description."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,25 +10,27 @@ from bench.core.identity import checked_name, own_label, slug
 from bench.core.paths import given_path
 from bench.core.protocol import SplitConfig
 from bench.core.spec import Part
-from bench.data.content import ImageSet
+from bench.data.content import ImageSet, repeated_images
 from bench.data.csv_file import load_csv
 from bench.data.image_folder import load_folder
 from bench.data.known import load_known, locate
 from bench.data.npz_file import load_npz
+from bench.data.reading import KINDS, Own, Reading, own_images
 from bench.data.split import SearchSplits, Splits, split_set
 from bench.data.table import DATASETS
 
-READERS: Mapping[str, Callable[[Path, str], ImageSet]] = {
+READERS: Mapping[str, Callable[[Path, str, Reading], ImageSet]] = {
     "csv": load_csv,
     "npz": load_npz,
     "folder": load_folder,
 }
-"""Formats of the user's own images: each reads a path into a set of the given name."""
+"""Readers of KINDS, the formats of a person's own images: a path into a set of that name."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Description of a data set, without its images."""
+    """Description of a data set, without its images. `between_parts`, `within_parts`: how many
+    images are exact copies of one in an earlier part, or in the same part."""
 
     label: str
     digest: str
@@ -35,6 +38,9 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     counts: Mapping[Part, int]
     source: str
+    notes: tuple[str, ...] = ()
+    between_parts: int = 0
+    within_parts: int = 0
 
 
 def dataset_name(dataset: str) -> str:
@@ -45,8 +51,8 @@ def dataset_name(dataset: str) -> str:
     own = _own(dataset)
     if own is None:
         return dataset
-    kind, path = own
-    return checked_name("data set", f"{kind}.{slug(path.resolve().name.removesuffix(f'.{kind}'))}")
+    stem = own.path.resolve().name.removesuffix(".gz").removesuffix(f".{own.kind}")
+    return checked_name("data set", f"{own.kind}.{slug(stem)}")
 
 
 def dataset_label(images: ImageSet) -> str:
@@ -59,30 +65,26 @@ def dataset_label(images: ImageSet) -> str:
 
 def dataset_reference(name: str) -> str:
     """`csv:PATH` and its like with an absolute path: workers may run in another folder."""
-    kind, separator, path = name.partition(":")
-    if separator and not path:
-        raise BadInput(f"data set '{name}' has no path; expected one such as {kind}:images")
-    if not separator:
-        return name
-    return f"{kind}:{given_path(path, f'data set {kind}:PATH').resolve()}"
+    own = own_images(name)
+    return name if own is None else str(dataclasses.replace(own, path=own.path.resolve()))
 
 
 def load_set(dataset: str) -> ImageSet:
-    """Read and verify a whole data set: an id of DATASETS, csv:PATH, npz:PATH or folder:PATH.
+    """Read and verify a whole data set: an id of DATASETS, csv:PATH, npz:PATH or folder:PATH, the
+    latter with options as in `data.reading`.
 
     Raises BadInput with one line that names the file and the fault.
     """
     own = _own(dataset)
     if own is None:
         return load_known(DATASETS[dataset])
-    kind, path = own
-    return READERS[kind](path, dataset_name(dataset))
+    return READERS[own.kind](own.path, dataset_name(dataset), own.reading)
 
 
 def find_dataset(dataset: str) -> str:
     """Where a data set is: "bundled", or a path. BadInput if it is unknown or missing."""
     own = _own(dataset)
-    return locate(DATASETS[dataset]).place if own is None else str(own[1])
+    return locate(DATASETS[dataset]).place if own is None else str(own.path)
 
 
 def load_splits(dataset: str, split: SplitConfig) -> Splits:
@@ -95,9 +97,30 @@ def load_search_splits(dataset: str, split: SplitConfig) -> SearchSplits:
     return split_set(load_set(dataset), split).without_test()
 
 
+def data_notes(splits: Splits) -> tuple[str, ...]:
+    """What a person should know of their own images: how they were read, and copies in two parts.
+
+    Nothing for a known set, which is as its makers drew it.
+    """
+    if splits.name in DATASETS:
+        return ()
+    return (*splits.notes, *_copies_in_words(splits.copies))
+
+
+def _copies_in_words(between: int, within: int = 0) -> Iterator[str]:
+    if between:
+        yield (
+            f"{between:,} validation or test images are exact copies of images in an earlier part, "
+            "so scores may be too good"
+        )
+    if within:
+        yield f"{within:,} images are exact copies of another in the same part"
+
+
 def describe_dataset(dataset: str) -> DatasetInfo:
     """Describe a data set; its images are read and verified, then released."""
     images = load_set(dataset)
+    between, within = repeated_images(images.parts)
     return DatasetInfo(
         label=dataset_label(images),
         digest=images.digest,
@@ -105,23 +128,21 @@ def describe_dataset(dataset: str) -> DatasetInfo:
         class_names=images.class_names,
         counts=images.counts,
         source=images.source,
+        notes=(*images.notes, *_copies_in_words(between, within)),
+        between_parts=between,
+        within_parts=within,
     )
 
 
-def _own(dataset: str) -> tuple[str, Path] | None:
-    """Kind and path of the user's own images; None for an id of DATASETS."""
+def _own(dataset: str) -> Own | None:
+    """A person's own images; None for an id of DATASETS. BadInput for anything else."""
     if dataset in DATASETS:
         return None
-    kind, colon, path = dataset.partition(":")
-    if colon and kind in READERS:
-        if not path:
-            raise BadInput(f"data set '{dataset}': the path is missing; write {kind}:PATH")
-        return kind, given_path(path, f"data set {kind}:PATH")
+    own = own_images(dataset)
+    if own is not None:
+        return own
     given = given_path(dataset, "data set")
-    if given.is_dir():
-        raise BadInput(f"unknown data set '{dataset}'; for your own images write folder:{dataset}")
-    if given.suffix.lstrip(".") in READERS:
-        raise BadInput(
-            f"unknown data set '{dataset}'; for your own images write {given.suffix[1:]}:{dataset}"
-        )
-    raise unknown_name("data set", dataset, (*DATASETS, *(f"{kind}:PATH" for kind in READERS)))
+    kind = "folder" if given.is_dir() else Path(given.name.removesuffix(".gz")).suffix[1:]
+    if kind in KINDS:
+        raise BadInput(f"unknown data set '{dataset}'; for your own images write {kind}:{dataset}")
+    raise unknown_name("data set", dataset, (*DATASETS, *(f"{kind}:PATH" for kind in KINDS)))

@@ -1,14 +1,14 @@
-"""Images as NPZ, NumPy's zip of arrays, with the array names common in Keras and MedMNIST.
+"""Images as NPZ, NumPy's zip of arrays, with the usual names of arrays (see `npz_names`).
 
-Images are N x H x W, N x H x W x C or N x C x H x W (C is 1 or 3): whole numbers from 0 to 255, or
-floats that are such numbers, plain or divided by 255. Other floats are refused: uint8 cannot
-represent them, so the scores would be those of other images. Labels are whole
-numbers or text. Pickled objects are never read.
+Images are N x H x W, N x H x W x C or N x C x H x W (C is 1 or 3), or N x 784 for grey squares:
+bools, whole numbers from 0 to 255 (uint16: to 65,535), or floats that are such numbers, plain or
+divided by 255. Labels are whole numbers, text or one-hot. Pickled objects are never read.
 """
 
+import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -22,7 +22,6 @@ from bench.core.errors import BadInput
 from bench.core.spec import Part
 from bench.data.content import (
     ONE_CLASS,
-    PARTS,
     ImageSet,
     LabelledImages,
     checked_shape,
@@ -31,24 +30,21 @@ from bench.data.content import (
     without_labels,
 )
 from bench.data.limits import human_size, reason_of, refuse_if_too_large, regular_file
+from bench.data.npz_names import Arrays, arrays_by_part
+from bench.data.pixels import (
+    SIXTEEN_BITS,
+    Seen,
+    as_levels,
+    check_brightness,
+    check_range,
+    resized,
+    white_in,
+)
+from bench.data.reading import AS_THEY_ARE, Reading
 
-_KEYS: Mapping[Part, tuple[tuple[str, str], ...]] = {
-    "train": (
-        ("x_train", "y_train"),
-        ("train_images", "train_labels"),
-        ("images", "labels"),
-        ("x", "y"),
-    ),
-    "validation": (
-        ("x_val", "y_val"),
-        ("x_validation", "y_validation"),
-        ("x_valid", "y_valid"),
-        ("val_images", "val_labels"),
-    ),
-    "test": (("x_test", "y_test"), ("test_images", "test_labels")),
-}
 _EXPECTED = "x_train, y_train, x_test, y_test, or images, labels"
-_CHUNK = 4096  # images converted at once, so that floats take little extra memory
+_BLOCK = 1 << 23
+"""Bytes decompressed at once: an array is never in memory whole as it is stored."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +53,47 @@ class _Member:
 
     name: str
     shape: tuple[int, ...]
+    columns_first: bool
     dtype: np.dtype[np.generic]
 
-
-def load_npz(path: Path, name: str) -> ImageSet:
-    """Read an NPZ file; raises BadInput as `read_npz`."""
-    parts, labels = read_npz(path)
-    if not labels:
-        content = {part: LabelledImages(x, without_labels(len(x))) for part, x in parts.items()}
-        return ImageSet(name, (ONE_CLASS,), content, own_source(name, path))
-    names, numbers = classes_of(labels, str(path))
-    content = {part: LabelledImages(x, numbers[part]) for part, x in parts.items()}
-    return ImageSet(name, names, content, own_source(name, path))
+    @property
+    def size(self) -> int:
+        """Bytes of its values, as a Python integer, which cannot overflow."""
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
-def read_npz(
-    path: Path,
-) -> tuple[dict[Part, NDArray[np.uint8]], dict[Part, NDArray[np.generic]]]:
-    """Images (N x C x H x W) and labels (N) by part; no labels if no part has any.
+@dataclass(frozen=True)
+class _Plan:
+    """How an array of images is read: `shape` (N x C x H x W, or N x H x W x C if `channels_last`)
+    of its values, and `stored` (N x C x H x W) of the images made of them."""
+
+    shape: tuple[int, int, int, int]
+    channels_last: bool
+    stored: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Read:
+    """Images (N x C x H x W) and labels (N) by part; no labels if no part has any."""
+
+    images: dict[Part, NDArray[np.uint8]]
+    labels: dict[Part, NDArray[np.generic]]
+    notes: tuple[str, ...]
+
+
+def load_npz(path: Path, name: str, reading: Reading = AS_THEY_ARE) -> ImageSet:
+    """Read an NPZ file as a set; raises BadInput as `read_npz`."""
+    found = read_npz(path, reading)
+    names: tuple[str, ...] = (ONE_CLASS,)
+    numbers = {part: without_labels(len(x)) for part, x in found.images.items()}
+    if found.labels:
+        names, numbers = classes_of(found.labels, str(path))
+    content = {part: LabelledImages(x, numbers[part]) for part, x in found.images.items()}
+    return ImageSet(name, names, content, own_source(name, path, reading), found.notes)
+
+
+def read_npz(path: Path, reading: Reading = AS_THEY_ARE) -> Read:
+    """Read the arrays whose names `npz_names` knows; `notes` say which, and which are left out.
 
     Raises BadInput naming the file and the array for damage, pickled objects, sizes that memory
     or the file cannot hold, and for images and labels other than described above.
@@ -82,7 +101,7 @@ def read_npz(
     regular_file(path, "an NPZ file")
     try:
         with zipfile.ZipFile(path) as archive:
-            return _read_parts(path, archive)
+            return _read_parts(path, archive, reading)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise BadInput(
             f"{path}: not an NPZ file, or damaged ({reason_of(error)}); write it again "
@@ -92,34 +111,57 @@ def read_npz(
         raise BadInput(f"{path}: cannot be read: {reason_of(error)}") from None
 
 
-def _read_parts(
-    path: Path, archive: zipfile.ZipFile
-) -> tuple[dict[Part, NDArray[np.uint8]], dict[Part, NDArray[np.generic]]]:
-    inside = {name.removesuffix(".npy") for name in archive.namelist()}
-    keys = {part: pair for part in PARTS for pair in _KEYS[part] if pair[0] in inside}
-    if "train" not in keys:
-        held = ", ".join(sorted(inside)[:8]) or "nothing"
+def _read_parts(path: Path, archive: zipfile.ZipFile, reading: Reading) -> Read:
+    inside = sorted({name.removesuffix(".npy") for name in archive.namelist()})
+    arrays = arrays_by_part(inside)
+    if "train" not in arrays:
+        held = ", ".join(inside[:8]) or "nothing"
         raise BadInput(f"{path}: holds {held}; expected the arrays {_EXPECTED}")
-    members = {
-        name: _described(path, archive, name)
-        for pair in keys.values()
-        for name in pair
-        if name in inside
+    named = [name for each in arrays.values() for name in (each.images, each.labels) if name]
+    members = {name: _described(path, archive, name) for name in named}
+    plans = {
+        part: _planned(f"{path}: {each.images}", members[each.images], reading)
+        for part, each in arrays.items()
     }
-    refuse_if_too_large(str(path), sum(_size(member) for member in members.values()))
+    _check_shapes_agree(path, arrays, plans)
+    refuse_if_too_large(
+        str(path),
+        sum(math.prod(plan.stored) for plan in plans.values())
+        + sum(members[each.labels].size for each in arrays.values() if each.labels),
+    )
     images: dict[Part, NDArray[np.uint8]] = {}
     labels: dict[Part, NDArray[np.generic]] = {}
-    for part, (x, y) in keys.items():
-        images[part] = _images(f"{path}: {x}", _read(path, archive, members[x]))
-        if y in members:
-            labels[part] = _labels(f"{path}: {y}", _read(path, archive, members[y]))
+    for part, each in arrays.items():
+        where = f"{path}: {each.images}"
+        images[part] = _images(where, archive, members[each.images], plans[part], reading)
+        if each.labels:
+            labels[part] = _labels(f"{path}: {each.labels}", archive, members[each.labels])
             if len(labels[part]) != len(images[part]):
                 raise BadInput(
-                    f"{path}: {len(labels[part]):,} labels in {y} for the "
-                    f"{len(images[part]):,} images in {x}"
+                    f"{path}: {len(labels[part]):,} labels in {each.labels} for the "
+                    f"{len(images[part]):,} images in {each.images}"
                 )
-    _check_parts_agree(path, keys, images, labels)
-    return images, labels
+    without = [each.images for part, each in arrays.items() if part not in labels]
+    if labels and without:
+        ours = [name for name in inside if name not in named]
+        raise BadInput(
+            f"{path}: the labels of {without[0]} are missing, while other parts have theirs"
+            + (f"; not used: {', '.join(ours[:8])}" if ours else "")
+        )
+    return Read(images, labels, tuple(_used(arrays, inside, named)))
+
+
+def _used(
+    arrays: Mapping[Part, Arrays], inside: Sequence[str], named: Sequence[str]
+) -> Iterator[str]:
+    """What was used and what was not, in words."""
+    used = [
+        f"{each.images} as {part} images{f' with labels {each.labels}' if each.labels else ''}"
+        for part, each in arrays.items()
+    ]
+    ignored = [name for name in inside if name not in named]
+    more = f" and {len(ignored) - 8} more" if len(ignored) > 8 else ""
+    yield f"used {', '.join(used)}; ignored {', '.join(ignored[:8]) or 'nothing'}{more}"
 
 
 def _described(path: Path, archive: zipfile.ZipFile, name: str) -> _Member:
@@ -127,126 +169,154 @@ def _described(path: Path, archive: zipfile.ZipFile, name: str) -> _Member:
     info = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
     where = f"{path}: {name}"
     with archive.open(info) as stream:
-        shape, dtype = _header(where, stream)
-        member = _Member(info.filename, shape, dtype)
-        if dtype.hasobject:
+        member = _Member(info.filename, *_header(where, stream))
+        if member.dtype.hasobject:
             raise BadInput(
                 f"{where}: holds pickled Python objects, which are never read; save numbers"
             )
         held = info.file_size - stream.tell()
-    if _size(member) != held:
+    if member.size != held:
         raise BadInput(
-            f"{where}: damaged: its header claims {human_size(_size(member))} of values, the file "
+            f"{where}: damaged: its header claims {human_size(member.size)} of values, the file "
             f"holds {human_size(held)}"
         )
     return member
 
 
-def _header(where: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+def _header(where: str, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     try:
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(stream)
+        shape, columns_first, dtype = read(stream)
     except (ValueError, SyntaxError, TokenError, TypeError, OverflowError) as error:
         # A damaged header goes through Python's own tokenizer and parser of literals.
         raise BadInput(f"{where}: not a NumPy array: {reason_of(error)}") from None
-    return shape, dtype
+    return shape, columns_first, dtype
 
 
-def _size(member: _Member) -> int:
-    """Bytes of an array, as a Python integer, which cannot overflow."""
-    count = member.dtype.itemsize
-    for side in member.shape:
-        count *= side
-    return count
+def _planned(where: str, member: _Member, reading: Reading) -> _Plan:
+    """How to read an array of images, from its shape alone; BadInput for one that holds none."""
+    given = " x ".join(map(str, member.shape))
+    shape = _four_sides(member.shape)
+    if shape is None:
+        raise BadInput(
+            f"{where}: has the shape {given}; expected N x H x W, N x H x W x C, N x C x H x W, or "
+            "N x (H * H) for square grey images"
+        )
+    if not shape[0]:
+        raise BadInput(f"{where}: holds no images")
+    channels_last = shape[3] in (1, 3)
+    channels, height, width = (shape[3], *shape[1:3]) if channels_last else shape[1:]
+    if channels not in (1, 3):
+        raise BadInput(
+            f"{where}: has the shape {given}; expected one channel (grey) or three (RGB), first or "
+            "last"
+        )
+    if member.dtype.kind not in "buif":
+        raise BadInput(f"{where}: holds values of type {member.dtype}; expected numbers")
+    sides = checked_shape((channels, *(reading.size or (height, width))), where)
+    return _Plan(shape, channels_last, (shape[0], *sides))
 
 
-def _read(path: Path, archive: zipfile.ZipFile, member: _Member) -> NDArray[np.generic]:
+def _four_sides(shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+    """Any accepted layout as N x C x H x W or N x H x W x C; None for others."""
+    match shape:
+        case (count, pixels):
+            side = math.isqrt(max(pixels, 0))
+            return (count, 1, side, side) if side > 1 and side * side == pixels else None
+        case (count, height, width):
+            return count, 1, height, width
+        case (count, first, second, third):
+            return count, first, second, third
+    return None
+
+
+def _check_shapes_agree(
+    path: Path, arrays: Mapping[Part, Arrays], plans: Mapping[Part, _Plan]
+) -> None:
+    """All parts must have images of one shape."""
+    train = plans["train"].stored[1:]
+    for part, plan in plans.items():
+        if plan.stored[1:] != train:
+            raise BadInput(
+                f"{path}: the images of {arrays[part].images} (C x H x W {plan.stored[1:]}) differ "
+                f"in shape from those of {arrays['train'].images} ({train}); --image-size 28 or "
+                "HxW resizes them"
+            )
+
+
+def _images(
+    where: str, archive: zipfile.ZipFile, member: _Member, plan: _Plan, reading: Reading
+) -> NDArray[np.uint8]:
+    """The images of an array as uint8, N x C x H x W; it is decompressed twice if it is not uint8,
+    since only all of its values say which one is white."""
+    seen = Seen()
+    if member.dtype != np.uint8 and reading.scale is None:
+        for block in _blocks(where, archive, member, plan):
+            seen.add(block)
+    white = white_in(seen, member.dtype, reading.scale)
+    rounded = reading.scale is not None or white == SIXTEEN_BITS
+    images = np.empty(plan.stored, np.uint8)
+    done, seen = 0, Seen()
+    for block in _blocks(where, archive, member, plan):
+        seen.add(block)
+        check_range(where, seen, white)
+        levels = as_levels(where, block, white, rounded=rounded)
+        by_rows = levels if plan.channels_last else levels.transpose(0, 2, 3, 1)
+        for pixels in by_rows if reading.size else ():
+            images[done] = resized(pixels, reading.size).transpose(2, 0, 1)
+            done += 1
+        if not reading.size:
+            images[done : done + len(block)] = by_rows.transpose(0, 3, 1, 2)
+            done += len(block)
+    if reading.scale is None:
+        check_brightness(where, seen.highest, white)
+    return images
+
+
+def _blocks(
+    where: str, archive: zipfile.ZipFile, member: _Member, plan: _Plan
+) -> Iterator[NDArray[np.generic]]:
+    """An array's values, some images at a time, in the shape of the plan.
+
+    Only an array stored by columns (Fortran's order) has to be in memory whole.
+    """
+    if member.columns_first:
+        refuse_if_too_large(where, member.size)
+        yield _whole(where, archive, member).reshape(plan.shape)
+        return
+    each = max(1, _BLOCK // max(1, member.size // plan.shape[0]))
+    with archive.open(member.name) as stream:
+        _header(where, stream)
+        for start in range(0, plan.shape[0], each):
+            shape = (min(each, plan.shape[0] - start), *plan.shape[1:])
+            content = stream.read(member.dtype.itemsize * math.prod(shape))
+            if len(content) < member.dtype.itemsize * math.prod(shape):
+                raise EOFError("ends too early")
+            yield np.frombuffer(content, member.dtype).reshape(shape)
+
+
+def _whole(where: str, archive: zipfile.ZipFile, member: _Member) -> NDArray[np.generic]:
     try:
         with archive.open(member.name) as stream:
             array: NDArray[np.generic] = npy.read_array(stream, allow_pickle=False)
             return array
     except ValueError as error:
-        raise BadInput(f"{path}: {member.name} is damaged: {reason_of(error)}") from None
+        raise BadInput(f"{where}: damaged: {reason_of(error)}") from None
 
 
-def _images(where: str, array: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Any accepted layout and type as uint8, N x C x H x W."""
-    shape = " x ".join(map(str, array.shape))
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[3] in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    elif array.ndim != 4:
-        raise BadInput(
-            f"{where}: has the shape {shape}; expected N x H x W, N x H x W x C or N x C x H x W"
-        )
-    if not len(array):
-        raise BadInput(f"{where}: holds no images")
-    if array.shape[1] not in (1, 3):
-        raise BadInput(
-            f"{where}: has the shape {shape}; expected one channel (grey) or three (RGB), first or "
-            "last"
-        )
-    checked_shape(array.shape[1:], where)
-    return _as_bytes(where, array)
-
-
-def _as_bytes(where: str, array: NDArray[np.generic]) -> NDArray[np.uint8]:
-    if array.dtype.kind not in "uif":
-        raise BadInput(f"{where}: holds values of type {array.dtype}; expected numbers")
-    lowest, highest = float(array.min()), float(array.max())
-    if not (lowest >= 0 and highest <= 255):
-        raise BadInput(
-            f"{where}: holds values from {lowest:g} to {highest:g}; expected whole numbers from 0 "
-            "to 255, or those divided by 255"
-        )
-    scale = 255.0 if array.dtype.kind == "f" and highest <= 1 else 1.0
-    images = np.empty(array.shape, np.uint8)
-    for start in range(0, len(array), _CHUNK):
-        chunk = array[start : start + _CHUNK]
-        if chunk.dtype.kind == "f":
-            scaled = chunk.astype(np.float64) * scale
-            rounded = np.rint(scaled)
-            # Half precision near 1 is off by up to 0.06 of a level.
-            if np.abs(scaled - rounded).max() > 0.1:
-                raise BadInput(
-                    f"{where}: holds floats that are not whole numbers from 0 to 255, nor those "
-                    "divided by 255; save the images as uint8"
-                )
-            images[start : start + _CHUNK] = rounded
-        else:
-            images[start : start + _CHUNK] = chunk
-    return images
-
-
-def _labels(where: str, array: NDArray[np.generic]) -> NDArray[np.generic]:
+def _labels(where: str, archive: zipfile.ZipFile, member: _Member) -> NDArray[np.generic]:
+    """Labels, one for each image: whole numbers (also as floats), text, or one-hot rows."""
+    array = _whole(where, archive, member)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim != 1 or array.dtype.kind not in "uiUb":
+    if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "buif":
+        one_hot = ((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all()
+        array = array.argmax(axis=1) if one_hot else array
+    if array.ndim != 1 or array.dtype.kind not in "uiUbf":
         shape = " x ".join(map(str, array.shape))
         raise BadInput(
             f"{where}: labels of type {array.dtype} and shape {shape}; expected one whole number "
-            "or text per image"
+            "or text per image, or a row with a single 1"
         )
-    return array if array.dtype.kind == "U" else array.astype(np.int64)
-
-
-def _check_parts_agree(
-    path: Path,
-    keys: Mapping[Part, tuple[str, str]],
-    images: Mapping[Part, NDArray[np.uint8]],
-    labels: Mapping[Part, NDArray[np.generic]],
-) -> None:
-    """All parts must have images of one shape, and either all or none have labels."""
-    train = images["train"].shape[1:]
-    for part, array in images.items():
-        if array.shape[1:] != train:
-            raise BadInput(
-                f"{path}: the images of {keys[part][0]} (C x H x W {array.shape[1:]}) differ in "
-                f"shape from those of {keys['train'][0]} ({train})"
-            )
-    without = [keys[part] for part in images if part not in labels]
-    if labels and without:
-        x, y = without[0]
-        raise BadInput(f"{path}: the labels {y} of {x} are missing, while other parts have theirs")
+    return array if array.dtype.kind in "Uf" else array.astype(np.int64)

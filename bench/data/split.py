@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from bench.core.errors import BadInput
 from bench.core.protocol import Share, SplitConfig
 from bench.core.spec import Part
-from bench.data.content import PARTS, ImageSet, LabelledImages
+from bench.data.content import PARTS, ImageSet, LabelledImages, repeated_images
 
 Indices = NDArray[np.int64]
 LEAST_IMAGES = 2
@@ -34,6 +35,7 @@ class SearchSplits:
     digest: str
     split_digest: str
     source: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,17 @@ class Splits(SearchSplits):
     """All three parts, for a final run."""
 
     test: LabelledImages
+
+    @cached_property
+    def copies(self) -> int:
+        """How many validation and test images are exact copies of one in an earlier part."""
+        parts = {part: self.of(part) for part in PARTS}
+        return repeated_images(parts)[0]
+
+    def of(self, part: Part) -> LabelledImages:
+        """The images of a part."""
+        found: LabelledImages = getattr(self, part)
+        return found
 
     def without_test(self) -> SearchSplits:
         """The same train and validation parts, for a search."""
@@ -66,6 +79,7 @@ def split_set(images: ImageSet, config: SplitConfig) -> Splits:
         digest=images.digest,
         split_digest=digest_of_indices(indices),
         source=images.source,
+        notes=images.notes,
     )
 
 

@@ -17,9 +17,9 @@ import torch
 
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import SplitConfig
-from bench.core.spec import EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
+from bench.core.spec import COPIED, EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
 from bench.core.store import Store
-from bench.data import SearchSplits, Splits, load_search_splits, load_splits
+from bench.data import DATASETS, SearchSplits, Splits, load_search_splits, load_splits
 from bench.evaluation.scoring import Scored, on_device, score
 from bench.execution.environment import environment
 from bench.execution.operations import multiply_adds
@@ -241,7 +241,14 @@ def _facts(model: ImageModel, splits: Splits, result: FitResult) -> dict[str, fl
         "train_images": float(len(splits.train.images)),
         "best_epoch": float(result.best_epoch),
         "epochs_run": float(len(result.history)),
+        **_copies(splits),
     }
+
+
+def _copies(splits: Splits) -> dict[str, float]:
+    """Own images that are in two parts; those of known sets are as their makers drew them."""
+    known = splits.name in DATASETS
+    return {} if known or not splits.copies else {COPIED: float(splits.copies)}
 
 
 def _weights(model: ImageModel) -> Arrays:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 from bench.core.errors import CheckFailed
 from bench.core.identity import Name
 from bench.core.recipes import BEST_OF, budget
-from bench.core.spec import NO_CODE, RunRecord, RunSpec, Status
+from bench.core.spec import COPIED, NO_CODE, RunRecord, RunSpec, Status
 from bench.core.strict import adapter
 from bench.leaderboard.csv_rows import CsvRow, TrackText, decode, encode, rounded, title
 
@@ -33,10 +33,11 @@ FACTS = (
     "active_units",
     "output_std",
 )
-SIGNS = ("predicted_classes", "dead_codes", "active_fraction", BEST_OF)
+SIGNS = ("predicted_classes", "dead_codes", "active_fraction", BEST_OF, COPIED)
 """`predicted_classes`: how many classes a classifier ever predicts; `dead_codes`: how many discrete
 codes are never used; `active_fraction`: the share of real codes that is not zero;
-`best_of_trials`: the number of trials of a study that the default recipe won."""
+`best_of_trials`: the number of trials of a study that the default recipe won; `copied_images`: see
+`core.spec`."""
 LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 """Facts that older rows lack. `train_loss`, `train_accuracy`: mean over the last epoch's steps;
 `best_val_accuracy`: of the best epoch, even if another was kept."""

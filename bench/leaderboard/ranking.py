@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.core.recipes import BEST_OF
+from bench.core.spec import COPIED
 from bench.core.tasks import is_reference
 from bench.core.track import Track
 from bench.leaderboard.csv_rows import cell_text
@@ -224,6 +225,8 @@ def _badges(cell: TableCell, widest: float) -> Iterator[str]:
         yield f"{cell.diverged} of {cell.started} diverged"
     if (trials := cell.facts[BEST_OF]) > 0:
         yield f"best of {trials:.0f} trials"
+    if (copies := cell.facts[COPIED]) > 0:
+        yield f"{copies:.0f} images in two parts"
 
 
 def _never_called(cell: TableCell) -> float:

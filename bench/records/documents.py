@@ -121,10 +121,10 @@ def encode(document: Json) -> bytes:
     return json.dumps({**content, _DIGEST: digest(content)}, indent=1).encode()
 
 
-def decode(path: Path) -> Json | None:
+def decode(path: Path, cure: str = _CURE) -> Json | None:
     """Read a document, of schema 1 as it is; None if there is none.
 
-    Raises CheckFailed naming the file if it was edited by hand or damaged.
+    Raises CheckFailed naming the file and the cure if it was edited by hand or damaged.
     """
     try:
         data = json.loads(path.read_bytes())
@@ -132,11 +132,9 @@ def decode(path: Path) -> Json | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise CheckFailed(f"{path} is damaged: it is not a document of ours; {_CURE}") from None
+        raise CheckFailed(f"{path} is damaged: it is not a document of ours; {cure}") from None
     if version not in (1, SCHEMA):
-        raise CheckFailed(
-            f"{path} has schema {version}, this version reads 1 and {SCHEMA}; {_CURE}"
-        )
+        raise CheckFailed(f"{path} has schema {version}, this version reads 1 and {SCHEMA}; {cure}")
     if version == SCHEMA:
         seal = data.pop(_DIGEST, None)
         try:
@@ -144,7 +142,7 @@ def decode(path: Path) -> Json | None:
         except ValueError:
             sealed = False
         if not sealed:
-            raise CheckFailed(f"{path} was changed: its content does not match its digest; {_CURE}")
+            raise CheckFailed(f"{path} was changed: its content does not match its digest; {cure}")
     return dict(data)
 
 

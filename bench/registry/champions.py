@@ -39,6 +39,7 @@ from bench.registry.cards import (
     with_standing,
     without_path,
 )
+from bench.registry.changes import unchanged
 
 PREVIOUS = "previous"
 MOST_BYTES = 16 * 2**20
@@ -75,23 +76,25 @@ def champions(registry: Path) -> dict[str, Card]:
     return found
 
 
-def registries(store: Store) -> list[Path]:
+def _with_shipped(store: Store) -> list[Store]:
     """Where champions are found: in the workspace first, then among those committed with bench."""
-    own, ours = store.registry, shipped().registry
-    return [own] if not ours.is_dir() or ours.resolve() == own.resolve() else [own, ours]
+    ours = shipped()
+    same = not ours.registry.is_dir() or ours.registry.resolve() == store.registry.resolve()
+    return [store] if same else [store, ours]
 
 
-def find_champion(store: Store, track: str) -> tuple[Path, Card]:
-    """The registry that has a champion of a track, named in full or by its end, and its card.
+def find_champion(store: Store, track: str) -> tuple[Store, Card]:
+    """The card of a track's champion, named in full or by its end, and the store that holds it.
 
     `quick.d32` is enough if it fits one track only. Raises BadInput for a name that fits none or
     several, with the nearest names.
     """
     name = track.replace("/", ".")
-    listed: dict[str, tuple[Path, Card]] = {}
-    for registry in registries(store):
-        for title, card in champions(registry).items():
-            listed.setdefault(title, (registry, card))
+    listed: dict[str, tuple[Store, Card]] = {}
+    for each in _with_shipped(store):
+        with unchanged(each):
+            for title, card in champions(each.registry).items():
+                listed.setdefault(title, (each, card))
     fitting = [title for title in listed if f".{title}".endswith(f".{name}")]
     if name in listed:
         fitting = [name]
@@ -129,14 +132,17 @@ def describe_champions(store: Store) -> list[dict[str, Any]]:
 
     Those of the workspace, then those committed with bench.
     """
-    return [row for registry in registries(store) for row in _described(store, registry)]
+    return [row for each in _with_shipped(store) for row in _described(each, each == store)]
 
 
-def _described(store: Store, registry: Path) -> list[dict[str, Any]]:
+def _described(store: Store, own: bool) -> list[dict[str, Any]]:
+    with unchanged(store):
+        cards = champions(store.registry)
+        before = {track: previous(store.registry, card) for track, card in cards.items()}
     rows = []
-    for track, card in champions(registry).items():
+    for track, card in cards.items():
         metric = card.spec.selection_metric
-        older = previous(registry, card)
+        older = before[track]
         test = card.summary.means[f"test_{metric}"]
         rows.append(
             {
@@ -150,7 +156,7 @@ def _described(store: Store, registry: Path) -> list[dict[str, Any]]:
                 "previous": older.summary.row if older else None,
                 "run_key": card.run_key,
                 "folder": f"registry/{card.folder}",
-                "committed_with_bench": registry != store.registry,
+                "committed_with_bench": not own,
             }
         )
     return rows

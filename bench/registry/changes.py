@@ -11,6 +11,9 @@ touch `registry/`. What a kill leaves is decided by names alone:
 | `decided/`                   | decided; some parts may be in place   | puts the rest in place    |
 | `replaced/`                  | the folders that gave way             | removes it afterwards     |
 
+Readers of several files hold a second lock with each other (`unchanged`), which a writer takes
+alone only for the renames: so they see the state before or after, and wait for milliseconds.
+
 The rename of `building/` to `decided/` is the commit. `decided/` holds only what changes; a part
 leaves it in the same rename that puts it in place, so repeating the last step is always right, and
 the tables, cards and pages that belong together are all of the same change in the end.
@@ -26,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.core.errors import BadInput
-from bench.core.locks import locked
+from bench.core.locks import locked, locked_with_others
 from bench.core.store import Store, child, sync_folder, writing_to
 
 FRONT = "README.md"
@@ -45,7 +48,7 @@ def one_writer(store: Store) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         with writing_to("the registry"):
-            held.enter_context(locked(store.mlruns / "locks" / "registry.lock"))
+            held.enter_context(locked(store.locks / "registry.lock"))
             _finish(store)
         yield
 
@@ -88,6 +91,13 @@ def changing(store: Store) -> Iterator[Store]:
         _finish(store)
 
 
+@contextlib.contextmanager
+def unchanged(store: Store) -> Iterator[None]:
+    """While the block reads, no other command puts a change in place. Keep it short."""
+    with locked_with_others(_parts_lock(store)):
+        yield
+
+
 def remove_folder(store: Store, name: str) -> None:
     """Remove a folder of `registry/` in one rename. Needs `one_writer`."""
     with writing_to("the registry"):
@@ -96,6 +106,10 @@ def remove_folder(store: Store, name: str) -> None:
         child(store.registry, name).rename(away / name)
         sync_folder(store.registry)
         _finish(store)
+
+
+def _parts_lock(store: Store) -> Path:
+    return store.locks / "registry.parts.lock"
 
 
 def _place(store: Store) -> Path:
@@ -160,9 +174,10 @@ def _finish(store: Store) -> None:
     """Put the parts of a decided change in place; remove everything temporary."""
     place = _place(store)
     if (place / _DECIDED).exists():
-        for part in list(_parts(place / _DECIDED)):
-            relative = part.relative_to(place / _DECIDED)
-            _put_in_place(part, store.root / relative, place / _REPLACED / relative)
+        with locked(_parts_lock(store)):
+            for part in list(_parts(place / _DECIDED)):
+                relative = part.relative_to(place / _DECIDED)
+                _put_in_place(part, store.root / relative, place / _REPLACED / relative)
     if place.exists():
         # First what says that there is something to do, so that a kill in between costs nothing.
         shutil.rmtree(place / _DECIDED, ignore_errors=True)

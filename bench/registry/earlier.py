@@ -22,7 +22,7 @@ from bench.leaderboard.significance import (
 )
 from bench.registry.cards import Card, sealed, without_path
 from bench.registry.champions import PREVIOUS, champions, previous, write_card
-from bench.registry.changes import changing, one_writer, remove_folder
+from bench.registry.changes import changing, one_writer, remove_folder, unchanged
 from bench.registry.publishing import write_pages
 from bench.registry.results import Results, read_results, write_changed
 
@@ -56,8 +56,9 @@ def convert_names(store: Store) -> int:
 
 def _without_digits(store: Store) -> set[str]:
     """The labels of own data in rows and champions of earlier versions."""
-    rows = {(row.dataset, row.data_digest) for row in read_results(store.registry).ledger}
-    cards = champions(store.registry).values()
+    with unchanged(store):
+        rows = {(row.dataset, row.data_digest) for row in read_results(store.registry).ledger}
+        cards = champions(store.registry).values()
     specs = {(card.spec.dataset_label, card.spec.data_digest) for card in cards}
     return {label for label, digest in rows | specs if _label(label, digest) != label}
 

@@ -6,6 +6,7 @@ from bench.core.protocol import load_protocol
 from bench.core.store import open_store
 from bench.leaderboard.csv_rows import DIGEST
 from bench.leaderboard.ledger import FACTS, LATER_FACTS, ledger_columns, score_columns
+from bench.registry.changes import unchanged
 from bench.registry.naming import label_of
 from bench.registry.publishing import look
 from bench.registry.results import Scope, merge_local, read_results
@@ -19,7 +20,9 @@ def results() -> pd.DataFrame:
     that was changed by hand.
     """
     store = open_store()
-    ledger = merge_local(store, read_results(store.registry), Scope(), refresh=False).ledger
+    with unchanged(store):
+        known = read_results(store.registry)
+    ledger = merge_local(store, known, Scope(), refresh=False).ledger
     rows = [
         {**row.cells, DIGEST: row.row_digest, **row.scores, **row.facts, "seed": row.seed}
         for row in ledger

@@ -15,7 +15,8 @@ from bench.evaluation.gallery import fitted_codes
 from bench.execution.runner import build_for, load_weights
 from bench.models.base import Autoencoder, Classifier, ImageModel
 from bench.registry.cards import CARD, Card, read_card
-from bench.registry.champions import champion_weights, find_champion
+from bench.registry.champions import champion, champion_weights, find_champion
+from bench.registry.changes import unchanged
 from bench.registry.naming import located
 
 _BATCH = 500
@@ -158,5 +159,7 @@ def load(name: str) -> LoadedModel:
     BadInput for a name that fits none or several, or whose weights are not in the registry,
     CheckFailed if they were changed.
     """
-    registry, card = find_champion(open_store(), name)
-    return LoadedModel(load_champion(registry / card.folder), card)
+    store, found = find_champion(open_store(), name)
+    with unchanged(store):
+        card = champion(store.registry, found.track)
+        return LoadedModel(load_champion(store.registry / card.folder), card)

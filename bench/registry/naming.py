@@ -9,6 +9,7 @@ from bench.core.identity import own_label
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data import DATASETS, ImageSet, dataset_label, dataset_reference, find_dataset, load_set
+from bench.data.reading import read_like
 from bench.records.files import survey_records
 from bench.registry.results import read_results
 
@@ -47,15 +48,15 @@ def _labels(store: Store) -> Iterator[tuple[str, str]]:
 def located(store: Store, spec: RunSpec, given: str = "") -> str:
     """A reference from which the images of a spec can be read on this machine.
 
-    A known set is found by its id. Own images: `given`, or the recorded path if it still exists, or
-    another path under which a record of this workspace has the same images, or where such a path
-    lies now if the workspace was moved. Whoever reads them compares their digest. Raises BadInput
-    if there is none.
+    A known set is found by its id. Own images: `given`, read as recorded unless it says how, or the
+    recorded path if it still exists, or another path under which a record of this workspace has the
+    same images, or where such a path lies now if the workspace was moved. Whoever reads them
+    compares their digest. Raises BadInput if there is none.
     """
     if spec.dataset in DATASETS:
         return spec.dataset
     if given:
-        return dataset_reference(given)
+        return dataset_reference(read_like(given, spec.dataset))
     records = survey_records(store.records)[0]
     same = [each.spec for each in records if each.spec.data_digest == spec.data_digest]
     recorded = list(dict.fromkeys(each.dataset for each in (spec, *reversed(same))))

@@ -29,6 +29,7 @@ from bench.records.selection import median_record
 from bench.registry.cards import Card
 from bench.registry.champions import (
     ChampionRank,
+    champion,
     champions,
     install,
     previous,
@@ -36,7 +37,7 @@ from bench.registry.champions import (
     swap_back,
     update_standing,
 )
-from bench.registry.changes import changing, one_writer
+from bench.registry.changes import changing, mend_registry, one_writer, unchanged
 from bench.registry.publishing import higher_is_better, ranked, write_pages
 from bench.registry.results import Results, Scope, read_results, record_of_row
 from bench.tracking import tracking_is_off
@@ -82,8 +83,12 @@ def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
     """
     silent = tracking_is_off()  # raises if that is unclear, before anything is written
     if dry_run:
-        decided, _ = _decide_all(store, scope, read_results(store.registry))
+        with unchanged(store):
+            decided, _ = _decide_all(store, scope, read_results(store.registry))
         return Promotion([decision for _, decision in decided], (), ())
+    mend_registry(store)
+    if not any(map(scope.holds, read_results(store.registry).ledger)):
+        return Promotion((), (), ())
     with one_writer(store):
         results = read_results(store.registry)
         decided, records = _decide_all(store, scope, results)
@@ -148,6 +153,7 @@ def rollback(store: Store, track: str) -> tuple[Card, Card, list[str]]:
     silent = tracking_is_off()  # raises if that is unclear, before anything is written
     with one_writer(store):
         results = read_results(store.registry)
+        champion(store.registry, track)  # refuses an unknown one
         with changing(store) as staged:
             remove_paths(staged.registry)
             now, before = swap_back(staged.registry, track)

@@ -24,7 +24,7 @@ from bench.leaderboard.render import (
 from bench.leaderboard.significance import cell_name, competitions
 from bench.metrics import METRICS
 from bench.registry.champions import champions, check_champions, shown_champions
-from bench.registry.changes import FRONT, changing, one_writer
+from bench.registry.changes import FRONT, changing, one_writer, unchanged
 from bench.registry.results import (
     Results,
     Scope,
@@ -65,19 +65,22 @@ def higher_is_better(metric: str) -> bool:
 
 def look(store: Store, scope: Scope) -> TableUpdate:
     """The tables of local records and the ledger together; writes nothing."""
-    results = read_results(store.registry)
-    merged = merge_local(store, results, scope, refresh=False)
-    shown, problem = as_far_as_known(store, results, merged.ledger)
+    with unchanged(store):
+        results = read_results(store.registry)
+        merged = merge_local(store, results, scope, refresh=False)
+        shown, problem = as_far_as_known(store, results, merged.ledger)
+        boards = _boards(store, shown, scope)
     lines = [*reproduction(merged, results.ledger), *([problem] if problem else [])]
     lines += [f"drift: {drift}" for drift in merged.drifted]
-    return TableUpdate(_boards(store, shown, scope), lines, committed=_committed(store, scope))
+    return TableUpdate(boards, lines, committed=_committed(store, scope))
 
 
 def _committed(store: Store, scope: Scope) -> list[Board]:
     ours = shipped()
     if ours.registry.resolve() == store.registry.resolve():
         return []
-    return _boards(ours, read_results(ours.registry), scope)
+    with unchanged(ours):
+        return _boards(ours, read_results(ours.registry), scope)
 
 
 def write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
@@ -121,6 +124,11 @@ def check(store: Store) -> list[str]:
 
     Returns what was checked; raises CheckFailed naming the file and the first line that differs.
     """
+    with unchanged(store):
+        return _check(store)
+
+
+def _check(store: Store) -> list[str]:
     results = check_results(store.registry)
     count = check_champions(store.registry)
     _check_cards_are_current(store, results)

@@ -18,6 +18,7 @@ from bench.leaderboard.merging import disagreement
 from bench.records.files import Arrays, iter_records, read_weights
 from bench.registry.cards import Card
 from bench.registry.champions import champion_weights, champions, check_folder
+from bench.registry.changes import unchanged
 from bench.registry.naming import located
 from bench.registry.results import read_results
 
@@ -50,7 +51,8 @@ def targets(store: Store, names: Sequence[str], everything: bool) -> list[Target
 
     `everything` adds all local records. Raises BadInput for an unknown name, with the nearest.
     """
-    cards = champions(store.registry)
+    with unchanged(store):
+        cards = champions(store.registry)
     if not names and not everything:
         if not cards:
             raise BadInput("there are no champions yet; name a run, or use --all")
@@ -99,6 +101,8 @@ def raise_problems(found: Sequence[Verified]) -> None:
 
 
 def _champion(store: Store, card: Card, dataset: str) -> Verified:
+    with unchanged(store):
+        card = champions(store.registry).get(card.track, card)  # another one by now, perhaps
     what = f"champion {card.summary.row}"
     if not card.weights.committed:
         reason = "skipped: its weights are too large to be committed; verify its run instead"
@@ -106,8 +110,10 @@ def _champion(store: Store, card: Card, dataset: str) -> Verified:
         return dataclasses.replace(found, problem=reason, skipped=True)
     folder = store.registry / card.folder
     try:
-        check_folder(store.registry, folder, card)
-        again = _rescore(store, card.spec, champion_weights(folder, card), dataset)
+        with unchanged(store):
+            check_folder(store.registry, folder, card)
+            weights = champion_weights(folder, card)
+        again = _rescore(store, card.spec, weights, dataset)
     except BenchError as error:
         found = _verified(card.track, what, card.spec, card.scores, {})
         return dataclasses.replace(found, problem=str(error))

@@ -5,8 +5,11 @@ batch. The alternatives are common practice: a DataLoader with one transform per
 training, scikit-image's function called once per image for SSIM. All on one thread of the CPU.
 """
 
+import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +45,7 @@ def measure_all(seconds: float) -> list[dict[str, Any]]:
         for model, wanted in (("fc_ae", 0.85), ("deep_ae", 0.85), ("cnn_ae", 0.95)):
             rows += _training(_spec(model), images, seconds, wanted)
         rows += [_ssim("ssim", images, 8.0), _ssim("ssim_gaussian", images, 20.0)]
-        return [*rows, _help()]
+        return [*rows, _help(), *forecasts()]
     finally:
         torch.set_num_threads(threads)
 
@@ -197,6 +200,45 @@ def _help() -> dict[str, Any]:
     }
 
 
-def _process(*arguments: str) -> None:
+def _process(*arguments: str, home: str = "") -> str:
+    """Run an interpreter, on a workspace of its own if `home` is given; returns its output."""
     root = Path(bench.__file__).resolve().parent.parent
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=root)
+    environment = {**os.environ, "BENCH_HOME": home} if home else None
+    command = [sys.executable, *arguments]
+    done = subprocess.run(
+        command, check=True, capture_output=True, cwd=root, env=environment, text=True
+    )
+    return done.stdout
+
+
+_FORECAST = (
+    ("a plan of 2 solved runs", ("run", "--model", "pca", "--latent-dim", "8,32")),
+    ("a plan of 5 runs", ("run", "-m", "fc_ae", "-m", "cnn_ae", "-d", "8", "--seeds", "2")),
+    ("a sweep of 6 trials", ("sweep", "-m", "fc_ae", "-d", "8", "--trials", "6")),
+)
+
+
+def forecasts() -> list[dict[str, Any]]:
+    """What commands forecast against what they take, as whole processes in an empty workspace."""
+    rows = []
+    with tempfile.TemporaryDirectory() as home:
+        for what, command in _FORECAST:
+            told = json.loads(_process("-m", "bench", *command, "--dry-run", "--json", home=home))
+            if isinstance(told, list):
+                expected = sum(row["search_seconds"] + row["confirm_seconds"] for row in told)
+            else:
+                expected = told["forecast_seconds"]
+            begun = time.perf_counter()
+            _process("-m", "bench", *command, home=home)
+            took = time.perf_counter() - begun
+            rows.append(
+                {
+                    "what": what,
+                    "ours": f"{expected:.0f} s forecast",
+                    "against": "wall clock",
+                    "theirs": f"{took:.0f} s",
+                    "ratio": f"{expected / took:.2f}",
+                    "wanted": "0.7 to 1.3",
+                }
+            )
+    return rows

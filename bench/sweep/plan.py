@@ -78,6 +78,14 @@ class StudyPlan:
         defaults = self.defaults.on_device(device)
         return dataclasses.replace(self, base=base, defaults=defaults, baselines=baselines)
 
+    def missing_beside(self, store: Store) -> list[RunSpec]:
+        """The runs of the default recipe and of the closed forms that are not recorded yet."""
+        known = recorded(self.baselines, store)
+        return [
+            *self.defaults.missing,
+            *(spec for spec in self.baselines if spec.run_key not in known),
+        ]
+
     def with_recipe(self, settings: Settings, recipe: str, store: Store) -> Plan:
         """Runs with the given settings under the name `recipe` with every seed, the default's and
         the closed forms'.

@@ -4,6 +4,7 @@ A result is on disk before it goes to Optuna and MLflow. A head killed in betwee
 the next one reports the results from here.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,12 @@ from bench.core.spec import EpochValues, TrialSpec
 from bench.core.store import Store, child, write_atomically
 from bench.core.strict import STRICT, adapter
 from bench.metrics import METRICS
+from bench.records.documents import decode, encode
 
 TrialOutcome = Literal["complete", "pruned", "diverged"]
-TRIAL_SCHEMA = 1
+TRIAL_SCHEMA = 2
+"""Schema 1 had no digest; such results are read as they are."""
+_CURE = "remove it and repeat the command"
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def has_trials(store: Store, study: str) -> bool:
 def write_trial(store: Store, record: TrialRecord) -> None:
     """Write a result completely or not at all."""
     path = _path(store, record.study, record.spec.run_key)
-    write_atomically(path, adapter(TrialRecord).dump_json(record, indent=1))
+    write_atomically(path, encode(adapter(TrialRecord).dump_python(record, mode="json")))
 
 
 def withdraw_trial(store: Store, record: TrialRecord) -> None:
@@ -83,14 +87,15 @@ def withdraw_trial(store: Store, record: TrialRecord) -> None:
 def read_trial(store: Store, study: str, run_key: str) -> TrialRecord | None:
     """The result of a trial, None if there is none; CheckFailed for a damaged file."""
     path = _path(store, study, run_key)
-    try:
-        found: TrialRecord = adapter(TrialRecord).validate_json(path.read_bytes())
-    except FileNotFoundError:
+    document = decode(path, _CURE)
+    if document is None:
         return None
+    try:
+        found: TrialRecord = adapter(TrialRecord).validate_json(json.dumps(document))
     except ValidationError as error:
-        raise CheckFailed(
-            f"{path} is damaged ({error.errors()[0]['msg']}); remove it and repeat the command"
-        ) from None
+        raise CheckFailed(f"{path} is damaged ({error.errors()[0]['msg']}); {_CURE}") from None
+    if (found.study, found.spec.run_key) != (study, run_key):
+        raise CheckFailed(f"{path} is the result of another trial; {_CURE}")
     return found
 
 

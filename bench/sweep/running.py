@@ -34,7 +34,7 @@ from bench.sweep.plan import StudyPlan, SweepRequest, changed_settings, plan_stu
 from bench.sweep.results import iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
-from bench.sweep.storage import open_storage
+from bench.sweep.storage import FAILURES, open_storage, store_failed
 from bench.sweep.trials import Ticket, TrialCounts
 from bench.sweep.winner import best_of, winner_text, with_larger_budget, write_winner
 from bench.tracking import StudyCard, StudyTracker, WorkOver, open_study_tracker
@@ -216,10 +216,13 @@ def at_study(plan: StudyPlan, store: Store) -> Iterator[Desk]:
     Raises BadInput if the study was begun for something else or its store cannot be used.
     """
     storage = open_storage(store, plan.request.storage)
-    name = generation(plan, storage, store)
-    with attend(store, name), Heads(storage, name) as heads:
-        book = heads.patiently(lambda: StudyBook(plan, name, store, storage, heads))
-        yield Desk(plan, store, book)
+    try:
+        name = generation(plan, storage, store)
+        with attend(store, name), Heads(storage, name) as heads:
+            book = heads.patiently(lambda: StudyBook(plan, name, store, storage, heads))
+            yield Desk(plan, store, book)
+    except FAILURES as error:
+        raise store_failed(storage.engine.url, error) from None
 
 
 def search_study(
@@ -237,7 +240,7 @@ def search_study(
     try:
         if not book.settled:
             yield from Search(book, store, workers.pool(), tracker).events()
-    except BadInput:  # the study's store is away: nothing to draw
+    except (BadInput, *FAILURES):  # the study's store is away: nothing to draw
         tracker.close()
         raise
     except (KeyboardInterrupt, BenchError):

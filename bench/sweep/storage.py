@@ -25,6 +25,8 @@ from bench.core.text import without_secrets
 from bench.sweep.heads import make_tables
 
 _BUSY_SECONDS = 60
+FAILURES = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+"""What a store that is damaged, full or away raises."""
 _TABLES_LOCK = 0x62656E6368  # "bench": held while tables are made in a PostgreSQL database
 
 
@@ -85,6 +87,8 @@ def _sqlite(path: Path) -> URL:
 
 def _in_file(path: Path) -> RDBStorage:
     """A file with Optuna's tables and ours, created completely or not at all."""
+    if path.is_dir():
+        raise BadInput(f"--storage: {path} is a folder; expected sqlite:///FILE")
     busy: dict[str, object] = {"connect_args": {"timeout": _BUSY_SECONDS}}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,22 +141,28 @@ def _connect(url: URL, options: dict[str, object]) -> RDBStorage:
 
 @contextlib.contextmanager
 def _one_line(url: URL) -> Iterator[None]:
-    """Turn errors of a store into a one-line BadInput, without the password."""
-    shown = without_secrets(url.render_as_string(hide_password=True))
+    """Turn errors of opening a store into a one-line BadInput, without the password."""
     try:
         yield
     except (ImportError, NoSuchModuleError):
+        shown = without_secrets(url.render_as_string(hide_password=True))
         raise BadInput(
             f"--storage {shown}: no driver for {url.get_backend_name()} is installed; install one "
             "(pip install 'psycopg[binary]', or this package with [postgres])"
         ) from None
-    except (SQLAlchemyError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
-        why = without_secrets(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
-        if url.get_backend_name() == "sqlite":
-            raise BadInput(
-                f"the studies in {url.database} cannot be used: {why}; move the file away (their "
-                "searches start again, results stay), or give another one with --storage"
-            ) from None
-        raise BadInput(
-            f"--storage {shown} cannot be used: {why}; start it, or fix the address"
-        ) from None
+    except (RuntimeError, *FAILURES) as error:
+        raise store_failed(url, error) from None
+
+
+def store_failed(url: URL, error: Exception) -> BadInput:
+    """One line for an error of a store, without the password."""
+    # Optuna's own error says less than the one that caused it.
+    cause = error.__cause__ or error
+    why = without_secrets(str(getattr(cause, "orig", None) or cause).strip().splitlines()[0])
+    if url.get_backend_name() == "sqlite":
+        return BadInput(
+            f"the studies in {url.database} cannot be used: {why}; move the file away (their "
+            "searches start again, results stay), or give another one with --storage"
+        )
+    shown = without_secrets(url.render_as_string(hide_password=True))
+    return BadInput(f"--storage {shown} cannot be used: {why}; start it, or fix the address")

@@ -6,7 +6,6 @@ its runs are then the same trainings, so their records are kept and updated with
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from bench.core.protocol import LatentDim, Scalar, load_protocol
 from bench.core.recipes import BEST_OF, budget
 from bench.core.spec import RunRecord
 from bench.core.store import Store, write_atomically
-from bench.core.strict import STRICT, parse_strict
+from bench.core.strict import STRICT, parse_strict, read_toml
 from bench.records.files import enter
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
 from bench.sweep.results import studies_folder, study_folder
@@ -89,11 +88,9 @@ def winner_path(given: str, store: Store) -> Path:
 def read_winner(path: Path) -> WinnerFile:
     """Read a winner's file; BadInput naming the file and the key of anything invalid."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = read_toml(path, str(path))
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not a TOML file: {error}") from None
     return parse_strict(WinnerFile, data, str(path))
 
 

@@ -1,0 +1,105 @@
+"""The command: makes the workspaces, does the tries, prints the table."""
+
+import argparse
+import functools
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from . import fails, files, forked, kills, names, races
+from .ground import FAULTS, Found, Try, perform
+from .workspaces import Templates, make_templates
+
+
+def main() -> int:
+    options = _options()
+    began = time.monotonic()
+    forked.warm_up()
+    with tempfile.TemporaryDirectory(prefix="bench-faults-", dir=_place()) as name:
+        place = Path(name)
+        templates = make_templates(place)
+        tries = _tries(templates, options)
+        print(f"{len(tries)} tries; prepared in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        deadline = began + 60 * options.minutes
+        found = perform(_spread(tries), options.seed, place, options.jobs, deadline)
+    _print(found, options.seed, time.monotonic() - began)
+    return int(any(one.faults for one in found))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="a sample, in about a minute")
+    parser.add_argument("--only", default="", help="a campaign or a try: kills, kills/run/3")
+    parser.add_argument("--seed", type=int, default=0, help="of the random choices")
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop after so many minutes")
+    parser.add_argument("--jobs", type=int, default=2, help="tries at once")
+    return parser.parse_args()
+
+
+def _place() -> str | None:
+    """In memory, where there is room: the tries force thousands of files to the disk."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 4e9 else None
+
+
+def _tries(templates: Templates, options: argparse.Namespace) -> list[Try]:
+    short, chosen = options.short, options.only.partition("/")[0]
+    material = functools.cache(lambda: files.make_material(templates))
+    campaigns: dict[str, Callable[[], Iterable[Try]]] = {
+        "kills": lambda: kills.tries(templates, 2 if short else 12),
+        "calls": lambda: fails.tries(templates, 3 if short else 60),
+        "files": lambda: files.mutations(material(), 400 if short else 10_000),
+        "flips": lambda: files.flips(material(), 90 if short else 1_000),
+        "names": lambda: names.tries(material(), 40 if short else 500, 20 if short else 500),
+        "races": lambda: races.tries(templates, 1 if short else 20),
+    }
+    if chosen and chosen not in campaigns:
+        sys.exit(f"--only {options.only}: expected one of {', '.join(campaigns)}")
+    made = [one for name, make in campaigns.items() if chosen in ("", name) for one in make()]
+    wanted = options.only.rstrip("/")
+    return [one for one in made if f"{one.name}/".startswith(f"{wanted}/" if wanted else "")]
+
+
+def _spread(tries: Sequence[Try]) -> list[Try]:
+    """The campaigns side by side, so that a run that is cut short has done a part of each."""
+    groups: dict[str, list[Try]] = {}
+    for one in tries:
+        groups.setdefault(one.campaign, []).append(one)
+    placed = [
+        ((place + 0.5) / len(group), one)
+        for group in groups.values()
+        for place, one in enumerate(group)
+    ]
+    return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _print(found: Sequence[Found], seed: int, seconds: float) -> None:
+    rows = [("fault", "tries", *FAULTS)]
+    names = list(dict.fromkeys("/".join(one.name.split("/")[:2]) for one in found))
+    for name in sorted(names):
+        rows.append(_row(name, [one for one in found if one.name.startswith(f"{name}/")]))
+    rows.append(_row("all", found))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        first, *rest = (
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join((first, *rest)))
+    for one in found:
+        for kind, text in one.faults[:3]:
+            print(f"\n{kind}: {one.name}: {text}")
+            print(f"  again: python -m tests.faults --seed {seed} --only {one.name}")
+    print(f"\nseed {seed}, {seconds:.0f} s")
+
+
+def _row(name: str, found: Sequence[Found]) -> tuple[str, ...]:
+    counts = [sum(kind == fault for one in found for kind, _ in one.faults) for fault in FAULTS]
+    return (name, f"{sum(one.tries for one in found):,}", *map(str, counts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Every changing call of a command fails at its N-th: disk full, an I/O error, a kill.
+
+The command says so in one line, and once repeated it ends as if nothing had happened.
+"""
+
+import functools
+from collections.abc import Iterator
+
+from . import forked
+from .calls import Calls
+from .ground import Ground, Try
+from .jobs import Job, jobs
+from .kills import go_on, look_at_committed
+from .workspaces import Templates, compare, state_of
+
+KINDS = ("full", "broken", "kill")
+
+
+def tries(templates: Templates, each: int) -> Iterator[Try]:
+    """Up to `each` places of every command, spread over all of its calls, for each kind."""
+    for job in jobs(templates):
+        total = job.reference.calls
+        step = max(1, -(-total // each))
+        for place, kind in enumerate(KINDS):
+            for number in range(1 + place * step // len(KINDS), total + 1, step):
+                work = functools.partial(fail, job, kind, number)
+                yield Try(f"calls/{job.name}/{kind}-{number}", work)
+
+
+def fail(job: Job, kind: str, number: int, ground: Ground) -> None:
+    """Fail the `number`-th call, then repeat the command."""
+    store = ground.copy(job.template)
+    calls = Calls(kind, number, str(store.root))
+    said = forked.Running(job.work(calls.patch), store.root).wait()
+    if kind != "kill":
+        ground.heed(said, f"{job.name} with call {number} failing", (0, 2))
+    elif said.code != -9:
+        # A worker was killed, which the command survives, or the call did not come.
+        ground.heed(said, f"{job.name} with a kill at call {number}")
+    look_at_committed(ground, store)
+    if said.code == 0 and kind != "kill" and job.name != "doctor":
+        compare(ground, job.reference.after, state_of(store), f"{job.name} says that it is done")
+    go_on(job, ground)

@@ -1,0 +1,120 @@
+"""Two commands that change the same files begin at the same moment: one of them came first."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.core.store import Store
+
+from . import forked
+from .ground import Ground, Try
+from .jobs import Job, commands, copied, remembered
+from .workspaces import WRITE, State, Templates, compare, doctor, state_of
+
+PAIRS = (
+    *(("run", "run"), ("run", "sweep"), ("run", "reproduce"), ("run", "write"), ("run", "doctor")),
+    *(("sweep", "sweep"), ("sweep", "doctor"), ("sweep", "write"), ("reproduce", "reproduce")),
+    *(("promote", "promote"), ("promote", "write"), ("promote", "rollback"), ("promote", "doctor")),
+    *(("rollback", "rollback"), ("rollback", "write"), ("rollback", "doctor"), ("write", "write")),
+    *(("write", "doctor"), ("doctor", "doctor")),
+)
+"""Those that share files: records, checkpoints and locks of runs; a study; the registry."""
+READ = (("promote", "rollback", "write"), "reader")
+
+
+def template_of(templates: Templates, pair: tuple[str, str]) -> Path:
+    """A workspace in which both have something to do."""
+    if "rollback" in pair:
+        return templates.replaced
+    if "promote" in pair:
+        return templates.challenged
+    if "run" in pair or "sweep" in pair or "reproduce" in pair:
+        return templates.empty
+    return templates.ran
+
+
+def tries(templates: Templates, each: int) -> Iterator[Try]:
+    """`each` races of every pair, and of each writer of the registry with a reader."""
+    for pair in PAIRS:
+        jobs = [Job(name, commands(templates)[name], template_of(templates, pair)) for name in pair]
+        for number in range(each):
+            yield Try(f"races/{' and '.join(pair)}/{number}", functools.partial(race, jobs))
+    for name in READ[0]:
+        template = templates.grown if name == "write" else template_of(templates, (name, name))
+        job = Job(name, commands(templates)[name], template)
+        for number in range(each):
+            yield Try(f"races/{name} and reader/{number}", functools.partial(read, job))
+
+
+def _ends(jobs: list[Job]) -> list[State]:
+    """The workspace after the two commands in either order."""
+    ends = []
+    for order in itertools.permutations(jobs):
+        with copied(jobs[0].template) as store:
+            for job in order:
+                forked.Running(job.work(), store.root).wait()
+            ends.append(state_of(store))
+    return ends
+
+
+def race(jobs: list[Job], ground: Ground) -> None:
+    """Both at once; the end is one of those of one after the other."""
+    name = f"{' and '.join(job.name for job in jobs)} ends"
+    ends = remembered(jobs[0].template, name, functools.partial(_ends, jobs))
+    store = ground.copy(jobs[0].template)
+    for job, said in zip(
+        jobs, forked.at_once([job.work() for job in jobs], store.root), strict=True
+    ):
+        ground.heed(said, f"{job.name} beside {' and '.join(job.name for job in jobs)}")
+    doctor(ground, store)
+    found = state_of(store)
+    if found in ends:
+        return
+    if "write" in (job.name for job in jobs) and jobs[0].template.name == "empty":
+        # The tables hold the runs that were there: writing them again adds the others.
+        ground.heed(forked.bench(store.root, *WRITE), "write again")
+        found = _without_tables(state_of(store))
+        ends = [_without_tables(end) for end in ends]
+    if found not in ends:
+        compare(ground, ends[0], found, "neither end")
+
+
+def _without_tables(state: State) -> State:
+    return {key: value for key, value in state.items() if not key.startswith("file ")}
+
+
+def read(job: Job, ground: Ground) -> None:
+    """Read the champion again and again while the command runs."""
+    store = ground.copy(job.template)
+    done = ground.folder / "done"
+    process = forked.Running(_reading(store, done), store.root)
+    ground.heed(forked.Running(job.work(), store.root).wait(), f"{job.name} beside a reader")
+    done.touch()
+    said = process.wait()
+    if said.code != 0:
+        ground.fault("mixed", f"a reader beside {job.name}: {said.text}")
+
+
+def _reading(store: Store, done: Path) -> Callable[[], int]:
+    def look() -> int:
+        from bench.core.errors import BenchError
+        from bench.registry import publishing
+        from bench.registry.champions import describe_champions
+
+        had = len(describe_champions(store))
+        looks = 0
+        while not done.exists() or looks < 3:
+            looks += 1
+            try:
+                found = len(describe_champions(store))
+                publishing.check(store)
+            except BenchError as error:
+                print(f"look {looks}: {error}")
+                return 3
+            if found != had:
+                print(f"look {looks}: {found} champions of {had}")
+                return 3
+        return 0
+
+    return look
