@@ -20,6 +20,8 @@ _COPIES = 13
 the four that a checkpoint holds, while it is written."""
 _SCORING = 8
 """Batches of images in single precision that the metrics hold at a time."""
+_PASSING = 3
+"""Scoring keeps nothing for gradients: it holds one part in so many of what a step keeps."""
 _SOLVING = 5
 """Matrices in double precision, each as large as the training images or as their covariance."""
 
@@ -37,7 +39,7 @@ def needed_bytes(spec: RunSpec, sizes: SplitSizes) -> int:
     parameters = 4 * sum(parameter.numel() for parameter in model.parameters())
     batch = min(spec.train.batch_size, sizes.train)
     activations = _saved_bytes(model, batch)
-    scoring = max(scoring, activations * BATCH // batch)
+    scoring += activations * BATCH // (batch * _PASSING)
     return _PROCESS + images + _COPIES * parameters + 2 * activations + scoring
 
 
