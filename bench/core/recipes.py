@@ -10,6 +10,13 @@ from pydantic import AfterValidator
 
 BEST_OF = "best_of_trials"
 """Fact of a default run: how many trials of a study found nothing better."""
+FEW_STEPS = "few_steps"
+"""Fact of a run whose training was short: how many steps it made."""
+LEAST_STEPS = 500
+"""Trainings of fewer steps are short, whatever their schedule."""
+TRAIN_LONGER = (
+    "train longer: --protocol own, or more train.steps or train.epochs in a protocol of your own"
+)
 
 _LABEL = re.compile(r"tuned \((\d+) trials(?:, study \d+)?\)")
 

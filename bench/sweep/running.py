@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypedDict, Unpack
 
+from bench.benchmark.memory import require_memory
 from bench.benchmark.plan import Plan, Request, default_workers
 from bench.benchmark.running import RECORD_BYTES, PlanEvent, execute_plan
 from bench.core.disk import require_room
@@ -101,8 +102,7 @@ class StudyOutcome:
         wanted = {
             spec.run_key
             for spec in self.confirmation.specs
-            if spec.model == self.plan.base.model
-            and (spec.run_key not in default) == (tuned and not self.is_default)
+            if (spec.run_key not in default) == (tuned and not self.is_default)
         }
         scores = [selection_score(r) for k, r in self.records.items() if k in wanted]
         finite = [score for score in scores if math.isfinite(score)]
@@ -179,6 +179,8 @@ def tune(
     runs = plans[0].defaults
     asked = Request(request.protocol, threads=request.threads)
     count = workers or default_workers(asked, runs.specs[0].device)
+    for plan in plans:
+        require_memory([plan.largest] * count, plan.defaults.sizes, count)
     with Workers(count, store) as pool:
         return [tune_study(plan, pool, on_event) for plan in plans]
 
@@ -261,7 +263,7 @@ def search_study(
     else:
         if outcome.confirmation is not None:
             outcome.confirmation = with_larger_budget(outcome.confirmation, store)
-            outcome.records = dict(outcome.confirmation.done)
+            outcome.records = _of_its_variant(outcome, outcome.confirmation.done)
         _publish(book, outcome, store, tracker, "finished")
     tracker.close()
     return outcome
@@ -277,18 +279,24 @@ def _require_room(desk: Desk, workers: int) -> None:
 
 def confirmed(desk: Desk, outcome: StudyOutcome, records: Mapping[str, RunRecord]) -> None:
     """After the winner's runs: write its confirmed score to its records and the parent run."""
-    outcome.records = dict(records)
+    outcome.records = _of_its_variant(outcome, records)
     if outcome.is_default:
         outcome.records = {
             key: best_of(record, outcome.counts.finished, desk.store)
-            if record.spec.model == desk.plan.base.model
-            else record
-            for key, record in records.items()
+            for key, record in outcome.records.items()
         }
     tracker = _tracker(desk.book, desk.store)
     tracker.study_ended({}, {"study.md": _summary(outcome)}, "finished")
     outcome.missed = tracker.missed
     tracker.close()
+
+
+def _of_its_variant(
+    outcome: StudyOutcome, records: Mapping[str, RunRecord]
+) -> dict[str, RunRecord]:
+    """The records without those of the closed forms, which run along."""
+    model = outcome.plan.base.model
+    return {key: record for key, record in records.items() if record.spec.model == model}
 
 
 def _tell_trials(book: StudyBook, store: Store, tracker: StudyTracker) -> None:
@@ -353,7 +361,7 @@ def _outcome(book: StudyBook, store: Store) -> StudyOutcome:
         outcome.value = book.trials.value_of(winner.number)
         outcome.recipe = tuned(book.counts.finished, book.generation)
         outcome.confirmation = plan.with_recipe(winner.settings, outcome.recipe, store)
-        outcome.records = dict(outcome.confirmation.done)
+        outcome.records = _of_its_variant(outcome, outcome.confirmation.done)
     return outcome
 
 
