@@ -21,7 +21,7 @@ WHAT = --protocol $(PROTOCOL) $(if $(DATASET),--dataset $(DATASET))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-slow check format leaderboard sweep speed ui clean
+.PHONY: help setup test test-all test-slow faults check format leaderboard sweep speed ui clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [PROTOCOL=quick] [ARGS=...]"
@@ -47,6 +47,9 @@ test-all: $(STAMP) ## run the test suite with the long tests
 
 test-slow: $(STAMP) # the long tests alone, the quickest of them first
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+faults: $(STAMP) ## kill, damage and race the commands and count what is lost (half an hour)
+	$(BIN)/python -m tests.faults $(ARGS)
 
 check: $(STAMP) ## ruff format, ruff lint, mypy --strict, and the committed tables
 	$(BIN)/ruff format --check .

@@ -69,7 +69,7 @@ def test_a_loop_of_links(tmp_path: Path) -> None:
         given_path(str(tmp_path / "loop"), "here")
 
 
-@pytest.mark.parametrize("cell", ["9" * 5000, "0" * 5000 + "256", "1" * 4301, "-1", "1e2"])
+@pytest.mark.parametrize("cell", ["9" * 5000, "0" * 5000 + "256", "1" * 4301, "-1"])
 def test_a_cell_that_is_no_pixel(tmp_path: Path, cell: str) -> None:
     """int() refuses more than 4,300 digits."""
     header = "label," + ",".join(f"pixel{i}" for i in range(144))

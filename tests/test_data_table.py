@@ -1,5 +1,6 @@
 """Contract over DATASETS, the bundled images, and the script that drew them."""
 
+import dataclasses
 import os
 import re
 import time
@@ -11,10 +12,14 @@ import pytest
 from bench.core.errors import BadInput
 from bench.core.identity import checked_name
 from bench.core.protocol import SplitConfig
+from bench.core.spec import Part
 from bench.data import DATASETS, Dataset, describe_dataset, load_splits
 from bench.data.bundled.draw import draw, full_set, write
-from bench.data.idx import idx_name
+from bench.data.content import LabelledImages
+from bench.data.fetch import fetch
+from bench.data.idx import encode_part, idx_name
 from bench.data.known import BUNDLED, find
+from bench.data.survey import list_datasets
 
 BUNDLED_ROWS = [row for row in DATASETS.values() if row.bundled]
 
@@ -34,7 +39,7 @@ def test_a_row_is_complete_and_agrees_with_itself(name: str) -> None:
     files = {idx_name(part, kind) for part in row.counts for kind in ("images", "labels")}
     assert set(row.sha256) in (files, set())
     assert all(re.fullmatch("[0-9a-f]{64}", sha) for sha in row.sha256.values())
-    assert row.bundled or row.torchvision
+    assert not (row.bundled and row.torchvision)
 
 
 def test_torchvision_agrees_on_the_classes_and_has_every_named_class() -> None:
@@ -113,3 +118,38 @@ def test_drawing_again_gives_the_bundled_images(name: str, tmp_path: Path) -> No
     assert len(again) == 2
     for file in again:
         assert file.read_bytes() == (tmp_path / "a" / file.name).read_bytes()
+
+
+def test_a_row_of_ones_own_needs_no_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IDX files in a folder of one's own, classes of unequal sizes, no digests."""
+    few = load_splits("fashion_mnist_mini", SplitConfig()).train
+    part = LabelledImages(few.images[:50], np.minimum(few.labels[:50], 1))
+    (tmp_path / "mine").mkdir()
+    parts: tuple[Part, ...] = ("train", "test")
+    for name, content in (pair for each in parts for pair in encode_part(each, part).items()):
+        (tmp_path / "mine" / name).write_bytes(content)
+    row = Dataset(
+        id="mine",
+        title="my pictures",
+        class_names=("shirt", "other"),
+        image_shape=(1, 28, 28),
+        counts={"train": 50, "test": 50},
+        licence="mine",
+        source="https://example.org",
+        sha256={},
+        folders=(str(tmp_path / "mine"),),
+    )
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path / "cache"))
+    monkeypatch.setitem(DATASETS, "mine", row)  # type: ignore[arg-type]
+    assert describe_dataset("mine").counts == {"train": 50, "test": 50}
+    assert "mine" in [listed["id"] for listed in list_datasets() if listed["here"]]
+    gone = dataclasses.replace(row, folders=())
+    monkeypatch.setitem(DATASETS, "mine", gone)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match=r"mine has no download; .* --from DIR"):
+        fetch("mine")
+    with pytest.raises(BadInput, match=r"not here .*; take it from files that you have"):
+        describe_dataset("mine")
+    fetch("mine", tmp_path / "mine")
+    assert describe_dataset("mine").counts == {"train": 50, "test": 50}

@@ -17,6 +17,7 @@ from bench.core.view import Section, table_of
 
 SILENCE_SECONDS = 30.0
 """Without a terminal, a progress line is logged at least this often."""
+_LONGEST_WORD = 400
 
 
 def shown(text: str) -> str:
@@ -30,8 +31,9 @@ def say(text: str) -> None:
 
 
 def say_error(text: str) -> None:
-    """The one line of an error, on stderr."""
-    say(f"bench: {' '.join(text.split())}")
+    """The one line of an error, on stderr. A file can hold words that would fill the screen."""
+    words = (word if len(word) <= _LONGEST_WORD else f"{word[:80]}..." for word in text.split())
+    say(f"bench: {' '.join(words)}")
 
 
 def say_where(store: Store) -> None:

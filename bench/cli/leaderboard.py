@@ -70,6 +70,10 @@ def leaderboard(
     found = publishing.write(store, scope, refresh) if write else publishing.look(store, scope)
     _show(found, as_json, written=write)
     if not found.boards:
+        from bench.registry.naming import changed_since
+
+        if changed := changed_since(store, given):
+            console.say(changed)
         again = [
             f"--{key} {shlex.quote(value)}"
             for key, value in (("protocol", protocol), ("dataset", given))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from bench.cli import console, gains, plan_view
+from bench.core.disk import StorageFailed
 from bench.core.errors import BadInput, CellsFailed, CheckFailed
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def search_all(
             try:
                 outcomes.append(_study(plan, cost["trial_seconds"], workers))
             except (BadInput, CellsFailed, CheckFailed) as error:
-                if len(plans) == 1:
+                if len(plans) == 1 or isinstance(error, StorageFailed):
                     raise
                 failures.append(f"study {plan.name}: {error}")
                 console.say(f"{failures[-1]}; continuing with the others")

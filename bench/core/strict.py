@@ -14,6 +14,7 @@ from bench.core.errors import BadInput
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 T = TypeVar("T")
+_SHOWN = 160
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
@@ -57,7 +58,11 @@ def read_toml(path: Path, where: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise BadInput(f"{where}: is not UTF-8 text; save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{where}: not a TOML file: {error}") from None
+        raise BadInput(f"{where}: not a TOML file: {_short(error)}") from None
+    except ValueError:
+        raise BadInput(f"{where}: holds a number of more than 4,300 digits") from None
+    except RecursionError:
+        raise BadInput(f"{where}: holds values nested too deeply") from None
 
 
 def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:
@@ -81,5 +86,13 @@ def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:
         return key, "must not be empty; give a value or remove the key"
     if "bool" in item["loc"][-1:]:
         # pydantic reports the first branch of a Scalar, which would ask for a boolean.
-        return key, f"must be a finite number, a text, true or false (got {value!r})"
-    return key, f"{item['msg'][0].lower()}{item['msg'][1:]} (got {value!r})"
+        return key, f"must be a finite number, a text, true or false (got {_short(value)})"
+    if item["type"] == "value_error":
+        return key, str(item["ctx"]["error"])
+    return key, f"{item['msg'][0].lower()}{item['msg'][1:]} (got {_short(value)})"
+
+
+def _short(value: object) -> str:
+    """A value as text, cut where it is long: one line is enough to find it again."""
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

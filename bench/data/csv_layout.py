@@ -67,10 +67,18 @@ def layout_of(path: Path, line: int, cells: Sequence[str], label: str) -> Layout
 
 
 def is_header(cells: Sequence[str], label: str = "") -> bool:
-    """A known name of the label column, or more text than one label has."""
-    names = (*_LABEL_NAMES, label.strip().lower()) if label else _LABEL_NAMES
-    texts = sum(not _is_number(cell) for cell in cells)
-    return texts > 1 or any(cell.strip().lower() in names for cell in cells if cell.strip())
+    """A known name of the label column, more text than one label has, or numbers that count."""
+    names = {*_LABEL_NAMES, *([label.strip().lower()] if label else [])}
+    texts = [cell.strip().lower() for cell in cells if not _is_number(cell)]
+    return len(texts) > 1 or not names.isdisjoint(texts) or _counts(cells[1:])
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether the cells count the columns, as pandas names them: 1, 2, 3, ..."""
+    first = cells[0] if cells else ""
+    if not first.isascii() or not first.isdigit() or len(first) > 4 or len(cells) < 3:
+        return False
+    return list(cells) == [str(int(first) + place) for place in range(len(cells))]
 
 
 def _is_number(cell: str) -> bool:

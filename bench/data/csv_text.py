@@ -71,7 +71,7 @@ def survey(path: Path) -> CsvText:
             if start.startswith(_UTF16):
                 raise BadInput(f"{path}: is UTF-16 text; save it as UTF-8")
             decoder = codecs.getincrementaldecoder("utf-8-sig")()
-            encoding, lines, open_line = "utf-8-sig", 0, 0
+            encoding, lines, open_line, rest = "utf-8-sig", 0, 0, False
             first = start.split(b"\n", 1)[0].decode("latin-1")
             block = start
             while block:
@@ -86,9 +86,10 @@ def survey(path: Path) -> CsvText:
                 if open_line > _LONGEST_LINE:
                     raise BadInput(f"{path}: not CSV text: line {lines + 1:,} does not end")
                 lines += ends
+                rest = not block.endswith((b"\n", b"\r"))
                 block = stream.read(_BLOCK)
     separator = max(_SEPARATORS, key=first.count)
-    return CsvText(path, packed, encoding, separator, lines + 1)
+    return CsvText(path, packed, encoding, separator, lines + rest)
 
 
 def _decodes(decoder: codecs.IncrementalDecoder, block: bytes) -> bool:

@@ -42,6 +42,11 @@ def fetch(name: str, source: Path | None = None) -> Path:
     row = DATASETS[name]
     if row.bundled:
         raise BadInput(f"{name} comes with the package; there is nothing to fetch")
+    if source is None and row.torchvision is None:
+        raise BadInput(
+            f"{name} has no download; give its files (IDX, CSV or NPZ): bench data fetch {name} "
+            "--from DIR"
+        )
     given = None if source is None else _read_source(row, given_path(str(source), "--from"))
     with _workspace(row) as folder:
         return _store(row, given or _download(row, folder), folder)

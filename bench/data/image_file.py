@@ -40,6 +40,8 @@ class Decoded:
 
     values: NDArray[np.generic]
     converted: tuple[str, ...]
+    upper: bool
+    """Whether these are the upper 8 bits of 16, which is all that Pillow reads of colours."""
 
 
 @contextmanager
@@ -59,16 +61,16 @@ def decoded(path: Path, size: tuple[int, int] | None) -> Decoded:
             # EXIF may rotate the image, which swaps its sides: compared again after decoding.
             if size is not None and sorted(image.size) != sorted(size):
                 raise Unusable(OTHER_SIZE, f"{image.height}x{image.width}")
-            several = (
-                ("several frames (the first is taken)",)
-                if getattr(image, "is_animated", False)
-                else ()
-            )
+            found = []
+            if getattr(image, "is_animated", False):
+                found.append("several frames (the first is taken)")
+            if upper := image.mode not in _DEEP and ";16" in str(image.tile):
+                found.append("16-bit colours (the upper 8 bits are taken)")
             upright = ImageOps.exif_transpose(image)
             if size is not None and upright.size != size[::-1]:
                 raise Unusable(OTHER_SIZE, f"{upright.height}x{upright.width}")
             values, converted = _values(upright)
-            return Decoded(values, (*several, *converted))
+            return Decoded(values, (*found, *converted), upper)
     except Unusable:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -260,6 +260,8 @@ class _Reader:
         if values.shape[2] != self._shape[0]:
             kinds = [("grey", "RGB")[count == 3] for count in (values.shape[2], self._shape[0])]
             raise Unusable(f"{kinds[0]} while the first image is {kinds[1]}")
+        if image.upper and self._reading.scale is not None:
+            raise Unusable("of 16-bit colour, which --scale cannot change: save it with 8 bits")
         white = self._reading.scale or self._white(values)
         highest = float(values.max())
         if not (values.min() >= 0 and highest <= white):

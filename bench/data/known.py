@@ -42,8 +42,10 @@ def find(row: Dataset) -> Found | None:
     if row.bundled:
         return _complete(row, BUNDLED, "bundled")
     # Not in the cache folder itself: the sets of the family share their file names.
-    in_cache = (cache_folder() / row.id, cache_folder() / str(row.torchvision) / "raw")
-    for folder in (*in_cache, *map(Path, row.folders)):
+    in_cache = [cache_folder() / row.id]
+    if row.torchvision:
+        in_cache.append(cache_folder() / row.torchvision / "raw")
+    for folder in (*in_cache, *(Path(folder).expanduser() for folder in row.folders)):
         found = _complete(row, folder, str(folder))
         if found is not None:
             return found
@@ -52,7 +54,8 @@ def find(row: Dataset) -> Found | None:
 
 def find_idx(row: Dataset, folder: Path) -> Found | None:
     """Look for a set's IDX files in a user's folder and in the sub-folders that tools make."""
-    for below in (row.id, f"{row.torchvision}/raw", "raw", "."):
+    layouts = [f"{row.torchvision}/raw"] if row.torchvision else []
+    for below in (row.id, *layouts, "raw", "."):
         found = _complete(row, folder / below, str(folder / below))
         if found is not None:
             return found
@@ -90,8 +93,9 @@ def locate(row: Dataset) -> Found:
     if found is None:
         looked = ", ".join(map(str, (cache_folder(), *row.folders)))
         raise BadInput(
-            f"data set {row.id} is not here (looked in {looked}); get it with: bench data fetch "
-            f"{row.id}, or from files that you have: bench data fetch {row.id} --from DIR"
+            f"data set {row.id} is not here (looked in {looked}); "
+            + (f"get it with: bench data fetch {row.id}, or " if row.torchvision else "take it ")
+            + f"from files that you have: bench data fetch {row.id} --from DIR"
         )
     return found
 
@@ -163,9 +167,9 @@ def _check_digests(
                 "get the file again (other images, or another order, work as csv:, npz: or "
                 "folder:)"
             )
-    # The sets of the family without a pinned digest have equally many images of each class.
+    # Those that torchvision downloads without a pinned digest have equally many of each class.
     sizes = np.bincount(content.labels, minlength=len(row.class_names))
-    if not row.sha256 and sizes.min() != sizes.max():
+    if row.torchvision and not row.sha256 and sizes.min() != sizes.max():
         raise BadInput(
             f"{places['labels']}: {row.id} has equally many {part} images of each class, these "
             f"labels do not ({sizes.min():,} to {sizes.max():,} per class)"

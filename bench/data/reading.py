@@ -49,11 +49,18 @@ AS_THEY_ARE = Reading()
 
 @dataclass(frozen=True)
 class Own:
-    """A person's own images: format, path and how they are read."""
+    """A person's own images: format, path and how they are read; BadInput if that cannot be."""
 
     kind: str
     path: Path
     reading: Reading = AS_THEY_ARE
+
+    def __post_init__(self) -> None:
+        if self.reading.label and self.kind != "csv":
+            raise BadInput(
+                f"data set {self.kind}:PATH: the column of the labels (--label-column) is for "
+                "csv:PATH only"
+            )
 
     def __str__(self) -> str:
         return f"{self.kind}{self.reading}:{self.path}"
@@ -71,10 +78,6 @@ def own_images(reference: str) -> Own | None:
     if not found["path"]:
         raise BadInput(f"data set '{reference}': the path is missing; write {kind}:PATH")
     reading = _parsed(found["options"] or "", reference)
-    if reading.label and kind != "csv":
-        raise BadInput(
-            f"data set {kind}:PATH: the column of the labels (--label-column) is for csv:PATH only"
-        )
     return Own(kind, given_path(found["path"], f"data set {kind}:PATH"), reading)
 
 

@@ -13,8 +13,9 @@ class Dataset:
 
     `counts` are images by part. `sha256` are those of the decompressed IDX files by file name;
     if empty, no digest is pinned and only counts, shape and labels are checked.
-    `torchvision` is the torchvision class that downloads the set (None: bundled with
-    the package). `folders` are where a package of the operating system puts the files.
+    `bundled` sets come with the package. `torchvision` is the torchvision class that downloads the
+    set; None: there is no download. `folders` are where else its IDX files may be, such as where a
+    package of the operating system puts them.
     """
 
     id: str
@@ -27,11 +28,7 @@ class Dataset:
     sha256: Mapping[str, str]
     torchvision: str | None = None
     folders: tuple[str, ...] = ()
-
-    @property
-    def bundled(self) -> bool:
-        """Whether the images come with the package."""
-        return self.torchvision is None
+    bundled: bool = False
 
 
 def _pinned(part: Part, images: str, labels: str) -> dict[str, str]:
@@ -69,6 +66,7 @@ _ROWS = (
         counts=_MINI,
         licence=_FASHION_LICENCE,
         source=_FASHION_SOURCE,
+        bundled=True,
         sha256={
             **_pinned(
                 "train",
@@ -95,6 +93,7 @@ _ROWS = (
         counts=_MINI,
         licence=_MNIST_LICENCE,
         source=_MNIST_SOURCE,
+        bundled=True,
         sha256={
             **_pinned(
                 "train",

@@ -271,7 +271,10 @@ def _evaluated(spec: RunSpec, weights: Arrays) -> Scored:
     prepare_torch(spec.threads)
     splits = _splits(spec.dataset, spec.split)
     if splits.digest != spec.data_digest:
-        raise CheckFailed(f"{spec.dataset} is not the data that {spec.title} was trained on")
+        raise CheckFailed(
+            f"{spec.dataset} does not hold the images that {spec.title} was trained on: some were "
+            "added, removed or changed since; put them back, or say where they are with --dataset"
+        )
     model = build(spec, splits)
     load_weights(model, weights)
     model.to(checked_device(spec.device))

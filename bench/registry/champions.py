@@ -17,6 +17,7 @@ from bench.core.errors import BadInput, CheckFailed, unknown_name
 from bench.core.identity import sha256_of_file
 from bench.core.spec import RunRecord
 from bench.core.store import Store, child, shipped, write_atomically
+from bench.core.text import ODD_BYTES
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.render import Champion
 from bench.leaderboard.wording import short_title, shown_score
@@ -254,7 +255,7 @@ def remove_paths(registry: Path) -> list[str]:
 
 def _text(folder: Path) -> str:
     path = folder / CARD_TEXT
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    return path.read_text(encoding="utf-8", errors=ODD_BYTES) if path.exists() else ""
 
 
 def swap_back(registry: Path, track: str) -> tuple[Card, Card]:

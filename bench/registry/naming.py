@@ -9,8 +9,8 @@ from bench.core.identity import own_label
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data import DATASETS, ImageSet, dataset_label, dataset_reference, find_dataset, load_set
-from bench.data.reading import read_like
-from bench.records.files import survey_records
+from bench.data.reading import own_images, read_like
+from bench.records.files import read_arrays, survey_records
 from bench.registry.results import read_results
 
 
@@ -31,6 +31,29 @@ def label_of(store: Store, given: str) -> str:
     if given in DATASETS or any(given == label for label, _ in _labels(store)):
         return given
     return label_here(store, load_set(dataset_reference(given)))
+
+
+def changed_since(store: Store, given: str) -> str:
+    """What changed if other images than now were run from a path (csv:PATH, ...); else "".
+
+    In words, with the counts and what to do.
+    """
+    if given in DATASETS or own_images(given) is None:
+        return ""
+    reference = dataset_reference(given)
+    images = load_set(reference)
+    runs = [each for each in survey_records(store.records)[0] if each.spec.dataset == reference]
+    if not runs or any(each.spec.data_digest == images.digest for each in runs):
+        return ""
+    last = max(runs, key=lambda each: each.finished_unix_ms)
+    scored = read_arrays(store.records, last)
+    parts = (f"{part}/{last.spec.selection_metric}" for part in ("validation", "test"))
+    then = int(last.facts["train_images"]) + sum(len(scored.get(part, ())) for part in parts)
+    return (
+        f"{given} has changed since its last run: {then:,} images then, "
+        f"{sum(images.counts.values()):,} now; the earlier table: bench leaderboard --dataset "
+        f"{last.spec.dataset_label}"
+    )
 
 
 def _labels(store: Store) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from bench.core.errors import CheckFailed
 from bench.core.identity import digest, sha256_of_file
 from bench.core.protocol import known_protocols, origin_protocols
 from bench.core.store import Store, child, shipped, write_atomically
+from bench.core.text import ODD_BYTES
 from bench.core.view import Picture, picture_markdown
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, score_columns
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
@@ -115,7 +116,9 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
 def write_pages(store: Store, results: Results) -> list[str]:
     """Render figures, registry/README.md and the README's block; returns the files written."""
     changed = _redraw(store, results)
-    files = {name: text.encode() for name, text in _rendered(store, results).items()}
+    files = {
+        name: text.encode(errors=ODD_BYTES) for name, text in _rendered(store, results).items()
+    }
     return changed + write_changed(store.committed, files)
 
 
@@ -185,7 +188,7 @@ def _first_difference(here: str, there: str) -> tuple[str, str]:
 def _read(path: Path) -> str:
     if not path.exists():
         raise CheckFailed(f"{path} is missing; write it: bench leaderboard --write")
-    with path.open(encoding="utf-8", newline="") as stream:
+    with path.open(encoding="utf-8", newline="", errors=ODD_BYTES) as stream:
         return stream.read()
 
 
@@ -209,7 +212,7 @@ def _has_markers(store: Store) -> bool:
     path = store.committed / FRONT
     if not path.exists():
         return False
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors=ODD_BYTES)
     return 0 <= text.find(BEGIN) < text.find(END)
 
 
@@ -299,7 +302,7 @@ def _redraw(store: Store, results: Results) -> list[str]:
         return to_png(rate_distortion([Point(*point) for point in points], metric, about))
 
     known = store.committed / PAGE
-    text = known.read_text(encoding="utf-8") if known.exists() else ""
+    text = known.read_text(encoding="utf-8", errors=ODD_BYTES) if known.exists() else ""
     changed = []
     for (dataset, protocol), rows in _by_board(current(results.ledger)).items():
         points = _points(rows)

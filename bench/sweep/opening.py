@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 import optuna
 from optuna.storages import RDBStorage
+from optuna.study import StudySummary
 from optuna.trial import TrialState
 
 from bench.core.errors import BadInput
-from bench.core.locks import try_lock
+from bench.core.locks import is_held, try_lock
 from bench.core.store import Store, write_atomically
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import has_trials, study_folder
 from bench.sweep.space import differences, direction, identity
-from bench.sweep.storage import existing_storage
+from bench.sweep.storage import existing_storage, reading_studies
 
 IDENTITY, ID, SEARCH = "identity", "id", "search"
+_LOCK = "head.lock"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -43,11 +45,16 @@ def alone(store: Store, name: str) -> Iterator[bool]:
         yield is_alone
 
 
+def is_attended(store: Store, name: str) -> bool:
+    """Whether a command works on the study; writes nothing."""
+    return is_held(study_folder(store, name) / _LOCK)
+
+
 @contextlib.contextmanager
 def _lock(store: Store, name: str, *, shared: bool) -> Iterator[bool]:
     folder = study_folder(store, name)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "head.lock").open("a+") as stream:
+    with (folder / _LOCK).open("a+") as stream:
         yield try_lock(stream.fileno(), shared=shared)
 
 
@@ -98,19 +105,22 @@ def look_up(plans: Sequence[StudyPlan], store: Store) -> list[Before]:
     storage = existing_storage(store, plans[0].request.storage)
     if storage is None:
         return [Before(_newest(plan, (), store)) for plan in plans]
-    studies = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
-    found = []
-    for plan in plans:
-        name = _newest(plan, studies, store)
-        if name not in studies:
-            found.append(Before(name))
-            continue
-        summary = studies[name]
-        if (stored := summary.user_attrs.get(IDENTITY)) is not None:
-            _refuse_differences(plan, name, stored, summary.direction.name.lower())
-        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-        found.append(Before(name, sum(trial.state in FINISHED for trial in trials)))
-    return found
+    with reading_studies(storage):
+        studies = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
+        return [_before(plan, studies, storage, store) for plan in plans]
+
+
+def _before(
+    plan: StudyPlan, studies: Mapping[str, StudySummary], storage: RDBStorage, store: Store
+) -> Before:
+    name = _newest(plan, studies, store)
+    if name not in studies:
+        return Before(name)
+    summary = studies[name]
+    if (stored := summary.user_attrs.get(IDENTITY)) is not None:
+        _refuse_differences(plan, name, stored, summary.direction.name.lower())
+    trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    return Before(name, sum(trial.state in FINISHED for trial in trials))
 
 
 def occupy_folder(store: Store, study: optuna.Study) -> str:
@@ -138,7 +148,7 @@ def occupy_folder(store: Store, study: optuna.Study) -> str:
 def folder_owner(store: Store, study: str) -> str:
     """The identifier of the study whose trials a folder holds; "" if there is none."""
     path = study_folder(store, study) / "study.id"
-    return path.read_text().strip() if path.exists() else ""
+    return path.read_text(errors="replace").strip() if path.exists() else ""
 
 
 def open_study(plan: StudyPlan, name: str, storage: RDBStorage) -> optuna.Study:

@@ -13,6 +13,8 @@ from . import fails, files, forked, kills, names, races
 from .ground import FAULTS, Found, Try, perform
 from .workspaces import Templates, make_templates
 
+CAMPAIGNS = ("kills", "calls", "files", "flips", "names", "races")
+
 
 def main() -> int:
     options = _options()
@@ -36,7 +38,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the random choices")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after so many minutes")
     parser.add_argument("--jobs", type=int, default=2, help="tries at once")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.only and options.only.partition("/")[0] not in CAMPAIGNS:
+        sys.exit(f"--only {options.only}: expected one of {', '.join(CAMPAIGNS)}")
+    return options
 
 
 def _place() -> str | None:
@@ -48,19 +53,17 @@ def _place() -> str | None:
 def _tries(templates: Templates, options: argparse.Namespace) -> list[Try]:
     short, chosen = options.short, options.only.partition("/")[0]
     material = functools.cache(lambda: files.make_material(templates))
-    campaigns: dict[str, Callable[[], Iterable[Try]]] = {
-        "kills": lambda: kills.tries(templates, 2 if short else 12),
-        "calls": lambda: fails.tries(templates, 3 if short else 60),
+    made: dict[str, Callable[[], Iterable[Try]]] = {
+        "kills": lambda: kills.tries(templates, 1 if short else 12),
+        "calls": lambda: fails.tries(templates, options.seed, 2 if short else 0),
         "files": lambda: files.mutations(material(), 400 if short else 10_000),
         "flips": lambda: files.flips(material(), 90 if short else 1_000),
-        "names": lambda: names.tries(material(), 40 if short else 500, 20 if short else 500),
-        "races": lambda: races.tries(templates, 1 if short else 20),
+        "names": lambda: names.tries(material(), 10 if short else 500, 10 if short else 500),
+        "races": lambda: races.tries(templates, 1, 3) if short else races.tries(templates, 20),
     }
-    if chosen and chosen not in campaigns:
-        sys.exit(f"--only {options.only}: expected one of {', '.join(campaigns)}")
-    made = [one for name, make in campaigns.items() if chosen in ("", name) for one in make()]
+    found = [one for name in CAMPAIGNS if chosen in ("", name) for one in made[name]()]
     wanted = options.only.rstrip("/")
-    return [one for one in made if f"{one.name}/".startswith(f"{wanted}/" if wanted else "")]
+    return [one for one in found if f"{one.name}/".startswith(f"{wanted}/" if wanted else "")]
 
 
 def _spread(tries: Sequence[Try]) -> list[Try]:
@@ -78,9 +81,11 @@ def _spread(tries: Sequence[Try]) -> list[Try]:
 
 def _print(found: Sequence[Found], seed: int, seconds: float) -> None:
     rows = [("fault", "tries", *FAULTS)]
-    names = list(dict.fromkeys("/".join(one.name.split("/")[:2]) for one in found))
-    for name in sorted(names):
-        rows.append(_row(name, [one for one in found if one.name.startswith(f"{name}/")]))
+    groups: dict[str, list[Found]] = {}
+    for one in sorted(found, key=lambda one: one.name):
+        campaign, what, _ = one.name.split("/")
+        groups.setdefault("names" if campaign == "names" else f"{campaign} {what}", []).append(one)
+    rows += [_row(name, group) for name, group in groups.items()]
     rows.append(_row("all", found))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

@@ -4,6 +4,7 @@ The command says so in one line, and once repeated it ends as if nothing had hap
 """
 
 import functools
+import random
 from collections.abc import Iterator
 
 from . import forked
@@ -16,15 +17,16 @@ from .workspaces import Templates, compare, state_of
 KINDS = ("full", "broken", "kill")
 
 
-def tries(templates: Templates, each: int) -> Iterator[Try]:
-    """Up to `each` places of every command, spread over all of its calls, for each kind."""
+def tries(templates: Templates, seed: int, each: int = 0) -> Iterator[Try]:
+    """Every call of every command, or `each` of them: the three kinds in turn, so that three seeds
+    that follow each other fail each call in each way."""
     for job in jobs(templates):
-        total = job.reference.calls
-        step = max(1, -(-total // each))
-        for place, kind in enumerate(KINDS):
-            for number in range(1 + place * step // len(KINDS), total + 1, step):
-                work = functools.partial(fail, job, kind, number)
-                yield Try(f"calls/{job.name}/{kind}-{number}", work)
+        numbers = range(1, job.reference.calls + 1)
+        chosen = random.Random(f"{seed} {job.name}").sample(numbers, each) if each else numbers
+        for number in chosen:
+            kind = KINDS[(number + seed) % len(KINDS)]
+            work = functools.partial(fail, job, kind, number)
+            yield Try(f"calls/{job.name}/{kind}-{number}", work)
 
 
 def fail(job: Job, kind: str, number: int, ground: Ground) -> None:

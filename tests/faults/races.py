@@ -34,9 +34,10 @@ def template_of(templates: Templates, pair: tuple[str, str]) -> Path:
     return templates.ran
 
 
-def tries(templates: Templates, each: int) -> Iterator[Try]:
-    """`each` races of every pair, and of each writer of the registry with a reader."""
-    for pair in PAIRS:
+def tries(templates: Templates, each: int, every: int = 1) -> Iterator[Try]:
+    """`each` races of every pair (or every so many), and of each writer of the registry with a
+    reader."""
+    for pair in PAIRS[::every]:
         jobs = [Job(name, commands(templates)[name], template_of(templates, pair)) for name in pair]
         for number in range(each):
             yield Try(f"races/{' and '.join(pair)}/{number}", functools.partial(race, jobs))

@@ -1,0 +1,87 @@
+"""The short form of `make faults`, and that it finds what it looks for."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BROKEN = """
+import os, sys
+from pathlib import Path
+from tests.faults import __main__ as tool
+from tests.faults import forked
+
+warm_up = forked.warm_up
+
+def broken():
+    warm_up()
+    {breakage}
+
+forked.warm_up = broken
+sys.argv = ["faults", "--short", "--only", "{only}"]
+sys.exit(tool.main())
+"""
+NO_DIGEST = """
+    from bench.records import documents
+    documents.digest = lambda content: "0" * 16
+"""
+PLAIN_TEXT = """
+    from bench.cli import console
+    console.for_terminal = lambda text: text
+"""
+LIGHT_WRITES = """
+    from bench.core import store
+    from bench.records import files
+    def write(path, content):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / f".{path.name}.12345678").touch()
+        path.write_bytes(content)
+    store.write_atomically = files.write_atomically = write
+"""
+
+
+def faults(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+        cwd=ROOT,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_nothing_is_lost_mixed_left_behind_executed_or_told() -> None:
+    code, text = faults("-m", "tests.faults", "--short")
+    assert code == 0, text
+    (total,) = re.findall(r"^all +([\d,]+)((?: +0){6})$", text, flags=re.M)
+    assert int(total[0].replace(",", "")) > 900
+    for campaign in ("kills run", "calls promote", "files record", "flips card", "names", "races"):
+        assert f"\n{campaign}" in text
+
+
+@pytest.mark.parametrize(
+    ("breakage", "only", "kind"),
+    [
+        (NO_DIGEST, "flips/scores", "mixed"),
+        (PLAIN_TEXT, "names/protocol option", "mixed"),
+        (LIGHT_WRITES, "kills/run", "left behind"),
+    ],
+)
+def test_it_finds_what_is_broken(breakage: str, only: str, kind: str) -> None:
+    """A digest that holds for everything, text that reaches the terminal as it is, and files that
+    are written in place."""
+    code, text = faults("-c", BROKEN.format(breakage=breakage.strip(), only=only))
+    assert code == 1, text
+    assert f"\n{kind}: {only}/" in text
+    assert f"again: python -m tests.faults --seed 0 --only {only}/" in text
+
+
+def test_an_unknown_campaign_is_named() -> None:
+    code, text = faults("-m", "tests.faults", "--only", "nothing")
+    assert code == 1
+    assert "--only nothing: expected one of kills, calls, files, flips, names, races" in text
