@@ -31,7 +31,7 @@ from bench.registry.verification import raise_problems, targets, verify
 
 EVERYTHING = Scope()
 OWN = """
-name = "own"
+name = "mine"
 description = "a few steps on a few small images"
 dataset = "{dataset}"
 models = ["mean_image", "pca", "fc_ae"]
@@ -61,12 +61,12 @@ def own(store: Store, images, monkeypatch: pytest.MonkeyPatch) -> Protocol:
     path = store.root / "photos" / "clothes.npz"
     path.parent.mkdir()
     np.savez(path, x=images[0], y=images[1])
-    return written(store, "own", OWN.format(dataset=f"npz:{path}"))
+    return written(store, "mine", OWN.format(dataset=f"npz:{path}"))
 
 
 def written(store: Store, name: str, text: str) -> Protocol:
     path = store.root / f"{name}.toml"
-    path.write_text(text.replace('name = "own"', f'name = "{name}"'))
+    path.write_text(text.replace('name = "mine"', f'name = "{name}"'))
     return load_protocol(str(path))
 
 
@@ -99,7 +99,7 @@ def test_a_copied_protocol_has_its_table_and_takes_none_away(store, own, monkeyp
     assert run(store, own) == 5
     before = table(own)
     no_training(monkeypatch)
-    copy = written(store, "copy", (store.root / "own.toml").read_text())
+    copy = written(store, "copy", (store.root / "mine.toml").read_text())
     assert run(store, copy) == 0
     assert table(copy) == before == table(own)
     assert len(before) == 3
@@ -109,13 +109,13 @@ def test_boards_over_the_same_trainings_have_a_champion_each(store, own):
     run(store, own)
     publishing.write(store, EVERYTHING, refresh=False)
     promote(store, EVERYTHING)
-    copy = written(store, "copy", (store.root / "own.toml").read_text())
+    copy = written(store, "copy", (store.root / "mine.toml").read_text())
     run(store, copy)
     found = publishing.write(store, EVERYTHING, refresh=False)
     assert "5 rows are new" in found.lines
     promote(store, EVERYTHING)
     cards = champions(store.registry)
-    assert [card.spec.protocol for card in cards.values()] == ["copy", "own"]
+    assert [card.spec.protocol for card in cards.values()] == ["copy", "mine"]
     assert len({card.run_key for card in cards.values()}) == 1
     (store.root / "README.md").write_text("<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n")
     publishing.write(store, EVERYTHING, refresh=False)
@@ -126,13 +126,13 @@ def test_other_metrics_are_scored_from_the_weights_beside_the_first(store, own, 
     run(store, own)
     before = {record.run_key: record for record in iter_records(store.records)}
     no_training(monkeypatch)
-    text = (store.root / "own.toml").read_text() + '[evaluation]\nmetrics = ["mse", "mae"]\n'
+    text = (store.root / "mine.toml").read_text() + '[evaluation]\nmetrics = ["mse", "mae"]\n'
     other = written(store, "other", text)
     assert run(store, other) == 5
-    found: dict[str, list[RunRecord]] = {"own": [], "other": []}
+    found: dict[str, list[RunRecord]] = {"mine": [], "other": []}
     for record in iter_records(store.records):
         found[record.spec.protocol].append(record)
-    assert {record.run_key: record for record in found["own"]} == before
+    assert {record.run_key: record for record in found["mine"]} == before
     assert len(found["other"]) == 5
     for record in found["other"]:
         assert record.scores["val"].keys() == {"mse", "mae"}
@@ -191,7 +191,7 @@ def test_two_folders_of_one_name_have_tables_of_their_own(store, own, images, tm
 
 
 def test_a_board_of_ones_own_that_is_not_ranked_never_is(store, own):
-    text = (store.root / "own.toml").read_text().replace("seeds", "ranked = false\nseeds")
+    text = (store.root / "mine.toml").read_text().replace("seeds", "ranked = false\nseeds")
     run(store, written(store, "shown", text))
     assert set(frames.table()["rank"]) == {0}
     (record, *_) = iter_records(store.records)
