@@ -1,7 +1,12 @@
 """Input that once ended in a traceback: its own line, and one boundary for what nobody foresaw."""
 
+import csv
+import dataclasses
+import http.server
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +15,15 @@ from tiny import TINY
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.core.errors import BadInput, BenchError
+from bench.core.errors import BadInput, BenchError, CheckFailed
+from bench.core.identity import digest
 from bench.core.paths import given_path
 from bench.core.protocol import load_protocol
 from bench.core.store import Store, open_store
 from bench.data.csv_file import read_csv
 from bench.data.loading import dataset_reference, load_set
+from bench.registry.cards import read_card, sealed
+from bench.registry.loading import load_champion
 from bench.sweep.storage import open_storage
 from bench.sweep.winner import winner_path
 from bench.tracking.address import find_address
@@ -214,3 +222,113 @@ def test_a_promotion_with_nothing_to_do_writes_nothing(store: Store) -> None:
     done = CliRunner().invoke(cli.app, ["promote"])
     assert done.exit_code == 0 and "nothing in registry/" in done.stderr
     assert sorted(store.root.rglob("*")) == before
+
+
+CHAMPION = ROOT / "registry" / "fashion_mnist_mini" / "quick.d32"
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 32, 32), (3, 28, 28), (1, 28, 27), (0, 0, 0), (1, -28, 28), (1, 10**5, 10**5)]
+)
+def test_a_card_of_another_size(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    """Sealed again, so that only the weights tell; no memory is taken for what it names."""
+    folder = shutil.copytree(CHAMPION, tmp_path / "quick.d32")
+    card = read_card(folder / "card.json", "card")
+    changed = sealed(dataclasses.replace(card, image_shape=shape))
+    (folder / "card.json").write_bytes(changed.to_json())
+    with pytest.raises(
+        CheckFailed, match=r"card\.json and its weights describe different"
+    ) as caught:
+        load_champion(folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, b"<html>a page</html>"), (404, b""), (200, b"[1, 2]"), (302, b"{}")]
+)
+@pytest.mark.parametrize("command", ["ui", "sync", "doctor"])
+def test_a_server_that_is_not_mlflow(
+    store: Store, monkeypatch: pytest.MonkeyPatch, command: str, status: int, body: bytes
+) -> None:
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        done = CliRunner().invoke(cli.app, [command])
+        server.shutdown()
+    said = [line for line in done.stderr.splitlines() if line.startswith("bench: ")]
+    assert len(said) <= 1 and "unexpected error" not in done.stderr
+    if command == "ui":
+        assert done.exit_code == 2
+        assert "does not answer as an MLflow server" in said[0]
+    elif command == "doctor":
+        assert done.exit_code == 3 and "does not answer" in done.stdout
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\0", '"\\u0000'])
+@pytest.mark.parametrize("key", ["name", "dataset", "description", "models"])
+def test_a_nul_in_a_protocol(tmp_path: Path, tiny_protocol: str, key: str, text: str) -> None:
+    """As a character, which TOML forbids, and as an escape, which it allows."""
+    path = tmp_path / "nul.toml"
+    for given in (f'{key} = "{text}"', f'{key} = "a\\u0000b"', f'{key} = ["a\\u0000b"]'):
+        lines = Path(tiny_protocol).read_text().splitlines()
+        path.write_text("\n".join(given if ln.startswith(f"{key} = ") else ln for ln in lines))
+        done = CliRunner().invoke(cli.app, ["run", "--dry-run", "--protocol", str(path)])
+        if key == "description" and given.startswith('description = "a\\'):
+            continue  # a text that is only shown
+        assert done.exit_code == 2, (given, done.output)
+        (line,) = [line for line in done.stderr.splitlines() if line]
+        assert "unexpected error" not in line and "\0" not in line
+
+
+@pytest.mark.parametrize(
+    ("column", "junk"),
+    [
+        ("val_mse", "[]"),
+        ("val_mse", "nan"),
+        ("test_mse", "9" * 5000),
+        ("parameters", "many"),
+        ("latent_dim", "-3"),
+        ("closed_form", "perhaps"),
+        ("run_key", "../x"),
+        ("finished", "yesterday"),
+        ("seed", "-1"),
+        ("seed", "9" * 5000),
+        ("dataset", "../../x"),
+        ("protocol", "a|b"),
+        ("track", "d-1"),
+        ("model", "\x1b[2J"),
+        ("recipe", "tuned (lots)"),
+        ("status", "odd"),
+    ],
+)
+def test_a_ledger_row_of_junk_with_a_right_digest(store: Store, column: str, junk: str) -> None:
+    with (ROOT / "registry" / "results.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    names = list(rows[0])
+    cells = {name: text for name, text in {**rows[0], column: junk}.items() if text}
+    del cells["row_digest"]
+    first = {**cells, "row_digest": digest(cells)}
+    store.registry.mkdir()
+    with (store.registry / "results.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([first, *rows[1:]])
+    for command in (["leaderboard"], ["leaderboard", "--check"], ["promote"]):
+        done = CliRunner().invoke(cli.app, command)
+        assert done.exit_code in (2, 3), (command, done.output)
+        (line,) = [line for line in done.stderr.splitlines() if line]
+        assert "unexpected error" not in line and "results.csv" in line
+        assert len(line) < 700 and "\x1b" not in line

@@ -22,6 +22,7 @@ from bench.core.strict import adapter
 from bench.core.track import Track
 
 DIGEST = "row_digest"
+_LONGEST = 80  # characters of a cell in a message
 TrackText = Annotated[Track, BeforeValidator(Track.parse)]
 """A Track that is text in a file."""
 
@@ -137,14 +138,19 @@ def _row(kind: type[R], cells: Mapping[str, str], place: str, mend: str) -> R:
     for column in cells.keys() | row.cells.keys():
         if cells.get(column, "") != row.cells.get(column, ""):
             raise CheckFailed(
-                f"{place}: {column} says '{cells.get(column, '')}' where this version of bench "
-                f"writes '{row.cells.get(column, '')}'; {mend}"
+                f"{place}: {column} says '{_short(cells.get(column, ''))}' where this version of "
+                f"bench writes '{_short(row.cells.get(column, ''))}'; {mend}"
             )
     return row
 
 
-def _described(cells: Mapping[str, str]) -> str:
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _described(given: Mapping[str, str]) -> str:
     """A row of any of the files in a few words, also if its cells cannot be read."""
+    cells = {column: _short(text) for column, text in given.items()}
     if "seed" in cells:
         return title(cells.get("model", ""), cells.get("latent_dim", ""), cells["seed"])
     if "row_b" in cells:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
+from pydantic import FiniteFloat
+
 from bench.core.errors import CheckFailed
 from bench.core.identity import Name
-from bench.core.recipes import BEST_OF, FEW_STEPS, budget
+from bench.core.protocol import Seed
+from bench.core.recipes import BEST_OF, FEW_STEPS, Recipe, budget
 from bench.core.spec import COPIED, NO_CODE, RunRecord, RunSpec, Status
 from bench.core.strict import adapter
 from bench.leaderboard.csv_rows import CsvRow, TrackText, decode, encode, rounded, title
@@ -66,26 +69,26 @@ class LedgerRow(CsvRow):
     """
 
     dataset: Name
-    data_digest: str
-    split_digest: str
+    data_digest: Name
+    split_digest: Name
     protocol: Name
-    protocol_fingerprint: str
-    selection_metric: str
+    protocol_fingerprint: Name
+    selection_metric: Name
     ranked: bool
     track: TrackText
     model: Name
     model_revision: int
     closed_form: bool
-    recipe: str
+    recipe: Recipe
     latent_dim: int | None
     code_size: int | None
-    seed: int
-    configuration: str
+    seed: Seed
+    configuration: Name
     run_key: Name
     evaluation_digest: Name
     status: Status
-    scores: Mapping[str, float]
-    facts: Mapping[str, float]
+    scores: Mapping[str, FiniteFloat]
+    facts: Mapping[str, FiniteFloat]
     finished: datetime
     environment: Mapping[str, str]
 

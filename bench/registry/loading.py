@@ -14,6 +14,7 @@ from bench.data import load_splits
 from bench.evaluation.gallery import fitted_codes
 from bench.execution.runner import build_for, load_weights
 from bench.models.base import Autoencoder, Classifier, ImageModel
+from bench.records.files import Arrays
 from bench.registry.cards import CARD, Card, read_card
 from bench.registry.champions import champion, champion_weights, find_champion
 from bench.registry.changes import unchanged
@@ -51,16 +52,33 @@ def _load(place: Path) -> ImageModel:
     card = read_card(place / CARD, str(place / CARD))
     if not card.weights.committed:
         raise BadInput(f"the weights of {card.track} are too large and not stored in {place}")
+    weights = champion_weights(place, card)
+    _check_network(card, weights, place)
     model = build_for(card.spec, card.image_shape, len(card.class_names))
-    try:
-        load_weights(model, champion_weights(place, card))
-    except RuntimeError as error:  # torch's, for tensors of other names or shapes
-        reason = " ".join(str(error).split())[:200]
-        raise CheckFailed(
-            f"{place / CARD} and its weights describe different networks ({reason}); restore the "
-            "committed files"
-        ) from None
+    load_weights(model, weights)
     return model.eval()
+
+
+def _check_network(card: Card, weights: Arrays, place: Path) -> None:
+    """CheckFailed unless the weights are those of the card's network, which is not built for it: a
+    card may name images of any size."""
+    try:
+        with torch.device("meta"):  # shapes without memory
+            model = build_for(card.spec, card.image_shape, len(card.class_names))
+    except (BadInput, ValueError, RuntimeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+    else:
+        wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        found = {name: value.shape for name, value in weights.items()}
+        wrong = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
+        if not wrong:
+            return
+        reason = f"{wrong[0]} is {found.get(wrong[0])}, the card wants {wanted.get(wrong[0])}"
+    shape = "x".join(map(str, card.image_shape))
+    raise CheckFailed(
+        f"{place / CARD} and its weights describe different networks (images of {shape}: {reason});"
+        " restore the committed files"
+    )
 
 
 class LoadedModel:

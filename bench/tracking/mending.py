@@ -69,7 +69,8 @@ def mend_runs(care: Care) -> Iterator[Finding]:
     if address.database:
         if not care.fix and (not address.database.exists() or damage_of(address.database)):
             return
-        prepare_database(address.database, store.artifacts)
+        if care.fix:
+            prepare_database(address.database, store.artifacts)
     if moved := follow_move(address, store, fix=care.fix):
         yield care.settle(_PATHS, f"{moved} of a moved folder", "rewritten", lambda: None)
     client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
