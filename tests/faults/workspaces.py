@@ -90,7 +90,7 @@ def make_templates(place: Path) -> Templates:
     _do(made.empty, RUN, then=SWEEP)
     costs = (made.empty / "mlruns/costs.json").read_bytes()
     shutil.rmtree(made.empty / "mlruns")
-    (made.empty / "mlruns").mkdir()
+    Store(made.empty).prepare()
     (made.empty / "mlruns/costs.json").write_bytes(costs)
     _derive(made.empty, made.ran, RUN)
     _derive(made.ran, made.promoted, WRITE, PROMOTE)
@@ -107,7 +107,7 @@ def _make_empty(root: Path) -> None:
     from bench.data import load_set
 
     parts = load_set("fashion_mnist_mini").parts
-    (root / "mlruns").mkdir(parents=True)
+    root.mkdir()
     train, test = parts["train"], parts["test"]
     np.savez(
         root / "few.npz",
