@@ -159,12 +159,13 @@ def test_a_run_and_a_search_from_python(tiny_protocol: str, store: Store) -> Non
     done = bench.run(
         tiny_protocol, workers=1, on_event=events.append, models=("pca", "fc_ae"), seeds=(0, 1)
     )
-    assert done.trained == len(done.records) == 3 and not done.failures and not done.missed
-    assert sum(isinstance(event, Finished) for event in events) == 3
+    # mean_image runs along.
+    assert done.trained == len(done.records) == 4 and not done.failures and not done.missed
+    assert sum(isinstance(event, Finished) for event in events) == 4
     assert done.link.startswith("http")
     again = bench.run(load_protocol(tiny_protocol), models=("pca", "fc_ae"), seeds=(0, 1))
     assert again.trained == 0 and again.records.keys() == done.records.keys()
-    assert len(bench.results()) == 3
+    assert len(bench.results()) == 4
     (outcome,) = bench.tune("fc_ae", tiny_protocol, trials=2, workers=1, latent_dims=(4,))
     assert outcome.counts.finished == 2 and outcome.winner is not None
     assert outcome.confirmation is not None and not outcome.failures

@@ -9,7 +9,7 @@ import pytest
 from bench.benchmark.plan import Request, plan
 from bench.benchmark.running import RECORD_BYTES, execute_plan
 from bench.core import disk
-from bench.core.disk import StorageFailed, require_room, storage_failed
+from bench.core.disk import NotWritten, StorageFailed, require_room, storage_failed
 from bench.core.protocol import load_protocol
 from bench.core.spec import RunSpec
 from bench.core.store import Store
@@ -34,7 +34,7 @@ def test_the_advice_fits_the_failure(tmp_path: Path, number: int, said: str) -> 
     assert line.startswith(f"cannot write the record at {tmp_path / 'gone' / 'record.json'}: why; ")
     assert said in line
     assert "move the file" not in line
-    assert disk.is_of_storage(error)
+    assert disk.is_of_storage(NotWritten.of(error, tmp_path))
 
 
 def test_room_is_asked_for_before_training(

@@ -18,6 +18,7 @@ import bench
 from bench.benchmark.doctor import examine
 from bench.benchmark.plan import Request, plan
 from bench.core.protocol import Protocol, load_protocol
+from bench.core.repairs import Care
 from bench.core.store import Store
 from bench.execution import runner
 from bench.execution.runner import StoppedEarly, execute
@@ -80,9 +81,14 @@ def test_doctor_converts_every_record_and_the_registry(earlier):
         for record in iter_records(earlier.records)
     }
     table = (earlier.registry / "results.csv").read_text()
-    mended = examine(earlier)["mended"]
-    assert mended["records of an earlier version converted"] == len(KEYS)
-    assert mended["names of own data in the registry converted"] > 0
+    files = {path: path.read_bytes() for path in earlier.root.rglob("*") if path.is_file()}
+    for fix, state in ((False, "found"), (True, "repaired")):
+        found = examine(Care(earlier, fix))
+        kinds = [finding.kind for finding in found if finding.state == state]
+        assert kinds.count("records of an earlier version") == len(KEYS)
+        assert kinds.count("names of own data in the registry") == 1
+        if not fix:
+            assert files == {path: path.read_bytes() for path in files}
     for record in iter_records(earlier.records):
         assert (record, read_weights(earlier.records, record).keys()) == (
             before[record.run_key][0],
@@ -94,21 +100,19 @@ def test_doctor_converts_every_record_and_the_registry(earlier):
         assert not (folder / "arrays.safetensors").exists()
     assert label(earlier) in (earlier.registry / "results.csv").read_text()
     assert table.count("\n") == (earlier.registry / "results.csv").read_text().count("\n")
-    again = examine(earlier)["mended"]
-    assert again["records of an earlier version converted"] == 0
-    assert again["names of own data in the registry converted"] == 0
+    assert not examine(Care(earlier))
 
 
 def test_what_was_recorded_verifies_where_the_workspace_is_now(earlier):
     chosen = targets(earlier, [], everything=True)
     assert len(chosen) == len(KEYS) + 1
     raise_problems(list(verify(earlier, chosen)))
-    examine(earlier)
+    examine(Care(earlier, fix=True))
     raise_problems(list(verify(earlier, targets(earlier, [], everything=True))))
 
 
 def test_the_champion_keeps_its_track(earlier):
-    examine(earlier)
+    examine(Care(earlier, fix=True))
     (card,) = champions(earlier.registry).values()
     assert card.track == f"{label(earlier)}.mine.d3"
     assert "/home/" not in (earlier.registry / card.folder / "card.json").read_text()

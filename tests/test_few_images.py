@@ -38,8 +38,8 @@ def _npz(folder: Path, per_class: int, classes: int = 10, test: int | None = Non
 @pytest.mark.parametrize(
     ("per_class", "classes", "test", "words"),
     [
-        (1, 1, None, "too few to draw a test part from (1)"),
-        (1, 2, None, "too few to draw a validation part from (1)"),
+        (1, 1, None, "test = 0.125 asks for 1 of 1 images"),
+        (1, 2, None, "validation = 0.125 asks for 1 of 1 images"),
         (1, 3, None, "train has 1, validation has 1, test has 1"),
         (1, 10, None, "train has 8, validation has 1, test has 1"),
         (5, 2, None, "train has 8, validation has 1, test has 1"),

@@ -1,6 +1,7 @@
 """Every figure from arrays like those of a run, made of photographs and their PCA."""
 
 import dataclasses
+import io
 import subprocess
 import sys
 import zlib
@@ -10,13 +11,14 @@ import pytest
 from figure_material import CLASSES, arrays_of, crops, record_of
 from looks import assert_texts_inside, pixels, texts
 from numpy.typing import NDArray
+from PIL import Image
 from skimage import data
 
 from bench.core.protocol import SplitConfig
 from bench.core.spec import RunRecord
 from bench.figures import FIGURES, Bar, draw_figures, image_grid, ranking_bars
 from bench.figures.latent import principal_plane
-from bench.figures.style import Arrays, short_name
+from bench.figures.style import Arrays, short_name, to_png
 
 ROWS = [name for name, row in FIGURES.items() if row.judges != "classifier"]
 
@@ -54,6 +56,18 @@ class TestContract:
     def test_no_text_leaves_the_figure(self, name: str, record: RunRecord, arrays: Arrays) -> None:
         figure = FIGURES[name].draw(record, arrays)
         assert_texts_inside(figure)
+
+    @pytest.mark.parametrize("name", ROWS)
+    def test_class_names_format_nothing(self, name: str, record: RunRecord, arrays: Arrays) -> None:
+        """Formulas that are none, marks of direction, names that hide from a legend; and the file
+        says nothing about this machine."""
+        hostile = (r"$\frac{$", "a\nb\x1b[2J", "_x\u202ey", "a$b$c")
+        named = dataclasses.replace(record, class_names=hostile)
+        png = to_png(FIGURES[name].draw(named, arrays))
+        with Image.open(io.BytesIO(png)) as picture:
+            assert picture.info.keys() <= {"Software", "dpi"}
+        shown = "".join(texts(FIGURES[name].draw(named, arrays)))
+        assert not {"\x1b", "\u202e"} & set(shown)
 
     @pytest.mark.parametrize("name", ROWS)
     def test_same_input_same_picture(self, name: str, record: RunRecord, arrays: Arrays) -> None:

@@ -5,7 +5,6 @@ left aside comes back."""
 import dataclasses
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +13,19 @@ from invented import invent_row, record_of, specs_of
 from registry_store import D8, files_of, tiny_protocol
 
 from bench.core.protocol import Protocol
+from bench.core.repairs import Care
 from bench.core.spec import RunRecord
-from bench.core.store import Store, write_atomically
+from bench.core.store import Store, new_folder, write_atomically
 from bench.records.files import (
     iter_records,
     read_arrays,
     read_record,
     read_weights,
     record_folder,
-    remove_leftovers,
     survey_records,
     write_record,
 )
+from bench.records.mending import remove_temporary
 from bench.registry import champions as folders
 from bench.registry import publishing
 from bench.registry.changes import mend_registry
@@ -301,10 +301,11 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_rest(tmp_path, 
 
 def test_leftovers_are_removed_when_nobody_writes_there_any_more(store, record):
     made = write_record(store.records, record, WEIGHTS, ARRAYS)
-    fresh, old = store.records / ".new-a-1", store.records / ".new-b-2"
-    for folder in (fresh, old):
-        folder.mkdir()
-    os.utime(old, (time.time() - 3600, time.time() - 3600))
-    assert survey_records(store.records) == ([made], [])
-    assert remove_leftovers(store.records) == 1
-    assert sorted(path.name for path in store.records.iterdir()) == [fresh.name, made.run_key]
+    old = store.records / ".new-b-2"
+    old.mkdir()
+    with new_folder(store.records / "a", ".new-a-") as fresh:
+        assert survey_records(store.records) == ([made], [])
+        assert len(list(remove_temporary(Care(store, fix=True)))) == 1
+        assert {path.name for path in store.records.iterdir()} == {fresh.name, made.run_key}
+    assert len(list(remove_temporary(Care(store, fix=True)))) == 1
+    assert [path.name for path in store.records.iterdir()] == [made.run_key]

@@ -27,8 +27,8 @@ from bench.registry.champions import (
     champion,
     champions,
     describe_champions,
+    find_champion,
     previous,
-    shown_champion,
 )
 from bench.registry.promotion import promote, rollback
 from bench.registry.results import CELLS, RESULTS, read_results
@@ -136,7 +136,7 @@ def test_two_writers_at_once_leave_what_one_after_the_other_leaves(challenged, c
     "look",
     [
         lambda store: [row["champion"] for row in describe_champions(store)],
-        lambda store: [shown_champion(store, D8).summary.row],
+        lambda store: [find_champion(store, D8)[1].summary.row],
         lambda store: [target.summary.row for target in targets(store, [], everything=False)],
         lambda store: [publishing.check(store), "fc_ae"][1:],
     ],

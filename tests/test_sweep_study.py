@@ -369,7 +369,8 @@ def test_a_winner_file_repeats_its_recipe(tiny_protocol: str, store: Store) -> N
         (0.004, 32, 1e-05)
     }
     assert {s.protocol_fingerprint for s in tuned} == {plan.request.protocol.fingerprint}
-    assert [s.recipe for s in runs.specs].count("default") == 2
+    assert [s.recipe for s in runs.specs if s.model == "fc_ae"].count("default") == 2
+    assert {s.model for s in runs.specs} == {"fc_ae", "pca", "mean_image"}
     same = dataclasses.replace(ticket, settings=plan.known["default"])
     write_winner(store, plan.name, winner_text(plan, same, "tuned (3 trials)"))
     assert {spec.recipe for spec in plan_winner(path, store).specs} == {"default"}

@@ -1,9 +1,12 @@
 """Text from outside is shown as it is: it formats no page, and acts on no terminal."""
 
+import re
+
 import pytest
+from matplotlib.figure import Figure
 
 from bench.cli import console
-from bench.core.text import for_markdown, for_terminal
+from bench.core.text import as_code, for_figure, for_markdown, for_terminal
 
 HOSTILE = "a|b\n<script>x</script>\x1b[2J\u202eevil [x](http://y) `c` *d* _e_\r"
 
@@ -44,3 +47,28 @@ def test_square_brackets_are_no_style(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_lines_and_other_alphabets_stay() -> None:
     assert for_terminal("one\n\ttwo: żółw 亀") == "one\n\ttwo: żółw 亀"
+
+
+NAMES = ("$", "a$b$", r"$\frac{$", r"\$x\$", "_hidden", "a\nb", "a\x1b[2J\u202eb", "$$", "a^{$_$}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_figure_shows_a_name_and_no_formula(name: str) -> None:
+    figure = Figure()
+    text = figure.text(0.5, 0.5, for_figure(name))
+    ax = figure.subplots()
+    ax.plot([0, 1], [0, 1], label=for_figure(name))
+    assert len(ax.legend().get_texts()) == 1
+    figure.canvas.draw()
+    shown, formula = text._preprocess_math(text.get_text())  # type: ignore[attr-defined]
+    assert not formula
+    assert shown.strip() == for_terminal(" ".join(name.split()))
+
+
+@pytest.mark.parametrize("name", ["a`b", "``", "`a", "a\nb", "plain --x 'y z'"])
+def test_code_in_markdown_ends_where_it_should(name: str) -> None:
+    code = as_code(name)
+    fence = re.match("`+", code)
+    assert fence is not None and "\n" not in code
+    assert fence[0] not in code[len(fence[0]) : -len(fence[0])]
+    assert name.replace("\n", " ") in code

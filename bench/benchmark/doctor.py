@@ -1,24 +1,28 @@
-"""Check-up of the workspace: repairs it, then lists its content and what this machine offers."""
+"""Check-up of the workspace: what is to be repaired, what is there, what this machine offers."""
 
 import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import psutil
 
 import bench
+from bench.core.disk import StorageFailed, failure_behind, storage_failed
 from bench.core.errors import BenchError
+from bench.core.repairs import Care, Finding, Repair
 from bench.core.store import Store
 from bench.core.text import without_secrets
 from bench.execution.devices import accelerators
-from bench.records.files import convert_records, remove_leftovers, survey_records
-from bench.registry.changes import mend_registry
-from bench.registry.earlier import convert_names
+from bench.records import mending as records
+from bench.records.files import survey_records
+from bench.registry.changes import mend_changes
+from bench.registry.earlier import mend_names
+from bench.registry.mirror import tell_champions
 from bench.tracking import SyncReport, tracking_is_off
 from bench.tracking.address import find_address
-from bench.tracking.mending import mend, sync_records
+from bench.tracking.mending import mend_database, mend_runs, sync_records
 from bench.tracking.tracker import Failure
 
 _LIBRARIES = ("torch", "torchvision", "numpy", "mlflow", "optuna", "safetensors", "scikit-image")
@@ -29,9 +33,9 @@ def tell_mlflow(store: Store, protocol: str = "") -> SyncReport:
 
     Raises BadInput for an unusable local store.
     """
-    records, _ = survey_records(store.records)
+    found, _ = survey_records(store.records)
     return sync_records(
-        store, [record for record in records if protocol in ("", record.spec.protocol)]
+        store, [record for record in found if protocol in ("", record.spec.protocol)]
     )
 
 
@@ -45,10 +49,64 @@ def recorded_protocols(store: Store) -> set[str]:
     return {record.spec.protocol for record in survey_records(store.records)[0]}
 
 
-def examine(store: Store, *, other_hosts: bool = False) -> dict[str, dict[str, object]]:
-    """Repair first, then look: sections of plain values, for a table or for JSON."""
+def _mend_mlflow(care: Care) -> Iterator[Finding]:
+    """MLflow's file, then its runs; a file that had to be made again gets the champions too."""
+    made_again = False
+    for finding in mend_database(care):
+        made_again |= finding.state == "repaired"
+        yield finding
+    yield from mend_runs(care)
+    if made_again:
+        tell_champions(care.store)
+
+
+REPAIRS: tuple[Repair, ...] = (
+    mend_changes,
+    records.remove_locks,
+    records.remove_temporary,
+    records.convert,
+    records.set_damaged_aside,
+    records.remove_checkpoints,
+    mend_names,
+)
+"""What needs neither MLflow nor Optuna, in this order."""
+
+
+def examine(
+    care: Care, of_studies: Sequence[Repair] = (), of_studies_in_mlflow: Sequence[Repair] = ()
+) -> list[Finding]:
+    """Everything that is to be repaired, or was. The repairs of studies come from the room above.
+
+    What fails is a finding of its own and does not stop the others. Raises StorageFailed if the
+    disk takes no more.
+    """
+    repairs = [*REPAIRS, *of_studies]
+    if not tracking_is_off():
+        repairs += [_mend_mlflow, *of_studies_in_mlflow]
+    found: list[Finding] = []
+    for repair in repairs:
+        try:
+            for finding in repair(care):
+                found.append(finding)
+        except (BenchError, *Failure) as error:
+            found.append(_failure(care, error))
+    return found
+
+
+def _failure(care: Care, error: Exception) -> Finding:
+    if isinstance(error, StorageFailed):
+        raise error
+    if (behind := failure_behind(error)) is not None:
+        raise storage_failed(behind, "repair", care.store.mlruns) from None
+    if isinstance(error, BenchError):
+        return care.leave("not repaired", "this workspace", str(error))
+    line = without_secrets(" ".join(str(error).split()))[:300] or type(error).__name__
+    return care.leave("MLflow", find_address(care.store).shown, f"does not answer: {line}")
+
+
+def survey(store: Store) -> dict[str, dict[str, object]]:
+    """The workspace and the machine: sections of plain values, for a table or for JSON."""
     return {
-        "mended": _mended(store, other_hosts),
         "workspace": _workspace(store),
         "machine": _machine(),
         "versions": _versions(),
@@ -56,37 +114,12 @@ def examine(store: Store, *, other_hosts: bool = False) -> dict[str, dict[str, o
     }
 
 
-def _mended(store: Store, other_hosts: bool) -> dict[str, object]:
-    """Remove leftover folders, then complete MLflow's runs that have a record; close others."""
-    found: dict[str, object] = {
-        "interrupted changes of the registry finished": mend_registry(store),
-        "leftover folders removed": remove_leftovers(store.records),
-        "records of an earlier version converted": convert_records(store.records),
-        "names of own data in the registry converted": convert_names(store),
-    }
-    if tracking_is_off():
-        return {**found, "MLflow": "not asked: tracking is off (BENCH_TRACKING=off)"}
-    try:
-        mended = mend(store, other_hosts=other_hosts)
-        report = tell_mlflow(store)
-    except Failure as error:
-        return {**found, "MLflow": f"does not answer: {without_secrets(str(error))}"}
-    return {
-        **found,
-        "paths of a moved folder rewritten": mended.paths,
-        "runs closed whose process is gone": mended.closed,
-        "runs still training": mended.alive,
-        "runs of other machines left alone": mended.elsewhere,
-        "runs told to MLflow": report.told,
-        "runs MLflow did not take": report.missed,
-    }
-
-
 def _workspace(store: Store) -> dict[str, object]:
     sound, damaged = survey_records(store.records)
+    off = " (not asked: tracking is off, BENCH_TRACKING=off)" if tracking_is_off() else ""
     return {
         "root": str(store.root),
-        "MLflow": find_address(store).shown,
+        "MLflow": find_address(store).shown + off,
         "records": len(sound),
         "damaged records": "\n".join(damaged) or "none",
         "free disk": f"{psutil.disk_usage(str(store.root)).free / 2**30:.1f} GiB",

@@ -11,7 +11,8 @@ from bench.benchmark.checks import check_images, check_names, check_numbers, che
 from bench.benchmark.forecast import Forecast, forecast
 from bench.benchmark.sizes import Cell, size_notes, solvable
 from bench.core.errors import BadInput
-from bench.core.protocol import Protocol
+from bench.core.protocol import Protocol, TrainConfig
+from bench.core.recipes import LEAST_STEPS, TRAIN_LONGER
 from bench.core.spec import RunRecord, RunSpec, SplitSizes
 from bench.core.store import Store
 from bench.core.tasks import TASKS
@@ -137,7 +138,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     )
     notes = [*data_notes(splits), *size_notes(protocol, [*cells, *along], sizes)]
     cells, along = (solvable(protocol, given, sizes) for given in (cells, along))
-    notes += _along_in_words(along)
+    notes += [*_along_in_words(along), *_short_in_words(train, sizes, cells)]
     specs = (
         *(spec(*cell, seed) for cell in cells for seed in _seeds(request, cell[0])),
         *(spec(*cell, protocol.seeds[0]) for cell in along),
@@ -160,9 +161,18 @@ def _baselines(protocol: Protocol, cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in wanted if cell not in known]
 
 
+def _short_in_words(train: TrainConfig, sizes: SplitSizes, cells: Sequence[Cell]) -> list[str]:
+    steps = train.epochs * train.steps_per_epoch(sizes.train)
+    if steps >= LEAST_STEPS or all(variant(model).closed_form for model, _ in cells):
+        return []
+    return [f"{steps:,} steps a run are few to compare networks by; {TRAIN_LONGER}"]
+
+
 def _along_in_words(along: Sequence[Cell]) -> list[str]:
-    names = " and ".join(dict.fromkeys(name for name, _ in along))
-    return [f"{names} run along, for the margins: they are solved in seconds"] if along else []
+    names = list(dict.fromkeys(name for name, _ in along))
+    runs, are = ("run", "they are") if len(names) > 1 else ("runs", "it is")
+    listed = " and ".join(names)
+    return [f"{listed} {runs} along, for the margins: {are} solved in seconds"] if along else []
 
 
 def _models_of_task(protocol: Protocol) -> tuple[str, ...]:

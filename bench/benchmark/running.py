@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
-from bench.benchmark.checks import check_memory
+from bench.benchmark.memory import require_memory
 from bench.benchmark.plan import Plan, Request, default_workers, plan, recorded
 from bench.benchmark.sharing import SharedQueue, one_at_a_time
 from bench.core.disk import StorageFailed, require_room
@@ -124,7 +124,7 @@ def run(
     store = open_store().prepare()
     made = plan(request, store)
     count = workers or default_workers(request, made.specs[0].device)
-    check_memory(made.sizes, count)
+    require_memory(made.missing, made.sizes, count)
     with Workers(count, store) as pool:
         return execute_plan(made, pool, on_event)
 

@@ -33,7 +33,7 @@ from bench.cli import (
     unforeseen,
 )
 from bench.cli.console import say_error
-from bench.core.disk import is_of_storage, storage_failed
+from bench.core.disk import failure_behind, storage_failed
 from bench.core.errors import BenchError, Stopped
 from bench.core.protocol import Protocol, SplitConfig, TrainConfig
 from bench.core.store import open_store
@@ -60,16 +60,14 @@ class _OneLineErrors(TyperGroup):
             if message := _wrong_value(error) or _of_protocol(error) or error.format_message():
                 say_error(message)
             raise SystemExit(error.exit_code) from None
-        except OSError as error:
-            if not is_of_storage(error):
+        except Exception as error:
+            found = failure_behind(error)
+            if found is None:
                 say_error(unforeseen.explain(error))
                 raise SystemExit(BenchError.exit_code) from None
-            failed = storage_failed(error, "write", open_store().root)
+            failed = storage_failed(found, "write", open_store().root)
             say_error(str(failed))
             raise SystemExit(failed.exit_code) from None
-        except Exception as error:
-            say_error(unforeseen.explain(error))
-            raise SystemExit(BenchError.exit_code) from None
         if result == Stopped.exit_code:  # stopped outside of a command's own handling
             say_error("stopped; what was finished is kept, and the same command resumes")
         raise SystemExit(result if isinstance(result, int) else 0)

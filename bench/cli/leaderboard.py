@@ -18,6 +18,7 @@ from bench.cli.options import (
 )
 from bench.core.errors import BadInput
 from bench.core.protocol import load_protocol
+from bench.core.recipes import FEW_STEPS
 from bench.core.store import open_store
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def _scope(protocol: str | None, dataset: str) -> "Scope":
 def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
     """Tables on stdout, messages on stderr."""
     from bench.leaderboard.render import short_section
+    from bench.leaderboard.steps import advice
 
     if as_json:
         console.print_json(
@@ -123,7 +125,8 @@ def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
             section = short_section(board)
             title = f"committed with bench: {section.title}"
             console.print_section(dataclasses.replace(section, title=title))
-    for line in found.lines:
+    facts = (cell.facts[FEW_STEPS] for board in found.boards for cell in board.cells)
+    for line in [*found.lines, *advice(facts)]:
         console.say(line)
     if written:
         console.say(f"wrote {', '.join(found.changed)}" if found.changed else "no file changed")

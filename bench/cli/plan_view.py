@@ -97,7 +97,9 @@ def execute_plan(
 ) -> None:
     """Run the plan under a progress display, then report the outcome and where to `look`."""
     from bench.benchmark import running
+    from bench.core.recipes import FEW_STEPS
     from bench.execution.places import Workers
+    from bench.leaderboard.steps import advice, few_steps
 
     with (
         console.RunProgress(len(plan.missing)) as progress,
@@ -108,6 +110,9 @@ def execute_plan(
         console.say(f"{result.missed} runs are not in MLflow yet; send them with: bench sync")
     if in_json:
         console.print_json(_result_as_json(plan, result))
+    facts = (few_steps(record).get(FEW_STEPS, 0.0) for record in result.records.values())
+    for line in advice(facts):
+        console.say(line)
     for failed in result.failures:
         console.say(f"failed: {failed.spec.title}: {failed.reason}\n{failed.detail}".rstrip())
     console.say(

@@ -61,7 +61,7 @@ def run(
 
     Stop with Ctrl-C at any time: the same command resumes.
     """
-    from bench.benchmark.checks import check_memory
+    from bench.benchmark.memory import require_memory
     from bench.benchmark.plan import Request, default_workers, forecast_plan, plan
     from bench.execution.places import choose_place
     from bench.tracking import tracking_is_off
@@ -86,11 +86,12 @@ def run(
     made = plan(request, store)
     slots = workers or (place.planned_slots if dry_run else place.slots)
     slots = slots or default_workers(request, made.specs[0].device)
-    if place.is_local:
-        check_memory(made.sizes, slots)
+    memory = require_memory(made.missing, made.sizes, slots) if place.is_local else ""
     cost = forecast_plan(made, store, slots, console.say, local=place.is_local)
     console.say_where(store)
     plan_view.announce(made, cost, dry_run and not as_json, place.in_words)
+    if memory:
+        console.say(memory)
     if not dry_run:
         look = "bench leaderboard"
         look += f" --protocol {protocol}" if protocol is not None else ""

@@ -1,15 +1,17 @@
 """The work of `bench sweep`: plan studies, search them one by one, confirm their winners."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from bench.cli import console, gains, plan_view
+from bench.core.disk import StorageFailed
 from bench.core.errors import BadInput, CellsFailed, CheckFailed
 
 if TYPE_CHECKING:
     from bench.benchmark.plan import Plan
+    from bench.core.spec import RunSpec, SplitSizes
     from bench.core.store import Store
     from bench.execution.places import Place, Workers
     from bench.sweep.opening import Before
@@ -29,12 +31,12 @@ class Where:
         """The studies on the place's device."""
         return [plan.on_device(self.place.device(self.device)) for plan in plans]
 
-    def check_memory(self, plan: "Plan", workers: int) -> None:
+    def check_memory(self, specs: Sequence["RunSpec"], sizes: "SplitSizes", workers: int) -> None:
         """Refuse what the workers of this machine cannot hold; other machines are not known."""
-        from bench.benchmark.checks import check_memory
+        from bench.benchmark.memory import require_memory
 
         if self.place.is_local:
-            check_memory(plan.sizes, workers)
+            require_memory(specs, sizes, workers)
 
 
 def train_winner(
@@ -52,7 +54,7 @@ def train_winner(
 
     made = plan_winner(winner_path(winner, store), store, request.device, request.threads)
     count = where.slots or _slots(request, made)
-    where.check_memory(made, count)
+    where.check_memory(made.missing, made.sizes, count)
     cost = forecast_plan(made, store, count)
     if dry_run:
         plan_view.show_plan(made, cost, in_json=as_json)
@@ -78,7 +80,8 @@ def search_all(
     plans = plan_studies(request, store)
     before = look_up(plans, store)  # refuses what cannot go on before anything is trained
     count = where.slots or _slots(request, plans[0].defaults)
-    where.check_memory(plans[0].defaults, count)
+    for plan in plans:
+        where.check_memory([plan.largest] * count, plan.defaults.sizes, count)
     local = where.place.is_local
     costs = [
         _cost(plan, store, count, found, local) for plan, found in zip(plans, before, strict=True)
@@ -98,7 +101,7 @@ def search_all(
             try:
                 outcomes.append(_study(plan, cost["trial_seconds"], workers))
             except (BadInput, CellsFailed, CheckFailed) as error:
-                if len(plans) == 1:
+                if len(plans) == 1 or isinstance(error, StorageFailed):
                     raise
                 failures.append(f"study {plan.name}: {error}")
                 console.say(f"{failures[-1]}; continuing with the others")

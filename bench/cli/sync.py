@@ -1,7 +1,9 @@
 """`bench sync` and `bench doctor`."""
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +12,9 @@ from bench.cli.options import JsonOption
 from bench.core.errors import CheckFailed, unknown_name
 from bench.core.protocol import name_in_records, shipped_protocols
 from bench.core.store import Store, open_store
+
+if TYPE_CHECKING:
+    from bench.core.repairs import Care, Finding
 
 
 def sync(
@@ -70,18 +75,52 @@ def _check_server(store: Store) -> None:
 
 
 def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what is found.")] = False,
     other_hosts: Annotated[
         bool,
         typer.Option("--other-hosts", help="Also close runs that other machines left running."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Repair what kills and moved folders left behind, and show what this machine offers."""
-    from bench.benchmark.doctor import examine
+    """Show what kills, damage and moved folders left behind, and what this machine offers.
 
-    findings = examine(open_store().prepare(), other_hosts=other_hosts)
+    With --fix it is repaired: nothing that a running command holds is touched, and damaged files
+    are moved to mlruns/quarantine/. Exit code 3 if something remains to be repaired.
+    """
+    from bench.benchmark.doctor import examine, survey
+    from bench.core.repairs import Care
+    from bench.sweep.mending import mend_studies, mend_trials, send_trials
+
+    store = open_store()
+    care = Care(store.prepare() if fix else store, fix, other_hosts)
+    found = examine(care, (mend_trials, mend_studies), (send_trials,))
+    sections = survey(store)
     if as_json:
-        console.print_json(findings)
-        return
-    for section, values in findings.items():
-        console.print_table(section, ("what", "found"), [(k, str(v)) for k, v in values.items()])
+        console.print_json({"repairs": _by_kind(found), **sections})
+    else:
+        for kind, lines in _by_kind(found).items():
+            console.show("\n  ".join([f"{kind}: {len(lines)}", *lines]))
+        for section, values in sections.items():
+            rows = [(key, str(value)) for key, value in values.items()]
+            console.print_table(section, ("what", "found"), rows)
+    _conclude(found, care)
+
+
+def _by_kind(found: "Iterable[Finding]") -> dict[str, list[str]]:
+    kinds: dict[str, list[str]] = {}
+    for finding in found:
+        kinds.setdefault(finding.kind, []).append(str(finding))
+    return kinds
+
+
+def _conclude(found: "Iterable[Finding]", care: "Care") -> None:
+    """Say how it stands; raises CheckFailed if something remains to be repaired."""
+    count = Counter(finding.state for finding in found)
+    if count["repaired"]:
+        aside = f"; what was damaged is in {care.quarantine}" if care.quarantine.exists() else ""
+        console.say(f"{count['repaired']} repaired{aside}")
+    if count["unsolved"]:
+        raise CheckFailed(f"{count['unsolved']} cannot be repaired now (see the list)")
+    if count["found"]:
+        raise CheckFailed(f"{count['found']} to repair, nothing was changed; `bench doctor --fix`")
+    console.say("all is well")

@@ -41,6 +41,16 @@ Name = Annotated[str, AfterValidator(_as_name)]
 """A text of a file that becomes part of a path: checked where the file is parsed."""
 
 
+def _as_study(text: str) -> str:
+    if not (re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,249}", text) and ".." not in text):
+        raise ValueError(f"{text[:80]!r} is not the name of a study")
+    return text
+
+
+StudyName = Annotated[str, AfterValidator(_as_study)]
+"""The name of a study, which joins several names and may therefore be longer."""
+
+
 def slug(text: str) -> str:
     """Turn free text, such as a file's stem, into a name that obeys NAME_RULE."""
     cleaned = re.sub(r"[^a-z0-9._-]+", "-", text.lower())

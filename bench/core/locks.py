@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from io import BufferedRandom
 from pathlib import Path
@@ -55,6 +56,39 @@ def locked_with_others(path: Path) -> Iterator[None]:
         yield
 
 
+_used: dict[Path, BufferedRandom] = {}
+
+
+def use(path: Path) -> None:
+    """Say until this process ends that it works with the file `path`: see `is_unused`."""
+    if os.name != "nt" and path not in _used:  # Windows does not let go of a file in use
+        stream = _open(_users(path))
+        try_lock(stream.fileno(), shared=True, wait=True)
+        _used[path] = stream
+
+
+@contextlib.contextmanager
+def is_unused(path: Path) -> Iterator[bool]:
+    """Whether no other process works with the file `path`; none can begin meanwhile."""
+    ours = _used.pop(path, None)
+    if ours is not None:
+        ours.close()
+    with _open(_users(path)) as stream:
+        free = try_lock(stream.fileno())
+        if free:
+            _used[path] = stream  # so that `use` within the block does not wait for us
+        try:
+            yield free
+        finally:
+            _used.pop(path, None)
+    if ours is not None or free:
+        use(path)
+
+
+def _users(path: Path) -> Path:
+    return path.with_name(f".{path.name}.users")
+
+
 def take(path: Path) -> BufferedRandom | None:
     """The lock on `path` as an open file, or None if another process holds it.
 
@@ -68,10 +102,54 @@ def take(path: Path) -> BufferedRandom | None:
     return stream
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock on `path`; changes nothing."""
+    try:
+        with path.open("rb+") as stream:
+            return not try_lock(stream.fileno())
+    except FileNotFoundError:
+        return False
+
+
 def release(path: Path, stream: BufferedRandom) -> None:
     """Release a lock obtained from `take` and remove its file."""
     path.unlink(missing_ok=True)
     stream.close()
+
+
+_ABANDONED_SECONDS = 600.0
+"""The age at which a temporary name is abandoned where no lock tells."""
+
+
+def claim(handle: int, path: Path) -> bool:
+    """Hold the new temporary file or folder `path`, open as `handle`, until that is closed.
+
+    False if `abandoned` was faster and it is gone. Where the file system locks no such thing, its
+    age protects it.
+    """
+    with contextlib.suppress(OSError):
+        try_lock(handle, wait=True)
+    return path.exists()
+
+
+@contextlib.contextmanager
+def abandoned(path: Path) -> Iterator[bool]:
+    """Whether the process that made a temporary file or folder is gone (see `claim`)."""
+    with contextlib.ExitStack() as held:
+        try:
+            handle = os.open(path, os.O_RDONLY)
+            held.callback(os.close, handle)
+            free = _is_old(path) if os.name == "nt" else try_lock(handle)
+        except OSError:
+            free = _is_old(path)
+        yield free
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS
+    except OSError:
+        return False
 
 
 def _open(path: Path) -> BufferedRandom:

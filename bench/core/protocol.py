@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from bench.core.errors import BadInput, unknown_name
-from bench.core.identity import checked_name, chosen_settings, digest
+from bench.core.identity import Name, chosen_settings, digest
 from bench.core.paths import given_path
 from bench.core.strict import STRICT, parse_strict, read_toml
 from bench.core.tasks import DEFAULT_TASK, TASKS, TaskId
@@ -203,7 +203,7 @@ class Protocol:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    name: str
+    name: Name
     description: str
     dataset: str
     train: TrainConfig
@@ -211,7 +211,7 @@ class Protocol:
     latent_dims: tuple[LatentDim, ...] = ()
     native: bool = False
     task: TaskId = DEFAULT_TASK
-    models: tuple[str, ...] = ()
+    models: tuple[Name, ...] = ()
     split: SplitConfig = SplitConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     selection_metric: str = "mse"
@@ -341,7 +341,6 @@ def load_protocol(name: str) -> Protocol:
     if "source" in data:
         raise BadInput(f"{where}: source: unknown key; remove it or fix its spelling")
     protocol = parse_strict(Protocol, data, where)
-    checked_name(f"{where}: name: protocol name", protocol.name)
     protocol = dataclasses.replace(protocol, source=where)
     if SHIPPED not in path.resolve().parents and _takes_a_shipped_name(protocol):
         raise BadInput(

@@ -18,6 +18,7 @@ from bench.core.protocol import (
     SplitConfig,
     TrainConfig,
 )
+from bench.core.recipes import Recipe
 from bench.core.strict import STRICT, adapter
 from bench.core.tasks import TASKS, TaskId
 from bench.core.track import Track
@@ -91,9 +92,9 @@ class RunSpec:
     train: TrainConfig
     evaluation: EvaluationConfig
     metric_revisions: Mapping[str, int]
-    selection_metric: str
+    selection_metric: Name
     seed: int
-    recipe: str = "default"
+    recipe: Recipe = "default"
     device: str = "cpu"
     threads: int = 1
     ranked: Annotated[bool, Field(exclude_if=bool)] = True

@@ -7,13 +7,15 @@ a clone, and never writes into the `mlruns/` of another project.
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.core.disk import storage_failed
+from bench.core.disk import NotWritten, naming, storage_failed
 from bench.core.errors import BadInput
+from bench.core.locks import claim
 from bench.core.paths import given_path
 
 _MARK = ".bench"
@@ -85,8 +87,8 @@ class Store:
                 with tempfile.TemporaryFile(dir=folder):
                     pass
             except OSError as error:
-                error.filename = str(folder)
-                raise storage_failed(error, "write to the store", folder) from None
+                failed = NotWritten.of(error, folder)
+                raise storage_failed(failed, "write to the store", folder) from None
         if not (self.mlruns / _MARK).exists():
             write_atomically(self.mlruns / _MARK, _MARK_TEXT)
         return self
@@ -164,21 +166,63 @@ def from_hint(hint: str, root: Path) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` completely or not at all, even on a power failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp sets mode 0600; results should be readable by everyone with access to the folder.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    """Replace `path` by `content` completely or not at all, even on a power failure.
+
+    Raises NotWritten, with the bytes that were needed.
+    """
+    with naming(path, len(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, building = _new_file(path)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+                # mkstemp sets mode 0600; results should be readable by everyone with access to
+                # the folder.
+                building.chmod(0o644)
+                if os.name != "nt":  # Windows renames no open file
+                    building.replace(path)
+            if os.name == "nt":
+                building.replace(path)
+        except BaseException:
+            building.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def _new_file(path: Path) -> tuple[int, Path]:
+    """A temporary file beside `path`, open, and ours as long as it is."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if claim(handle, Path(name)):
+            return handle, Path(name)
+        os.close(handle)
+
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `write_atomically` gives such names to files that are not complete."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+@contextlib.contextmanager
+def new_folder(beside: Path, prefix: str) -> Iterator[Path]:
+    """A temporary folder beside a path, ours until the block ends (see `locks.abandoned`)."""
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=prefix))
+        if os.name == "nt":
+            yield folder
+            return
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            if claim(handle, folder):
+                yield folder
+                return
+        finally:
+            os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:
@@ -194,7 +238,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing_to(what: str) -> Iterator[None]:
-    """Turn an OSError while writing (disk full, no permission) into a one-line BadInput."""
+    """Turn an OSError while writing (disk full, no permission) into a one-line StorageFailed."""
     try:
         yield
     except OSError as error:

@@ -87,6 +87,8 @@ def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:
     if "bool" in item["loc"][-1:]:
         # pydantic reports the first branch of a Scalar, which would ask for a boolean.
         return key, f"must be a finite number, a text, true or false (got {_short(value)})"
+    if item["type"] == "value_error":
+        return key, str(item["ctx"]["error"])
     return key, f"{item['msg'][0].lower()}{item['msg'][1:]} (got {_short(value)})"
 
 

@@ -1,4 +1,5 @@
-"""Text from outside on its way to a reader: addresses without secrets, Markdown, the terminal.
+"""Text from outside on its way to a reader: addresses without secrets, Markdown, the terminal,
+figures.
 
 Each function is called where text is rendered, not where it is stored: records keep what was given.
 """
@@ -58,3 +59,21 @@ def for_markdown(text: str) -> str:
     HTML of its own; white space is one space, and what `for_terminal` replaces is replaced."""
     line = for_terminal(" ".join(text.split()))
     return html.escape(_MARKS.sub(r"\\\g<0>", line), quote=False)
+
+
+def as_code(text: str) -> str:
+    """The text as inline code of Markdown: in more backticks than it holds, in one line."""
+    line = for_terminal(text.replace("\n", " "))
+    fence = "`" * (1 + max(map(len, _BACKTICKS.findall(line)), default=0))
+    edge = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{edge}{line}{edge}{fence}"
+
+
+_BACKTICKS = re.compile("`+")
+
+
+def for_figure(text: str) -> str:
+    """The text as matplotlib draws it as it is: no formula between `$`, one line, and no leading
+    underscore, which hides a line from a legend; what `for_terminal` replaces is replaced."""
+    line = for_terminal(" ".join(text.split())).replace("$", r"\$")
+    return f" {line}" if line.startswith("_") else line

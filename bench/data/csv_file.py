@@ -47,6 +47,8 @@ from bench.data.reading import AS_THEY_ARE, Reading
 _CHUNK = 2048  # rows parsed at once
 _ALIKE = 0.98
 _CORRELATED = 0.5
+_FILLED = 0.5
+_EVEN = 0.9
 
 
 @dataclass(frozen=True)
@@ -262,16 +264,26 @@ class _Values:
 def _label_column(
     first: Sequence[str], last: Sequence[str], images: NDArray[np.uint8], white: int
 ) -> str | None:
-    """Which of two columns holds the labels: the one that is not like the pixels beside it.
+    """Which of two columns holds the labels: the one that is not like the pixels beside it, and the
+    one whose values are like numbers of classes. Either sign is enough, if the other is silent.
 
     `images` holds the columns between the two. None: the values do not tell.
     """
-    likely = {
-        "first": _like_pixels(first, images[:, 0], white),
-        "last": _like_pixels(last, images[:, -2], white),
-    }
-    unlike = [name for name, alike in likely.items() if not alike]
-    return unlike[0] if len(unlike) == 1 else None
+    columns = {"first": (first, images[:, 0]), "last": (last, images[:, -2])}
+    unlike = [name for name, of in columns.items() if not _like_pixels(*of, white)]
+    classes = [name for name, (cells, _) in columns.items() if _like_classes(cells)]
+    signs = {found[0] for found in (unlike, classes) if len(found) == 1}
+    return signs.pop() if len(signs) == 1 else None
+
+
+def _like_classes(cells: Sequence[str]) -> bool:
+    """Whether the values fill their range from 0, and none is in nearly every row: the corners of
+    pictures on an even ground have one value, with few exceptions far from it."""
+    values = _numbers(cells)
+    if values is None or values.min() < 0 or not (values == np.rint(values)).all():
+        return False
+    found, counts = np.unique(values, return_counts=True)
+    return bool(len(found) >= _FILLED * (found[-1] + 1) and counts.max() < _EVEN * len(values))
 
 
 def _like_pixels(cells: Sequence[str], beside: NDArray[np.uint8], white: int) -> bool:

@@ -43,7 +43,7 @@ from bench.data.pixels import (
 from bench.data.reading import AS_THEY_ARE, Reading
 
 _EXPECTED = "x_train, y_train, x_test, y_test, or images, labels"
-_BLOCK = 1 << 23
+_BLOCK = 1 << 21
 """Bytes decompressed at once: an array is never in memory whole as it is stored."""
 
 

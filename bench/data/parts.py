@@ -21,7 +21,7 @@ PART_WORDS: Mapping[str, Part] = {
 }
 _FILLERS = r"(?:sets?|data|dataset|images?|imgs|split|part|folder)"
 _NAMED = re.compile(
-    rf"(?:{_FILLERS}[ _.\-]+)?(?P<part>{'|'.join(PART_WORDS)})(?:[ _.\-]*{_FILLERS})?s?"
+    rf"(?:{_FILLERS}[ _.\-]+)?(?P<part>{'|'.join(PART_WORDS)})(?:[ _.\-]*{_FILLERS})?"
 )
 
 

@@ -180,15 +180,14 @@ def _refuse_greed(
             "set test to a count or a fraction such as 0.125 in [split]"
         )
     if wanted[part] >= len(pool):
-        if isinstance(getattr(config, part), float):
-            raise BadInput(
-                f"split of {name}: needs at least {LEAST_IMAGES} images in each part, and there "
-                f"are too few to draw a {part} part from ({len(pool):,}): give more images"
-            )
+        advice = (
+            f"use a smaller count, or a fraction such as 0.125, for {part} in [split]"
+            if isinstance(getattr(config, part), int)
+            else f"needs at least {LEAST_IMAGES} images in each part: give more images"
+        )
         raise BadInput(
             f"split of {name}: {part} = {getattr(config, part)} asks for {wanted[part]:,} of "
-            f"{len(pool):,} images and leaves none to train on; use a smaller count, or a "
-            f"fraction such as 0.125, for {part} in [split]"
+            f"{len(pool):,} images and leaves none to train on; {advice}"
         )
 
 

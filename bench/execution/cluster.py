@@ -33,7 +33,7 @@ from bench.execution.events import (
     Started,
 )
 from bench.execution.parcel import Parcel, pack, unpack
-from bench.execution.worker import attempt
+from bench.execution.worker import attempt, no_room
 from bench.records.files import record_folder
 
 _LISTEN_SECONDS = 2.0
@@ -259,7 +259,7 @@ class RayPool:
         try:
             record = unpack(parcel, event.spec, self._store)
         except OSError as error:
-            return Failed(event.spec, f"{error.strerror or error} ({error.filename or 'record'})")
+            return no_room(event.spec, error, self._store)
         return Finished(event.spec, record) if record is not None else event
 
     def _replace(self, dead: _Slot, error: Any) -> list[Event]:

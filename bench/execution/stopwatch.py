@@ -1,9 +1,11 @@
-"""Measures speeds in a worker process, so that the head need not import torch."""
+"""Measures speeds and memory in a worker process, so that the head need not import torch."""
 
 import contextlib
 import multiprocessing
 import os
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import cast
 
 from bench.core.errors import BenchError
 from bench.core.spec import RunSpec, SplitSizes
@@ -11,6 +13,7 @@ from bench.execution.local import deaf_to_ctrl_c
 
 Speeds = tuple[float, float]
 """Seconds per trained and per scored image; for a closed form, of its whole fit and 0."""
+Question = Callable[[RunSpec, SplitSizes], object]
 
 
 class Stopwatch:
@@ -41,9 +44,16 @@ class Stopwatch:
     def measure(self, spec: RunSpec, sizes: SplitSizes) -> Speeds:
         """Time a few training steps; BadInput for a device that is not here, BenchError if it
         fails."""
+        return cast("Speeds", self._ask(_speeds, spec, sizes))
+
+    def needed_bytes(self, spec: RunSpec, sizes: SplitSizes) -> int:
+        """The memory of a run at its peak, on the CPU; BenchError if it cannot be told."""
+        return cast("int", self._ask(_memory, spec, sizes))
+
+    def _ask(self, what: Question, spec: RunSpec, sizes: SplitSizes) -> object:
         try:
-            self._pipe.send((spec, sizes))
-            answer: Speeds | BenchError = self._pipe.recv()
+            self._pipe.send((what, spec, sizes))
+            answer = self._pipe.recv()
         except (EOFError, OSError):
             raise BenchError(
                 f"the process that measures {spec.title} died; out of memory? The speeds that were "
@@ -58,15 +68,25 @@ def _work(pipe: Connection) -> None:
     """Specs in, speeds or errors out, until the head goes away."""
     with contextlib.suppress(EOFError, OSError):
         while True:
-            pipe.send(_measured(*pipe.recv()))
+            pipe.send(_answered(*pipe.recv()))
 
 
-def _measured(spec: RunSpec, sizes: SplitSizes) -> Speeds | BenchError:
-    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
+def _speeds(spec: RunSpec, sizes: SplitSizes) -> Speeds:
     from bench.execution.speeds import measure
 
+    return measure(spec, sizes)
+
+
+def _memory(spec: RunSpec, sizes: SplitSizes) -> int:
+    from bench.execution.memory import needed_bytes
+
+    return needed_bytes(spec, sizes)
+
+
+def _answered(what: Question, spec: RunSpec, sizes: SplitSizes) -> object:
+    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
     try:
-        return measure(spec, sizes)
+        return what(spec, sizes)
     except BenchError as error:
         return error
     except Exception as error:

@@ -4,7 +4,7 @@ import os
 import traceback
 from collections.abc import Callable
 
-from bench.core.disk import StorageFailed, is_of_storage, storage_failed
+from bench.core.disk import StorageFailed, failure_behind, storage_failed
 from bench.core.errors import BenchError
 from bench.core.spec import EpochValues, RunSpec, TrialSpec
 from bench.core.store import Store
@@ -25,11 +25,22 @@ def attempt(spec: RunSpec, store: Store, on_epoch: Callable[[EpochValues], bool]
         return Halted(spec)
     except BenchError as error:
         return Failed(spec, str(error), of_storage=isinstance(error, StorageFailed))
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise  # the head is gone; nobody can receive an event
-        line = str(storage_failed(error, "write the record or checkpoint", store.mlruns))
-        return Failed(spec, line, of_storage=is_of_storage(error))
+    except BrokenPipeError:
+        raise  # the head is gone; nobody can receive an event
     except Exception as error:
-        summary = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Failed(spec, summary, traceback.format_exc())
+        return _failed(spec, error, store)
+
+
+def _failed(spec: RunSpec, error: Exception, store: Store) -> Failed:
+    if (found := failure_behind(error)) is not None:
+        return no_room(spec, found, store)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return Failed(spec, f"{where}{error.strerror or error}")
+    summary = f"{type(error).__name__}: {error}".splitlines()[0]
+    return Failed(spec, summary, "".join(traceback.format_exception(error)))
+
+
+def no_room(spec: RunSpec, error: OSError, store: Store) -> Failed:
+    """The event of a result that the disk did not take."""
+    return Failed(spec, str(storage_failed(error, "write", store.mlruns)), of_storage=True)

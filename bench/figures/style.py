@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from bench.core.spec import RunRecord
+from bench.core.text import for_figure
 from bench.metrics import Metric
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -125,11 +126,12 @@ def ranked_part(record: RunRecord) -> str:
 
 
 def short_name(name: str, longest: int) -> str:
-    """Shorten a name in its middle, so that names that differ at either end stay distinct."""
-    if len(name) <= longest:
-        return name
-    head = longest // 2
-    return f"{name[:head]}…{name[head + 1 - longest :]}"
+    """A name from outside, for a figure, shortened in its middle, so that names that differ at
+    either end stay distinct."""
+    if len(name) > longest:
+        head = longest // 2
+        name = f"{name[:head]}…{name[head + 1 - longest :]}"
+    return for_figure(name)
 
 
 def plot_canvas(columns: int, width: float, height: float) -> Canvas:

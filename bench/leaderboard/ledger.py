@@ -12,10 +12,11 @@ from typing import NamedTuple, Self
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import Name
-from bench.core.recipes import BEST_OF, budget
+from bench.core.recipes import BEST_OF, FEW_STEPS, budget
 from bench.core.spec import COPIED, NO_CODE, RunRecord, RunSpec, Status
 from bench.core.strict import adapter
 from bench.leaderboard.csv_rows import CsvRow, TrackText, decode, encode, rounded, title
+from bench.leaderboard.steps import few_steps
 
 CODE_SIZES: Mapping[str, Callable[[RunRecord], int | None]] = {
     "reconstruction": lambda record: int(record.facts["code_size"]),
@@ -33,10 +34,11 @@ FACTS = (
     "active_units",
     "output_std",
 )
-SIGNS = ("predicted_classes", "dead_codes", "active_fraction", BEST_OF, COPIED)
+SIGNS = ("predicted_classes", "dead_codes", "active_fraction", BEST_OF, COPIED, FEW_STEPS)
 """`predicted_classes`: how many classes a classifier ever predicts; `dead_codes`: how many discrete
 codes are never used; `active_fraction`: the share of real codes that is not zero;
-`best_of_trials`: the number of trials of a study that the default recipe won; `copied_images`: see
+`best_of_trials`: the number of trials of a study that the default recipe won; `few_steps`: how many
+steps a short training made (see `steps`); `copied_images`: see
 `core.spec`."""
 LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 """Facts that older rows lack. `train_loss`, `train_accuracy`: mean over the last epoch's steps;
@@ -152,6 +154,7 @@ def row_of(record: RunRecord) -> LedgerRow:
     """The ledger's row of a record; missing values (scores of a diverged run) are left out."""
     spec = record.spec
     facts = {key: record.facts[key] for key in (*FACTS, *SIGNS) if key in record.facts}
+    facts |= _from_history(record) | few_steps(record)
     return LedgerRow(
         dataset=spec.dataset_label,
         data_digest=spec.data_digest,
@@ -177,7 +180,7 @@ def row_of(record: RunRecord) -> LedgerRow:
             for part, scores in record.scores.items()
             for metric, value in scores.items()
         },
-        facts={key: rounded(value) for key, value in (facts | _from_history(record)).items()},
+        facts={key: rounded(value) for key, value in facts.items()},
         finished=datetime.fromtimestamp(record.finished_unix_ms // 1000, UTC),
         environment={
             key: record.environment[key] for key in _ENVIRONMENT if record.environment.get(key)

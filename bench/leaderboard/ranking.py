@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.core.recipes import BEST_OF
+from bench.core.recipes import BEST_OF, FEW_STEPS
 from bench.core.spec import COPIED
 from bench.core.tasks import is_reference
 from bench.core.track import Track
@@ -223,6 +223,8 @@ def _badges(cell: TableCell, widest: float) -> Iterator[str]:
         yield "over-complete"
     if cell.diverged:
         yield f"{cell.diverged} of {cell.started} diverged"
+    if cell.facts[FEW_STEPS] > 0:
+        yield "few steps"
     if (trials := cell.facts[BEST_OF]) > 0:
         yield f"best of {trials:.0f} trials"
     if (copies := cell.facts[COPIED]) > 0:

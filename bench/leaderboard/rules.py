@@ -5,10 +5,12 @@ those of a Markdown table have to be.
 """
 # ruff: noqa: E501
 
+from bench.core.recipes import LEAST_STEPS
 from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, LEAST_TOLERANCE
 from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
 from bench.leaderboard.significance import LEAST_SEEDS, MOST_FAILURES
 from bench.leaderboard.statistics import ALPHA, LEVEL, REPLICATES
+from bench.leaderboard.steps import LARGEST_FALL
 
 
 def _percent(share: float) -> str:
@@ -43,6 +45,7 @@ Notes that a row may wear:
 | n classes never predicted | a classifier calls no validation image one of these, averaged over seeds |
 | n codes never used | of the discrete codes that the network may choose among, over all validation images, averaged over seeds |
 | over-complete | the code holds at least as many numbers as the image has |
+| few steps | a seed was trained for fewer than {LEAST_STEPS} steps, or, at a constant rate, its validation error still fell by more than {_percent(LARGEST_FALL)} in the last tenth |
 | n of m diverged | so many runs ended in numbers that are not finite |
 | best of n trials | a study of n trials found no recipe that did better in its search: the default is its winner |
 

@@ -13,10 +13,11 @@ Each document ends with the digest of the rest, so damage is noticed. Schema 1 k
 `record.json`, knew a protocol by name only, and own data by their file name only.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ _ENTRY_SPEC = (
     "ranked",
 )
 _ENTRY_FACTS = (BEST_OF,)
-_CURE = "remove its folder, or let the command that made it run it again"
+CURE = "`bench doctor --fix` puts the record aside, and the next run trains it again"
 TRAINING = "training"
 _NEEDED: Mapping[str, Mapping[str, type]] = {
     TRAINING: {"spec": dict, "facts": dict},
@@ -100,7 +101,7 @@ def complete(kind: str, document: Json, path: Path) -> Json:
     """
     for key, type_ in _NEEDED[kind].items():
         if not isinstance(document.get(key), type_):
-            raise CheckFailed(f"{path} is damaged ({key}: missing or of another kind); {_CURE}")
+            raise CheckFailed(f"{path} is damaged ({key}: missing or of another kind); {CURE}")
     return document
 
 
@@ -139,7 +140,7 @@ def encode(document: Json) -> bytes:
     return json.dumps({**content, _DIGEST: digest(content)}, indent=1).encode()
 
 
-def decode(path: Path, cure: str = _CURE) -> Json | None:
+def decode(path: Path, cure: str = CURE) -> Json | None:
     """Read a document, of schema 1 as it is; None if there is none.
 
     Raises CheckFailed naming the file and the cure if it was edited by hand or damaged.
@@ -164,6 +165,16 @@ def decode(path: Path, cure: str = _CURE) -> Json | None:
     return dict(data)
 
 
+@contextlib.contextmanager
+def whole(where: str) -> Iterator[None]:
+    """Turn the lack of a key, or a value of another kind, into CheckFailed: what is sealed rightly
+    may still be no document of ours."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError):
+        raise CheckFailed(f"{where} is damaged: it is not a record; {CURE}") from None
+
+
 def is_earlier(training: Json) -> bool:
     """Whether `record.json` is of schema 1, with scores and board in it."""
     return bool(training[_SCHEMA] == 1)
@@ -174,7 +185,7 @@ def upgraded(data: Json, root: Path, where: str) -> Documents:
 
     No digest changes: the identity of a training and of its scores are as before.
     """
-    try:
+    with whole(where):
         solved = not data["history"]
         tanh = data["spec"]["model"] in _TANH_VARIANTS
         found = {key: value for key, value in data.items() if key != _SCHEMA} | {
@@ -182,8 +193,6 @@ def upgraded(data: Json, root: Path, where: str) -> Documents:
             "closed_form": solved,
             "value_range": (-1.0, 1.0) if tanh else (0.0, 1.0),
         }
-    except (KeyError, TypeError, AttributeError):
-        raise CheckFailed(f"{where} is damaged: it is not a record; {_CURE}") from None
     record = _record(found, where)
     definition = definition_of(record.spec)
     spec = dataclasses.replace(record.spec, definition=definition, ranked=definition.ranked)
@@ -228,9 +237,9 @@ def _record(data: Json, where: str) -> RunRecord:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "file"
-        raise CheckFailed(f"{where} is damaged ({key}: {first['msg']}); {_CURE}") from None
+        raise CheckFailed(f"{where} is damaged ({key}: {first['msg']}); {CURE}") from None
     if record.spec.run_key != record.run_key:
-        raise CheckFailed(f"{where} does not belong to run {record.run_key}; remove its folder")
+        raise CheckFailed(f"{where} does not belong to run {record.run_key}; {CURE}")
     return record
 
 

@@ -47,8 +47,6 @@ import contextlib
 import dataclasses
 import logging
 import shutil
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,11 +57,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from bench.core.disk import naming
 from bench.core.errors import CheckFailed
 from bench.core.identity import sha256_of_file
 from bench.core.spec import RunRecord, RunSpec
-from bench.core.store import sync_folder, write_atomically
+from bench.core.store import is_temporary, new_folder, sync_folder, write_atomically
 from bench.records.documents import (
+    CURE,
     TRAINING,
     Documents,
     Json,
@@ -75,6 +75,7 @@ from bench.records.documents import (
     is_earlier,
     join,
     upgraded,
+    whole,
 )
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -162,17 +163,18 @@ def _write_documents(folder: Path, documents: Documents) -> None:
 @contextlib.contextmanager
 def _building(final: Path, prefix: str) -> Iterator[Path]:
     """A temporary folder that takes the place of `final`, which is removed, in the end."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=final.parent, prefix=prefix))
-    try:
-        yield building
-        for folder in (path for path in building.rglob("*") if path.is_dir()):
-            sync_folder(folder)
-        building.chmod(0o755)
-        _put_in_place(building, final)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+    with naming(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(final, prefix) as building:
+            try:
+                yield building
+                for folder in (path for path in building.rglob("*") if path.is_dir()):
+                    sync_folder(folder)
+                building.chmod(0o755)
+                _put_in_place(building, final)
+            except BaseException:
+                shutil.rmtree(building, ignore_errors=True)
+                raise
 
 
 def _put_in_place(building: Path, final: Path) -> None:
@@ -209,7 +211,7 @@ def read_documents(records: Path, run_key: str) -> Documents | None:
     if training is None:
         return None
     if training.get("run_key") != run_key:
-        raise CheckFailed(f"{folder / RECORD} does not belong to run {run_key}; remove its folder")
+        raise CheckFailed(f"{folder / RECORD} does not belong to run {run_key}; {CURE}")
     if is_earlier(training):
         return upgraded(training, workspace_of(records), str(folder / RECORD))
     complete(TRAINING, training, folder / RECORD)
@@ -218,7 +220,7 @@ def read_documents(records: Path, run_key: str) -> Documents | None:
         document = decode(path)
         kind, name = path.relative_to(folder).parts[:2]
         if document is None or document.get("run_key") != run_key:
-            raise CheckFailed(f"{path} does not belong to run {run_key}; remove it")
+            raise CheckFailed(f"{path} does not belong to run {run_key}; {CURE}")
         found[kind][name.removesuffix(".json")] = complete(kind, document, path)
     return Documents(training, found[SCORES], found[BOARDS])
 
@@ -248,16 +250,17 @@ def read_record(records: Path, run_key: str, board: str = "") -> RunRecord | Non
 def _on_board(records: Path, documents: Documents, board: str) -> RunRecord:
     run_key, entry = documents.training["run_key"], documents.entries[board]
     folder = record_folder(records, run_key)
-    scores = documents.scores.get(entry["evaluation_digest"])
-    if scores is None:
-        raise CheckFailed(
-            f"{folder / SCORES / entry['evaluation_digest']} is missing, which the board of "
-            f"{entry['spec']['protocol']} shows; run it again"
-        )
     root, where = workspace_of(records), str(folder / BOARDS / f"{board}.json")
-    record = join(documents.training, scores, entry, root, where)
+    with whole(where):
+        scores = documents.scores.get(entry["evaluation_digest"])
+        if scores is None:
+            raise CheckFailed(
+                f"{folder / SCORES / entry['evaluation_digest']} is missing, which the board of "
+                f"{entry['spec']['protocol']} shows; {CURE}"
+            )
+        record = join(documents.training, scores, entry, root, where)
     if record.spec.board != board or record.spec.evaluation_digest != record.evaluation_digest:
-        raise CheckFailed(f"{where} does not belong to this board; remove it")
+        raise CheckFailed(f"{where} does not belong to this board; {CURE}")
     return record
 
 
@@ -273,12 +276,13 @@ def sound_record(records: Path, spec: RunSpec) -> RunRecord | None:
     wanted = spec.evaluation_digest
     scores = documents.scores.get(wanted) or documents.scores[min(documents.scores)]
     root, where = workspace_of(records), str(record_folder(records, spec.run_key))
-    entry = documents.entries.get(spec.board)
-    if entry is None or entry["evaluation_digest"] != scores["evaluation_digest"]:
-        sources = [each["data_source"] for each in documents.entries.values()]
-        entry = entry_for(spec, scores["evaluation_digest"], min(sources, default=""), root)
     try:
-        record = join(documents.training, scores, entry, root, where)
+        with whole(where):
+            entry = documents.entries.get(spec.board)
+            if entry is None or entry["evaluation_digest"] != scores["evaluation_digest"]:
+                sources = [each["data_source"] for each in documents.entries.values()]
+                entry = entry_for(spec, scores["evaluation_digest"], min(sources, default=""), root)
+            record = join(documents.training, scores, entry, root, where)
     except CheckFailed as error:
         logging.getLogger(__name__).warning("%s: running it again", error)
         return None
@@ -303,7 +307,7 @@ def survey_records(records: Path) -> tuple[list[RunRecord], list[str]]:
     """Every readable record, oldest first, and one line for each unreadable one."""
     sound: list[RunRecord] = []
     damaged: list[str] = []
-    for key in _run_keys(records):
+    for key in run_keys(records):
         try:
             documents = read_documents(records, key)
             listed = [] if documents is None else sorted(documents.entries)
@@ -315,22 +319,39 @@ def survey_records(records: Path) -> tuple[list[RunRecord], list[str]]:
     ), damaged
 
 
-def _run_keys(records: Path) -> list[str]:
+def run_keys(records: Path) -> list[str]:
+    """The names of all folders of records, sound or not."""
     entries = records.iterdir() if records.is_dir() else ()
     folders = [path for path in entries if path.is_dir() and not path.name.startswith(_NEW)]
     return sorted({path.name.removeprefix(_ASIDE) for path in folders})
 
 
-def convert_records(records: Path) -> int:
-    """Rewrite the sound records of an earlier schema in today's form; returns how many."""
-    count = 0
-    for key in _run_keys(records):
-        with contextlib.suppress(CheckFailed):
-            training = decode(record_folder(records, key) / RECORD)
-            if training is not None and is_earlier(training):
-                _converted(records, key)
-                count += 1
-    return count
+def is_of_earlier_schema(records: Path, run_key: str) -> bool:
+    """Whether a record is of an earlier schema; CheckFailed if it is damaged."""
+    training = decode(record_folder(records, run_key) / RECORD)
+    return training is not None and is_earlier(training)
+
+
+def convert_record(records: Path, run_key: str) -> None:
+    """Rewrite a sound record of an earlier schema in today's form; CheckFailed if it is damaged."""
+    _converted(records, run_key)
+
+
+def damage_of(records: Path, run_key: str) -> str:
+    """What is wrong with a record, its weights or its arrays, in one line; "" if nothing is."""
+    try:
+        documents = read_documents(records, run_key)
+        folder = record_folder(records, run_key)
+        if documents is None:
+            return f"{RECORD} is missing" if folder.is_dir() else ""
+        for board in documents.entries:
+            _on_board(records, documents, board)
+        _check_bytes(folder / WEIGHTS, documents.training["weights_sha256"], CURE)
+        for digest, scores in documents.scores.items():
+            _check_bytes(_arrays_path(folder, digest), scores["arrays_sha256"], CURE)
+    except CheckFailed as error:
+        return str(error).removesuffix(f"; {CURE}")
+    return ""
 
 
 def _converted(records: Path, run_key: str) -> Path:
@@ -339,8 +360,7 @@ def _converted(records: Path, run_key: str) -> Path:
     Until `record.json` is replaced, the record stays whole in its earlier form.
     """
     folder = record_folder(records, run_key)
-    training = decode(folder / RECORD)
-    if training is not None and is_earlier(training):
+    if is_of_earlier_schema(records, run_key):
         documents = read_documents(records, run_key)
         assert documents is not None
         (digest,) = documents.scores
@@ -353,45 +373,53 @@ def _converted(records: Path, run_key: str) -> Path:
 def read_weights(records: Path, record: RunRecord) -> dict[str, NDArray[Any]]:
     """The weights by name, after checking their digest; raises CheckFailed if it differs."""
     path = record_folder(records, record.run_key) / WEIGHTS
-    return read_safetensors(path, record.weights_sha256)
+    return read_safetensors(path, record.weights_sha256, CURE)
 
 
 def read_arrays(records: Path, record: RunRecord) -> dict[str, NDArray[Any]]:
     """The arrays by key (see the top of this module), after checking their digest."""
     folder = record_folder(records, record.run_key)
-    path = folder / SCORES / record.evaluation_digest / ARRAYS
+    path = _arrays_path(folder, record.evaluation_digest)
+    return read_safetensors(path, record.arrays_sha256, CURE)
+
+
+def _arrays_path(folder: Path, evaluation_digest: str) -> Path:
+    """The file of a scoring's arrays, which schema 1 kept beside the record."""
     earlier = folder / ARRAYS
-    return read_safetensors(earlier if earlier.exists() else path, record.arrays_sha256)
+    return earlier if earlier.exists() else folder / SCORES / evaluation_digest / ARRAYS
 
 
-def read_safetensors(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
-    """Load a safetensors file with a known digest; CheckFailed if it is another file."""
-    if not path.is_file():
-        raise CheckFailed(f"{path} is missing; run it again or restore the file")
-    if sha256_of_file(path) != sha256:
-        raise CheckFailed(f"{path} was changed: its SHA-256 is not {sha256[:12]}...; restore it")
+def read_safetensors(
+    path: Path, sha256: str, cure: str = "restore the file"
+) -> dict[str, NDArray[Any]]:
+    """Load a safetensors file with a known digest; CheckFailed, with the cure, if it is another
+    file."""
+    _check_bytes(path, sha256, cure)
     try:
         return load_safetensors(path.read_bytes())
     except SafetensorError as error:
         raise CheckFailed(f"{path} is not a safetensors file: {error}") from None
 
 
-def remove_leftovers(records: Path) -> int:
-    """Delete what killed writers left behind (never a finished record); return the count."""
-    found = [path for pattern in ("", f"*/{SCORES}/") for path in records.glob(f"{pattern}{_NEW}*")]
-    left = [path for path in found if not _is_fresh(path)]
-    # What stands beside its replacement; what does not is restored when it is read.
-    left += [
+def _check_bytes(path: Path, sha256: str, cure: str) -> None:
+    if not path.is_file():
+        raise CheckFailed(f"{path} is missing; {cure}")
+    if sha256_of_file(path) != sha256:
+        raise CheckFailed(f"{path} was changed: its SHA-256 is not {sha256[:12]}...; {cure}")
+
+
+def leftovers(records: Path) -> list[Path]:
+    """Temporary files and folders of writers that may be gone (see `locks.abandoned`)."""
+    found = [path for each in _WITHIN for path in records.glob(f"{each}.*")]
+    return [
         path
-        for pattern in ("", f"*/{SCORES}/")
-        for path in records.glob(f"{pattern}{_ASIDE}*")
-        if path.with_name(path.name.removeprefix(_ASIDE)).exists() and not _is_fresh(path)
+        for path in found
+        if path.name.startswith(_NEW)
+        or (path.is_file() and is_temporary(path.name))
+        # One that does not stand beside its replacement is restored when it is read.
+        or (path.name.startswith(_ASIDE) and path.with_name(path.name[len(_ASIDE) :]).exists())
     ]
-    for path in left:
-        shutil.rmtree(path, ignore_errors=True)
-    return len(left)
 
 
-def _is_fresh(path: Path) -> bool:
-    """Whether another process may still be writing to it (changed within ten minutes)."""
-    return time.time() - path.stat().st_mtime < 600
+_WITHIN = ("", "[!.]*/", f"[!.]*/{SCORES}/", f"[!.]*/{SCORES}/[!.]*/", f"[!.]*/{BOARDS}/")
+"""Where the folder of records has folders."""

@@ -23,21 +23,19 @@ import contextlib
 import dataclasses
 import filecmp
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.core.errors import BadInput
-from bench.core.locks import locked, locked_with_others
-from bench.core.store import Store, child, sync_folder, writing_to
+from bench.core.locks import is_held, locked, locked_with_others
+from bench.core.repairs import Care, Finding
+from bench.core.store import Store, child, is_temporary, sync_folder, writing_to
 
 FRONT = "README.md"
 _REGISTRY = "registry"
 _BUILDING, _DECIDED, _REPLACED = "building", "decided", "replaced"
 _ASIDE, _NEW = ".aside-", ".new-"
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
-"""Names under which earlier versions built files and folders inside `registry/`."""
 
 
 @contextlib.contextmanager
@@ -48,7 +46,7 @@ def one_writer(store: Store) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         with writing_to("the registry"):
-            held.enter_context(locked(store.locks / "registry.lock"))
+            held.enter_context(locked(_lock(store)))
             _parts_lock(store).touch()  # readers do not make it
             _finish(store)
         yield
@@ -64,6 +62,21 @@ def mend_registry(store: Store) -> int:
     with one_writer(store):
         pass
     return 1
+
+
+def mend_changes(care: Care) -> Iterator[Finding]:
+    """An interrupted change, and leftovers; a command that is changing the registry goes on."""
+    store, kind = care.store, "interrupted changes of the registry"
+    place = _place(store)
+    found = [place] if place.exists() else _leftovers(store)
+    if found and not is_held(_lock(store)):
+        deed = "finished" if (place / _DECIDED).exists() else "discarded"
+        names = ", ".join(map(care.name, found))
+        yield care.settle(kind, names, deed, mend_registry, store)
+
+
+def _lock(store: Store) -> Path:
+    return store.locks / "registry.lock"
 
 
 @contextlib.contextmanager
@@ -215,7 +228,7 @@ def _leftovers(store: Store) -> list[Path]:
 
 
 def _is_temporary(name: str) -> bool:
-    return name.startswith((_ASIDE, _NEW)) or _TEMPORARY.fullmatch(name) is not None
+    return name.startswith((_ASIDE, _NEW)) or is_temporary(name)
 
 
 def _remove(path: Path) -> None:

@@ -6,10 +6,11 @@ keep their numbers: only names, and the digests over them, change. Nothing is co
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import own_label
+from bench.core.repairs import Care, Finding
 from bench.core.store import Store, child
 from bench.data import DATASETS
 from bench.leaderboard.ledger import LedgerRow, ledger_of
@@ -25,6 +26,18 @@ from bench.registry.champions import PREVIOUS, champions, previous, write_card
 from bench.registry.changes import changing, one_writer, remove_folder, unchanged
 from bench.registry.publishing import write_pages
 from bench.registry.results import Results, read_results, write_changed
+
+
+def mend_names(care: Care) -> Iterator[Finding]:
+    """Names of earlier versions. Raises as `convert_names` does."""
+    if names := _without_digits(care.store):
+        yield care.settle(
+            "names of own data in the registry",
+            ", ".join(sorted(names)),
+            "given the digits of their content",
+            convert_names,
+            care.store,
+        )
 
 
 def convert_names(store: Store) -> int:

@@ -47,6 +47,13 @@ def tell_rollback(store: Store, card: Card) -> list[str]:
     return _tell_champion(store, card)
 
 
+def tell_champions(store: Store) -> None:
+    """Register every champion again, in a store of MLflow that lacks them. Challengers follow with
+    the next promotion."""
+    for card in champions(store.registry).values():
+        _tell_champion(store, card)
+
+
 def _tell_champion(store: Store, card: Card) -> list[str]:
     record = read_record(store.records, card.run_key, card.spec.board)
     if record is None:

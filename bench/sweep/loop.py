@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from bench.core.disk import StorageFailed, failure_behind, storage_failed
 from bench.core.errors import CellsFailed
 from bench.core.spec import EpochValues, TrialSpec
 from bench.core.store import Store
@@ -74,6 +75,7 @@ class Search:
         self._running: dict[str, _Running] = {}
         self._given_up = 0
         self._last_failure = ""
+        self._no_room = ""
         self._full = False
         self._minded = 0.0
         self._known = book.counts.finished
@@ -89,30 +91,51 @@ class Search:
         """Search until the trials are finished, time is up, or no point is left.
 
         On Ctrl-C running trials are stopped and put back, then KeyboardInterrupt is raised. Raises
-        CellsFailed if several points in a row cannot be run.
+        CellsFailed if several points in a row cannot be run, StorageFailed as soon as nothing can
+        be written.
         """
         with gentle_interrupt() as interrupt:
-            while not interrupt.asked:
-                yield from self._fill()
-                yield from self._mind_others()
-                if not self._running and self._is_over():
-                    return
-                happened = self._executor.events(timeout=0.5)
-                if not happened:
-                    yield Waiting()
-                for event in happened:
-                    yield from self._hear(event)
-                if self._given_up >= MOST_GIVEN_UP:
-                    break
-                if self.out_of_time:
-                    yield from self._stop_all()
-            yield from self._stop_all()
+            try:
+                while not interrupt.asked and not self._no_room:
+                    yield from self._fill()
+                    yield from self._mind_others()
+                    if not self._running and self._is_over():
+                        return
+                    happened = self._executor.events(timeout=0.5)
+                    if not happened:
+                        yield Waiting()
+                    for event in happened:
+                        yield from self._hear(event)
+                    if self._given_up >= MOST_GIVEN_UP:
+                        break
+                    if self.out_of_time:
+                        yield from self._stop_all()
+                yield from self._stop_all()
+            except Exception as error:
+                found = failure_behind(error)
+                if found is None:
+                    raise
+                self._no_room = str(storage_failed(found, "write", self._store.mlruns))
+                self._drop_all()
+        if self._no_room:
+            raise StorageFailed(
+                f"{self._no_room}; study {self._book.name} stopped with {self._known} of "
+                f"{self._book.plan.request.trials} trials ended, and the same command resumes"
+            )
         if interrupt.asked:
             raise KeyboardInterrupt
         raise CellsFailed(
             f"study {self._book.name}: {self._given_up} points in a row failed {MOST_FAILURES} "
             f"times each, the last one with: {self._last_failure}; fix that and repeat the command"
         )
+
+    def _drop_all(self) -> None:
+        """Stop running trials whose end cannot be written: the next command puts them back."""
+        for running in self._running.values():
+            self._executor.stop(running.ticket.spec)
+        give_up = time.monotonic() + STOP_SECONDS
+        while self._executor.running and time.monotonic() < give_up:
+            self._executor.events(timeout=0.2)
 
     def _is_over(self) -> bool:
         """With nothing running here: whether it is over. Trials of other heads may be put back."""
@@ -189,6 +212,9 @@ class Search:
                     yield self._end(running, "pruned")
                 else:
                     yield TrialPutBack(ticket, reason)
+            case Failed(_, reason, of_storage=True):
+                self._no_room = reason
+                yield self._put_back(running, reason, ticket.failures)
             case Failed(_, reason):
                 yield self._failed(running, reason)
 

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 import optuna
 from optuna.storages import RDBStorage
+from optuna.study import StudySummary
 from optuna.trial import TrialState
 
 from bench.core.errors import BadInput
-from bench.core.locks import try_lock
+from bench.core.locks import is_held, try_lock
 from bench.core.store import Store, write_atomically
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import has_trials, study_folder
 from bench.sweep.space import differences, direction, identity
-from bench.sweep.storage import existing_storage, used
+from bench.sweep.storage import existing_storage, reading_studies
 
 IDENTITY, ID, SEARCH = "identity", "id", "search"
+_LOCK = "head.lock"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -43,11 +45,16 @@ def alone(store: Store, name: str) -> Iterator[bool]:
         yield is_alone
 
 
+def is_attended(store: Store, name: str) -> bool:
+    """Whether a command works on the study; writes nothing."""
+    return is_held(study_folder(store, name) / _LOCK)
+
+
 @contextlib.contextmanager
 def _lock(store: Store, name: str, *, shared: bool) -> Iterator[bool]:
     folder = study_folder(store, name)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "head.lock").open("a+") as stream:
+    with (folder / _LOCK).open("a+") as stream:
         yield try_lock(stream.fileno(), shared=shared)
 
 
@@ -98,16 +105,13 @@ def look_up(plans: Sequence[StudyPlan], store: Store) -> list[Before]:
     storage = existing_storage(store, plans[0].request.storage)
     if storage is None:
         return [Before(_newest(plan, (), store)) for plan in plans]
-    with used(storage):
+    with reading_studies(storage):
         studies = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
         return [_before(plan, studies, storage, store) for plan in plans]
 
 
 def _before(
-    plan: StudyPlan,
-    studies: Mapping[str, optuna.study.StudySummary],
-    storage: RDBStorage,
-    store: Store,
+    plan: StudyPlan, studies: Mapping[str, StudySummary], storage: RDBStorage, store: Store
 ) -> Before:
     name = _newest(plan, studies, store)
     if name not in studies:

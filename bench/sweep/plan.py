@@ -9,7 +9,7 @@ from bench.benchmark.plan import plan as plan_runs
 from bench.core.errors import BadInput
 from bench.core.identity import checked_name
 from bench.core.protocol import DEFAULT_PROTOCOL, Protocol, Scalar
-from bench.core.spec import NO_CODE, RunSpec, SearchRange, TrialSpec
+from bench.core.spec import NO_CODE, Choice, RunSpec, SearchRange, TrialSpec
 from bench.core.store import Store
 from bench.core.tasks import TASKS
 from bench.models.zoo import MODELS, variant
@@ -60,6 +60,14 @@ class StudyPlan:
     def spec(self, settings: Settings) -> TrialSpec:
         """The trial with the given settings."""
         return with_settings(self.base, settings)
+
+    @property
+    def largest(self) -> TrialSpec:
+        """The trial with the largest batch that is searched: it takes the most memory."""
+        batches = self.space.get("batch_size")
+        given = batches.values if isinstance(batches, Choice) else ()
+        sizes = [self.base.train.batch_size, *(size for size in given if isinstance(size, int))]
+        return self.spec({"batch_size": max(sizes)})
 
     def on_device(self, device: str) -> "StudyPlan":
         """The same study on a device of other machines; unchanged for ""."""

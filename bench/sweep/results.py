@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, ValidationError
 
 from bench.core.errors import CheckFailed
+from bench.core.identity import StudyName
 from bench.core.protocol import Scalar
 from bench.core.spec import EpochValues, TrialSpec
 from bench.core.store import Store, child, write_atomically
@@ -35,7 +36,7 @@ class TrialRecord:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int
-    study: str
+    study: StudyName
     number: int
     source: str
     settings: Mapping[str, Scalar]

@@ -10,14 +10,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypedDict, Unpack
 
+from bench.benchmark.memory import require_memory
 from bench.benchmark.plan import Plan, Request, default_workers
-from bench.benchmark.running import PlanEvent, execute_plan
+from bench.benchmark.running import RECORD_BYTES, PlanEvent, execute_plan
+from bench.core.disk import require_room
 from bench.core.errors import BadInput, BenchError, Stopped
 from bench.core.protocol import default_protocol, load_protocol
 from bench.core.recipes import tuned
 from bench.core.spec import RunRecord
 from bench.core.store import Store, open_store
-from bench.core.text import without_secrets
+from bench.core.text import as_code, without_secrets
 from bench.execution import Failed
 from bench.execution.places import Workers
 from bench.figures import STUDY_FIGURES
@@ -33,10 +35,13 @@ from bench.sweep.plan import StudyPlan, SweepRequest, changed_settings, plan_stu
 from bench.sweep.results import iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
-from bench.sweep.storage import FAILURES, open_storage, used
+from bench.sweep.storage import FAILURES, open_storage, reading_studies, using_studies
 from bench.sweep.trials import Ticket, TrialCounts
 from bench.sweep.winner import best_of, winner_text, with_larger_budget, write_winner
 from bench.tracking import StudyCard, StudyTracker, WorkOver, open_study_tracker
+
+_TRIAL_BYTES = 64 << 10
+"""Room asked for each trial: its result and its rows in both databases."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,7 @@ class StudyOutcome:
         wanted = {
             spec.run_key
             for spec in self.confirmation.specs
-            if spec.model == self.plan.base.model
-            and (spec.run_key not in default) == (tuned and not self.is_default)
+            if (spec.run_key not in default) == (tuned and not self.is_default)
         }
         scores = [selection_score(r) for k, r in self.records.items() if k in wanted]
         finite = [score for score in scores if math.isfinite(score)]
@@ -175,6 +179,8 @@ def tune(
     runs = plans[0].defaults
     asked = Request(request.protocol, threads=request.threads)
     count = workers or default_workers(asked, runs.specs[0].device)
+    for plan in plans:
+        require_memory([plan.largest] * count, plan.defaults.sizes, count)
     with Workers(count, store) as pool:
         return [tune_study(plan, pool, on_event) for plan in plans]
 
@@ -213,11 +219,14 @@ def at_study(plan: StudyPlan, store: Store) -> Iterator[Desk]:
     Raises BadInput if the study was begun for something else or its store cannot be used.
     """
     storage = open_storage(store, plan.request.storage)
-    with used(storage):
-        name = generation(plan, storage, store)
-        with attend(store, name), Heads(storage, name) as heads:
+    with contextlib.ExitStack() as held:
+        with reading_studies(storage):
+            name = generation(plan, storage, store)
+            held.enter_context(attend(store, name))
+            heads = held.enter_context(Heads(storage, name))
             book = heads.patiently(lambda: StudyBook(plan, name, store, storage, heads))
-            yield Desk(plan, store, book)
+        held.enter_context(using_studies(storage))
+        yield Desk(plan, store, book)
 
 
 def search_study(
@@ -228,12 +237,14 @@ def search_study(
     Raises KeyboardInterrupt after putting back all trials that ran here.
     """
     book, store = desk.book, desk.store
-    lines = [*changed_search(desk.plan, book.trials.study), *book.recover()]
+    with reading_studies(book.trials.storage):
+        lines = [*changed_search(desk.plan, book.trials.study), *book.recover()]
     yield Recovered(book.name, book.counts.finished, book.standing()[0], tuple(lines))
     tracker = _tracker(book, store)
     _tell_trials(book, store, tracker)
     try:
         if not book.settled:
+            _require_room(desk, workers.count)
             yield from Search(book, store, workers.pool(), tracker).events()
     except (BadInput, *FAILURES):  # the study's store is away: nothing to draw
         tracker.close()
@@ -252,26 +263,40 @@ def search_study(
     else:
         if outcome.confirmation is not None:
             outcome.confirmation = with_larger_budget(outcome.confirmation, store)
-            outcome.records = dict(outcome.confirmation.done)
+            outcome.records = _of_its_variant(outcome, outcome.confirmation.done)
         _publish(book, outcome, store, tracker, "finished")
     tracker.close()
     return outcome
 
 
+def _require_room(desk: Desk, workers: int) -> None:
+    """Raise StorageFailed unless the search and the runs of its winner fit on the disk."""
+    trials = desk.plan.request.trials - desk.book.counts.finished
+    runs = workers + 2 * len(desk.plan.defaults.specs)  # checkpoints, and the runs afterwards
+    needed = trials * _TRIAL_BYTES + runs * RECORD_BYTES
+    require_room(desk.store.mlruns, needed, f"{trials} trials and the runs of the winner")
+
+
 def confirmed(desk: Desk, outcome: StudyOutcome, records: Mapping[str, RunRecord]) -> None:
     """After the winner's runs: write its confirmed score to its records and the parent run."""
-    outcome.records = dict(records)
+    outcome.records = _of_its_variant(outcome, records)
     if outcome.is_default:
         outcome.records = {
             key: best_of(record, outcome.counts.finished, desk.store)
-            if record.spec.model == desk.plan.base.model
-            else record
-            for key, record in records.items()
+            for key, record in outcome.records.items()
         }
     tracker = _tracker(desk.book, desk.store)
     tracker.study_ended({}, {"study.md": _summary(outcome)}, "finished")
     outcome.missed = tracker.missed
     tracker.close()
+
+
+def _of_its_variant(
+    outcome: StudyOutcome, records: Mapping[str, RunRecord]
+) -> dict[str, RunRecord]:
+    """The records without those of the closed forms, which run along."""
+    model = outcome.plan.base.model
+    return {key: record for key, record in records.items() if record.spec.model == model}
 
 
 def _tell_trials(book: StudyBook, store: Store, tracker: StudyTracker) -> None:
@@ -336,7 +361,7 @@ def _outcome(book: StudyBook, store: Store) -> StudyOutcome:
         outcome.value = book.trials.value_of(winner.number)
         outcome.recipe = tuned(book.counts.finished, book.generation)
         outcome.confirmation = plan.with_recipe(winner.settings, outcome.recipe, store)
-        outcome.records = dict(outcome.confirmation.done)
+        outcome.records = _of_its_variant(outcome, outcome.confirmation.done)
     return outcome
 
 
@@ -370,9 +395,9 @@ def _summary(outcome: StudyOutcome) -> str:
             f"{counts.put_back} were put back and do not count. {100 * outcome.epochs_share:.0f} % "
             "of the epochs of full trainings.",
             f"Importance of settings ({EVALUATOR}): {mattered or 'too few trials'}.",
-            f"Search again: `{command(outcome.plan)}`\n\nTrain the winner again: "
-            f"`{repeat_winner(outcome.study)}`, or `bench sweep --winner winner.toml` with the "
-            "file that is here",
+            f"Search again: {as_code(command(outcome.plan))}\n\nTrain the winner again: "
+            f"{as_code(repeat_winner(outcome.study))}, or `bench sweep --winner winner.toml` with "
+            "the file that is here",
         ]
     )
 

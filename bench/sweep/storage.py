@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import optuna
@@ -17,17 +18,27 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from bench.core.disk import failure_behind, storage_failed
 from bench.core.errors import BadInput
-from bench.core.locks import locked
+from bench.core.locks import locked, use
 from bench.core.paths import given_path
 from bench.core.store import Store, sync_folder
 from bench.core.text import without_secrets
 from bench.sweep.heads import make_tables
 
+FILE = "optuna.db"
 _BUSY_SECONDS = 60
 FAILURES = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 """What a store that is damaged, full or away raises."""
 _TABLES_LOCK = 0x62656E6368  # "bench": held while tables are made in a PostgreSQL database
+
+
+class StudiesDamaged(BadInput):
+    """A file of studies cannot be read; `why`, in a few words."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 def quiet_optuna() -> None:
@@ -42,7 +53,7 @@ def open_storage(store: Store, address: str = "") -> RDBStorage:
     Raises a one-line BadInput, without the password, if it cannot be used.
     """
     quiet_optuna()
-    url = checked_address(address) if address else _sqlite(store.mlruns / "optuna.db")
+    url = checked_address(address) if address else _sqlite(store.mlruns / FILE)
     if url.get_backend_name() == "postgresql":
         return _on_server(url)
     path = given_path(url.database or "", "--storage").resolve()
@@ -51,7 +62,7 @@ def open_storage(store: Store, address: str = "") -> RDBStorage:
 
 def existing_storage(store: Store, address: str = "") -> RDBStorage | None:
     """The store of studies if it exists; None if it would have to be created."""
-    if not address and not (store.mlruns / "optuna.db").exists():
+    if not address and not (store.mlruns / FILE).exists():
         return None
     if address and (url := checked_address(address)).get_backend_name() == "sqlite":
         path = given_path(url.database or "", "--storage").resolve()
@@ -92,6 +103,7 @@ def _in_file(path: Path) -> RDBStorage:
     busy: dict[str, object] = {"connect_args": {"timeout": _BUSY_SECONDS}}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        use(path)
         with locked(path.with_name(f".{path.name}.lock")):
             if not path.exists() or not path.stat().st_size:
                 _make(path)
@@ -99,10 +111,7 @@ def _in_file(path: Path) -> RDBStorage:
                 storage = _connect(_sqlite(path), busy)
                 make_tables(storage.engine)
     except OSError as error:
-        raise BadInput(
-            f"cannot write the studies at {path}: {error.strerror or error}; make its folder "
-            "writable or give another --storage"
-        ) from None
+        raise storage_failed(error, "write the studies", path) from None
     return storage
 
 
@@ -151,26 +160,71 @@ def _one_line(url: URL) -> Iterator[None]:
             "(pip install 'psycopg[binary]', or this package with [postgres])"
         ) from None
     except (RuntimeError, *FAILURES) as error:
-        raise _failed(url, error) from None
+        if url.get_backend_name() == "sqlite":
+            raise _unusable(url, error) from None
+        raise _server_failed(url, error) from None
+
+
+_DAMAGE = (
+    *FAILURES,
+    optuna.exceptions.OptunaError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AssertionError,
+    RuntimeError,
+)
+
+
+def using_studies(storage: RDBStorage) -> AbstractContextManager[None]:
+    """Turn errors of the store in the block into a one-line BadInput."""
+    return _explained(storage, FAILURES)
+
+
+def reading_studies(storage: RDBStorage) -> AbstractContextManager[None]:
+    """Turn what a damaged file makes Optuna raise into a one-line BadInput.
+
+    A flipped bit is found by SQLite, by SQLAlchemy (a state that does not exist), or by Optuna (a
+    text that is no JSON), wherever it is first read.
+    """
+    return _explained(storage, _DAMAGE)
 
 
 @contextlib.contextmanager
-def used(storage: RDBStorage) -> Iterator[None]:
-    """Turn errors of a store that is damaged, full or away into a one-line BadInput."""
+def _explained(storage: RDBStorage, errors: tuple[type[Exception], ...]) -> Iterator[None]:
     try:
         yield
-    except FAILURES as error:
-        raise _failed(storage.engine.url, error) from None
+    except errors as error:
+        if storage.engine.dialect.name == "sqlite":
+            raise _unusable(storage.engine.url, error) from None
+        if not isinstance(error, FAILURES):
+            raise
+        raise _server_failed(storage.engine.url, error) from None
 
 
-def _failed(url: URL, error: Exception) -> BadInput:
-    # Optuna's own error says less than the one that caused it.
-    cause = error.__cause__ or error
-    why = without_secrets(str(getattr(cause, "orig", None) or cause).strip().splitlines()[0])
-    if url.get_backend_name() == "sqlite":
-        return BadInput(
-            f"the studies in {url.database} cannot be used: {why}; move the file away (their "
-            "searches start again, results stay), or give another one with --storage"
-        )
+def _server_failed(url: URL, error: Exception) -> BadInput:
     shown = without_secrets(url.render_as_string(hide_password=True))
-    return BadInput(f"--storage {shown} cannot be used: {why}; start it, or fix the address")
+    return BadInput(
+        f"--storage {shown} cannot be used: {_reason(error)}; start it, or fix the address"
+    )
+
+
+def _unusable(url: URL, error: Exception) -> BadInput:
+    """The one line for a file of studies: about the disk, a busy file, or damage."""
+    path = Path(str(url.database))
+    if (found := failure_behind(error)) is not None:
+        return storage_failed(found, "write the studies", path)
+    if "locked" in (why := _reason(error)):
+        return BadInput(f"the studies in {path} are busy: {why}; wait for the other command")
+    cure = _CURE if path.name == FILE else _OWN_CURE
+    return StudiesDamaged(f"the studies in {path} cannot be used: {why}; {cure}", why)
+
+
+_CURE = "`bench doctor --fix` puts the file aside and rebuilds it from the results on disk"
+_OWN_CURE = "give another file with --storage (results of finished runs stay)"
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error  # Optuna's own text says only that something failed
+    lines = str(getattr(cause, "orig", None) or cause).strip().splitlines()
+    return without_secrets(lines[0] if lines else type(error).__name__)

@@ -70,8 +70,8 @@ class Trials:
         self.plan = plan
         self.name = name
         self.study = open_study(plan, name, storage)
-        self.ranges = {key: _distribution(kind) for key, kind in plan.space.items()}
-        self._storage = storage
+        self.ranges = {key: distribution(kind) for key, kind in plan.space.items()}
+        self.storage = storage
         self._keys: dict[int, str] = {}
 
     def all(self) -> list[FrozenTrial]:
@@ -133,11 +133,11 @@ class Trials:
         self.study.tell(number, value, state=state)
 
     def _annotate(self, number: int, key: str, value: Any) -> None:
-        self._storage.set_trial_user_attr(self._trial_id(number), key, value)
+        self.storage.set_trial_user_attr(self._trial_id(number), key, value)
 
     def _trial_id(self, number: int) -> int:
-        study_id = self._storage.get_study_id_from_name(self.name)
-        return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        study_id = self.storage.get_study_id_from_name(self.name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
     def put_back(self, trial: FrozenTrial, failures: int = 0) -> None:
         """Queue its point again, then fail the trial. A kill in between leaves the point queued
@@ -161,7 +161,7 @@ class Trials:
 
     def get(self, number: int) -> FrozenTrial:
         """The current state of one trial, with its values."""
-        return self._storage.get_trial(self._trial_id(number))
+        return self.storage.get_trial(self._trial_id(number))
 
     def finished(self) -> list[FrozenTrial]:
         """The trials that count, ordered by number."""
@@ -192,7 +192,8 @@ class Trials:
         return sum(int(trial.user_attrs.get("epochs", 0)) for trial in self.finished())
 
 
-def _distribution(kind: SearchRange) -> BaseDistribution:
+def distribution(kind: SearchRange) -> BaseDistribution:
+    """Optuna's form of a search range."""
     if isinstance(kind, Choice):
         return CategoricalDistribution(kind.values)
     if isinstance(kind, FloatRange):

@@ -18,7 +18,7 @@ from bench.core.errors import BadInput
 from bench.core.identity import Name
 from bench.core.paths import given_path
 from bench.core.protocol import LatentDim, Scalar, load_protocol
-from bench.core.recipes import BEST_OF, budget
+from bench.core.recipes import BEST_OF, Recipe, budget
 from bench.core.spec import RunRecord
 from bench.core.store import Store, write_atomically
 from bench.core.strict import STRICT, parse_strict, read_toml
@@ -37,7 +37,7 @@ class WinnerFile:
     protocol: str
     protocol_fingerprint: str
     model: Name
-    recipe: str
+    recipe: Recipe
     dataset: str = ""
     latent_dim: LatentDim | None = None
     settings: Mapping[str, Scalar] = field(default_factory=dict)

@@ -26,15 +26,17 @@ from collections.abc import Iterable, Mapping
 
 from bench.core.commands import protocol_reference, repeat_command
 from bench.core.spec import EpochValues, RunRecord, RunSpec
+from bench.core.text import as_code
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS
 
 NOT_APPLICABLE = "-"
-KEY, EVALUATION, COMPLETE, OWNER = (
+KEY, EVALUATION, COMPLETE, OWNER, PROTOCOL = (
     "bench.run_key",
     "bench.evaluation",
     "bench.complete",
     "bench.owner",
+    "bench.protocol",
 )
 _COSTS = {"parameters", "multiply_adds", "train_seconds", "images_per_second"}
 
@@ -93,7 +95,7 @@ def tags(spec: RunSpec, status: str) -> dict[str, str]:
         "status": status,
         KEY: spec.run_key,
         EVALUATION: spec.evaluation_digest,
-        "bench.protocol": spec.protocol,
+        PROTOCOL: spec.protocol,
         "bench.fingerprint": spec.protocol_fingerprint,
         "bench.data": spec.data_digest,
         "mlflow.runColor": colour(spec.model),
@@ -166,7 +168,7 @@ def description(record: RunRecord) -> str:
             f"Hyperparameters of the variant: {parameters(spec)['variant_settings']}. "
             f"Chosen on validation by `{spec.selection_metric}`; the test images were scored once.",
             "",
-            f"Run it again: `{repeat_command(spec)}`",
+            f"Run it again: {as_code(repeat_command(spec))}",
             "",
             f"Run key `{record.run_key}`, protocol fingerprint `{spec.protocol_fingerprint}`, "
             f"data `{spec.data_digest}`. Everything is in `record.json` under Artifacts.",

@@ -14,13 +14,15 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
+from bench.core.disk import StorageFailed, failure_behind, storage_failed
 from bench.core.errors import BadInput
-from bench.core.locks import locked
+from bench.core.locks import locked, use
 from bench.core.store import Store, sync_folder
 from bench.tracking.address import Address, find_address, local_address
 
 _log = logging.getLogger("bench.tracking")
 _BUSY_SECONDS = 2.0
+_SUFFIXES = ("", "-journal", "-wal", "-shm")
 _PATH_COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -39,12 +41,17 @@ def prepared_address(store: Store) -> Address:
     return address
 
 
-def follow_move(address: Address, store: Store) -> int:
+def is_own(address: Address, store: Store) -> bool:
+    """Whether it is the workspace's own file."""
+    return address.database is not None and address.database.parent == store.mlruns
+
+
+def follow_move(address: Address, store: Store, *, fix: bool = True) -> int:
     """Update the paths in the workspace's own database after a move; returns how many."""
-    if address.database is None or address.database.parent != store.mlruns:
+    if address.database is None or not is_own(address, store):
         return 0
-    moved = relocate(address.database, store.artifacts)
-    if moved:
+    moved = relocate(address.database, store.artifacts, fix=fix)
+    if moved and fix:
         _log.info("the workspace was moved: %d paths in MLflow's store follow it", moved)
     return moved
 
@@ -56,14 +63,12 @@ def prepare_database(database: Path, artifacts: Path) -> None:
     """
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
+        use(database)
         if not _is_whole(database):
             with locked(database.with_name(f".{database.name}.lock")):
                 _make(database, artifacts)
     except OSError as error:
-        raise BadInput(
-            f"cannot write MLflow's store at {database}: {error.strerror or error}; make its "
-            "folder writable or set BENCH_HOME to one that is"
-        ) from None
+        raise storage_failed(error, "write MLflow's store", database) from None
     _prove_writable(database)
 
 
@@ -92,7 +97,7 @@ def _create_tables(path: Path, artifacts: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for suffix in ("", "-journal", "-wal", "-shm"):
+    for suffix in _SUFFIXES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
@@ -121,11 +126,9 @@ def _is_whole(database: Path) -> bool:
             has_runs = "runs" in tables and (
                 connection.execute("SELECT count(*) FROM runs").fetchone()[0] > 0
             )
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            return True
-        raise _unusable(database, error) from None
     except sqlite3.DatabaseError as error:
+        if _is_busy(error):
+            return True
         raise _unusable(database, error) from None
     if finished and (has_home or has_runs):
         return True
@@ -134,10 +137,16 @@ def _is_whole(database: Path) -> bool:
     return False
 
 
-def _unusable(database: Path, why: object) -> BadInput:
+def _is_busy(error: sqlite3.DatabaseError) -> bool:
+    return "locked" in str(error)
+
+
+def _unusable(database: Path, why: sqlite3.DatabaseError | str) -> BadInput:
+    if isinstance(why, sqlite3.Error) and (found := failure_behind(why)) is not None:
+        return storage_failed(found, "write MLflow's store", database)
     return BadInput(
-        f"MLflow's store {database} cannot be used: {why}; move the file away and repeat the "
-        "command (records are kept beside it, and `bench sync` sends them all to a new store)"
+        f"MLflow's store {database} cannot be used: {why}; `bench doctor --fix` puts a damaged "
+        "store of the workspace aside and rebuilds it from the records"
     )
 
 
@@ -148,11 +157,9 @@ def _prove_writable(database: Path) -> None:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE alembic_version SET version_num = version_num")
             connection.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
-            raise _unusable(database, error) from None
     except sqlite3.DatabaseError as error:
-        raise _unusable(database, error) from None
+        if not _is_busy(error):
+            raise _unusable(database, error) from None
 
 
 @contextlib.contextmanager
@@ -170,11 +177,38 @@ def _open(database: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def relocate(database: Path, artifacts: Path) -> int:
+def damage_of(database: Path) -> str:
+    """Why an MLflow file cannot be used, in a few words; "" if it can, is busy, or is missing."""
+    if not database.exists() or database.stat().st_size == 0:
+        return ""
+    try:
+        with _open(database) as connection:
+            (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if found != "ok":
+            return " ".join(found.split())
+        return "" if _is_whole(database) else "it is not complete"
+    except sqlite3.DatabaseError as error:
+        if failure_behind(error) is not None:
+            raise _unusable(database, error) from None
+        return "" if _is_busy(error) else str(error)
+    except StorageFailed:
+        raise
+    except BadInput as error:
+        return str(error)
+
+
+def files_of(database: Path) -> list[Path]:
+    """The file and those that SQLite keeps beside it."""
+    found = [database.with_name(database.name + suffix) for suffix in _SUFFIXES]
+    return [path for path in found if path.exists()]
+
+
+def relocate(database: Path, artifacts: Path, *, fix: bool = True) -> int:
     """Rewrite the paths that MLflow stored, after the workspace was moved or copied.
 
     A path is rewritten if its target exists here, or no longer exists at the old place; paths
-    that the user chose elsewhere are kept. All in one transaction; returns the rows changed.
+    that the user chose elsewhere are kept. All in one transaction; returns the rows changed, or,
+    without `fix`, the paths to change.
     """
     here = artifacts.as_uri()
     changed = 0
@@ -182,7 +216,9 @@ def relocate(database: Path, artifacts: Path) -> int:
         for table, column in _PATH_COLUMNS:
             rows = connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
             moves = [(new, old) for (old,) in rows if (new := _new_place(old, here))]
-            if moves:
+            if not fix:
+                changed += len(moves)
+            elif moves:
                 if not connection.in_transaction:
                     connection.execute("BEGIN IMMEDIATE")
                 for new, old in moves:

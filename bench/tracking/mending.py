@@ -1,71 +1,124 @@
 """Repair of MLflow's store after kills and moved folders."""
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+from bench.core.locks import is_unused
 from bench.core.owners import owner_state
+from bench.core.repairs import Care, Finding
 from bench.core.spec import RunRecord
 from bench.core.store import Store
+from bench.records.files import survey_records
+from bench.records.mending import unclaimed
 from bench.tracking import content
 from bench.tracking.address import find_address
 from bench.tracking.contract import SyncReport
-from bench.tracking.database import follow_move, prepare_database, prepared_address
+from bench.tracking.database import (
+    damage_of,
+    files_of,
+    follow_move,
+    is_own,
+    prepare_database,
+    prepared_address,
+)
 from bench.tracking.experiment import ExperimentPlan, plan_for
 from bench.tracking.tracker import RunTracker
 
-
-@dataclass(frozen=True)
-class Mended:
-    """What was repaired: runs closed, runs left alone because they are alive (or may be, on
-    another machine), rows with rewritten paths."""
-
-    closed: int
-    alive: int
-    elsewhere: int
-    paths: int
+_DATABASES, _RUNS, _PATHS = "damaged databases", "runs left open in MLflow", "paths of MLflow"
+_MISSED = "results that MLflow lacks"
+_LEFT = "left alone, another command is using it; stop that one and repeat"
 
 
-def mend(store: Store, *, other_hosts: bool = False) -> Mended:
-    """Rewrite paths after a move and close the runs whose process is gone.
+def mend_database(care: Care) -> Iterator[Finding]:
+    """MLflow's file, if it is the workspace's own: damaged, it is put aside and made again, and
+    `mend_runs` fills it from the records."""
+    address = find_address(care.store)
+    if address.database is None or not (why := damage_of(address.database)):
+        return
+    database, what = address.database, f"{address.database} ({why})"
+    if not is_own(address, care.store):
+        yield care.leave(_DATABASES, what, "not of this workspace; restore it, or move it away")
+        return
+    with is_unused(database) as is_ours:
+        if is_ours:
+            what = f"{care.name(database)} ({why})"
+            yield care.settle(
+                _DATABASES,
+                what,
+                "moved",
+                lambda: (
+                    f"{care.set_aside(*files_of(database))}; filled again from the records "
+                    "(what was made in MLflow by hand is only in the old file)"
+                ),
+            )
+        else:
+            yield care.leave(_DATABASES, care.name(database), _LEFT)
 
-    Runs of other machines are left alone unless `other_hosts`. Raises BadInput for an unusable
-    store, MlflowException or OSError if a server does not answer.
+
+def mend_runs(care: Care) -> Iterator[Finding]:
+    """Paths after a move, runs whose process is gone, results that MLflow lacks.
+
+    Raises a `Failure` if a server does not answer.
     """
-    address = find_address(store)
+    store, address = care.store, find_address(care.store)
     if reason := address.why_not():
         raise ConnectionError(reason)
     if address.database:
+        if not care.fix and (not address.database.exists() or damage_of(address.database)):
+            return
         prepare_database(address.database, store.artifacts)
-    paths = follow_move(address, store)
+    if moved := follow_move(address, store, fix=care.fix):
+        yield care.settle(_PATHS, f"{moved} of a moved folder", "rewritten", lambda: None)
     client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
-    closed = alive = elsewhere = 0
     for run in _running(client):
         state = owner_state(run.data.tags.get(content.OWNER, ""))
-        if state == "alive":
-            alive += 1
-        elif state == "elsewhere" and not other_hosts:
-            elsewhere += 1
-        else:
-            _close(client, run)
-            closed += 1
-    return Mended(closed, alive, elsewhere, paths)
+        if state == "gone" or (state == "elsewhere" and care.other_hosts):
+            name = f"{run.info.run_name} ({run.info.run_id})"
+            yield care.settle(_RUNS, name, "closed", _close, client, run)
+    # A command that trains a run sends it itself.
+    records = [each for each in survey_records(store.records)[0] if _is_free(care, each)]
+    lacking = _lacking(client, records)
+    if lacking:
+        yield care.settle(_MISSED, f"{len(lacking)} runs", "sent", _send, store, records)
+
+
+def _send(store: Store, records: Iterable[RunRecord]) -> str | None:
+    report = sync_records(store, records)
+    return f"(MLflow did not take {report.missed})" if report.missed else None
+
+
+def _lacking(client: MlflowClient, records: Iterable[RunRecord]) -> list[RunRecord]:
+    """The records of which MLflow does not have the whole content."""
+    there = {
+        tuple(run.data.tags.get(tag) for tag in (content.KEY, content.COMPLETE, content.PROTOCOL))
+        for run in _search(client, f"tags.`{content.KEY}` != ''")
+    }
+    return [
+        each
+        for each in records
+        if (each.run_key, content.version(each), each.spec.protocol) not in there
+    ]
+
+
+def _is_free(care: Care, record: RunRecord) -> bool:
+    with unclaimed(care, record.run_key) as is_ours:
+        return is_ours
 
 
 def _running(client: MlflowClient) -> Iterable[Run]:
     """Runs of the suite with the state RUNNING, in every experiment."""
+    return _search(client, f"attributes.status = 'RUNNING' and tags.`{content.KEY}` != ''")
+
+
+def _search(client: MlflowClient, query: str) -> Iterator[Run]:
+    """Runs of every experiment."""
     ids = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
     token: str | None = None
     while ids:
-        page = client.search_runs(
-            ids,
-            f"attributes.status = 'RUNNING' and tags.`{content.KEY}` != ''",
-            max_results=1000,
-            page_token=token,
-        )
+        page = client.search_runs(ids, query, max_results=1000, page_token=token)
         yield from page
         token = page.token
         if not token:

@@ -114,7 +114,7 @@ def _document(pattern: str, *keys: str) -> Place:
             path.write_text(json.dumps(data))
         track = next(store.registry.glob("*/*/card.json")).parent
         shown = f"{track.parent.name}.{track.name}"
-        return [*SHOWN, ["registry", "show", shown], ["doctor"]]
+        return [*SHOWN, ["registry", "show", shown], ["doctor", "--fix"]]
 
     return plant
 

@@ -5,9 +5,10 @@ import tracked_store
 from tracked_store import client_of, runs_of
 from typer.testing import CliRunner
 
-from bench.benchmark.doctor import examine
+from bench.benchmark.doctor import examine, survey
 from bench.cli import app
 from bench.core.protocol import Protocol
+from bench.core.repairs import Care
 from bench.core.store import Store
 from bench.records.files import iter_records
 from bench.tracking import Began, Ended, Epoch, WorkOver, open_tracker
@@ -40,7 +41,8 @@ def test_another_value_is_one_clear_line(
 
 def test_doctor_leaves_mlflow_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_TRACKING", "off")
-    assert "tracking is off" in str(examine(store)["mended"]["MLflow"])
+    assert not examine(Care(store, fix=True))
+    assert "tracking is off" in str(survey(store)["workspace"]["MLflow"])
     assert not list(store.mlruns.glob("*mlflow.db*"))
 
 

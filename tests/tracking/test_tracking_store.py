@@ -18,15 +18,24 @@ from bench.benchmark.doctor import examine
 from bench.core.errors import BadInput
 from bench.core.owners import owner, owner_state
 from bench.core.protocol import Protocol
+from bench.core.repairs import Care, Finding
 from bench.core.store import Store
 from bench.tracking import Began, content, open_tracker
 from bench.tracking.address import find_address
 from bench.tracking.database import prepare_database
-from bench.tracking.mending import mend
+from bench.tracking.mending import mend_runs
+
+CLOSED, PATHS = "runs left open in MLflow", "paths of MLflow"
+
+
+def mend(store: Store, *, other_hosts: bool = False) -> list[Finding]:
+    return list(mend_runs(Care(store, True, other_hosts)))
+
 
 OPEN = """
 import sys
 from pathlib import Path
+from bench.core.repairs import Care, Finding
 from bench.core.store import Store
 from bench.tracking.database import prepare_database
 store = Store(Path(sys.argv[1])).prepare()
@@ -139,8 +148,8 @@ def test_paths_follow_a_moved_folder(
     if not keep_old:
         shutil.rmtree(old.root)
     new = Store(tmp_path / "a new place")
-    assert mend(new).paths > 0
-    assert mend(new).paths == 0
+    assert PATHS in [finding.kind for finding in mend(new)]
+    assert PATHS not in [finding.kind for finding in mend(new)]
     client, here = client_of(new), new.artifacts.as_uri()
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None and experiment.artifact_location == here
@@ -166,12 +175,12 @@ def test_runs_of_dead_processes_are_closed_and_live_ones_left(
     host, pid, started = owner().rsplit(":", 2)
     client.set_tag(dead, content.OWNER, f"{host}:{pid}:{int(started) - 1000}")
     client.set_tag(far, content.OWNER, f"far-{host}:{pid}:{started}")
-    mended = mend(fresh)
-    assert (mended.closed, mended.alive, mended.elsewhere) == (1, 1, 1)
+    assert [finding.kind for finding in mend(fresh)] == [CLOSED]
     assert client.get_run(live).info.status == "RUNNING"
     assert client.get_run(dead).info.status == "KILLED"
     assert client.get_run(far).info.status == "RUNNING"
-    assert mend(fresh, other_hosts=True).closed == 1
+    assert [finding.kind for finding in mend(fresh, other_hosts=True)] == [CLOSED]
+    assert client.get_run(far).info.status == "KILLED"
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "host:x:1", "a:b"])
@@ -191,9 +200,8 @@ def test_doctor_completes_a_run_that_was_killed_before_mlflow_heard(
     client.update_run(run_id, status="RUNNING")
     client.delete_tag(run_id, content.COMPLETE)
     client.set_tag(run_id, content.OWNER, "")
-    findings = examine(store)
-    assert findings["mended"]["runs closed whose process is gone"] == 1
-    assert findings["mended"]["runs told to MLflow"] == 1
+    found = examine(Care(store, fix=True))
+    assert {finding.kind for finding in found} == {CLOSED, PATHS, "results that MLflow lacks"}
     run = runs_of(store)[record.run_key]
     assert run.info.run_id == run_id
     assert run.info.status == "FINISHED"

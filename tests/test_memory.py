@@ -1,0 +1,110 @@
+"""What large images need of memory is said, and refused where it is not there."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bench.benchmark import memory
+from bench.benchmark.plan import Request, plan
+from bench.cli import app
+from bench.core.protocol import load_protocol
+from bench.core.spec import SplitSizes
+from bench.core.store import Store
+from bench.data import load_set
+from bench.execution.memory import needed_bytes
+from bench.models.zoo import MODELS
+from bench.records.files import iter_records
+
+SIDE = 112
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> str:
+    """Forty real images, four times as wide and as high, in three channels."""
+    images = load_set("fashion_mnist_mini").parts["train"].images[:40]
+    wide = images.repeat(SIDE // 28, axis=2).repeat(SIDE // 28, axis=3).repeat(3, axis=1)
+    np.savez(tmp_path / "large.npz", x_train=np.moveaxis(wide, 1, 3))
+    return f"npz:{tmp_path / 'large.npz'}"
+
+
+def _free(monkeypatch: pytest.MonkeyPatch, gibibytes: float) -> None:
+    free = SimpleNamespace(available=int(gibibytes * 2**30))
+    monkeypatch.setattr(memory, "psutil", SimpleNamespace(virtual_memory=lambda: free))
+
+
+@pytest.mark.parametrize(
+    ("free", "words"),
+    [
+        (0.5, ["needs about", "GiB of memory", "512.0 MiB are free", "--image-size"]),
+        (3.5, ["with 2 workers", "3.5 GiB are free", "use --workers 1, or"]),
+    ],
+)
+def test_runs_that_do_not_fit_are_refused_with_figures_before_training(
+    large: str, store: Store, monkeypatch: pytest.MonkeyPatch, free: float, words: list[str]
+) -> None:
+    _free(monkeypatch, free)
+    command = ["run", "--dataset", large, "--model", "deep_ae", "--workers", "2", "-d", "8"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.strip().splitlines()
+    assert all(word in line for word in [f"3x{SIDE}x{SIDE}", "deep_ae d=8", *words])
+    assert not list(iter_records(store.records))
+
+
+def test_what_is_needed_is_in_the_plan_of_large_images(
+    large: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(Request(load_protocol("own"), ("fc_ae",), (8,), dataset=large), store)
+    _free(monkeypatch, 64)
+    needs = memory.require_memory(made.missing, made.sizes, 2)
+    assert needs.endswith("GiB of memory are needed, 64.0 GiB are free")
+
+
+def test_small_images_are_planned_without_a_look_at_the_memory(
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _free(monkeypatch, 0)
+    made = plan(Request(load_protocol(tiny_protocol)), store)
+    assert memory.require_memory(made.missing, made.sizes, 8) == ""
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_variant_takes_more_for_larger_images_and_batches(model: str, store: Store) -> None:
+    """What is not looked at takes about a gigabyte."""
+    task = MODELS[model].tasks[0]
+    protocol = load_protocol("quick" if task == "reconstruction" else "classifier_quick")
+    (spec, *_) = plan(Request(protocol, (model,)), store).specs
+    small, large = (
+        needed_bytes(spec, SplitSizes(100, 20, 20, (3, side, side), 10)) for side in (32, 64)
+    )
+    assert small < large
+    assert small < 1.1 * 2**30
+
+
+MEASURED = """
+import dataclasses, resource, sys
+from bench.benchmark.plan import Request, plan
+from bench.core.protocol import load_protocol
+from bench.core.store import open_store
+from bench.execution.memory import needed_bytes
+from bench.execution.runner import execute, ignore_epochs
+store = open_store().prepare()
+own = load_protocol("own")
+brief = dataclasses.replace(own, train=dataclasses.replace(own.train, steps=3))
+made = plan(Request(brief, (sys.argv[2],), (8,), dataset=sys.argv[1], seeds=(0,)), store)
+execute(made.specs[0], store, ignore_epochs)
+print(needed_bytes(made.specs[0], made.sizes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["pca", "fc_ae", "cnn_ae"])
+def test_the_estimate_bounds_what_a_process_takes(large: str, store: Store, model: str) -> None:
+    out = subprocess.check_output([sys.executable, "-c", MEASURED, large, model], text=True)
+    estimated, kibibytes = map(int, out.split())
+    assert 0.4 * estimated < 1024 * kibibytes < 1.1 * estimated
