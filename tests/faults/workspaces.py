@@ -272,7 +272,7 @@ def age(store: Store) -> None:
 def doctor(ground: Ground, store: Store) -> None:
     """Repair; nothing temporary may stay."""
     age(store)
-    ground.heed(forked.bench(store.root, *DOCTOR), "doctor")
+    ground.heed(forked.bench(store.root, *DOCTOR, **LIGHT), "doctor")
     for names in (temporary_names(store, committed=kind) for kind in (True, False)):
         if names:
             ground.fault("left behind", f"after doctor: {', '.join(names[:5])}")
