@@ -25,7 +25,7 @@ from bench.data.loading import dataset_reference, load_set
 from bench.registry.cards import read_card, sealed
 from bench.registry.loading import load_champion
 from bench.sweep.storage import open_storage
-from bench.sweep.winner import winner_path
+from bench.sweep.winner import read_winner, winner_path
 from bench.tracking.address import find_address
 from bench.tracking.database import prepare_database
 
@@ -332,3 +332,28 @@ def test_a_ledger_row_of_junk_with_a_right_digest(store: Store, column: str, jun
         (line,) = [line for line in done.stderr.splitlines() if line]
         assert "unexpected error" not in line and "results.csv" in line
         assert len(line) < 700 and "\x1b" not in line
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"seeds = [" + b"9" * 5000 + b"]", "a number of more than 4,300 digits"),
+        (b"seeds = " + b"[" * 5000, "nested too deeply"),
+        (b'description = "' + b"x" * 5000, "not a TOML file"),
+        (b'lr = "' + b"x" * 5000 + b'"', "unknown key|missing"),
+    ],
+)
+def test_a_protocol_of_junk_is_a_short_line(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "junk.toml"
+    path.write_bytes(content)
+    for read in (lambda: load_protocol(str(path)), lambda: read_winner(path)):
+        with pytest.raises(BadInput, match=said) as caught:
+            read()
+        assert len(str(caught.value)) < 1500
+
+
+def test_a_word_that_fills_the_screen_is_cut(store: Store) -> None:
+    done = CliRunner().invoke(cli.app, ["run", "--dry-run", "-m", "x" * 5000])
+    assert done.exit_code == 2
+    assert "x" * 79 + "..." in done.stderr
+    assert len(done.stderr) < 1500

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 BROKEN = """
 import os, sys
@@ -24,23 +22,23 @@ forked.warm_up = broken
 sys.argv = ["faults", "--short", "--only", "{only}"]
 sys.exit(tool.main())
 """
-NO_DIGEST = """
-    from bench.records import documents
-    documents.digest = lambda content: "0" * 16
-"""
-PLAIN_TEXT = """
+BREAKAGE = """
     from bench.cli import console
-    console.for_terminal = lambda text: text
-"""
-LIGHT_WRITES = """
     from bench.core import store
-    from bench.records import files
+    from bench.records import documents, files
+
+    documents.digest = lambda content: "0" * 16
+    console.for_terminal = lambda text: text
+
     def write(path, content):
         path.parent.mkdir(parents=True, exist_ok=True)
         (path.parent / f".{path.name}.12345678").touch()
         path.write_bytes(content)
+
     store.write_atomically = files.write_atomically = write
 """
+"""A digest that holds for everything, text that reaches the terminal as it is, and files that are
+written in place."""
 
 
 def faults(*arguments: str) -> tuple[int, str]:
@@ -59,26 +57,18 @@ def test_nothing_is_lost_mixed_left_behind_executed_or_told() -> None:
     code, text = faults("-m", "tests.faults", "--short")
     assert code == 0, text
     (total,) = re.findall(r"^all +([\d,]+)((?: +0){6})$", text, flags=re.M)
-    assert int(total[0].replace(",", "")) > 900
+    assert int(total[0].replace(",", "")) > 700
     for campaign in ("kills run", "calls promote", "files record", "flips card", "names", "races"):
         assert f"\n{campaign}" in text
 
 
-@pytest.mark.parametrize(
-    ("breakage", "only", "kind"),
-    [
-        (NO_DIGEST, "flips/scores", "mixed"),
-        (PLAIN_TEXT, "names/protocol option", "mixed"),
-        (LIGHT_WRITES, "kills/run", "left behind"),
-    ],
-)
-def test_it_finds_what_is_broken(breakage: str, only: str, kind: str) -> None:
-    """A digest that holds for everything, text that reaches the terminal as it is, and files that
-    are written in place."""
-    code, text = faults("-c", BROKEN.format(breakage=breakage.strip(), only=only))
+def test_it_finds_what_is_broken() -> None:
+    wanted = {"flips/scores": "mixed", "names/protocol option": "mixed", "kills/run": "left behind"}
+    code, text = faults("-c", BROKEN.format(breakage=BREAKAGE.strip(), only=",".join(wanted)))
     assert code == 1, text
-    assert f"\n{kind}: {only}/" in text
-    assert f"again: python -m tests.faults --seed 0 --only {only}/" in text
+    for only, kind in wanted.items():
+        assert f"\n{kind}: {only}/" in text, text
+        assert f"again: python -m tests.faults --seed 0 --only '{only}/" in text
 
 
 def test_an_unknown_campaign_is_named() -> None:

@@ -13,6 +13,7 @@ from bench.core.errors import CheckFailed
 from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord
 from bench.core.store import Store
+from bench.records.documents import decode, encode
 from bench.records.files import (
     iter_records,
     read_arrays,
@@ -117,3 +118,24 @@ def test_a_flipped_bit_anywhere_in_a_document_is_noticed(store, record, name):
         except CheckFailed as error:
             assert str(path) in str(error)
     assert accepted <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("record.json", "spec", "text"),
+        ("record.json", "facts", None),
+        ("scores/*/scores.json", "evaluation_digest", 7),
+        ("boards/*.json", "facts", "text"),
+        ("boards/*.json", "spec", []),
+    ],
+)
+def test_a_document_without_its_parts_is_refused_whatever_its_digest(
+    store, record, name, key, value
+):
+    write_record(store.records, record, WEIGHTS, ARRAYS)
+    (path,) = record_folder(store.records, record.run_key).glob(name)
+    document = decode(path)
+    path.write_bytes(encode({**document, key: value}))
+    with pytest.raises(CheckFailed, match=rf"is damaged \({key}: missing or of another kind\)"):
+        read_record(store.records, record.run_key)

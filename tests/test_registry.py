@@ -332,3 +332,19 @@ def test_verify_finds_scores_that_the_weights_do_not_give(promoted):
 def test_verify_knows_no_other_names(promoted):
     with pytest.raises(BadInput, match="did you mean"):
         targets(promoted, ["fashion_mnist_mini.quick.d9"], everything=False)
+
+
+@pytest.mark.parametrize("name", ["registry/README.md", "card.md", "README.md"])
+def test_a_page_that_is_no_utf8_is_a_difference_like_another(promoted, name):
+    """Of the README only the table is ours: the rest stays as it is, byte by byte."""
+    pattern = "registry/*/*/card.md" if name == "card.md" else name
+    path = sorted(promoted.root.glob(pattern))[0]
+    odd = path.read_bytes() + b"\xff\xb3\n"
+    path.write_bytes(odd)
+    if name == "README.md":
+        publishing.check(promoted)
+        publishing.write(promoted, EVERYTHING, refresh=False)
+        assert path.read_bytes() == odd
+    else:
+        with pytest.raises(CheckFailed, match=path.name):
+            publishing.check(promoted)

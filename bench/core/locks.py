@@ -43,11 +43,11 @@ def locked(path: Path) -> Iterator[None]:
 def locked_with_others(path: Path) -> Iterator[None]:
     """Wait until nobody holds the lock on `path` alone, and let nobody take it meanwhile.
 
-    Where its folder does not exist or cannot be written, nobody holds it. Windows has no shared
-    locks: there only one at a time holds it.
+    Creates nothing: where there is no file, nobody holds it. Windows has no shared locks: there
+    only one at a time holds it.
     """
     try:
-        stream = path.open("a+b")
+        stream = path.open("rb")
     except OSError:
         yield
         return

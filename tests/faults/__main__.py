@@ -34,13 +34,14 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--short", action="store_true", help="a sample, in about a minute")
-    parser.add_argument("--only", default="", help="a campaign or a try: kills, kills/run/3")
+    parser.add_argument("--only", default="", help="campaigns or tries: kills, kills/run/3")
     parser.add_argument("--seed", type=int, default=0, help="of the random choices")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after so many minutes")
     parser.add_argument("--jobs", type=int, default=2, help="tries at once")
     options = parser.parse_args()
-    if options.only and options.only.partition("/")[0] not in CAMPAIGNS:
-        sys.exit(f"--only {options.only}: expected one of {', '.join(CAMPAIGNS)}")
+    for wanted in options.only.split(","):
+        if wanted.partition("/")[0] not in ("", *CAMPAIGNS):
+            sys.exit(f"--only {wanted}: expected one of {', '.join(CAMPAIGNS)}")
     return options
 
 
@@ -51,19 +52,20 @@ def _place() -> str | None:
 
 
 def _tries(templates: Templates, options: argparse.Namespace) -> list[Try]:
-    short, chosen = options.short, options.only.partition("/")[0]
+    short, only = options.short, options.only.split(",")
     material = functools.cache(lambda: files.make_material(templates))
     made: dict[str, Callable[[], Iterable[Try]]] = {
         "kills": lambda: kills.tries(templates, 1 if short else 12),
-        "calls": lambda: fails.tries(templates, options.seed, 2 if short else 0),
+        "calls": lambda: fails.tries(templates, options.seed, 1 if short else 0),
         "files": lambda: files.mutations(material(), 400 if short else 10_000),
         "flips": lambda: files.flips(material(), 90 if short else 1_000),
-        "names": lambda: names.tries(material(), 10 if short else 500, 10 if short else 500),
+        "names": lambda: names.tries(material(), 6 if short else 500, 10 if short else 500),
         "races": lambda: races.tries(templates, 1, 3) if short else races.tries(templates, 20),
     }
-    found = [one for name in CAMPAIGNS if chosen in ("", name) for one in made[name]()]
-    wanted = options.only.rstrip("/")
-    return [one for one in found if f"{one.name}/".startswith(f"{wanted}/" if wanted else "")]
+    chosen = {wanted.partition("/")[0] for wanted in only}
+    found = [one for name in CAMPAIGNS if chosen & {"", name} for one in made[name]()]
+    starts = tuple(f"{wanted.rstrip('/')}/".lstrip("/") for wanted in only)
+    return [one for one in found if f"{one.name}/".startswith(starts)]
 
 
 def _spread(tries: Sequence[Try]) -> list[Try]:
@@ -97,7 +99,7 @@ def _print(found: Sequence[Found], seed: int, seconds: float) -> None:
     for one in found:
         for kind, text in one.faults[:3]:
             print(f"\n{kind}: {one.name}: {text}")
-            print(f"  again: python -m tests.faults --seed {seed} --only {one.name}")
+            print(f"  again: python -m tests.faults --seed {seed} --only '{one.name}'")
     print(f"\nseed {seed}, {seconds:.0f} s")
 
 

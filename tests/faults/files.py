@@ -10,7 +10,7 @@ import resource
 import shutil
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,16 @@ def _checkpoint(store: Store, path: Path) -> Any:
     found = load_checkpoint(path)
     if found is None:
         raise BenchError("it is damaged")
-    tensors = {**found.weights, **{f"best/{k}": v for k, v in found.best_weights.items()}}
-    state = {
-        f"{key}/{slot}": value.numpy().tobytes()
-        for key, slots in found.optimizer["state"].items()
-        for slot, value in slots.items()
-    }
-    shown = {key: value.numpy().tobytes() for key, value in tensors.items()}
-    return shown, state, found.optimizer["param_groups"], found.history, repr(found.scalars)
+    return _plain(vars(found))
+
+
+def _plain(value: Any) -> Any:
+    """A value with the bytes of its tensors, to be compared."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value.numpy().tobytes() if hasattr(value, "numpy") else repr(value)
 
 
 def _ledger(store: Store, path: Path) -> Any:

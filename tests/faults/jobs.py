@@ -16,6 +16,7 @@ from . import forked
 from .calls import Calls
 from .workspaces import (
     DOCTOR,
+    LIGHT,
     PROMOTE,
     REPRODUCE,
     RUN,
@@ -59,6 +60,8 @@ class Job:
         def ready() -> None:
             if self.name == "reproduce":
                 origins()
+            if self.name == "doctor":
+                os.environ.update(LIGHT)  # a server that does not answer is a finding
             prepare()
 
         return forked.command(self.arguments, ready)

@@ -114,7 +114,7 @@ def _document(pattern: str, *keys: str) -> Place:
             path.write_text(json.dumps(data))
         track = next(store.registry.glob("*/*/card.json")).parent
         shown = f"{track.parent.name}.{track.name}"
-        return [*SHOWN, ["registry", "show", shown], ["doctor"]]
+        return [*SHOWN, ["registry", "show", shown], ["doctor", "--fix"]]
 
     return plant
 
@@ -372,7 +372,7 @@ def show_classes(material: Path, kind: str, names: Sequence[str], ground: Ground
     (store.root / "other.toml").write_text(text.replace('"few"', '"other"', 1))
     work = functools.partial(_show_all, store, reference, ground.folder)
     for fault, why in forked.answer(work, ground.folder, BENCH_HOME=str(store.root)):
-        ground.fault(fault, f"{names}: {why}")
+        ground.fault(fault, f"{why} (classes {[name[:20] for name in names]})")
 
 
 def _show_all(store: Store, reference: str, allowed: Path) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -51,6 +52,7 @@ tolerance = 0.9
 definition = "mean over the test images"
 """
 """Turns the protocol into one of an origin, for `bench reproduce`."""
+_TEMPORARY = re.compile(r"\.new-|\.aside-|\..+\.[a-z0-9_]{8}\Z")
 LIGHT = {"BENCH_TRACKING": "off"}
 
 
@@ -79,7 +81,7 @@ SWEEP = ("sweep", "-p", "few.toml", "-m", "fc_ae", "--trials", "4", "--workers",
 WRITE = ("leaderboard", "--write")
 PROMOTE = ("promote",)
 REPRODUCE = ("reproduce", "--workers", "1")
-DOCTOR = ("doctor",)
+DOCTOR = ("doctor", "--fix")
 
 
 def make_templates(place: Path) -> Templates:
@@ -90,7 +92,7 @@ def make_templates(place: Path) -> Templates:
     _do(made.empty, RUN, then=SWEEP)
     costs = (made.empty / "mlruns/costs.json").read_bytes()
     shutil.rmtree(made.empty / "mlruns")
-    (made.empty / "mlruns").mkdir()
+    Store(made.empty).prepare()
     (made.empty / "mlruns/costs.json").write_bytes(costs)
     _derive(made.empty, made.ran, RUN)
     _derive(made.ran, made.promoted, WRITE, PROMOTE)
@@ -107,7 +109,7 @@ def _make_empty(root: Path) -> None:
     from bench.data import load_set
 
     parts = load_set("fashion_mnist_mini").parts
-    (root / "mlruns").mkdir(parents=True)
+    root.mkdir()
     train, test = parts["train"], parts["test"]
     np.savez(
         root / "few.npz",
@@ -252,8 +254,9 @@ def temporary_names(store: Store, *, committed: bool) -> list[str]:
     if committed:
         paths = [*store.registry.rglob(".*"), *store.root.glob(".README*")]
     else:
-        records, place = store.records, store.mlruns / "registry.change"
-        paths = [*records.rglob(".*"), *([place] if place.exists() else [])]
+        place = store.mlruns / "registry.change"
+        paths = [path for path in store.mlruns.rglob(".*") if _TEMPORARY.match(path.name)]
+        paths += [place] if place.exists() else []
         paths += [path for path in store.locks.glob("*.lock") if len(path.stem) == 16]
         paths += store.checkpoints.glob("[!.]*")
     return sorted(str(path.relative_to(store.root)) for path in paths)
@@ -269,7 +272,7 @@ def age(store: Store) -> None:
 def doctor(ground: Ground, store: Store) -> None:
     """Repair; nothing temporary may stay."""
     age(store)
-    ground.heed(forked.bench(store.root, *DOCTOR), "doctor")
+    ground.heed(forked.bench(store.root, *DOCTOR, **LIGHT), "doctor")
     for names in (temporary_names(store, committed=kind) for kind in (True, False)):
         if names:
             ground.fault("left behind", f"after doctor: {', '.join(names[:5])}")
