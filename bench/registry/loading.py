@@ -68,8 +68,9 @@ def _check_network(card: Card, weights: Arrays, place: Path) -> None:
     except (BadInput, ValueError, RuntimeError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
     else:
-        wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        found = {name: value.shape for name, value in weights.items()}
+        # A single number, such as a counter of batch normalisation, is stored as an array of one.
+        wanted = {name: tuple(value.shape) or (1,) for name, value in model.state_dict().items()}
+        found = {name: value.shape or (1,) for name, value in weights.items()}
         wrong = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
         if not wrong:
             return
