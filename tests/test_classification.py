@@ -300,7 +300,7 @@ def test_mistaken_requests_are_named(store: Store, tmp_path: Path) -> None:
     assert sized.exit_code == 2
     assert "leave --latent-dim and --native out" in " ".join(sized.output.split())
     path.write_text(PROTOCOL.replace("= 200", "= 10").replace("= 6900", "= 10"))
-    np.savez(tmp_path / "plain.npz", images=np.zeros((40, 28, 28), np.uint8))
+    np.savez(tmp_path / "plain.npz", images=np.full((40, 28, 28), 200, np.uint8))
     unlabelled = _bench("run", "-p", str(path), "--dataset", f"npz:{tmp_path / 'plain.npz'}")
     assert unlabelled.exit_code == 2
     assert "no classes to tell apart" in " ".join(unlabelled.output.split())

@@ -368,7 +368,7 @@ def test_the_whole_way_to_the_leaderboard(knn_protocol: str, store: Store) -> No
 def test_a_set_without_labels_is_refused_before_training(
     knn_protocol: str, store: Store, tmp_path: Path
 ) -> None:
-    np.savez(tmp_path / "plain.npz", images=np.zeros((400, 28, 28), np.uint8))
+    np.savez(tmp_path / "plain.npz", images=np.full((400, 28, 28), 200, np.uint8))
     small = load_protocol(knn_protocol)
     split = dataclasses.replace(small.split, validation=50, test=50)
     dataset = f"npz:{tmp_path / 'plain.npz'}"
