@@ -80,7 +80,7 @@ def test_a_trial_knows_its_study(store: Store, tiny_protocol: str, name: str) ->
     list(Search(book, store, Scripted(), Silent()).events())  # type: ignore[arg-type]
     (path,) = (store.mlruns / "studies" / book.name / "trials").glob("*.json")
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "study": name}))
+    _seal(path, {**content, "study": name})
     with pytest.raises(CheckFailed, match=r"is damaged .*not the name of a study"):
         list(iter_trials(store, book.name))
 

@@ -239,7 +239,7 @@ def test_other_test_images_change_nothing_in_a_trial(
     )
     shape = load_set("mnist_mini").parts["train"].images[:50].shape
     curves = []
-    for name, images in {"black": np.zeros(shape), "white": np.full(shape, 255)}.items():
+    for name, images in {"grey": np.full(shape, 100), "white": np.full(shape, 255)}.items():
         dataset = _npz(tmp_path / f"{name}.npz", images.astype(np.uint8))
         request = SweepRequest(load_protocol(tiny_protocol), ("fc_ae",), dataset=dataset)
         (plan,) = plan_studies(request, store)

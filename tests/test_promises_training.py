@@ -296,5 +296,5 @@ def test_seeds_see_the_images_in_another_order(
 def test_weights_are_not_scored_on_other_data(tiny_protocol: str, store: Store) -> None:
     spec = _wild(tiny_protocol, store, "mse", "mean_image")
     weights = read_weights(store.records, execute(spec, store, ignore_epochs))
-    with pytest.raises(CheckFailed, match="is not the data"):
+    with pytest.raises(CheckFailed, match="does not hold the images"):
         rescore(dataclasses.replace(spec, data_digest="0" * 64), weights)

@@ -49,6 +49,8 @@ def locked_with_others(path: Path) -> Iterator[None]:
     try:
         stream = path.open("rb")
     except OSError:
+        stream = None
+    if stream is None:
         yield
         return
     with stream:

@@ -102,7 +102,8 @@ class StudyOutcome:
         wanted = {
             spec.run_key
             for spec in self.confirmation.specs
-            if (spec.run_key not in default) == (tuned and not self.is_default)
+            if spec.model == self.plan.base.model  # not the closed forms that run along
+            and (spec.run_key not in default) == (tuned and not self.is_default)
         }
         scores = [selection_score(r) for k, r in self.records.items() if k in wanted]
         finite = [score for score in scores if math.isfinite(score)]
