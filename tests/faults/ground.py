@@ -158,6 +158,7 @@ def _lane(
                 if time.monotonic() > deadline:
                     break
                 pickle.dump(attempt(tries[struct.unpack("i", number)[0]], seed, place), stream)
+                stream.flush()
         code = 0
     except BaseException:
         traceback.print_exc()
