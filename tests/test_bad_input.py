@@ -1,9 +1,11 @@
 """Input that once ended in a traceback: its own line, and one boundary for what nobody foresaw."""
 
+import contextlib
 import csv
 import dataclasses
 import http.server
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -27,10 +29,11 @@ from bench.registry.loading import load_champion
 from bench.sweep.storage import open_storage
 from bench.sweep.winner import read_winner, winner_path
 from bench.tracking.address import find_address
-from bench.tracking.database import prepare_database
+from bench.tracking.database import prepare_database, prepared_address
 
 ROOT = Path(__file__).parent.parent
 LONG = "a" * 300
+ODD_TEXT = "CAST(x'66FFB3' AS TEXT)"
 
 
 @pytest.mark.parametrize(
@@ -114,6 +117,25 @@ def test_a_damaged_database_is_one_line(store: Store, how: str) -> None:
         assert done.returncode in (2, 3), done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert str(database) in done.stderr
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "experiments (experiment_id, name, artifact_location) VALUES (7, 'odd', {})",
+        "runs (run_uuid, artifact_uri) VALUES ('7', {})",
+        "model_versions (name, version, storage_location) VALUES ('odd', 1, {})",
+    ],
+)
+def test_damage_where_paths_are_kept_is_one_line(store: Store, row: str) -> None:
+    """A moved workspace is looked for there, before MLflow reads a word."""
+    database = store.mlruns / "mlflow.db"
+    prepare_database(database, store.artifacts)
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        opened.execute(f"INSERT INTO {row.format(ODD_TEXT)}")
+        opened.commit()
+    with pytest.raises(BadInput, match=r"mlflow\.db cannot be used: .*bench doctor --fix"):
+        prepared_address(store)
 
 
 def _failing(error: Exception) -> Callable[..., None]:

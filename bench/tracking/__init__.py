@@ -24,6 +24,7 @@ reported once, and `bench sync` later sends MLflow what it missed, from the reco
 """
 
 import importlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -90,3 +91,5 @@ _ENVIRONMENT = {
 
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+# It logs the traceback of each failure of a database, of which commands say one line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -47,10 +47,18 @@ def is_own(address: Address, store: Store) -> bool:
 
 
 def follow_move(address: Address, store: Store, *, fix: bool = True) -> int:
-    """Update the paths in the workspace's own database after a move; returns how many."""
+    """Update the paths in the workspace's own database after a move; returns how many.
+
+    A busy database is left to a later command. Raises BadInput for a damaged one.
+    """
     if address.database is None or not is_own(address, store):
         return 0
-    moved = relocate(address.database, store.artifacts, fix=fix)
+    try:
+        moved = relocate(address.database, store.artifacts, fix=fix)
+    except sqlite3.DatabaseError as error:
+        if _is_busy(error):
+            return 0
+        raise _unusable(address.database, error) from None
     if moved and fix:
         _log.info("the workspace was moved: %d paths in MLflow's store follow it", moved)
     return moved

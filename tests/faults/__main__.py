@@ -53,7 +53,7 @@ def _place() -> str | None:
 
 def _tries(templates: Templates, options: argparse.Namespace) -> list[Try]:
     short, only = options.short, options.only.split(",")
-    material = functools.cache(lambda: files.make_material(templates))
+    material = functools.cache(lambda: files.make_material(templates, short=options.short))
     made: dict[str, Callable[[], Iterable[Try]]] = {
         "kills": lambda: kills.tries(templates, 1 if short else 12),
         "calls": lambda: fails.tries(templates, options.seed, 1 if short else 0),

@@ -31,17 +31,11 @@ class Calls:
     def __init__(self, kind: str = "", at: int = 0, below: str = "") -> None:
         self._kind, self._at, self._below = kind, at, below
         self._memory = mmap.mmap(-1, 16)
-        self.log: list[str] = []
 
     @property
     def count(self) -> int:
         """How many were made so far."""
         return int(struct.unpack("q", self._memory[:8])[0])
-
-    @property
-    def met(self) -> bool:
-        """Whether the command came to the call that fails."""
-        return self._at <= self.count
 
     def made(self, call: str, path: object) -> None:
         """One more call; raises or kills if it is the one to fail."""

@@ -1,15 +1,19 @@
 """Ways to damage a file: bytes, lines, numbers, values of JSON, and content that would execute."""
 
+import gzip
 import io
 import json
 import os
 import pickle
 import random
 import re
+import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bench.core.identity import digest
 
@@ -78,11 +82,31 @@ def _number(dice: random.Random, data: bytes) -> bytes:
 
 def _other(dice: random.Random, data: bytes) -> bytes:
     """Not a file of this kind at all."""
-    bomb = io.BytesIO()
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("x_train.npy", bytes(10**6))
-    choices = [b"", b"\0" * 100, dice.randbytes(500), bomb.getvalue(), execution(Path.cwd())]
+    choices = [b"", b"\0" * 100, dice.randbytes(500), execution(Path.cwd()), *BOMBS, *BOMBS]
     return dice.choice([*choices, data.decode("latin-1").encode("utf-16"), b"[]", b"{}", b"0"])
+
+
+BOMBS: list[bytes] = []
+"""Archives that hold far more than they claim; see `make_bombs`."""
+
+
+def make_bombs(size: int) -> None:
+    """An NPZ and an IDX file, both small, whose content is `size` bytes long when unpacked."""
+    array = io.BytesIO()
+    described = {"descr": "|u1", "fortran_order": False, "shape": (10, 28, 28)}
+    np.lib.format.write_array_header_1_0(array, described)
+    packed, squeezed, chunk = io.BytesIO(), io.BytesIO(), bytes(2**24)
+    with (
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x_train.npy", "w", force_zip64=True) as member,
+        gzip.GzipFile(fileobj=squeezed, mode="wb", compresslevel=1) as stream,
+    ):
+        member.write(array.getvalue())
+        stream.write(struct.pack(">4I", 0x803, 10, 28, 28))
+        for _ in range(size // len(chunk)):
+            member.write(chunk)
+            stream.write(chunk)
+    BOMBS[:] = [packed.getvalue(), squeezed.getvalue()]
 
 
 def execution(folder: Path) -> bytes:

@@ -26,7 +26,7 @@ from .workspaces import Templates
 
 _BATCH = 100
 _SECONDS = 20
-_ROOM = 3 * 2**30
+_ROOM = 2**30
 """The most bytes of address space that the readers of a batch may add."""
 Fault = tuple[str, str]
 
@@ -190,6 +190,19 @@ def _command(*arguments: str) -> Callable[[Store, Path], Any]:
     return read
 
 
+def _beside_mlflow(*arguments: str) -> Callable[[Store, Path], Any]:
+    """In a process of its own: MLflow keeps databases open."""
+
+    def read(store: Store, path: Path) -> Any:
+        said = forked.bench(store.root, *arguments, MLFLOW_TRACKING_URI="")
+        if said.code not in (0, 2, 3) or "Traceback" in said.text:
+            raise RuntimeError(f"exit code {said.code}: {said.text}")
+        if said.code:
+            raise BenchError(said.err.strip().splitlines()[-1])
+
+    return read
+
+
 RECORD = "mlruns/records/*/"
 KINDS = (
     Kind("protocol", _glob("few.toml"), _protocol),
@@ -223,12 +236,15 @@ KINDS = (
         _command("sweep", "-p", "few.toml", "-m", "fc_ae", "--trials", "4", "--dry-run"),
         share=0.5,
     ),
+    Kind("mlflow", _glob("mlruns/mlflow.db"), _beside_mlflow("sync"), share=0.15),
 )
 SEALED = ("record", "scores", "arrays", "weights", "checkpoint", "board", "card", "ledger", "trial")
 
 
-def make_material(templates: Templates) -> Path:
-    """A workspace with one record and one file of every kind."""
+def make_material(templates: Templates, *, short: bool) -> Path:
+    """A workspace with one record and one file of every kind (`short`: but no bombs)."""
+    if not short:
+        damage.make_bombs(_ROOM + _ROOM // 4)
     root = templates.promoted.parent / "material"
     shutil.copytree(templates.promoted, root)
     records = sorted(Store(root).records.iterdir())
@@ -241,6 +257,9 @@ def make_material(templates: Templates) -> Path:
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
     _write_images(root)
     forked.answer(functools.partial(_write_checkpoint, root), root)
+    said = forked.bench(root, "sync", MLFLOW_TRACKING_URI="")
+    if said.code != 0:
+        raise RuntimeError(said.text)
     return root
 
 

@@ -22,7 +22,7 @@ FAULTS = ("lost", "mixed", "left behind", "tracebacks", "executed", "secrets")
 Left behind: temporary names. Tracebacks: anything but one clear line. Executed: code from a file.
 Secrets: a password in an output or a file."""
 CANARY = "executed-by-a-file"
-"""The file that hostile content would make, in the folder of the try, if it were executed."""
+"""What hostile content would make in the current folder if it were executed."""
 _LARGEST_SEARCHED = 64 * 2**20
 
 
@@ -42,11 +42,6 @@ class Ground:
         self.found = Found(name)
         self.folder = folder
         self.dice = random.Random(f"{seed}/{name}")
-
-    @property
-    def canary(self) -> Path:
-        """See CANARY."""
-        return self.folder / CANARY
 
     def fault(self, kind: str, text: str) -> None:
         """Note a fault."""
@@ -75,7 +70,7 @@ class Ground:
 
     def close(self) -> None:
         """Look through the files of the try, then remove them."""
-        if self.canary.exists():
+        if any(self.folder.rglob(CANARY)):
             self.fault("executed", "a file's content was executed")
         for path in self.folder.rglob("*"):
             if path.is_symlink() or not path.is_file():
@@ -163,6 +158,7 @@ def _lane(
                 if time.monotonic() > deadline:
                     break
                 pickle.dump(attempt(tries[struct.unpack("i", number)[0]], seed, place), stream)
+                stream.flush()
         code = 0
     except BaseException:
         traceback.print_exc()
