@@ -1,14 +1,20 @@
 """What long commands say while they work, and that what they say leads further."""
 
 import dataclasses
+import os
+import signal
 import subprocess
 import sys
+import time
+import weakref
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from invented import specs_of
 
 from bench.benchmark.forecast import Forecast
+from bench.benchmark.running import PlanResult, _followed
 from bench.cli import console
 from bench.cli.console import RunProgress
 from bench.cli.plan_view import shown_in
@@ -16,7 +22,7 @@ from bench.core.owners import owner
 from bench.core.protocol import load_protocol
 from bench.core.spec import EpochValues, RunSpec
 from bench.core.store import Store
-from bench.execution import EpochEnded, Finished, Started, Waiting
+from bench.execution import EpochEnded, Event, Finished, Started, Waiting
 from bench.records.files import read_record
 from bench.tracking.address import interface_address, noted_port
 
@@ -111,3 +117,31 @@ def test_a_note_of_a_killed_interface_is_not_believed(store: Store, content: str
     ).stdout.strip()
     (store.mlruns / "ui.port").write_text(content.format(gone=gone, me=owner()))
     assert interface_address(store) == "http://127.0.0.1:5000"
+
+
+class _Loses:
+    """Ctrl-C while Python runs a callback of the garbage collector, which swallows exceptions."""
+
+    def __init__(self) -> None:
+        thing = type("Thing", (), {})()
+        self._callback = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_ctrl_c_is_never_lost_and_interrupts_between_two_events(spec: RunSpec, at: int) -> None:
+    """Also in the last step: another plan may follow."""
+    done: list[int] = []
+
+    def steps() -> Generator[Event | Waiting, None, PlanResult]:
+        for number in (1, 2, 3):
+            if number == at:
+                _Loses()
+                time.sleep(0.01)
+            done.append(number)
+            if number < 3:
+                yield Started(spec)
+        return PlanResult()
+
+    with pytest.raises(KeyboardInterrupt):
+        _followed(steps(), lambda _: None)
+    assert done == list(range(1, at + 1))

@@ -13,6 +13,7 @@ from bench.benchmark.plan import Plan, Request, default_workers, plan, recorded
 from bench.benchmark.sharing import SharedQueue, one_at_a_time
 from bench.core.disk import StorageFailed, require_room
 from bench.core.errors import Stopped
+from bench.core.interrupts import gentle_interrupt
 from bench.core.protocol import Protocol, default_protocol, load_protocol
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store, open_store
@@ -86,10 +87,7 @@ def execute_plan(
     try:
         steps = run_plan(plan, store, workers.pool() if plan.missing else None, tracker)
         try:
-            while True:
-                on_event(next(steps))
-        except StopIteration as end:
-            result: PlanResult = end.value
+            result = _followed(steps, on_event)
         except KeyboardInterrupt:
             on_event(Stopping())
             steps.close()
@@ -102,6 +100,24 @@ def execute_plan(
         tracker.close()
     result.link, result.missed = tracker.link, tracker.missed
     return result
+
+
+def _followed(
+    steps: Generator[Event | Waiting, None, PlanResult], on_event: Callable[[PlanEvent], None]
+) -> PlanResult:
+    """Pass the events on to the end. Raises KeyboardInterrupt between two of them: a second at
+    most after Ctrl-C, and never in the middle of a write."""
+    with gentle_interrupt() as interrupt:
+        while not interrupt.asked:
+            try:
+                event = next(steps)
+            except StopIteration as end:
+                if interrupt.asked:  # whoever runs several plans must not begin the next
+                    break
+                outcome: PlanResult = end.value
+                return outcome
+            on_event(event)
+    raise KeyboardInterrupt
 
 
 def run(

@@ -1,9 +1,5 @@
-"""Events of a search, and the handling of Ctrl-C."""
+"""Events of a search."""
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.execution import Waiting
@@ -53,32 +49,3 @@ class StudyProgress:
 
 
 SweepEvent = TrialBegun | TrialEpoch | TrialDone | TrialPutBack | StudyProgress | Waiting
-
-
-@dataclass
-class Interrupt:
-    """Whether the command was asked to stop."""
-
-    asked: bool = False
-
-
-@contextlib.contextmanager
-def gentle_interrupt() -> Iterator[Interrupt]:
-    """Defer the first Ctrl-C or SIGTERM, so that it never interrupts a write; a second one
-    interrupts."""
-    interrupt = Interrupt()
-
-    def note(*_: object) -> None:
-        if interrupt.asked:
-            raise KeyboardInterrupt
-        interrupt.asked = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt  # only the main thread gets signals
-        return
-    before = {sign: signal.signal(sign, note) for sign in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupt
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)

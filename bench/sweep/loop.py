@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from bench.core.disk import StorageFailed, failure_behind, storage_failed
 from bench.core.errors import CellsFailed
+from bench.core.interrupts import gentle_interrupt
 from bench.core.spec import EpochValues, TrialSpec
 from bench.core.store import Store
 from bench.execution import (
@@ -33,7 +34,6 @@ from bench.sweep.events import (
     TrialDone,
     TrialEpoch,
     TrialPutBack,
-    gentle_interrupt,
 )
 from bench.sweep.heads import ClaimLost
 from bench.sweep.results import TRIAL_SCHEMA, TrialOutcome, TrialRecord, kept_value
