@@ -14,6 +14,7 @@ from bench.benchmark.sharing import SharedQueue, one_at_a_time
 from bench.core.disk import StorageFailed, require_room
 from bench.core.errors import Stopped
 from bench.core.interrupts import gentle_interrupt
+from bench.core.memory import return_freed_memory
 from bench.core.protocol import Protocol, default_protocol, load_protocol
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store, open_store
@@ -180,6 +181,7 @@ def run_plan(
                     _account(event, outcome, waiting)
                     if isinstance(event, Finished):
                         _publish_cell(event.spec, plan, outcome, store, tracker)
+                        return_freed_memory()  # of its figures
                     if isinstance(event, Finished | Failed | Halted):
                         queue.release(event.spec.run_key)
                     yield event

@@ -1,26 +1,48 @@
-"""The cost of a network in multiply-adds, by the formulas of torch's own counter."""
+"""The cost of a network in multiply-adds.
 
-from collections.abc import Mapping
+`torch.utils.flop_counter` gives the same count (tests/test_models.py), but imports Triton and
+torch's compiler: 130 MB of each worker's memory.
+"""
+
+from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from bench.evaluation.scoring import device_of
 from bench.models.base import ImageModel
 
 
-class _Counter(TorchDispatchMode):
-    """Adds up the operations of what runs in its context.
+def _of_product(a: Tensor, b: Tensor) -> int:
+    """(..., n, k) times (..., k, m)."""
+    return prod(a.shape) * b.shape[-1]
 
-    `FlopCounterMode` gives the same count (tests/test_runner.py), but imports torch's compiler:
-    50 MB of a worker's memory.
-    """
+
+def _of_convolution(x: Tensor, weight: Tensor, out: Tensor, transposed: bool) -> int:
+    """`weight` at each place of the smaller map: the output, or the input if transposed."""
+    places = (x if transposed else out).shape[2:]
+    return x.shape[0] * prod(places) * prod(weight.shape)
+
+
+_COUNTED: Mapping[Any, Callable[[tuple[Any, ...], Tensor], int]] = {
+    torch.ops.aten.mm: lambda args, _: _of_product(args[0], args[1]),
+    torch.ops.aten.bmm: lambda args, _: _of_product(args[0], args[1]),
+    torch.ops.aten.addmm: lambda args, _: _of_product(args[1], args[2]),
+    torch.ops.aten.baddbmm: lambda args, _: _of_product(args[1], args[2]),
+    torch.ops.aten.convolution: lambda args, out: _of_convolution(args[0], args[1], out, args[6]),
+}
+"""Multiply-adds of the operations that have some, by their arguments and result."""
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the multiply-adds of what runs in its context."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.total: int = 0
+        self.total = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -35,18 +57,16 @@ class _Counter(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.total += int(formula(*args, **(kwargs or {}), out_val=out))
+        if (counted := _COUNTED.get(func.overloadpacket)) is not None:
+            self.total += counted(args, out)
         return out
 
 
 def multiply_adds(model: ImageModel) -> float:
-    """Multiply-adds per image (for an autoencoder: to encode and decode it): half of torch's count
-    of operations."""
+    """Multiply-adds per image; for an autoencoder, to encode and decode it."""
     device = device_of(model)
     x = torch.zeros(1, *model.image_shape, device=device)
     model.eval()
     with torch.no_grad(), _Counter() as counter:
         model.answers(x, torch.zeros(1, dtype=torch.int64, device=device))
-    return float(counter.total) / 2
+    return float(counter.total)

@@ -6,7 +6,6 @@ Split, build, fit, evaluate, record: the test images are used once, after traini
 import ctypes
 import dataclasses
 import functools
-import gc
 import platform
 import time
 from collections.abc import Callable
@@ -64,16 +63,6 @@ def _keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     for setting in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
         library.mallopt(setting, _LARGEST_INT)
-
-
-def return_freed_memory() -> None:
-    """Give what the last run has freed back to the system: `_keep_freed_memory` never does.
-
-    Without it a worker that trains one variant after the other holds the sum of their leftovers.
-    """
-    gc.collect()
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class StoppedEarly(Exception):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from bench.core.disk import StorageFailed, failure_behind, storage_failed
 from bench.core.errors import BenchError
+from bench.core.memory import return_freed_memory
 from bench.core.spec import EpochValues, RunSpec, TrialSpec
 from bench.core.store import Store
 from bench.execution.events import Event, Failed, Finished, Halted, TrialEnded
@@ -14,7 +15,7 @@ from bench.execution.events import Event, Failed, Finished, Halted, TrialEnded
 def attempt(spec: RunSpec, store: Store, on_epoch: Callable[[EpochValues], bool]) -> Event:
     """Execute a spec; every outcome is an event. `on_epoch` returns whether to stop."""
     os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read at torch's first import
-    from bench.execution.runner import StoppedEarly, execute, execute_trial, return_freed_memory
+    from bench.execution.runner import StoppedEarly, execute, execute_trial
 
     return_freed_memory()
     try:
