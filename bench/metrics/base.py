@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bench.core.protocol import EvaluationConfig
 from bench.core.tasks import ModelKind
@@ -15,6 +15,9 @@ PSNR_CAP = 100.0
 """In dB. A perfect image would score infinity, which JSON cannot hold and which would make every
 mean infinite; 100 dB is an RMS error of 1e-5 on [0, 1], far below the 1/255 step of the images."""
 
+Transform = Literal["log", "log_one_minus", "identity"]
+"""What makes a mean score the logarithm of an error, see `units`."""
+
 CHUNK_VALUES = 2**18
 """Images scored at a time. SSIM's temporaries then stay in a core's cache (0.10 s for 10,000
 images of 28x28, 0.14 s in chunks of 64), and memory is bounded for any set."""
@@ -24,9 +27,10 @@ images of 28x28, 0.14 s in chunks of 64), and memory is bounded for any set."""
 class Metric:
     """One row of METRICS. Raise `revision` by hand when a change alters numbers.
 
-    `bounds` are the lowest and highest value for images in [0, 1], `decimals` how many
-    a table shows. `needs` is all that the formula `score` may read of a `Seen`; it gives one value
-    per image (N,), or, if not `per_image`, one for the whole set.
+    `bounds` are the lowest and highest value for images in [0, 1], `transform` leads to the unit of
+    comparisons (`units`), `decimals` says how many a table shows. `needs` is all that the formula
+    `score` may read of a `Seen`; it gives one value per image (N,), or, if not `per_image`, one for
+    the whole set.
     """
 
     id: str
@@ -37,6 +41,7 @@ class Metric:
     unit: str
     decimals: int
     bounds: tuple[float, float]
+    transform: Transform
     formula: str
     source: str
     needs: frozenset[Need]

@@ -1,0 +1,34 @@
+"""The unit in which mean scores are compared: its differences are relative ones of errors."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.metrics import METRICS
+from bench.metrics.base import Transform
+
+FLOORS: Mapping[Transform, float] = MappingProxyType({"log": 1e-10, "log_one_minus": 1e-5})
+"""The smallest error that is told from 0, by transform: the error of an image at the cap of PSNR
+(100 dB), and, for 1 - score, a tenth of one wrong image in 10,000."""
+
+V = TypeVar("V", float, NDArray[np.float64])
+
+
+def comparison_unit(metric: str, value: V) -> V:
+    """Mean scores of a metric in the unit of comparisons: a float for a float, else float64 of the
+    same shape.
+
+    Errors (MSE, MAE, cross-entropy) become log(value), shares and similarities (accuracy, SSIM)
+    log(1 - value); PSNR, which is a logarithm already, stays in dB. Errors below FLOORS count as
+    the floor; NaN stays NaN. A difference of 0.02 is thus about 2 % of an error. Lower is better in
+    both logarithms, higher in PSNR. `metric` is an id of METRICS; KeyError for any other.
+    """
+    transform = METRICS[metric].transform
+    found: Any = np.asarray(value, dtype=np.float64)
+    if transform != "identity":
+        error = 1 - found if transform == "log_one_minus" else found
+        found = np.log(np.maximum(error, FLOORS[transform]))
+    return found if isinstance(value, np.ndarray) else float(found)

@@ -1,0 +1,44 @@
+"""The unit of comparisons: logarithms of errors, whatever the metric."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bench.metrics import METRICS
+from bench.metrics.units import FLOORS, comparison_unit
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "unit"),
+    [
+        ("mse", 0.02, math.log(0.02)),
+        ("mae", 0.1, math.log(0.1)),
+        ("cross_entropy", 2.5, math.log(2.5)),
+        ("ssim", 0.9, math.log(0.1)),
+        ("ssim", -0.5, math.log(1.5)),
+        ("accuracy", 0.97, math.log(0.03)),
+        ("psnr", 24.5, 24.5),
+    ],
+)
+def test_scores_become_logarithms_of_errors(metric: str, value: float, unit: float) -> None:
+    assert comparison_unit(metric, value) == pytest.approx(unit)
+    np.testing.assert_allclose(comparison_unit(metric, np.array([[value] * 3])), [[unit] * 3])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_perfect_score_is_a_finite_number(metric: str) -> None:
+    row = METRICS[metric]
+    found = comparison_unit(metric, row.best)
+    assert math.isfinite(found)
+    if row.transform != "identity":
+        assert found == pytest.approx(math.log(FLOORS[row.transform]))
+        # The floor is only for what cannot be told from a perfect score.
+        near = 0.9999 if row.higher_is_better else 1e-9
+        assert comparison_unit(metric, near) > found
+
+
+def test_no_score_has_no_unit() -> None:
+    assert math.isnan(comparison_unit("mse", math.nan))
+    with pytest.raises(KeyError):
+        comparison_unit("loss", 0.5)
