@@ -31,4 +31,5 @@ def comparison_unit(metric: str, value: V) -> V:
     if transform != "identity":
         error = 1 - found if transform == "log_one_minus" else found
         found = np.log(np.maximum(error, FLOORS[transform]))
-    return found if isinstance(value, np.ndarray) else float(found)
+    answer: V = found if isinstance(value, np.ndarray) else float(found)
+    return answer
