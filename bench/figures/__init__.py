@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 
 from bench.core.spec import RunRecord
 from bench.figures import classes, classification, curves, latent, reconstruction
-from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
+from bench.figures.comparison import (
+    Bar,
+    Point,
+    Standing,
+    rank_ranges,
+    ranking_bars,
+    rate_distortion,
+)
 from bench.figures.drawing import attempt, drawn
 from bench.figures.group import Cell, Group
 from bench.figures.sheet import image_grid
@@ -31,6 +38,7 @@ __all__ = [
     "Group",
     "GroupFigureRow",
     "Point",
+    "Standing",
     "StudyTrials",
     "TrialPoint",
     "as_files",
@@ -39,6 +47,7 @@ __all__ = [
     "draw_files",
     "drawn",
     "image_grid",
+    "rank_ranges",
     "ranking_bars",
     "rate_distortion",
     "to_png",

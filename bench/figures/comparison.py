@@ -1,4 +1,4 @@
-"""Figures over many runs: error against latent size, and the ranking."""
+"""Figures over many runs: error against latent size, the ranking, and ranges of ranks."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from bench.figures.labels import End, height_for, label_ends
 from bench.figures.palette import look
@@ -48,6 +48,48 @@ class Bar:
     low: float
     high: float
     closed_form: bool = False
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A row's range of ranks in a table; `place` is its place by the mean, from 1."""
+
+    row: str
+    table: str
+    low: int
+    high: int
+    place: int
+
+
+@styled
+def rank_ranges(standings: Sequence[Standing], below: str) -> Figure:
+    """The ranges of ranks, a panel per table; rows from the best mean place down.
+
+    A bar is the range that the comparisons leave a row, the dot its place by the mean; bars from
+    rank 1 on, of rows that may be the best, are dark. `below` says what the rows share. Needs at
+    least one standing.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    for each in standings:
+        places[each.row].append(each.place)
+    rows = sorted(places, key=lambda row: (float(np.mean(places[row])), row))
+    tables = list(dict.fromkeys(each.table for each in standings))
+    most = max(each.high for each in standings)
+    figure, axes = plot_canvas(len(tables), max(1.7, 5.4 / len(tables)), 0.27 * len(rows))
+    for ax, table in zip(axes, tables, strict=True):
+        for each in (each for each in standings if each.table == table):
+            y, is_first = rows.index(each.row), each.low == 1
+            ends, colour = (each.low - 0.35, each.high + 0.35), COLOURS[0]
+            ax.plot(ends, (y, y), color=colour, lw=7, alpha=0.85 if is_first else 0.3)
+            ax.plot(each.place, y, "o", ms=4, color="white" if is_first else INK, zorder=3)
+        ax.set_xlim(0.2, most + 0.8)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=2))
+        ax.set_yticks(range(len(rows)), rows if ax is axes[0] else [""] * len(rows))
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.set_xlabel(table)
+    below += " · dot: place by the mean · dark: may be the best"
+    put_title(figure, "Ranges of ranks", below)
+    return figure
 
 
 @styled

@@ -1,9 +1,9 @@
-"""From ledger rows to a ranked table: averages over seeds, ranks on validation, badges."""
+"""From ledger rows to a ranked table: averages over seeds, ranges of ranks, badges."""
 
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,11 @@ from bench.leaderboard.csv_rows import cell_text
 from bench.leaderboard.ledger import FACTS, SIGNS, BoardKey, Ledger
 from bench.leaderboard.significance import (
     Competition,
-    PairRow,
     Significance,
     cell_name,
     competitions,
     why_unranked,
 )
-from bench.leaderboard.statistics import ALPHA, holm
 
 COLLAPSED_SHARE = 0.1
 CONSTANT_SHARE = 0.01
@@ -41,8 +39,12 @@ class TableCell:
     `finished` and `diverged` count runs. `facts` (medians of times, else means), `means` and
     `deviations` (standard deviations over seeds) are by column of the ledger; NaN: no run has it.
     `margin`: how much lower the test MSE is than PCA's, in %. `interval`, `test_interval`: 95 %
-    of the selection metric over seeds and images, on validation and on test. `rank`: 1 + rows
-    that are significantly better, 0 where `why_unranked` says why there is none.
+    of the selection metric over seeds and images, on validation and on test. `ranks`: the lowest
+    and the highest rank that the comparisons leave it, None where `why_unranked` says why there
+    are none. `in_protocol`: its protocol names it; ranks are among such rows, and another row has
+    those that it would have among them. `best_share`: in which share of draws of seeds and images
+    it has the lowest error; `first_in_halves`, of the first such row: in how many of HALVES random
+    halves of the validation images it stays first.
     """
 
     board: BoardKey
@@ -69,7 +71,10 @@ class TableCell:
     badges: tuple[str, ...] = ()
     interval: Ends = UNKNOWN
     test_interval: Ends = UNKNOWN
-    rank: int = 0
+    in_protocol: bool = True
+    ranks: tuple[int, int] | None = None
+    best_share: float = math.nan
+    first_in_halves: int | None = None
 
     def mean(self, column: str) -> float:
         """The mean score of a column such as `test_mse`; NaN: no run has it."""
@@ -79,6 +84,11 @@ class TableCell:
     def is_pca(self) -> bool:
         """Whether it is the row that margins are over, if its track has one."""
         return is_reference(self.model) and self.recipe == "default"
+
+    @property
+    def may_be_best(self) -> bool:
+        """Whether no row is significantly better."""
+        return self.ranks is not None and self.ranks[0] == 1
 
     @property
     def badge_text(self) -> str:
@@ -116,7 +126,11 @@ class TableCell:
             "badges": self.badge_text,
             **dict(zip(("low", "high"), self.interval, strict=True)),
             **dict(zip(("test_low", "test_high"), self.test_interval, strict=True)),
-            "rank": self.rank,
+            **dict(zip(("rank_low", "rank_high"), self.ranks or UNKNOWN, strict=True)),
+            "may_be_best": cell_text(self.may_be_best),
+            "best_share": self.best_share,
+            "first_in_halves": cell_text(self.first_in_halves),
+            "in_protocol": cell_text(self.in_protocol),
         }
 
 
@@ -135,17 +149,16 @@ def rank_table(
     for competition in competitions(rows):
         cells = [_aggregate(competition, group, columns) for group in competition.cells.values()]
         higher = higher_is_better[competition.first.selection_metric]
-        cells = _with_ranks(_with_badges(_with_margins(cells)), competition, known, higher)
+        cells = _with_ranks(_with_badges(_with_margins(cells)), competition, known)
         table += sorted(cells, key=lambda cell: _order(cell, higher))
     return table
 
 
-def _order(cell: TableCell, higher: bool) -> tuple[bool, int, bool, float, str]:
-    """Ranked rows first, by rank and then by validation score; the rest by score."""
+def _order(cell: TableCell, higher: bool) -> tuple[bool, float, str]:
+    """By mean validation score, best first; rows without one last."""
     score = cell.mean(f"val_{cell.selection_metric}")
     unknown = math.isnan(score)
-    directed = 0.0 if unknown else -score if higher else score
-    return cell.rank == 0, cell.rank, unknown, directed, cell.row
+    return unknown, 0.0 if unknown else -score if higher else score, cell.row
 
 
 def _aggregate(competition: Competition, rows: Ledger, columns: Sequence[str]) -> TableCell:
@@ -237,61 +250,57 @@ def _never_called(cell: TableCell) -> float:
 
 
 def _with_ranks(
-    cells: Sequence[TableCell], competition: Competition, known: Significance, higher: bool
+    cells: Sequence[TableCell], competition: Competition, known: Significance
 ) -> list[TableCell]:
     """Fill in intervals and ranks, if the comparisons were computed from these rows."""
     holds = known.holds_for(competition)
     found = known.of(competition)
-    ends = {(row.configuration, row.part): (row.low, row.high) for row in found.cells}
-    beaten = beaten_by(found.pairs, higher)
+    on_part = {(row.configuration, row.part): row for row in found.cells}
+    ranges = ranges_of_ranks(found)
     ranked = []
     for cell in cells:
         why = cell.why_unranked or ("" if holds else NOT_COMPARED)
+        validation = on_part.get((cell.configuration, "val"))
+        test = on_part.get((cell.configuration, "test"))
+        if validation is None or test is None:
+            ranked.append(dataclasses.replace(cell, why_unranked=why))
+            continue
+        share = validation.best_share
         ranked.append(
             dataclasses.replace(
                 cell,
-                interval=ends.get((cell.configuration, "val"), UNKNOWN),
-                test_interval=ends.get((cell.configuration, "test"), UNKNOWN),
+                interval=(validation.low, validation.high),
+                test_interval=(test.low, test.high),
+                in_protocol=validation.in_protocol,
+                best_share=math.nan if share is None else share,
+                first_in_halves=validation.first_in_halves,
                 why_unranked=why,
-                rank=0 if why else 1 + beaten[cell.configuration],
+                ranks=None if why else ranges[cell.configuration],
             )
         )
     return ranked
 
 
-def beaten_by(pairs: Iterable[PairRow], higher_is_better: bool) -> Counter[str]:
-    """How many rows are significantly better than each configuration.
+def ranges_of_ranks(found: Significance) -> dict[str, tuple[int, int]]:
+    """The range of ranks of each compared configuration of a competition.
 
-    A rank is a claim about one row, so Holm's correction covers only the comparisons of that row;
-    over all pairs of a long table, three seeds could never show a difference.
+    [1 + rows that are significantly better, K - rows that are significantly worse], among the K
+    rows that the protocol names and, for a row that it does not name, among these and itself.
     """
-    of_row: dict[str, list[tuple[float, bool]]] = {}
-    for pair in pairs:
-        first_is_better = (pair.difference > 0) == higher_is_better
-        of_row.setdefault(pair.configuration_a, []).append((pair.p, not first_is_better))
-        of_row.setdefault(pair.configuration_b, []).append((pair.p, first_is_better))
-    beaten: Counter[str] = Counter()
-    for configuration, found in of_row.items():
-        corrected = holm(np.array([p for p, _ in found]))
-        beaten[configuration] = sum(
-            worse for p, (_, worse) in zip(corrected.tolist(), found, strict=True) if p < ALPHA
+    compared = [row for row in found.cells if row.part == "val"]
+    named = {row.configuration for row in compared if row.in_protocol}
+    named = named or {row.configuration for row in compared}
+    wins = Counter(pair.better for pair in found.pairs if pair.worse in named)
+    losses = Counter(pair.worse for pair in found.pairs if pair.better in named)
+    return {
+        row.configuration: (
+            1 + losses[row.configuration],
+            len(named | {row.configuration}) - wins[row.configuration],
         )
-    return beaten
+        for row in compared
+    }
 
 
-def losing(pair: PairRow, higher_is_better: bool) -> str:
-    """The configuration that a row of `comparisons.csv` shows to be worse, corrected over all
-    pairs of the table; empty for a tie."""
-    if pair.p_holm >= ALPHA:
-        return ""
-    first_is_better = (pair.difference > 0) == higher_is_better
-    return pair.configuration_b if first_is_better else pair.configuration_a
-
-
-def is_better(found: Significance, first: str, second: str, higher_is_better: bool) -> bool:
-    """Whether configuration `first` is significantly better than `second` (Holm, 5 %)."""
-    return any(
-        losing(row, higher_is_better) == second
-        for row in found.pairs
-        if {row.configuration_a, row.configuration_b} == {first, second}
-    )
+def is_better(found: Significance, first: str, second: str) -> bool:
+    """Whether configuration `first` is significantly better than `second`."""
+    return any((pair.better, pair.worse) == (first, second) for pair in found.pairs)

@@ -14,14 +14,17 @@ from bench.core.view import Picture, Section, Table, markdown, table_of
 from bench.data.table import DATASETS
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.rules import RULES
+from bench.leaderboard.statistics import HALVES
 from bench.leaderboard.wording import (
+    best_share,
     interval,
     margin,
     millions,
     notes,
-    rank,
+    ranks,
     score,
     seconds,
+    seeds,
     short_title,
     title,
     whole,
@@ -36,7 +39,8 @@ _HEAD = """# Leaderboard
 
 Which autoencoder reconstructs best the images that it has never seen, at the same code size and
 under the same protocol? Tables of classifiers ask which names the classes of such images best. A
-row averages several seeds; rows that share a rank cannot be told apart.
+row averages several seeds, and the rows stand in the order of their mean validation score. The
+range of ranks says what the comparisons leave open; the champion is bold.
 How to read a row, and by which rules it came about, stands [below the tables](#how-to-read-a-row).
 """
 
@@ -54,11 +58,11 @@ class Champion:
 @dataclass(frozen=True)
 class Board:
     """The content of one section: the ranked cells of a protocol on a data set, how many ledger
-    rows of earlier settings are hidden, its figure, the champions by track title."""
+    rows of earlier settings are hidden, its figures, the champions by track title."""
 
     cells: Sequence[TableCell]
     superseded: int
-    picture: Picture | None
+    pictures: tuple[Picture, ...]
     champions: Mapping[str, Champion]
 
     @property
@@ -110,13 +114,24 @@ def _board_markdown(board: Board) -> Iterator[str]:
 
 def sections(board: Board) -> Iterator[Section]:
     """Title, facts and figure of a board, then one section per track with its table."""
-    pictures = (board.picture,) if board.picture else ()
     title = f"{for_markdown(board.protocol)} on {for_markdown(board.dataset)}"
-    yield Section(title, (_facts(board),), pictures)
+    yield Section(title, (_facts(board),), board.pictures)
     for track, cells in board.tracks().items():
         champion = board.champions.get(cells[0].title)
-        facts = (_champion_line(champion),) if champion else ()
-        yield Section(track.heading, facts, table=full_table(cells), level=3)
+        facts = [_champion_line(champion)] if champion else []
+        facts += _stability(cells)
+        table = full_table(cells, champion.row if champion else "")
+        yield Section(track.heading, (" ".join(facts),) if facts else (), table=table, level=3)
+
+
+def _stability(cells: Sequence[TableCell]) -> Iterator[str]:
+    """How often the first row stays first on other images."""
+    for cell in cells:
+        if cell.first_in_halves is not None:
+            yield (
+                f"In {cell.first_in_halves} of {HALVES} random halves of the validation images "
+                f"`{cell.row}` has the best mean, as on all of them."
+            )
 
 
 def _facts(board: Board) -> str:
@@ -146,7 +161,7 @@ def block(boards: Iterable[Board]) -> str:
         markdown(
             Section(
                 facts=(f"Protocol `{board.protocol}` on `{board.dataset}`:",),
-                table=short_table(board.cells),
+                table=short_table(board),
             )
         )
         for board in boards
@@ -158,22 +173,22 @@ def block(boards: Iterable[Board]) -> str:
 def short_section(board: Board) -> Section:
     """A board as `bench leaderboard` shows it: the most important columns of all tracks."""
     return Section(
-        f"{board.protocol} on {board.dataset}: ranked by validation {short_title(board.metric)}, "
-        "scores on test",
-        table=short_table(board.cells),
+        f"{board.protocol} on {board.dataset}: ranked by validation {short_title(board.metric)}",
+        table=short_table(board),
     )
 
 
-def full_table(cells: Sequence[TableCell]) -> Table:
-    """All columns, for the cells of one track."""
+def full_table(cells: Sequence[TableCell], champion: str = "") -> Table:
+    """All columns, for the cells of one track; the row named `champion` is bold."""
     metric = cells[0].selection_metric
     shown = _metrics(cells)
     margins = not cells[0].track.classifies
     header = [
-        ">rank",
+        ">ranks",
         "variant",
         f">validation {short_title(metric)}",
         ">95 % interval",
+        ">best in",
         *(f">test {short_title(name)}" for name in shown),
         *([">over PCA"] if margins else []),
         ">started / finished / diverged",
@@ -184,10 +199,11 @@ def full_table(cells: Sequence[TableCell]) -> Table:
     ]
     rows = [
         [
-            rank(cell),
-            cell.row,
+            ranks(cell),
+            _named(cell, champion),
             score(cell, f"val_{metric}", metric),
             interval(cell, metric),
+            best_share(cell),
             *(score(cell, f"test_{name}", name) for name in shown),
             *([margin(cell)] if margins else []),
             f"{cell.started} / {cell.finished} / {cell.diverged}",
@@ -201,22 +217,31 @@ def full_table(cells: Sequence[TableCell]) -> Table:
     return table_of(header, rows)
 
 
-def short_table(cells: Sequence[TableCell]) -> Table:
-    """The most important columns, all tracks in one table."""
+def _named(cell: TableCell, champion: str) -> str:
+    return f"**{cell.row}**" if cell.row == champion else cell.row
+
+
+def short_table(board: Board) -> Table:
+    """The most important columns, all tracks in one table; champions are bold."""
+    cells, metric = board.cells, board.metric
     shown = [name for name in _metrics(cells) if name in _HEADLINES]
     shown = shown or _metrics(cells)[:2]
     margins = not cells[0].track.classifies
-    header = [">code size" if margins else ">classes", ">rank", "variant"]
+    champions = {title: champion.row for title, champion in board.champions.items()}
+    header = [">code size" if margins else ">classes", ">ranks", "variant"]
+    header += [f">validation {short_title(metric)}", ">best in"]
     header += [f">test {short_title(name)}" for name in shown]
     header += [*([">over PCA"] if margins else []), ">seeds", ">parameters", ">training", "notes"]
     rows = [
         [
             cell.track.size_words,
-            rank(cell),
-            cell.row,
+            ranks(cell),
+            _named(cell, champions.get(cell.title, "")),
+            score(cell, f"val_{metric}", metric),
+            best_share(cell),
             *(score(cell, f"test_{name}", name) for name in shown),
             *([margin(cell)] if margins else []),
-            "solved" if cell.closed_form else str(cell.finished),
+            seeds(cell),
             whole(cell.facts["parameters"]),
             seconds(cell.facts["train_seconds"]),
             notes(cell),

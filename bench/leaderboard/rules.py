@@ -7,9 +7,10 @@ those of a Markdown table have to be.
 
 from bench.core.recipes import LEAST_STEPS
 from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, LEAST_TOLERANCE
+from bench.leaderboard.pair_tests import LEAST_ROWS
 from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
 from bench.leaderboard.significance import LEAST_SEEDS, MOST_FAILURES
-from bench.leaderboard.statistics import ALPHA, LEVEL, REPLICATES
+from bench.leaderboard.statistics import ALPHA, DRAWS, LEVEL
 from bench.leaderboard.steps import LARGEST_FALL
 
 
@@ -19,8 +20,9 @@ def _percent(share: float) -> str:
 
 RULES = f"""## How to read a row
 
-- **rank**: one plus the number of rows of the same table that are significantly better on the *validation* images. Rows
-  that cannot be told apart share a rank; among these the better mean stands first. No rank: the notes say why.
+- **ranks**: the rows of a table stand in the order of their mean validation score. A row's *range of ranks* begins at one plus
+  the number of rows that are significantly better and ends at the number of rows minus those that are significantly worse: the
+  ranks that the comparisons leave it. A row whose range begins at 1 "may be the best". No range: the notes say why.
 - **variant**: the model of [bench/models/zoo.py](../bench/models/zoo.py) with the recipe that all share; "native" is the code
   size of its origin, "tuned (n trials)" a recipe that was searched for, which is a row of its own.
 - **validation** and **test** scores: one value an image on [0, 1] images, averaged over images and then over seeds;
@@ -29,6 +31,7 @@ RULES = f"""## How to read a row
   Macro scores and the calibration error are of all images at once, averaged over seeds; 0/0 counts as 0.
   Ranking and promotion never look at test.
 - **{_percent(LEVEL)} interval** of the validation score: where it would lie with other seeds and other images.
+- **best in**: in what share of {DRAWS:,} draws of other seeds and other images the row has the best score of its table.
 - **over PCA**: (PCA's test MSE − the row's) / PCA's. Positive is better than the best linear autoencoder of that code size.
 - **started / finished / diverged**: runs. Solved variants (`mean_image`, `pca`) need one: no seed changes them.
 - **parameters**: the numbers that training learns, or that solved variants solve for; **multiply-adds**: of encoding and decoding
@@ -56,14 +59,16 @@ Notes that a row may wear:
 2. Rows are compared within a table only: same data, same protocol fingerprint, same metrics, same code size
    (of classifiers: as many classes).
 3. A trained row needs at least {LEAST_SEEDS} seeds. If more than {_percent(MOST_FAILURES)} of its runs failed, it has no rank.
-4. Two rows differ when a paired two-level bootstrap says so: images are drawn with replacement, {REPLICATES:,} times or more;
-   the seeds' mean is moved by Student weights, because a plain bootstrap of three seeds finds a difference in one of four
-   pairs that have none. Both rows see the same draws. p-values are held against {ALPHA}, corrected by Holm's method: for the
-   rank of a row over its own comparisons with all others, for a change of champion over all pairs of the table.
-   Solved rows enter as constants.
+4. Rows are compared in the logarithm of the mean error (of 1 − s for SSIM and accuracy; PSNR as it is), so that differences
+   are relative. Both rows are scored on the same images; their seeds have nothing to do with each other. A difference is held
+   against the Behrens-Fisher distribution: a normal term for the choice of images, from the paired scores, and for each row a
+   t term for the choice of seeds. The variance over seeds of a row is drawn towards what is usual for the trained rows of its table
+   (Smyth 2004; from {LEAST_ROWS} such rows on), because three seeds alone say little about it. Solved rows have no seed term.
+   Two rows differ if p, after Holm's correction over all pairs of the rows that the protocol names, is below {ALPHA}. Tuned rows,
+   and variants that the protocol does not name, are compared with these in a second family, and change none of their ranges.
 5. The champion of a table is its best row on validation; it is replaced only by a row that is significantly better.
    `mean_image`, over-complete codes and protocols that are not ranked cannot be champion; `pca` can. The weights kept
-   are those of the seed with the median validation score.
+   are those of the seed with the median validation score. "Significantly" is as in rule 4.
 6. A run stands in the ledger once. When it is repeated, it counts as reproduced if its validation and its test
    score are within half the width of the row's {_percent(LEVEL)} interval (and in any case if within {_percent(LEAST_TOLERANCE)}; for solved rows,
    within {_percent(CLOSED_FORM_TOLERANCE)}). Otherwise it is reported as drift, and nothing is written.
@@ -74,7 +79,7 @@ Notes that a row may wear:
 |---|---|
 | [results.csv](results.csv) | the ledger: a row a run, with seed, digests, versions, all scores and costs |
 | [cells.csv](cells.csv) | a {_percent(LEVEL)} interval for each row of the tables, on validation (`val`) and on test |
-| [comparisons.csv](comparisons.csv) | all pairs of each table: difference, interval, p, Holm-corrected p |
+| [comparisons.csv](comparisons.csv) | all pairs of each table: difference of the logarithms, interval, p, Holm-corrected p |
 | [origins.md](origins.md) | the figures that the origins published, beside our runs of their own recipes |
 | `<data set>/<protocol>.<track>/` | the champion: weights, card, pictures; `previous/` holds the one before |
 

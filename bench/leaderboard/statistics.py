@@ -1,32 +1,34 @@
-"""Uncertainty of comparisons: paired two-level bootstrap over seeds and images, Holm's correction.
+"""From scores per image to claims: levels of rows, their intervals, significant pairs, ranges of
+ranks.
 
-A cell of the leaderboard is a matrix of scores, one row per seed and one column per image. Its
-mean varies with the choice of seeds and with the choice of images. Both are resampled at once,
-with the same draws for all cells, so that the difference of two cells is paired.
-
-Images are drawn with replacement (Efron 1979). Seeds are too few for that: a plain bootstrap of
-three seeds never leaves their range, and declares two equal models different whenever all three
-differences have the same sign, one time in four. The seed level is therefore drawn with Student
-weights: the mean over seeds moves by t(S - 1) standard errors, which is the exact small-sample
-answer for normal seed effects. Without image noise the test of a pair is the paired t-test;
-without seed noise it is the plain bootstrap over images.
-
+A row's level is its mean error in the unit of comparisons (`metrics.units`), so that differences
+are relative. Two rows are compared on the same images, but with seeds of their own; `pair_tests`
+says how. Holm's correction is over all pairs of a family: the probability that any claim of a
+table is wrong is at most 5 %.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bench.leaderboard.pair_tests import (
+    Evidence,
+    Floats,
+    SeedErrors,
+    behrens_fisher,
+    moderated_errors,
+)
+from bench.metrics import METRICS
+from bench.metrics.units import comparison_unit, mean_score
 
-REPLICATES = 10_000
-LEVEL = 0.95
 ALPHA = 0.05
+LEVEL = 1 - ALPHA
+DRAWS = 10_000
+HALVES = 50
 _SEED = 20_240_511
-_DRAWS_AT_ONCE = 2_000_000
+_JITTER = 1e-12
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % interval."""
+    """A value and its 95 % interval."""
 
     mean: float
     low: float
@@ -57,9 +59,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Pair:
-    """Cells `first` and `second` (indices): mean of first - second, with p before and after Holm.
-
-    `p_holm` below ALPHA: the two differ significantly.
+    """Rows `first` and `second` (indices). `difference`: level of the first minus that of the
+    second, below 0 where the first is better; `p` before and after Holm's correction in the pair's
+    family.
     """
 
     first: int
@@ -68,109 +70,100 @@ class Pair:
     p: float
     p_holm: float
 
+    @property
+    def better(self) -> int | None:
+        """The row that is significantly better, if one is."""
+        if self.p_holm >= ALPHA:
+            return None
+        return self.first if self.difference.mean < 0 else self.second
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result of `compare`: one interval per cell, and every pair, from `replicates` draws."""
+    """The result of `compare`, by row: its mean score with interval, and the share of draws in
+    which it is the best of the first family and itself; then every pair."""
 
     intervals: tuple[Interval, ...]
+    best: tuple[float, ...]
     pairs: tuple[Pair, ...]
-    replicates: int
 
 
-def compare(samples: Sequence[Sample]) -> Comparison:
-    """Intervals of all cells and Holm-corrected tests of all pairs.
+def evidence(samples: Sequence[Sample], metric: str) -> Evidence:
+    """Levels, spreads over seeds and covariance over images of the scores of a metric.
 
-    All samples are scores of the same images in the same order. The random draws are fixed: equal
-    samples give equal results. Raises ValueError if the numbers of images differ.
+    All samples are scores of the same images in the same order; ValueError if their numbers differ.
+    An image enters the covariance with its mean over the seeds.
     """
-    pairs = list(itertools.combinations(range(len(samples)), 2))
-    count = replicate_count(len(pairs))
-    drawn = resampled_means(samples, count)
-    means = [float(sample.scores.mean()) for sample in samples]
-    differences = [drawn[a] - drawn[b] for a, b in pairs]
-    p = np.array([two_sided_p(values) for values in differences])
-    corrected = holm(p)
-    return Comparison(
-        tuple(_interval(mean, values) for mean, values in zip(means, drawn, strict=True)),
-        tuple(
-            Pair(a, b, _interval(means[a] - means[b], values), float(p[i]), float(corrected[i]))
-            for i, ((a, b), values) in enumerate(zip(pairs, differences, strict=True))
-        ),
-        count,
+    if len({sample.scores.shape[1] for sample in samples}) > 1:
+        raise ValueError("rows can be compared on the same images only")
+    levels = [_level(metric, sample.scores.mean(axis=1)) for sample in samples]
+    spreads = [each.std(ddof=1) if len(each) > 1 else 0.0 for each in levels]
+    images = np.stack([sample.scores.mean(axis=0) for sample in samples])
+    means = images.mean(axis=1)
+    influences = images * _slope(metric, means)[:, None]
+    return Evidence(
+        _level(metric, means),
+        np.array(spreads),
+        np.array([len(sample.seeds) for sample in samples]),
+        np.atleast_2d(np.cov(influences)) / images.shape[1],
     )
 
 
-def replicate_count(pairs: int) -> int:
-    """How many replicates are needed: 10,000, and more for more than 125 pairs.
-
-    The smallest p that B replicates can give is 2 / (B + 1); Holm multiplies it by up to `pairs`,
-    and the product must be able to fall well below 0.05.
-    """
-    return max(REPLICATES, 80 * pairs)
+def _level(metric: str, means: Floats) -> Floats:
+    """Mean scores in the unit of comparisons, lower being better."""
+    levels = comparison_unit(metric, means)
+    return -levels if _is_rising(metric) else levels
 
 
-def resampled_means(samples: Sequence[Sample], count: int) -> Floats:
-    """`count` resampled means of every cell: (cells, count), the same draws for all of them.
+def _is_rising(metric: str) -> bool:
+    """Whether a better row has a higher value in the unit of comparisons."""
+    row = METRICS[metric]
+    return row.transform == "identity" and row.higher_is_better
 
-    Cells with the same seeds share the draws of seeds; cells with other seeds have their own.
-    Time grows with count x images; memory does not.
+
+def _slope(metric: str, means: Floats) -> Floats:
+    """The derivative of the level by the mean score (K,): what an image contributes to the level
+    is its score, times this."""
+    transform = METRICS[metric].transform
+    if transform == "identity":
+        return np.full(len(means), -1.0 if _is_rising(metric) else 1.0)
+    errors = np.exp(comparison_unit(metric, means))
+    slopes: Floats = (-1.0 if transform == "log_one_minus" else 1.0) / errors
+    return slopes
+
+
+def compare(samples: Sequence[Sample], metric: str, family: int = 0) -> Comparison:
+    """Compare rows by the scores of a metric.
+
+    The first `family` samples (0: all) are the table's own rows: Holm's correction is over their
+    pairs. Further rows are compared with all of them and with each other in a second family, and
+    change nothing of the first. The draws are seeded: equal samples give equal results.
     """
     if not samples:
-        return np.empty((0, count))
-    images = samples[0].scores.shape[1]
-    if any(sample.scores.shape[1] != images for sample in samples):
-        raise ValueError("cells can be compared on the same images only")
-    weights = {sample.seeds: seed_weights(sample.seeds, count) for sample in samples}
-    stacked = np.concatenate([sample.scores for sample in samples]).T.astype(np.float64)
-    rows = np.cumsum([0, *(len(sample.seeds) for sample in samples)])
-    drawn = np.empty((len(samples), count))
-    generator = np.random.default_rng(_SEED)
-    step = max(1, _DRAWS_AT_ONCE // images)
-    for start in range(0, count, step):
-        chunk = slice(start, min(start + step, count))
-        by_seed = _image_weights(generator, chunk.stop - start, images) @ stacked
-        for i, sample in enumerate(samples):
-            means = by_seed[:, rows[i] : rows[i + 1]]
-            drawn[i, chunk] = (means * weights[sample.seeds][chunk]).sum(axis=1)
-    return drawn
+        return Comparison((), (), ())
+    own = family or len(samples)
+    found = evidence(samples, metric)
+    seeds = moderated_errors(found, own)
+    drawn = drawn_levels(found, seeds, DRAWS)
+    p = behrens_fisher(found, seeds)
+    corrected = corrected_p(p, own)
+    pairs = tuple(
+        Pair(i, j, _difference(found, drawn, i, j), float(p[i, j]), float(corrected[i, j]))
+        for i in range(len(samples))
+        for j in range(i + 1, len(samples))
+    )
+    return Comparison(tuple(_intervals(samples, drawn, metric)), _best(drawn, own), pairs)
 
 
-def seed_weights(seeds: tuple[int, ...], count: int) -> Floats:
-    """Weights (count, S) of the seeds, each row summing to 1.
-
-    For values x of the seeds, `weights @ x` is distributed as mean(x) + t(S - 1) sd(x) / sqrt(S).
-    """
-    size = len(seeds)
-    if size == 1:
-        return np.ones((count, 1))
-    generator = np.random.default_rng((_SEED, *seeds))
-    normal = generator.standard_normal((count, size))
-    normal -= normal.mean(axis=1, keepdims=True)
-    chi = np.sqrt(generator.chisquare(size - 1, (count, 1)) / (size - 1))
-    weights: Floats = 1 / size + normal / chi / np.sqrt(size * (size - 1))
-    return weights
-
-
-def _image_weights(generator: np.random.Generator, count: int, images: int) -> Floats:
-    """How often each image was drawn, by `images`: (count, images), rows sum to 1."""
-    draws = generator.integers(0, images, size=(count, images))
-    draws += np.arange(count)[:, None] * images
-    times = np.bincount(draws.ravel(), minlength=count * images).reshape(count, images)
-    weights: Floats = times / images
-    return weights
-
-
-def two_sided_p(differences: Floats) -> float:
-    """Twice the smaller share of resampled differences on one side of 0, as (k + 1) / (B + 1)."""
-    below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
-    return min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
-
-
-def _interval(mean: float, drawn: Floats) -> Interval:
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(drawn, (tail, 1 - tail))
-    return Interval(mean, float(low), float(high))
+def corrected_p(p: Floats, family: int) -> Floats:
+    """Holm's correction of p-values (K, K): over the pairs of the first `family` rows, and over
+    all other pairs."""
+    corrected = np.ones_like(p)
+    first, second = np.triu_indices(len(p), 1)
+    for chosen in (second < family, second >= family):
+        i, j = first[chosen], second[chosen]
+        corrected[i, j] = corrected[j, i] = holm(p[i, j])
+    return corrected
 
 
 def holm(p: Floats) -> Floats:
@@ -182,3 +175,77 @@ def holm(p: Floats) -> Floats:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(stepped, 1.0)
     return corrected
+
+
+def drawn_levels(found: Evidence, seeds: SeedErrors, count: int) -> Floats:
+    """`count` levels of each row (K, count), as another choice of seeds and images might give.
+
+    A row's draws do not depend on the rows after it.
+    """
+    rows = len(found.levels)
+    streams = [np.random.default_rng((_SEED, row)) for row in range(rows)]
+    jitter = _JITTER * max(float(np.trace(found.images)), np.finfo(np.float64).tiny)
+    factor = np.linalg.cholesky(found.images + jitter * np.eye(rows))
+    images = factor @ np.stack([stream.standard_normal(count) for stream in streams])
+    moved = [
+        np.zeros(count)
+        if error == 0
+        else error
+        * (
+            stream.standard_normal(count)
+            if np.isinf(freedom)
+            else stream.standard_t(freedom, count)
+        )
+        for stream, error, freedom in zip(streams, seeds.errors, seeds.freedom, strict=True)
+    ]
+    drawn: Floats = found.levels[:, None] + images + np.stack(moved)
+    return drawn
+
+
+def _best(drawn: Floats, family: int) -> tuple[float, ...]:
+    """The share of draws in which each row has the lowest level: of the family, or, for a row
+    outside, of the family and itself."""
+    lowest = drawn[:family].min(axis=0)
+    return tuple(float((row <= lowest).mean()) for row in drawn)
+
+
+def _difference(found: Evidence, drawn: Floats, i: int, j: int) -> Interval:
+    level = float(found.levels[i] - found.levels[j])
+    return _interval(level, drawn[i] - drawn[j])
+
+
+def _intervals(samples: Sequence[Sample], drawn: Floats, metric: str) -> list[Interval]:
+    """The mean scores, with the intervals of the levels turned back into scores."""
+    sign = -1.0 if _is_rising(metric) else 1.0
+    return [
+        _interval(float(sample.scores.mean()), mean_score(metric, sign * row))
+        for sample, row in zip(samples, drawn, strict=True)
+    ]
+
+
+def _interval(value: float, drawn: Floats) -> Interval:
+    low, high = np.quantile(drawn, (ALPHA / 2, 1 - ALPHA / 2))
+    return Interval(value, float(low), float(high))
+
+
+def best_of(samples: Sequence[Sample], metric: str) -> int:
+    """The index of the sample with the best mean score."""
+    return int(_errors_by_image(samples, metric).mean(axis=1).argmin())
+
+
+def stays_first(samples: Sequence[Sample], metric: str) -> int:
+    """In how many of HALVES seeded random halves of the images the best sample of all images is
+    the best one again."""
+    images = _errors_by_image(samples, metric)
+    first, size = best_of(samples, metric), images.shape[1]
+    generator = np.random.default_rng(_SEED)
+    halves: list[NDArray[np.int64]] = [
+        generator.permutation(size)[: (size + 1) // 2] for _ in range(HALVES)
+    ]
+    return sum(int(images[:, half].mean(axis=1).argmin()) == first for half in halves)
+
+
+def _errors_by_image(samples: Sequence[Sample], metric: str) -> Floats:
+    """Mean scores over seeds (K, N), lower being better."""
+    images = np.stack([sample.scores.mean(axis=0) for sample in samples])
+    return -images if METRICS[metric].higher_is_better else images

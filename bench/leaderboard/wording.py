@@ -6,6 +6,8 @@ from bench.leaderboard.ranking import TableCell
 from bench.metrics import METRICS
 
 DASH = "–"
+MAY_BE_BEST = "may be the best"
+OUTSIDE = "not of the protocol"
 
 
 def title(metric: str) -> str:
@@ -46,9 +48,28 @@ def interval(cell: TableCell, metric: str) -> str:
     return f"{shown_score(low, metric)} to {shown_score(high, metric)}"
 
 
-def rank(cell: TableCell) -> str:
-    """The rank, or a dash."""
-    return str(cell.rank) if cell.rank else DASH
+def ranks(cell: TableCell) -> str:
+    """The range of ranks, such as `1 to 4`, or a dash."""
+    return DASH if cell.ranks is None else ranks_text(cell.ranks)
+
+
+def ranks_text(found: tuple[int, int]) -> str:
+    """`3`, or `1 to 4`."""
+    low, high = found
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def best_share(cell: TableCell) -> str:
+    """In what share of draws the row is the best."""
+    share = cell.best_share
+    if math.isnan(share):
+        return DASH
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.005 else "< 1 %"
+
+
+def seeds(cell: TableCell) -> str:
+    """How many seeds the means are over."""
+    return "solved" if cell.closed_form else str(cell.finished)
 
 
 def margin(cell: TableCell) -> str:
@@ -61,7 +82,9 @@ def margin(cell: TableCell) -> str:
 def notes(cell: TableCell) -> str:
     """Badges, why there is no margin over PCA, and, for an unranked row, the reason."""
     why = f"not ranked: {cell.why_unranked}" if cell.why_unranked else ""
-    return "; ".join(filter(None, [*cell.badges, _why_no_margin(cell), why]))
+    best = MAY_BE_BEST if cell.may_be_best else ""
+    outside = OUTSIDE if cell.ranks is not None and not cell.in_protocol else ""
+    return "; ".join(filter(None, [best, outside, *cell.badges, _why_no_margin(cell), why]))
 
 
 def _why_no_margin(cell: TableCell) -> str:

@@ -33,3 +33,12 @@ def comparison_unit(metric: str, value: V) -> V:
         found = np.log(np.maximum(error, FLOORS[transform]))
     answer: V = found if isinstance(value, np.ndarray) else float(found)
     return answer
+
+
+def mean_score(metric: str, value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse of `comparison_unit`: mean scores from values in the unit of comparisons."""
+    transform = METRICS[metric].transform
+    if transform == "identity":
+        return value
+    errors: NDArray[np.float64] = np.exp(value)
+    return errors if transform == "log" else 1 - errors

@@ -21,7 +21,7 @@ from bench.leaderboard.wording import margin
 from bench.records.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
 
 CARD, CARD_TEXT = "card.json", "card.md"
-CARD_SCHEMA = 1
+CARD_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Summary:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     row: str
     configuration: str
-    rank: int
+    ranks: tuple[int, int] | None
+    best_share: float | None
     seeds: str
     runs: str
     means: Mapping[str, float]
@@ -101,7 +102,7 @@ def read_card(path: Path, where: str) -> Card:
     """Read a card; CheckFailed names `where` if it was edited or is damaged."""
     content = path.read_bytes()
     try:
-        card: Card = adapter(Card).validate_json(content)
+        card: Card = adapter(Card).validate_json(_of_today(content))
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"])) or "file"
         raise CheckFailed(
@@ -115,6 +116,20 @@ def read_card(path: Path, where: str) -> Card:
             "restore the committed file"
         )
     return card
+
+
+def _of_today(content: bytes) -> bytes:
+    """The content of a card with today's keys: schema 1 had a rank instead of a range of ranks."""
+    try:
+        values = json.loads(content)
+        if values["schema_version"] > 1:
+            return content
+        for summary in filter(None, (values["summary"], values["challenger"])):
+            del summary["rank"]
+            summary |= {"ranks": None, "best_share": None}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return content  # damaged: validation says how
+    return json.dumps(values).encode()
 
 
 def without_path(card: Card) -> Card:
@@ -135,7 +150,8 @@ def summary_of(cell: TableCell) -> Summary:
     return Summary(
         row=cell.row,
         configuration=cell.configuration,
-        rank=cell.rank,
+        ranks=cell.ranks,
+        best_share=None if math.isnan(cell.best_share) else cell.best_share,
         seeds=",".join(map(str, cell.seeds)),
         runs=f"{cell.started} started, {cell.finished} finished, {cell.diverged} diverged",
         means=_known(cell.means),
@@ -156,7 +172,7 @@ def _known(values: Mapping[str, float]) -> dict[str, float]:
 def card_of(record: RunRecord, track: str, weights: Weights, arrays: Arrays) -> Card:
     """The part of a card that comes from a record; `with_standing` fills in its standing, the
     caller its pictures."""
-    nothing = Summary("", "", 0, "", "", {}, {}, (0.0, 0.0), (0.0, 0.0), "–", "")
+    nothing = Summary("", "", None, None, "", "", {}, {}, (0.0, 0.0), (0.0, 0.0), "–", "")
     return Card(
         schema_version=CARD_SCHEMA,
         track=track,

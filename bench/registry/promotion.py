@@ -38,7 +38,7 @@ from bench.registry.champions import (
     update_standing,
 )
 from bench.registry.changes import changing, mend_registry, one_writer, unchanged
-from bench.registry.publishing import higher_is_better, ranked, write_pages
+from bench.registry.publishing import ranked, write_pages
 from bench.registry.results import Results, Scope, read_results, record_of_row
 from bench.tracking import tracking_is_off
 
@@ -220,7 +220,7 @@ def _stays(
 def _may_be_champion(cell: TableCell) -> bool:
     model = MODELS.get(cell.model)
     return (
-        cell.rank > 0
+        cell.ranks is not None
         and model is not None
         and model.may_be_champion
         and not cell.track.overcomplete
@@ -236,9 +236,8 @@ def _contenders(
     """Candidates to replace the champion, best first; all of them if its row is gone."""
     if not own:
         return list(candidates)
-    higher = higher_is_better(competition.first.selection_metric)
     incumbent, found = own[0].configuration, known.of(competition)
-    return [cell for cell in candidates if is_better(found, cell.configuration, incumbent, higher)]
+    return [cell for cell in candidates if is_better(found, cell.configuration, incumbent)]
 
 
 def _is_held_back(competition: Competition, older: Card | None, cell: TableCell) -> bool:

@@ -1,10 +1,11 @@
 """The pages of `registry/`: tables, figures and the README's block; writing and checking them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest, sha256_of_file
@@ -57,11 +58,6 @@ class TableUpdate:
 def ranked(rows: Ledger, results: Results) -> list[TableCell]:
     """The ranked table of comparable ledger rows."""
     return rank_table(rows, results.known, _DIRECTIONS, score_columns(results.ledger))
-
-
-def higher_is_better(metric: str) -> bool:
-    """The direction of a metric."""
-    return _DIRECTIONS[metric]
 
 
 def look(store: Store, scope: Scope) -> TableUpdate:
@@ -231,10 +227,17 @@ def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
     for name, group in _by_board(rows).items():
         if not scope.holds(group[0]):
             continue
-        same = [cell for cell in table if (cell.board.dataset, cell.board.protocol) == name]
+        same = _cells_of(table, name)
         superseded = len(everything[name]) - len(group)
-        boards.append(Board(same, superseded, _picture(store, group), held))
+        found = (figure.stored(store, group, same) for figure in _FIGURES)
+        pictures = tuple(picture for picture in found if picture is not None)
+        boards.append(Board(same, superseded, pictures, held))
     return boards
+
+
+def _cells_of(table: Sequence[TableCell], name: tuple[str, str]) -> list[TableCell]:
+    """The cells of a board, given by data set and protocol."""
+    return [cell for cell in table if (cell.board.dataset, cell.board.protocol) == name]
 
 
 def _by_board(rows: Ledger) -> dict[tuple[str, str], list[LedgerRow]]:
@@ -254,7 +257,47 @@ class _Point(NamedTuple):
     variant: str
 
 
-def _points(rows: Ledger) -> list[_Point]:
+class _Standing(NamedTuple):
+    """The arguments of `bench.figures.Standing`."""
+
+    row: str
+    table: str
+    low: int
+    high: int
+    place: int
+
+
+@dataclass(frozen=True)
+class _BoardFigure:
+    """A figure of a board: its title, its file's last part, and the numbers that it shows."""
+
+    title: str
+    name: str
+    numbers: Callable[[Ledger, Sequence[TableCell]], Sequence[_Point] | Sequence[_Standing]]
+
+    def file(self, rows: Ledger) -> str:
+        """Its file, relative to registry/."""
+        return f"{rows[0].dataset}/{rows[0].protocol}.{self.name}.png"
+
+    def stored(self, store: Store, rows: Ledger, cells: Sequence[TableCell]) -> Picture | None:
+        """The stored figure, with its SHA-256 and the digest of the numbers that it was drawn
+        from; None if it was never drawn."""
+        path = child(store.registry, self.file(rows))
+        numbers = self.numbers(rows, cells)
+        if not numbers or not path.exists():
+            return None
+        drawn_from = digest({"points": [_flat(number) for number in numbers]})
+        source = f"{self.file(rows)} {sha256_of_file(path)[:16]} drawn from {drawn_from}"
+        return Picture(self.title, self.file(rows), source)
+
+
+def _flat(numbers: _Point | _Standing) -> list[object]:
+    if isinstance(numbers, _Point):
+        return [numbers.model, numbers.code_size, *numbers.scores]
+    return list(numbers)
+
+
+def _points(rows: Ledger, _: Sequence[TableCell]) -> list[_Point]:
     """The test scores of every cell by code size in real numbers.
 
     Leaves out over-complete codes, which compress nothing, and bits, which need another axis.
@@ -272,52 +315,63 @@ def _points(rows: Ledger) -> list[_Point]:
     return points if len({point.code_size for point in points}) > 1 else []
 
 
-def _picture_file(rows: Ledger) -> str:
-    return f"{rows[0].dataset}/{rows[0].protocol}.rate_distortion.png"
+def _standings(_: Ledger, cells: Sequence[TableCell]) -> list[_Standing]:
+    """The ranges of ranks of a board with a table of more than two ranked rows."""
+    places: Counter[str] = Counter()
+    found = []
+    for cell in cells:
+        if cell.ranks is not None and cell.in_protocol:
+            places[cell.title] += 1
+            found.append(
+                _Standing(cell.row, cell.track.heading, *cell.ranks, place=places[cell.title])
+            )
+    return found if max(places.values(), default=0) > 2 else []
 
 
-def _drawn_from(points: Sequence[_Point]) -> str:
-    listed = [[point.model, point.code_size, *point.scores] for point in points]
-    return digest({"points": listed})
-
-
-def _picture(store: Store, rows: Ledger) -> Picture | None:
-    """The stored figure of a board, with its SHA-256 and the digest of the numbers that it was
-    drawn from; None if it was never drawn."""
-    file = _picture_file(rows)
-    path = child(store.registry, file)
-    points = _points(rows)
-    if not points or not path.exists():
-        return None
-    source = f"{file} {sha256_of_file(path)[:16]} drawn from {_drawn_from(points)}"
-    return Picture("Score against code size", file, source)
+_FIGURES = (
+    _BoardFigure("Score against code size", "rate_distortion", _points),
+    _BoardFigure("Ranges of ranks", "ranks", _standings),
+)
 
 
 def _redraw(store: Store, results: Results) -> list[str]:
     """Draw the figures whose numbers changed. Other versions of matplotlib draw different bytes
     from the same numbers, so figures with unchanged numbers are kept."""
-    from bench.figures import Point, drawn, rate_distortion, to_png
-
-    def png(points: Sequence[_Point], metric: str, about: str) -> bytes:
-        return to_png(rate_distortion([Point(*point) for point in points], metric, about))
+    from bench.figures import drawn
 
     known = store.committed / PAGE
     text = known.read_text(encoding="utf-8", errors=ODD_BYTES) if known.exists() else ""
+    rows_shown = current(results.ledger)
+    table = ranked(rows_shown, results)
     changed = []
-    for (dataset, protocol), rows in _by_board(current(results.ledger)).items():
-        points = _points(rows)
-        picture = _picture(store, rows)
-        is_drawn = picture is not None and picture_markdown(picture) in text
-        if not points or is_drawn or not rows[0].ranked:
-            continue
-        seeds = len({row.seed for row in rows})
-        about = f"{dataset} · {protocol} · test images · {seeds} seed{'s' * (seeds > 1)}"
-        file = _picture_file(rows)
-        content = drawn(file, partial(png, points, rows[0].selection_metric, about))
-        path = child(store.registry, file)
-        if content is None:
-            path.unlink(missing_ok=True)  # of earlier numbers
-            continue
-        write_atomically(path, content)
-        changed.append(f"registry/{file}")
+    for name, rows in _by_board(rows_shown).items():
+        cells = _cells_of(table, name)
+        for figure in _FIGURES:
+            numbers = figure.numbers(rows, cells)
+            picture = figure.stored(store, rows, cells)
+            is_drawn = picture is not None and picture_markdown(picture) in text
+            if not numbers or is_drawn or not rows[0].ranked:
+                continue
+            file = figure.file(rows)
+            content = drawn(file, partial(_png, figure.name, numbers, rows))
+            path = child(store.registry, file)
+            if content is None:
+                path.unlink(missing_ok=True)  # of earlier numbers
+                continue
+            write_atomically(path, content)
+            changed.append(f"registry/{file}")
     return changed
+
+
+def _png(name: str, numbers: Sequence[tuple[Any, ...]], rows: Ledger) -> bytes:
+    from bench.figures import Point, Standing, rank_ranges, rate_distortion, to_png
+
+    first = rows[0]
+    about = f"{first.dataset} · {first.protocol}"
+    if name == "ranks":
+        return to_png(rank_ranges([Standing(*each) for each in numbers], f"{about} · validation"))
+    seeds = len({row.seed for row in rows})
+    about += f" · test images · up to {seeds} seed{'s' * (seeds > 1)}"
+    return to_png(
+        rate_distortion([Point(*each) for each in numbers], first.selection_metric, about)
+    )

@@ -39,6 +39,8 @@ from bench.records.files import iter_records, read_arrays, read_record
 
 RESULTS, CELLS, PAIRS = "results.csv", "cells.csv", "comparisons.csv"
 FILES = (RESULTS, CELLS, PAIRS)
+_EARLIER_CELLS = b"dataset,protocol,track,row,configuration,part,"
+"""The first columns of the intervals of the rule before ranges of ranks."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Results:
 
 
 def read_results(registry: Path) -> Results:
-    """Read the committed files; missing ones are empty.
+    """Read the committed files; missing ones are empty, and so are comparisons by the rule of an
+    earlier version, which other columns show: they are computed again.
 
     Raises CheckFailed naming file and row for anything changed by hand.
     """
@@ -82,12 +85,13 @@ def read_results(registry: Path) -> Results:
     ledger, known = ledger_of([]), Significance()
     if content[RESULTS].exists():
         ledger = decode_ledger(content[RESULTS].read_bytes(), f"registry/{RESULTS}")
-    if content[CELLS].exists():
-        cells = decode(content[CELLS].read_bytes(), f"registry/{CELLS}", IntervalRow)
-        known = dataclasses.replace(known, cells=cells)
-    if content[PAIRS].exists():
-        pairs = decode(content[PAIRS].read_bytes(), f"registry/{PAIRS}", PairRow)
-        known = dataclasses.replace(known, pairs=pairs)
+    if all(content[name].exists() for name in (CELLS, PAIRS)):
+        cells, pairs = (content[name].read_bytes() for name in (CELLS, PAIRS))
+        if not cells.startswith(_EARLIER_CELLS):
+            known = Significance(
+                decode(cells, f"registry/{CELLS}", IntervalRow),
+                decode(pairs, f"registry/{PAIRS}", PairRow),
+            )
     return Results(ledger, known)
 
 
