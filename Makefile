@@ -21,7 +21,7 @@ WHAT = --protocol $(PROTOCOL) $(if $(DATASET),--dataset $(DATASET))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-slow faults check format leaderboard sweep speed ui clean
+.PHONY: help setup test test-all test-slow faults check format leaderboard calibration sweep speed ui clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [PROTOCOL=quick] [ARGS=...]"
@@ -65,6 +65,9 @@ leaderboard: $(STAMP) ## run what has no record yet, promote the champions, writ
 	$(BENCH) run $(WHAT) $(ARGS)
 	$(BENCH) leaderboard $(WHAT) --write
 	$(BENCH) promote $(WHAT)
+
+calibration: $(STAMP) ## simulate tables with known truths: how often is a rank wrong?
+	$(BENCH) simulate-ranks $(WHAT) --write $(ARGS)
 
 sweep: $(STAMP) ## tune a variant with Optuna: make sweep MODEL=cnn_ae TRIALS=30
 	$(BENCH) sweep --model $(MODEL) --trials $(TRIALS) $(WHAT) $(ARGS)

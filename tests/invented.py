@@ -130,7 +130,6 @@ def pair_row(a: str, b: str, difference: float, p: float, p_holm: float = 1.0) -
         high=difference,
         p=p,
         p_holm=p_holm,
-        replicates=100,
         rows_digest="0" * 16,
     )
 
@@ -146,7 +145,10 @@ def table(store, scope=EVERYTHING):
 
 
 def ranks(store, scope=EVERYTHING):
-    return [(name, cell["rank"]) for name, cell in table(store, scope).items()]
+    """Rows in their order, with their ranges of ranks."""
+    return [
+        (name, (cell["rank_low"], cell["rank_high"])) for name, cell in table(store, scope).items()
+    ]
 
 
 def decision(store, scope=EVERYTHING):

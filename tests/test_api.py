@@ -58,7 +58,7 @@ def test_the_example_of_the_readme_works(committed: None, monkeypatch: pytest.Mo
     exec(compile(example, "README.md", "exec"), names)
     codes, frame = names["codes"], names["frame"]
     assert isinstance(codes, np.ndarray) and codes.shape == (16, 32)
-    assert frame["rank"].min() == 1  # type: ignore[index]
+    assert frame["rank_low"].min() == 1  # type: ignore[index]
 
 
 def test_a_champion_encodes_decodes_and_samples(champion: LoadedModel) -> None:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import shutil
 
 import numpy as np
@@ -17,9 +18,11 @@ from registry_store import (
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.identity import digest
 from bench.core.protocol import SplitConfig
+from bench.core.track import Track
 from bench.data import load_splits
 from bench.leaderboard.csv_rows import DIGEST
-from bench.leaderboard.ranking import beaten_by
+from bench.leaderboard.ranking import ranges_of_ranks
+from bench.leaderboard.significance import IntervalRow, Significance
 from bench.records.files import iter_records, record_folder
 from bench.registry import publishing
 from bench.registry.results import Scope, read_results
@@ -67,14 +70,21 @@ def test_check_needs_nothing_but_the_committed_files(promoted):
 
 def test_looking_writes_nothing(ran):
     found = publishing.look(ran, EVERYTHING)
-    assert cells(found)["pca"]["rank"] == 1
+    assert cells(found)["pca"]["rank_low"] == 1
     assert not ran.registry.exists()
 
 
 def test_ranks_margins_and_badges(promoted):
     table = cells(publishing.look(promoted, EVERYTHING))
     pca, fc, mean = table["pca"], table["fc_ae"], table["mean_image"]
-    assert [pca["rank"], fc["rank"], mean["rank"]] == [1, 2, 3]
+    assert [(row["rank_low"], row["rank_high"]) for row in (pca, fc, mean)] == [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+    ]
+    assert [row["best_share"] for row in (pca, fc, mean)] == [1, 0, 0]
+    assert [row["first_in_halves"] for row in (pca, fc, mean)] == ["50", "", ""]
+    assert [row["may_be_best"] for row in (pca, fc, mean)] == ["yes", "no", "no"]
     scores = [r.scores["test"]["mse"] for r in records_of(promoted) if r.spec.model == "fc_ae"]
     scores = scores[3:] if fc["test_mse"] == pytest.approx(np.mean(scores[3:])) else scores[:3]
     assert fc["test_mse"] == pytest.approx(np.mean(scores))
@@ -88,19 +98,37 @@ def test_ranks_margins_and_badges(promoted):
     assert fc["low"] < fc["val_mse"] < fc["high"]
 
 
-def test_a_rank_is_corrected_over_the_comparisons_of_its_row_alone():
+def named(name, in_protocol=True):
+    return IntervalRow(
+        "mnist", "quick", Track("real", 8), name, name, in_protocol, "val", "mse", 0, 0, 0, "0"
+    )
+
+
+def test_a_range_of_ranks_counts_rows_that_are_significantly_better_and_worse():
     pairs = [
-        pair_row("a", "b", -1, 0.02),
-        pair_row("a", "c", -2, 0.02),
-        pair_row("a", "d", -3, 0.001),
-        pair_row("b", "c", -1, 0.9),
-        pair_row("b", "d", -2, 0.03),
-        pair_row("c", "d", -1, 0.04),
+        pair_row("a", "b", -1, 0.001, 0.01),
+        pair_row("a", "c", -2, 0.001, 0.01),
+        pair_row("b", "c", -1, 0.02, 0.06),
+        pair_row("a", "d", -1, 0.02, 0.06),
+        pair_row("b", "d", -1, 0.02, 0.06),
+        pair_row("c", "d", 1, 0.001, 0.01),
     ]
-    # b: .02 * 3 is too much; c: likewise; d: .001 * 3, .03 * 2 is too much, .04 likewise.
-    assert beaten_by(pairs, higher_is_better=False) == {"a": 0, "b": 0, "c": 0, "d": 1}
-    # Turned round: of a's three p-values .001 * 3, .02 * 2 and .02 hold.
-    assert beaten_by(pairs, higher_is_better=True)["a"] == 3
+    found = ranges_of_ranks(Significance([named(name) for name in "abcd"], pairs))
+    assert found == {"a": (1, 2), "b": (2, 4), "c": (3, 4), "d": (1, 3)}
+
+
+def test_a_row_that_the_protocol_does_not_name_changes_no_range():
+    pairs = [
+        pair_row("a", "b", -1, 0.001, 0.01),
+        pair_row("a", "tuned", 1, 0.001, 0.01),
+        pair_row("b", "tuned", 2, 0.001, 0.01),
+        pair_row("tuned", "other", -1, 0.001, 0.01),
+        pair_row("a", "other", -1, 0.2, 0.9),
+        pair_row("b", "other", -1, 0.2, 0.9),
+    ]
+    rows = [named("a"), named("b"), named("tuned", False), named("other", False)]
+    found = ranges_of_ranks(Significance(rows, pairs))
+    assert found == {"a": (1, 1), "b": (2, 2), "tuned": (1, 1), "other": (1, 3)}
 
 
 @pytest.mark.parametrize("name", ["results.csv", "cells.csv", "comparisons.csv"])
@@ -233,7 +261,7 @@ def test_comparing_anew_needs_the_records_and_says_which(promoted):
         publishing.write(promoted, EVERYTHING, refresh=False)
     assert publishing.check(promoted)
     shown = publishing.look(promoted, EVERYTHING)
-    assert cells(shown)["vae"]["rank"] == 0
+    assert math.isnan(cells(shown)["vae"]["rank_low"])
 
 
 def test_own_images_have_tables_of_their_own(promoted, tmp_path):

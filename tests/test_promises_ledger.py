@@ -26,7 +26,6 @@ from bench.leaderboard.ledger import (
     row_of,
 )
 from bench.leaderboard.merging import merge
-from bench.leaderboard.ranking import beaten_by, losing
 from bench.leaderboard.significance import (
     IntervalRow,
     PairRow,
@@ -49,23 +48,20 @@ def pair(difference, p, p_holm=1.0):
     return pair_row("a", "b", difference, p, p_holm)
 
 
-def test_a_champion_gives_way_to_corrected_evidence_only():
-    assert losing(pair(-1, 0.01, 0.049), higher_is_better=False) == "b"
-    assert losing(pair(-1, 0.01, 0.049), higher_is_better=True) == "a"
-    assert losing(pair(1, 0.01, 0.049), higher_is_better=False) == "a"
-    assert losing(pair(1, 0.01, 0.049), higher_is_better=True) == "b"
-    assert losing(pair(-1, 0.01, 0.051), higher_is_better=False) == ""
+def test_a_pair_names_the_better_and_the_worse_row():
+    assert (pair(-1, 0.01, 0.049).better, pair(-1, 0.01, 0.049).worse) == ("a", "b")
+    assert (pair(1, 0.01, 0.049).better, pair(1, 0.01, 0.049).worse) == ("b", "a")
+    assert (pair(-1, 0.01, 0.051).better, pair(-1, 0.01, 0.051).worse) == ("", "")
 
 
 def test_five_percent_exactly_is_a_tie():
-    assert losing(pair(-1, 0.05, 0.05), higher_is_better=False) == ""
-    assert beaten_by([pair(-1, 0.05)], higher_is_better=False)["b"] == 0
-    assert beaten_by([pair(-1, 0.0499)], higher_is_better=False)["b"] == 1
+    assert pair(-1, 0.05, 0.05).better == ""
+    assert pair(-1, 0.05, 0.0499).better == "a"
 
 
 def test_an_interval_is_asked_for_half_its_width():
     cell = IntervalRow(
-        "mnist", "quick", Track("real", 8), "fc_ae", "a", "val", "mse", 0.3, 0.2, 0.5, "0" * 16
+        "mnist", "quick", Track("real", 8), "f", "a", True, "val", "mse", 0.3, 0.2, 0.5, "0" * 16
     )
     widths = Significance([cell]).half_widths()
     assert widths == {("a", "val"): pytest.approx(0.15)}

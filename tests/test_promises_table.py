@@ -60,8 +60,8 @@ def by_psnr(small: Protocol) -> Protocol:
 def test_ranks_and_the_order_of_rows_follow_validation(store, small):
     disagreeing(store, small)
     done = write(store)
-    assert ranks(store) == [("fc_ae", 1), ("vae", 2), ("deep_ae", 3)]
-    assert [cell.rank for cell in done.boards[0].cells] == [1, 2, 3]
+    assert ranks(store) == [("fc_ae", (1, 1)), ("vae", (2, 2)), ("deep_ae", (3, 3))]
+    assert [cell.ranks for cell in done.boards[0].cells] == [(1, 1), (2, 2), (3, 3)]
     page = (store.registry / "README.md").read_text()
     assert page.index("| 1 | fc_ae |") < page.index("| 2 | vae |") < page.index("| 3 | deep_ae |")
     cell = table(store)["fc_ae"]
@@ -73,7 +73,7 @@ def test_where_more_is_better_validation_decides_as_well(store, by_psnr):
     invent_row(store, by_psnr, "deep_ae", val=16.0, test=20.0)
     invent_row(store, by_psnr, "fc_ae", val=20.0, test=16.0)
     write(store)
-    assert ranks(store) == [("fc_ae", 1), ("deep_ae", 2)]
+    assert ranks(store) == [("fc_ae", (1, 1)), ("deep_ae", (2, 2))]
     assert decision(store)[:2] == ("first", "fc_ae")
 
 
@@ -86,7 +86,7 @@ def test_among_rows_that_tie_the_better_on_validation_stands_first(store, small,
     invent_row(store, protocol, "vae", val=1.1, test=1.0, steps=down)
     write(store)
     expected = ["deep_ae", "vae"] if metric == "mse" else ["vae", "deep_ae"]
-    assert ranks(store) == [(name, 1) for name in expected]
+    assert ranks(store) == [(name, (1, 2)) for name in expected]
     assert decision(store) == ("first", *expected)
 
 
@@ -99,7 +99,7 @@ def test_the_champion_is_best_on_validation_and_its_seed_the_median_there(
     card = folders.champion(store.registry, D8)
     assert card.run_key == fc_ae[2].run_key
     assert card.spec.seed == 2
-    assert (card.summary.rank, card.challenger.rank) == (1, 2)
+    assert (card.summary.ranks, card.challenger.ranks) == ((1, 1), (2, 2))
     kept = store.registry / card.folder / "weights.safetensors"
     own = record_folder(store.records, fc_ae[2].run_key) / "weights.safetensors"
     assert kept.read_bytes() == own.read_bytes()
@@ -201,7 +201,7 @@ def test_codes_as_large_as_the_image_are_badged_and_never_champion(store, small)
     invent_row(store, small, "fc_ae", val=0.030, test=0.030, facts=full)
     write(store)
     (cell,) = table(store).values()
-    assert (cell["track"], cell["rank"], cell["badges"]) == ("overcomplete", 1, "over-complete")
+    assert (cell["track"], cell["rank_low"], cell["badges"]) == ("overcomplete", 1, "over-complete")
     assert decision(store) == ("none", None, None)
 
 
@@ -212,7 +212,7 @@ def test_one_failure_in_ten_keeps_the_rank_and_is_badged_two_cost_it(store, smal
     invent(store, last, 0.0, 0.0, status="diverged")
     write(store)
     (cell,) = table(store).values()
-    assert (cell["rank"], cell["badges"]) == (1, "1 of 10 diverged")
+    assert (cell["rank_low"], cell["badges"]) == (1, "1 of 10 diverged")
     assert (cell["started"], cell["finished"], cell["diverged"]) == (10, 9, 1)
     rows = read_results(store.registry).ledger
     assert why_unranked([*rows[:8], rows[9], rows[9]]) == "more than 10 % of its runs failed"
@@ -226,7 +226,7 @@ def test_what_was_not_compared_has_no_rank(store, small):
     lost = specs_of(store, small, "vae")[0].run_key
     record_folder(store.records, lost).rename(store.root / "lost")
     found = publishing.look(store, EVERYTHING)
-    assert {cell.rank for cell in found.boards[0].cells} == {0}
+    assert {cell.ranks for cell in found.boards[0].cells} == {None}
     assert {cell.why_unranked for cell in found.boards[0].cells} == {"not compared yet"}
     assert found.boards[0].cells[0].row == "sparse_ae"
 

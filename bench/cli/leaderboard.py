@@ -66,7 +66,7 @@ def leaderboard(
             console.say(line)
         return
     given = chosen_dataset(dataset, image_size, scale, label_column)
-    scope = _scope(protocol, given)
+    scope = scope_of(protocol, given)
     found = publishing.write(store, scope, refresh) if write else publishing.look(store, scope)
     _show(found, as_json, written=write)
     if not found.boards:
@@ -94,7 +94,8 @@ def _refuse_mixture(write: bool, check: bool, refresh: bool, filtered: bool) -> 
         raise BadInput("--check always checks everything; leave --protocol and --dataset out")
 
 
-def _scope(protocol: str | None, dataset: str) -> "Scope":
+def scope_of(protocol: str | None, dataset: str) -> "Scope":
+    """What --protocol and --dataset select."""
     from bench.registry.naming import label_of
     from bench.registry.results import Scope
 
@@ -158,7 +159,7 @@ def promote(
     from bench.registry.promotion import promote as decide_and_write
 
     given = chosen_dataset(dataset, image_size, scale, label_column)
-    done = decide_and_write(open_store(), _scope(protocol, given), dry_run)
+    done = decide_and_write(open_store(), scope_of(protocol, given), dry_run)
     if as_json:
         console.print_json(_promotion_as_json(done))
     else:

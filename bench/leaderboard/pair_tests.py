@@ -16,6 +16,7 @@ The candidates, of which `bench simulate-ranks` shows how often each is wrong an
   second gives each row.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -28,8 +29,7 @@ Floats = NDArray[np.float64]
 LEAST_ROWS = 4
 """From so many trained rows on, a table's typical variance is known well enough to be used."""
 _LEAST_SHARE = 1e-5  # of the median variance, as in limma: an estimate of 0 has no logarithm
-_STEP, _LEAST_WEIGHT = 0.35, 1e-11
-_LOG_CHI2 = np.arange(-24.0, 4.0, _STEP)
+_STEP, _LEAST_WEIGHT = 0.5, 1e-11
 
 
 @dataclass(frozen=True)
@@ -162,15 +162,26 @@ def behrens_fisher(found: Evidence, seeds: SeedErrors) -> Floats:
 
 def _variances(error: float, freedom: float) -> tuple[Floats, Floats]:
     """Values of error^2 / (chi2(freedom) / freedom), with their probabilities."""
-    from scipy.special import gammaln
-
     if np.isinf(freedom) or error == 0:
         return np.array([error**2]), np.ones(1)
+    factors, weights = _inverse_chi2(freedom)
+    return error**2 * factors, weights
+
+
+@functools.lru_cache(maxsize=64)
+def _inverse_chi2(freedom: float) -> tuple[Floats, Floats]:
+    """Values of 1 / (chi2(freedom) / freedom), evenly spaced in their logarithm, with weights."""
+    from scipy.special import gammaln, polygamma
+
     half = freedom / 2
-    log_density = half * (np.log(half) + _LOG_CHI2 - np.exp(_LOG_CHI2)) - gammaln(half)
-    weights = np.exp(log_density) * _STEP
+    step = _STEP * float(np.sqrt(polygamma(1, half)))  # in standard deviations of log(chi2)
+    # Below: log of the probability of such small values. Above: the density falls like exp(-e^x).
+    lowest = min(-1.0, float(np.log(_LEAST_WEIGHT) + gammaln(half + 1)) / half - np.log(half))
+    logs = np.arange(lowest, 5.0, step)
+    log_density = half * (np.log(half) + logs - np.exp(logs)) - gammaln(half)
+    weights = np.exp(log_density) * step
     kept = weights > _LEAST_WEIGHT
-    return error**2 / np.exp(_LOG_CHI2[kept]), weights[kept] / weights[kept].sum()
+    return np.exp(-logs[kept]), weights[kept] / weights[kept].sum()
 
 
 def _ratio(difference: Floats | float, error: Floats) -> Floats:
@@ -198,6 +209,7 @@ def student(found: Evidence, seeds: SeedErrors) -> Floats:
 PairTest = Callable[[Evidence], Floats]
 """From the evidence on K rows to two-sided p-values (K, K), before correction."""
 
+SHIPPED = "moderated_behrens_fisher"
 TESTS: Mapping[str, PairTest] = MappingProxyType(
     {
         "behrens_fisher": lambda found: behrens_fisher(found, plain_errors(found)),

@@ -93,8 +93,8 @@ class Board:
         return found
 
 
-def page(boards: Sequence[Board]) -> str:
-    """The whole of registry/README.md."""
+def page(boards: Sequence[Board], simulated: Iterable[Section] = ()) -> str:
+    """The whole of registry/README.md; `simulated`: how often the rule is wrong."""
     parts = [_HEAD]
     if not boards:
         parts.append("No results yet: `bench run`, then `bench leaderboard --write`.\n")
@@ -104,7 +104,7 @@ def page(boards: Sequence[Board]) -> str:
         parts.append(
             "# Own data sets\n\nImages that only their owner has: these tables stand alone.\n"
         )
-    return "\n".join([*parts, *own, RULES])
+    return "\n".join([*parts, *own, RULES, *map(markdown, simulated)])
 
 
 def _board_markdown(board: Board) -> Iterator[str]:

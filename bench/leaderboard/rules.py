@@ -80,6 +80,7 @@ Notes that a row may wear:
 | [results.csv](results.csv) | the ledger: a row a run, with seed, digests, versions, all scores and costs |
 | [cells.csv](cells.csv) | a {_percent(LEVEL)} interval for each row of the tables, on validation (`val`) and on test |
 | [comparisons.csv](comparisons.csv) | all pairs of each table: difference of the logarithms, interval, p, Holm-corrected p |
+| calibration.csv | how the rule did in simulated tables, if `bench simulate-ranks --write` was run |
 | [origins.md](origins.md) | the figures that the origins published, beside our runs of their own recipes |
 | `<data set>/<protocol>.<track>/` | the champion: weights, card, pictures; `previous/` holds the one before |
 

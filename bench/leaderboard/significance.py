@@ -21,6 +21,7 @@ from bench.core.protocol import Protocol, known_protocols
 from bench.core.track import Track
 from bench.leaderboard.csv_rows import CsvRow, TrackText, rounded
 from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, current
+from bench.leaderboard.pair_tests import Evidence
 from bench.leaderboard.statistics import (
     ALPHA,
     Comparison,
@@ -28,6 +29,7 @@ from bench.leaderboard.statistics import (
     Sample,
     best_of,
     compare,
+    evidence,
     stays_first,
 )
 
@@ -182,6 +184,25 @@ def in_protocol(row: LedgerRow) -> bool:
     return is_listed and (row.size_name != "native" or protocol.native)
 
 
+def _ranked_cells(competition: Competition) -> tuple[list[list[LedgerRow]], int]:
+    """The cells that can be ranked, those that the protocol names first, and how many these are."""
+    ranked = [rows for rows in competition.cells.values() if not why_unranked(rows)]
+    family = sum(in_protocol(rows[0]) for rows in ranked)
+    return sorted(ranked, key=lambda rows: not in_protocol(rows[0])), family or len(ranked)
+
+
+def family_evidence(competition: Competition, scores_of: ScoresOf) -> Evidence | None:
+    """What is known about the ranked rows that the protocol names; None without such rows.
+
+    Raises as `compute`.
+    """
+    cells, family = _ranked_cells(competition)
+    if not cells:
+        return None
+    samples = _samples(cells[:family], "validation", competition, scores_of)
+    return evidence(samples, competition.first.selection_metric)
+
+
 def compute(
     competition: Competition, scores_of: ScoresOf
 ) -> tuple[list[IntervalRow], list[PairRow]]:
@@ -189,11 +210,9 @@ def compute(
 
     Raises BadInput naming the runs whose per-image scores are not on this machine.
     """
-    ranked = [rows for rows in competition.cells.values() if not why_unranked(rows)]
-    if not ranked:
+    cells, family = _ranked_cells(competition)
+    if not cells:
         return [], []
-    cells = sorted(ranked, key=lambda rows: not in_protocol(rows[0]))
-    family = sum(in_protocol(rows[0]) for rows in cells)
     metric = competition.first.selection_metric
     validation = _samples(cells, "validation", competition, scores_of)
     test = _samples(cells, "test", competition, scores_of)
@@ -203,9 +222,8 @@ def compute(
         _interval_row(competition, row, "val", interval, rounded(share))
         for row, interval, share in zip(names, found.intervals, found.best, strict=True)
     ]
-    own = validation[: family or len(validation)]
-    first = best_of(own, metric)
-    halves = stays_first(own, metric)
+    own = validation[:family]
+    first, halves = best_of(own, metric), stays_first(own, metric)
     on_validation[first] = dataclasses.replace(on_validation[first], first_in_halves=halves)
     on_test = [
         _interval_row(competition, row, "test", interval)

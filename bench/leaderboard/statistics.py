@@ -184,8 +184,9 @@ def drawn_levels(found: Evidence, seeds: SeedErrors, count: int) -> Floats:
     """
     rows = len(found.levels)
     streams = [np.random.default_rng((_SEED, row)) for row in range(rows)]
-    jitter = _JITTER * max(float(np.trace(found.images)), np.finfo(np.float64).tiny)
-    factor = np.linalg.cholesky(found.images + jitter * np.eye(rows))
+    # Two rows with equal scores have a singular covariance.
+    jitter = _JITTER * np.maximum(np.diag(found.images), np.finfo(np.float64).tiny)
+    factor = np.linalg.cholesky(found.images + np.diag(jitter))
     images = factor @ np.stack([stream.standard_normal(count) for stream in streams])
     moved = [
         np.zeros(count)

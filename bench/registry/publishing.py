@@ -13,6 +13,7 @@ from bench.core.protocol import known_protocols, origin_protocols
 from bench.core.store import Store, child, shipped, write_atomically
 from bench.core.text import ODD_BYTES
 from bench.core.view import Picture, picture_markdown
+from bench.leaderboard.calibration import calibration_section
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, score_columns
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
 from bench.leaderboard.ranking import TableCell, rank_table
@@ -192,7 +193,9 @@ def _rendered(store: Store, results: Results) -> dict[str, str]:
     """The text of every page rendered from the committed files, by path relative to the root."""
     boards = _boards(store, results, Scope())
     origins = {protocol.name for protocol in known_protocols() if protocol.expected}
-    pages = {PAGE: page([board for board in boards if board.protocol not in origins])}
+    simulated = calibration_section(results.calibration, current(results.ledger))
+    shown = [board for board in boards if board.protocol not in origins]
+    pages = {PAGE: page(shown, simulated)}
     findings = findings_of(claims_of(origin_protocols()), results.ledger)
     if any(finding.ours is not None for finding in findings):
         pages[ORIGINS] = origins_page(findings)

@@ -16,6 +16,7 @@ from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, board_of
 from bench.core.store import Store, write_atomically
+from bench.leaderboard.calibration import CalibrationRow
 from bench.leaderboard.csv_rows import decode, encode
 from bench.leaderboard.ledger import (
     Ledger,
@@ -38,6 +39,8 @@ from bench.leaderboard.significance import (
 from bench.records.files import iter_records, read_arrays, read_record
 
 RESULTS, CELLS, PAIRS = "results.csv", "cells.csv", "comparisons.csv"
+CALIBRATION = "calibration.csv"
+"""Only where `bench simulate-ranks --write` was run."""
 FILES = (RESULTS, CELLS, PAIRS)
 _EARLIER_CELLS = b"dataset,protocol,track,row,configuration,part,"
 """The first columns of the intervals of the rule before ranges of ranks."""
@@ -65,13 +68,20 @@ class Results:
 
     ledger: Ledger
     known: Significance
+    calibration: Sequence[CalibrationRow] = ()
+
+    def with_calibration(self, rows: Sequence[CalibrationRow]) -> "Results":
+        """The same tables with the outcome of another simulation of the rule."""
+        return dataclasses.replace(self, calibration=rows)
 
     def files(self) -> dict[str, bytes]:
         """The bytes of each file, by name."""
+        simulated = {CALIBRATION: encode(self.calibration, CalibrationRow.required())}
         return {
             RESULTS: encode_ledger(self.ledger),
             CELLS: encode(self.known.cells, IntervalRow.required()),
             PAIRS: encode(self.known.pairs, PairRow.required()),
+            **(simulated if self.calibration else {}),
         }
 
 
@@ -92,7 +102,11 @@ def read_results(registry: Path) -> Results:
                 decode(cells, f"registry/{CELLS}", IntervalRow),
                 decode(pairs, f"registry/{PAIRS}", PairRow),
             )
-    return Results(ledger, known)
+    simulated: tuple[CalibrationRow, ...] = ()
+    if (registry / CALIBRATION).exists():
+        content_of = (registry / CALIBRATION).read_bytes()
+        simulated = decode(content_of, f"registry/{CALIBRATION}", CalibrationRow)
+    return Results(ledger, known, simulated)
 
 
 def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> Merge:
@@ -136,7 +150,8 @@ def computed(store: Store, results: Results, ledger: Ledger) -> Results:
 
     Raises BadInput naming the runs whose records are missing.
     """
-    return Results(ledger, update(results.known, ledger, scores_reader(store)))
+    known = update(results.known, ledger, scores_reader(store))
+    return dataclasses.replace(results, ledger=ledger, known=known)
 
 
 def as_far_as_known(store: Store, results: Results, ledger: Ledger) -> tuple[Results, str]:
@@ -144,7 +159,7 @@ def as_far_as_known(store: Store, results: Results, ledger: Ledger) -> tuple[Res
     try:
         return computed(store, results, ledger), ""
     except BadInput as error:
-        return Results(ledger, results.known), str(error)
+        return dataclasses.replace(results, ledger=ledger), str(error)
 
 
 def refuse_drift(drifted: Sequence[Drift]) -> None:

@@ -1,0 +1,132 @@
+"""Simulated tables: drawn as they should be, judged as a slow loop judges, shown with the rules."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from invented import invent_row, write
+from registry_store import tiny_protocol
+from typer.testing import CliRunner
+
+from bench.cli import app
+from bench.core.store import Store
+from bench.leaderboard.pair_tests import SHIPPED, TESTS, Evidence
+from bench.leaderboard.simulation import (
+    PLANS,
+    TRUTHS,
+    SeedPlan,
+    _Judge,
+    draw,
+    simulate,
+)
+from bench.registry import publishing
+
+pytest_plugins = ("registry_fixtures",)
+
+ADAPTIVE = PLANS[-1]
+
+
+@pytest.fixture(scope="module")
+def found() -> Evidence:
+    spreads = np.array([0.004, 0.013, 0.02, 0.05, 0.06, 0.0])
+    levels = np.log([0.0150, 0.0155, 0.0160, 0.0190, 0.0210, 0.0260])
+    images = 4e-4 * (0.95 + 0.05 * np.eye(6))
+    return Evidence(levels, spreads, np.array([3, 3, 3, 3, 3, 1]), images)
+
+
+def test_truths(found):
+    equal = TRUTHS["all trained rows equal"](found)
+    assert len(set(equal[:5])) == 1
+    assert equal[5] == found.levels[5]
+    tied = TRUTHS["neighbours tied"](found)
+    assert tied.tolist() == found.levels[[0, 0, 2, 2, 4, 4]].tolist()
+    assert TRUTHS["as measured"](found).tolist() == found.levels.tolist()
+
+
+def test_drawn_tables_vary_as_the_evidence_says(found):
+    generator = np.random.default_rng(1)
+    tables = [draw(found, found.levels, SeedPlan(5, 5), generator) for _ in range(4000)]
+    levels = np.stack([table.levels for table in tables])
+    assert levels.mean(axis=0) == pytest.approx(found.levels, abs=0.003)
+    expected = found.images + np.diag(found.spreads**2 / 5)
+    assert np.cov(levels.T) == pytest.approx(expected, rel=0.12)
+    variances = np.mean([table.spreads**2 for table in tables], axis=0)
+    assert variances == pytest.approx(found.spreads**2, rel=0.08)
+    assert tables[0].seeds.tolist() == [5, 5, 5, 5, 5, 1]
+
+
+def test_a_row_gets_seeds_until_its_interval_is_narrow(found):
+    for seed in range(30):
+        table = draw(found, found.levels, ADAPTIVE, np.random.default_rng(seed))
+        by_seed = np.random.default_rng(seed).standard_normal((6, 10)) * found.spreads[:, None]
+        for row in range(5):
+            count = 3
+            while count < 10:
+                width = scipy.stats.t.ppf(0.975, count - 1) * scipy.stats.sem(by_seed[row, :count])
+                if width <= 0.02:
+                    break
+                count += 1
+            assert table.seeds[row] == count
+            assert table.spreads[row] == pytest.approx(by_seed[row, :count].std(ddof=1))
+
+
+def test_claims_are_judged_as_by_hand():
+    true = np.log([1.00, 1.00, 1.10, 2.00])
+    judge = _Judge(true)
+    differs = np.zeros((4, 4), dtype=bool)
+    for i, j in ((0, 2), (1, 3), (2, 3)):
+        differs[i, j] = differs[j, i] = True
+    judge.hear(true + [0.0, 0.01, 0.0, 0.0], differs)
+    # Near are rows 0 and 2, 1 and 2: one of them was claimed. Row 1 is better than row 2, but no
+    # row is significantly better than it, as one is than row 2: no inversion.
+    assert (judge.wrong, judge.seen, judge.near, judge.inverted) == (0, 1, 2, 0)
+    differs[0, 1] = differs[1, 0] = True
+    judge.hear(true + [0.0, 0.01, 0.0, 0.0], differs)
+    assert (judge.wrong, judge.seen, judge.near) == (1, 2, 4)
+    judge.hear(np.log([1.2, 1.0, 1.1, 2.0]), differs)
+    # Row 0 stands behind row 2 in the mean, and is not significantly worse than any but row 1.
+    assert judge.wrong == 3 - 0 or judge.wrong == 2
+
+
+def test_the_same_seed_gives_the_same_outcome_and_tests_share_their_tables(found):
+    first = list(simulate(found, "as measured", ADAPTIVE, 20, seed=4))
+    assert [outcome.test for outcome in first] == list(TESTS)
+    assert first == list(simulate(found, "as measured", ADAPTIVE, 20, seed=4))
+    assert len({outcome.seeds for outcome in first}) == 1
+    assert first != list(simulate(found, "as measured", ADAPTIVE, 20, seed=5))
+
+
+def test_equal_rows_have_no_power_to_speak_of(found):
+    for outcome in simulate(found, "all trained rows equal", SeedPlan(3, 3), 30):
+        assert math.isnan(outcome.power)
+        assert outcome.false_claims <= 0.3
+
+
+@pytest.mark.usefixtures("mlflow_told")
+def test_the_command_stores_its_result_and_a_changed_ledger_makes_it_stale(
+    store: Store, monkeypatch
+):
+    monkeypatch.chdir(store.root)
+    protocol = tiny_protocol(store.root)
+    for name, level in (("fc_ae", 0.030), ("vae", 0.031), ("deep_ae", 0.04), ("cnn_ae", 0.05)):
+        invent_row(store, protocol, name, val=level, test=level)
+    command = ["simulate-ranks", "--protocol", "tiny.toml", "--tables", "5"]
+    assert CliRunner().invoke(app, command).exit_code != 0
+    write(store)
+    shown = CliRunner().invoke(app, [*command, "--json"])
+    rows = json.loads(shown.stdout)
+    assert len(rows) == len(TRUTHS) * len(PLANS) * len(TESTS)
+    assert {row["tables"] for row in rows} == {5}
+    assert not (store.registry / "calibration.csv").exists()
+    assert CliRunner().invoke(app, [*command, "--write"]).exit_code == 0
+    page = (store.registry / "README.md").read_text()
+    assert "## How often the rule is wrong" in page
+    assert f"**{SHIPPED}**" in page
+    assert "Stale" not in page
+    assert publishing.check(store)
+    invent_row(store, protocol, "sparse_ae", val=0.06, test=0.06)
+    write(store)
+    assert "**Stale**" in (store.registry / "README.md").read_text()
+    assert publishing.check(store)
