@@ -145,10 +145,9 @@ def table(store, scope=EVERYTHING):
 
 
 def ranks(store, scope=EVERYTHING):
-    """Rows in their order, with their ranges of ranks."""
-    return [
-        (name, (cell["rank_low"], cell["rank_high"])) for name, cell in table(store, scope).items()
-    ]
+    """Rows in their order, with their ranges of ranks; None: no rank."""
+    boards = publishing.look(store, scope).boards
+    return [(cell.row, cell.ranks) for board in boards for cell in board.cells]
 
 
 def decision(store, scope=EVERYTHING):

@@ -11,6 +11,7 @@ from registry_store import tiny_protocol
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.core.protocol import load_protocol
 from bench.core.store import Store
 from bench.leaderboard.pair_tests import SHIPPED, TESTS, Evidence
 from bench.leaderboard.simulation import (
@@ -72,22 +73,25 @@ def test_a_row_gets_seeds_until_its_interval_is_narrow(found):
             assert table.spreads[row] == pytest.approx(by_seed[row, :count].std(ddof=1))
 
 
-def test_claims_are_judged_as_by_hand():
-    true = np.log([1.00, 1.00, 1.10, 2.00])
-    judge = _Judge(true)
+def pairs(*chosen):
     differs = np.zeros((4, 4), dtype=bool)
-    for i, j in ((0, 2), (1, 3), (2, 3)):
+    for i, j in chosen:
         differs[i, j] = differs[j, i] = True
-    judge.hear(true + [0.0, 0.01, 0.0, 0.0], differs)
-    # Near are rows 0 and 2, 1 and 2: one of them was claimed. Row 1 is better than row 2, but no
-    # row is significantly better than it, as one is than row 2: no inversion.
+    return differs
+
+
+def test_claims_are_judged_as_by_hand():
+    judge = _Judge(np.log([1.00, 1.00, 1.10, 2.00]))
+    # Near are rows 0 and 2, and 1 and 2: one of these pairs is claimed, and nothing wrong.
+    judge.hear(np.log([1.00, 1.01, 1.10, 2.00]), pairs((0, 2), (1, 3), (2, 3)))
     assert (judge.wrong, judge.seen, judge.near, judge.inverted) == (0, 1, 2, 0)
-    differs[0, 1] = differs[1, 0] = True
-    judge.hear(true + [0.0, 0.01, 0.0, 0.0], differs)
-    assert (judge.wrong, judge.seen, judge.near) == (1, 2, 4)
-    judge.hear(np.log([1.2, 1.0, 1.1, 2.0]), differs)
-    # Row 0 stands behind row 2 in the mean, and is not significantly worse than any but row 1.
-    assert judge.wrong == 3 - 0 or judge.wrong == 2
+    # Rows 0 and 1 are equal: to call one better is wrong. Row 1 is then significantly worse than
+    # one row, rows 2 and 3, of worse means, than none: two inversions.
+    judge.hear(np.log([1.00, 1.01, 1.10, 2.00]), pairs((0, 1)))
+    assert (judge.wrong, judge.seen, judge.near, judge.inverted) == (1, 1, 4, 2)
+    # A claim in the wrong direction is wrong and sees nothing; two in a table count once.
+    judge.hear(np.log([1.20, 1.00, 1.10, 2.00]), pairs((0, 2), (0, 1)))
+    assert (judge.wrong, judge.seen, judge.near) == (2, 1, 6)
 
 
 def test_the_same_seed_gives_the_same_outcome_and_tests_share_their_tables(found):
@@ -109,7 +113,8 @@ def test_the_command_stores_its_result_and_a_changed_ledger_makes_it_stale(
     store: Store, monkeypatch
 ):
     monkeypatch.chdir(store.root)
-    protocol = tiny_protocol(store.root)
+    tiny_protocol(store.root)
+    protocol = load_protocol("tiny.toml")
     for name, level in (("fc_ae", 0.030), ("vae", 0.031), ("deep_ae", 0.04), ("cnn_ae", 0.05)):
         invent_row(store, protocol, name, val=level, test=level)
     command = ["simulate-ranks", "--protocol", "tiny.toml", "--tables", "5"]
