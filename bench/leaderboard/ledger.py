@@ -18,7 +18,7 @@ from bench.core.protocol import Seed
 from bench.core.recipes import BEST_OF, FEW_STEPS, Recipe, budget
 from bench.core.spec import COPIED, NO_CODE, RunRecord, RunSpec, Status
 from bench.core.strict import adapter
-from bench.leaderboard.csv_rows import CsvRow, TrackText, decode, encode, rounded, title
+from bench.leaderboard.csv_rows import CsvRow, TrackText, cell_text, decode, encode, rounded, title
 from bench.leaderboard.steps import few_steps
 
 CODE_SIZES: Mapping[str, Callable[[RunRecord], int | None]] = {
@@ -46,6 +46,8 @@ steps a short training made (see `steps`); `copied_images`: see
 LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 """Facts that older rows lack. `train_loss`, `train_accuracy`: mean over the last epoch's steps;
 `best_val_accuracy`: of the best epoch, even if another was kept."""
+LATER_CELLS = ("hyperparameters",)
+"""Columns that older rows lack, of other fields."""
 _ENVIRONMENT = ("device", "threads", "bench", "torch", "git_commit")
 _SCORES = ("val_", "test_")
 
@@ -66,6 +68,7 @@ class LedgerRow(CsvRow):
 
     `scores` by column (`val_mse`, `test_ssim`), those that the run has; `facts` among FACTS and
     LATER_FACTS. `configuration` is what its seeds share; `finished` is in UTC, to the second.
+    `hyperparameters`: the variant's own, as `beta=4`; empty if it has none, and in older rows.
     """
 
     dataset: Name
@@ -91,6 +94,7 @@ class LedgerRow(CsvRow):
     facts: Mapping[str, FiniteFloat]
     finished: datetime
     environment: Mapping[str, str]
+    hyperparameters: str = ""
 
     @classmethod
     def of_cells(cls, cells: Mapping[str, str]) -> Self:
@@ -107,7 +111,7 @@ class LedgerRow(CsvRow):
 
     @classmethod
     def required(cls) -> list[str]:
-        """The columns of every ledger; `ledger_columns` adds those of scores and later facts."""
+        """The columns of every ledger; `ledger_columns` adds those of scores and later ones."""
         return [*_IDENTITY, *FACTS, *_PROVENANCE]
 
     def values(self) -> dict[str, object]:
@@ -188,6 +192,9 @@ def row_of(record: RunRecord) -> LedgerRow:
         environment={
             key: record.environment[key] for key in _ENVIRONMENT if record.environment.get(key)
         },
+        hyperparameters=", ".join(
+            f"{key}={cell_text(value)}" for key, value in sorted(spec.hyperparameters.items())
+        ),
     )
 
 
@@ -225,7 +232,7 @@ def score_columns(rows: Ledger) -> list[str]:
 
 def ledger_columns(rows: Ledger) -> list[str]:
     """The columns of the file with these rows, in order."""
-    later = [key for key in LATER_FACTS if any(key in row.facts for row in rows)]
+    later = [key for key in (*LATER_FACTS, *LATER_CELLS) if any(key in row.cells for row in rows)]
     return [*_IDENTITY, *score_columns(rows), *FACTS, *later, *_PROVENANCE]
 
 

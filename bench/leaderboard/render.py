@@ -15,6 +15,7 @@ from bench.data.table import DATASETS
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.rules import RULES
 from bench.leaderboard.wording import (
+    active,
     interval,
     margin,
     millions,
@@ -175,7 +176,7 @@ def full_table(cells: Sequence[TableCell]) -> Table:
         f">validation {short_title(metric)}",
         ">95 % interval",
         *(f">test {short_title(name)}" for name in shown),
-        *([">over PCA"] if margins else []),
+        *([">over PCA", ">active"] if margins else []),
         ">started / finished / diverged",
         ">parameters",
         ">multiply-adds",
@@ -189,7 +190,7 @@ def full_table(cells: Sequence[TableCell]) -> Table:
             score(cell, f"val_{metric}", metric),
             interval(cell, metric),
             *(score(cell, f"test_{name}", name) for name in shown),
-            *([margin(cell)] if margins else []),
+            *([margin(cell), active(cell)] if margins else []),
             f"{cell.started} / {cell.finished} / {cell.diverged}",
             whole(cell.facts["parameters"]),
             millions(cell.facts["multiply_adds"]),
@@ -208,14 +209,20 @@ def short_table(cells: Sequence[TableCell]) -> Table:
     margins = not cells[0].track.classifies
     header = [">code size" if margins else ">classes", ">rank", "variant"]
     header += [f">test {short_title(name)}" for name in shown]
-    header += [*([">over PCA"] if margins else []), ">seeds", ">parameters", ">training", "notes"]
+    header += [
+        *([">over PCA", ">active"] if margins else []),
+        ">seeds",
+        ">parameters",
+        ">training",
+        "notes",
+    ]
     rows = [
         [
             cell.track.size_words,
             rank(cell),
             cell.row,
             *(score(cell, f"test_{name}", name) for name in shown),
-            *([margin(cell)] if margins else []),
+            *([margin(cell), active(cell)] if margins else []),
             "solved" if cell.closed_form else str(cell.finished),
             whole(cell.facts["parameters"]),
             seconds(cell.facts["train_seconds"]),

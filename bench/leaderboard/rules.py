@@ -9,6 +9,7 @@ from bench.core.recipes import LEAST_STEPS
 from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, LEAST_TOLERANCE
 from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
 from bench.leaderboard.significance import LEAST_SEEDS, MOST_FAILURES
+from bench.leaderboard.spread import WIDE_SPREAD
 from bench.leaderboard.statistics import ALPHA, LEVEL, REPLICATES
 from bench.leaderboard.steps import LARGEST_FALL
 
@@ -22,7 +23,8 @@ RULES = f"""## How to read a row
 - **rank**: one plus the number of rows of the same table that are significantly better on the *validation* images. Rows
   that cannot be told apart share a rank; among these the better mean stands first. No rank: the notes say why.
 - **variant**: the model of [bench/models/zoo.py](../bench/models/zoo.py) with the recipe that all share; "native" is the code
-  size of its origin, "tuned (n trials)" a recipe that was searched for, which is a row of its own.
+  size of its origin, "tuned (n trials)" a recipe that was searched for, which is a row of its own. What belongs to the variant
+  alone (`beta`, a penalty's weight, noise) stands first in its notes; runs from before this column have none.
 - **validation** and **test** scores: one value an image on [0, 1] images, averaged over images and then over seeds;
   ± is the standard deviation over seeds. Lower is better for MSE and MAE, higher for PSNR and SSIM.
   Of classifiers: higher is better for accuracy, precision, recall and F1, lower for cross-entropy and calibration error.
@@ -30,6 +32,8 @@ RULES = f"""## How to read a row
   Ranking and promotion never look at test.
 - **{_percent(LEVEL)} interval** of the validation score: where it would lie with other seeds and other images.
 - **over PCA**: (PCA's test MSE − the row's) / PCA's. Positive is better than the best linear autoencoder of that code size.
+- **active**: how many numbers of the code vary over validation images (variance above 0.01), averaged over seeds, of how many. Real
+  codes only. The threshold suits codes that are drawn towards N(0, I); others have any scale.
 - **started / finished / diverged**: runs. Solved variants (`mean_image`, `pca`) need one: no seed changes them.
 - **parameters**: the numbers that training learns, or that solved variants solve for; **multiply-adds**: of encoding and decoding
   one image, or of classifying it; **training**: the median time of a seed on the machine that ran it (device, threads and versions stand in
@@ -46,6 +50,7 @@ Notes that a row may wear:
 | n codes never used | of the discrete codes that the network may choose among, over all validation images, averaged over seeds |
 | over-complete | the code holds at least as many numbers as the image has |
 | few steps | a seed was trained for fewer than {LEAST_STEPS} steps, or, at a constant rate, its validation error still fell by more than {_percent(LARGEST_FALL)} in the last tenth |
+| seeds differ by more than {_percent(WIDE_SPREAD)} | the highest mean validation error of its seeds is so much above the lowest; of SSIM and accuracy what is missing to 1, of PSNR the squared error that it stands for |
 | n of m diverged | so many runs ended in numbers that are not finite |
 | best of n trials | a study of n trials found no recipe that did better in its search: the default is its winner |
 
