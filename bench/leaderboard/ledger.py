@@ -37,18 +37,24 @@ FACTS = (
     "active_units",
     "output_std",
 )
-SIGNS = ("predicted_classes", "dead_codes", "active_fraction", BEST_OF, COPIED, FEW_STEPS)
+UNCOMMITTED = "uncommitted"
+SIGNS = (
+    *("predicted_classes", "dead_codes", "active_fraction"),
+    *(BEST_OF, COPIED, FEW_STEPS, UNCOMMITTED),
+)
 """`predicted_classes`: how many classes a classifier ever predicts; `dead_codes`: how many discrete
 codes are never used; `active_fraction`: the share of real codes that is not zero;
 `best_of_trials`: the number of trials of a study that the default recipe won; `few_steps`: how many
 steps a short training made (see `steps`); `copied_images`: see
-`core.spec`."""
+`core.spec`; `uncommitted`: 1 where nobody can get the code that made the row (see
+`bench.registry.results`)."""
 LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 """Facts that older rows lack. `train_loss`, `train_accuracy`: mean over the last epoch's steps;
 `best_val_accuracy`: of the best epoch, even if another was kept."""
-LATER_CELLS = ("hyperparameters",)
-"""Columns that older rows lack, of other fields."""
 _ENVIRONMENT = ("device", "threads", "bench", "torch", "git_commit")
+BENCH_DIGEST = "bench_digest"
+LATER_CELLS = ("hyperparameters", BENCH_DIGEST)
+"""Columns that older rows lack, of other fields; `bench_digest`: of the code that made the row."""
 _SCORES = ("val_", "test_")
 
 
@@ -104,7 +110,7 @@ class LedgerRow(CsvRow):
             given["latent_dim"] = None
         scores = {key: text for key, text in cells.items() if key.startswith(_SCORES)}
         facts = {key: cells[key] for key in (*FACTS, *LATER_FACTS) if key in cells}
-        environment = {key: cells[key] for key in _ENVIRONMENT if key in cells}
+        environment = {key: cells[key] for key in (*_ENVIRONMENT, BENCH_DIGEST) if key in cells}
         return adapter(cls).validate_python(
             {**given, "scores": scores, "facts": facts, "environment": environment}
         )
@@ -144,6 +150,11 @@ class LedgerRow(CsvRow):
     def budget(self) -> int:
         """The number of trials of the study behind it, even if the default recipe won; or 0."""
         return max(budget(self.recipe), int(self.facts.get(BEST_OF, 0)))
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether it was made with changes of bench/ that were not committed."""
+        return self.facts.get(UNCOMMITTED, 0) > 0
 
     def selected(self, part: str) -> float | None:
         """The mean selection score on a part ("val" or "test"); None: it has none."""
@@ -190,7 +201,9 @@ def row_of(record: RunRecord) -> LedgerRow:
         facts={key: rounded(value) for key, value in facts.items()},
         finished=datetime.fromtimestamp(record.finished_unix_ms // 1000, UTC),
         environment={
-            key: record.environment[key] for key in _ENVIRONMENT if record.environment.get(key)
+            key: record.environment[key]
+            for key in (*_ENVIRONMENT, BENCH_DIGEST)
+            if record.environment.get(key)
         },
         hyperparameters=", ".join(
             f"{key}={cell_text(value)}" for key, value in sorted(spec.hyperparameters.items())

@@ -69,7 +69,9 @@ Notes that a row may wear:
 5. The champion of a table is its best row on validation; it is replaced only by a row that is significantly better.
    `mean_image`, over-complete codes and protocols that are not ranked cannot be champion; `pca` can. The weights kept
    are those of the seed with the median validation score.
-6. A run stands in the ledger once. When it is repeated, it counts as reproduced if its validation and its test
+6. A row names the commit and the digest of bench/ (its Python and TOML files) that made it. In the tables committed with
+   bench, rows that were made with uncommitted changes of bench/ have no rank until exactly these changes are committed.
+7. A run stands in the ledger once. When it is repeated, it counts as reproduced if its validation and its test
    score are within half the width of the row's {_percent(LEVEL)} interval (and in any case if within {_percent(LEAST_TOLERANCE)}; for solved rows,
    within {_percent(CLOSED_FORM_TOLERANCE)}). Otherwise it is reported as drift, and nothing is written.
 
