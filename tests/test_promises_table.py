@@ -348,14 +348,15 @@ def test_a_row_says_what_belongs_to_its_variant_alone(store, small):
     scores = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
     records = [
         record_of(specs_of(store, mine, model)[0], scores)
-        for model in ("fc_ae", "beta_vae", "denoising_ae", "rae")
+        for model in ("fc_ae", "vae", "beta_vae", "denoising_ae", "rae")
     ]
     cells = {cell.model: cell for cell in ranked_cells(records)}
     assert {model: settings(cell) for model, cell in cells.items()} == {
         "fc_ae": "",
+        "vae": "beta = 12.25",
         "beta_vae": "beta = 4",
         "denoising_ae": "corruption = gaussian, level = 0.1",
-        "rae": "beta = 0.01, gradient_penalty = 0, l2 = 0.123",
+        "rae": "beta = 0.01, gradient_penalty = 0, l2 = 0.1235",
     }
     assert notes(cells["beta_vae"]).startswith("beta = 4; ")
     columns = cells["rae"].columns()

@@ -74,9 +74,9 @@ def settings(cell: TableCell) -> str:
 
 
 def _short(value: str) -> str:
-    """A number with three digits (a study draws many more); words as they are."""
+    """A number with four digits (a study draws many more); words as they are."""
     try:
-        return f"{float(value):.3g}"
+        return f"{float(value):.4g}"
     except ValueError:
         return value
 
