@@ -48,6 +48,7 @@ def record_of(
     *,
     status: Status = "finished",
     facts: Mapping[str, float] = {},
+    environment: Mapping[str, str] = {},
     started: int = 0,
 ) -> RunRecord:
     """A record with these scores; its digests are filled in when it is written."""
@@ -67,7 +68,7 @@ def record_of(
         split_digest="0" * 16,
         weights_sha256="",
         arrays_sha256="",
-        environment={"device": "cpu"},
+        environment={"device": "cpu", **environment},
         closed_form=spec.model in MODELS and MODELS[spec.model].closed_form,
     )
 
@@ -80,6 +81,7 @@ def invent(
     *,
     status: Status = "finished",
     facts: Mapping[str, float] = {},
+    environment: Mapping[str, str] = {},
 ) -> RunRecord:
     """Write a record whose mean scores are `val` and `test`, with images harder and easier."""
     if status != "finished":
@@ -93,7 +95,8 @@ def invent(
     }
     scores = {part: {metric: mean, "mse": mean} for part, mean in means.items()}
     weights = {"w": np.full(3, spec.seed, dtype=np.float32)}
-    return write_record(store.records, record_of(spec, scores, facts=facts), weights, arrays)
+    record = record_of(spec, scores, facts=facts, environment=environment)
+    return write_record(store.records, record, weights, arrays)
 
 
 def invent_row(

@@ -45,6 +45,18 @@ def test_a_new_column_leaves_the_digests_of_older_rows(ran):
         assert kept[row.run_key].row_digest == row.row_digest
 
 
+def test_older_rows_have_no_hyperparameters_and_keep_their_digests(ran):
+    older = row_of(records_of(ran)[0])
+    newer = dataclasses.replace(older, run_key="0" * 16, hyperparameters="beta=4, l2=0.1")
+    assert older.hyperparameters == "" and "hyperparameters" not in older.cells
+    assert b"hyperparameters" not in encode_ledger([older])
+    kept = decode_ledger(encode_ledger(ledger_of([older, newer])), "results.csv")
+    found = {row.run_key: row for row in kept}
+    assert found == {older.run_key: older, newer.run_key: newer}
+    assert found[older.run_key].row_digest == older.row_digest
+    assert newer.row_digest != dataclasses.replace(newer, hyperparameters="").row_digest
+
+
 def test_tolerances(ran):
     record = next(r for r in records_of(ran) if r.spec.model == "pca")
     solved = row_of(dataclasses.replace(record, closed_form=True))

@@ -36,7 +36,7 @@ def _linear_layers(network: object) -> list[nn.Linear]:
 
 
 @pytest.mark.parametrize(
-    "name", ["denoising_ae", "contractive_ae", "wae_mmd", "rae", "vae", "beta_vae"]
+    "name", ["plain_ae", "denoising_ae", "contractive_ae", "wae_mmd", "rae", "vae", "beta_vae"]
 )
 def test_the_regularised_variants_share_one_backbone(name: str) -> None:
     model = build_model(name, (1, 28, 28), 32)

@@ -23,15 +23,19 @@ from registry_store import D8, tiny_protocol
 
 from bench.core.protocol import Protocol
 from bench.core.store import Store
+from bench.core.track import Track
 from bench.leaderboard.ledger import (
     ledger_of,
     row_of,
 )
+from bench.leaderboard.render import full_table, short_table
 from bench.leaderboard.significance import (
     LEAST_SEEDS,
     Significance,
     why_unranked,
 )
+from bench.leaderboard.spread import seed_spread
+from bench.leaderboard.wording import active, notes, settings
 from bench.records.files import iter_records, record_folder
 from bench.records.selection import median_record, shown_record
 from bench.registry import champions as folders
@@ -259,6 +263,12 @@ def test_the_margin_over_pca_is_of_the_test_error_and_positive_where_that_is_low
     assert "+25.0 %" in page
 
 
+def ranked_cells(records):
+    """The cells of a table of these records, which nothing compared."""
+    ledger = ledger_of(row_of(record) for record in records)
+    return publishing.ranked(ledger, Results(ledger, Significance()))
+
+
 @pytest.mark.parametrize(
     ("facts", "badges"),
     [
@@ -279,10 +289,79 @@ def test_every_sick_row_wears_its_badge(store, small, facts, badges):
     scores = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
     healthy, sick = (specs_of(store, small, model)[0] for model in ("fc_ae", "vae"))
     records = [record_of(healthy, scores), record_of(sick, scores, facts=facts)]
-    ledger = ledger_of(row_of(record) for record in records)
-    cells = publishing.ranked(ledger, Results(ledger, Significance()))
+    cells = ranked_cells(records)
     # The outputs of the healthy row vary by 0.2.
     assert {cell.row: cell.badge_text for cell in cells} == {"fc_ae": "", "vae": badges}
+
+
+def test_seeds_that_differ_by_more_than_three_percent_are_badged(store, small):
+    """On validation: the highest seed is that much above the lowest."""
+    invent_row(store, small, "fc_ae", val=0.03, test=0.03, steps=((-15, 0), (0, 0), (16, 0)))
+    invent_row(store, small, "vae", val=0.04, test=0.04, steps=((-14, -90), (0, 0), (15, 90)))
+    write(store)
+    found = table(store)
+    assert found["fc_ae"]["badges"] == "seeds differ by more than 3 %"
+    assert found["vae"]["badges"] == ""
+    assert found["vae"]["seed_spread"] == pytest.approx(1.015 / 0.986 - 1, rel=1e-5)
+    assert "seeds differ by more than 3 % |" in (store.registry / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "spread"),
+    [
+        ("mse", [0.02, 0.021, 0.0205], 0.05),
+        ("cross_entropy", [0.4, 0.44], 0.1),
+        ("ssim", [0.9, 0.88], 0.2),
+        ("accuracy", [0.95, 0.96], 0.25),
+        ("psnr", [20.0, 23.0103], 1.0),
+        ("accuracy", [1.0, 0.99], math.inf),
+        ("accuracy", [1.0, 1.0], 0.0),
+        ("mse", [0.02], math.nan),
+        ("forgotten", [1.0, 2.0], math.nan),
+    ],
+)
+def test_the_spread_of_seeds_is_that_of_their_errors(metric, scores, spread):
+    assert seed_spread(scores, metric) == pytest.approx(spread, rel=1e-5, nan_ok=True)
+
+
+def test_a_row_says_how_many_numbers_of_its_code_are_active(store, small):
+    scores = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
+    given = {"vae": 2.0, "fc_ae": 17 / 3, "mean_image": math.nan}
+    records = [
+        record_of(specs_of(store, small, model, [0])[0], scores, facts={"active_units": units})
+        for model, units in given.items()
+    ]
+    cells = ranked_cells(records)
+    shown = {"vae": "2 of 8", "fc_ae": "5.7 of 8", "mean_image": "–"}
+    assert {cell.model: active(cell) for cell in cells} == shown
+    for found in (short_table(cells), full_table(cells)):
+        place = [column.title for column in found.columns].index("active")
+        assert {row[place] for row in found.rows} == set(shown.values())
+    vae = next(cell for cell in cells if cell.model == "vae")
+    assert active(dataclasses.replace(vae, track=Track("bits", 64))) == "–"
+    facts = {**vae.facts, "active_units": 1434.0}
+    large = dataclasses.replace(vae, code_size=1568, track=Track("overcomplete"), facts=facts)
+    assert active(large) == "1,434 of 1,568"
+
+
+def test_a_row_says_what_belongs_to_its_variant_alone(store, small):
+    mine = dataclasses.replace(small, hyperparameters={"rae": {"l2": 0.123456789}})
+    scores = {"val": {"mse": 0.03}, "test": {"mse": 0.03}}
+    records = [
+        record_of(specs_of(store, mine, model)[0], scores)
+        for model in ("fc_ae", "vae", "beta_vae", "denoising_ae", "rae")
+    ]
+    cells = {cell.model: cell for cell in ranked_cells(records)}
+    assert {model: settings(cell) for model, cell in cells.items()} == {
+        "fc_ae": "",
+        "vae": "beta = 12.25",
+        "beta_vae": "beta = 4",
+        "denoising_ae": "corruption = gaussian, level = 0.1",
+        "rae": "beta = 0.01, gradient_penalty = 0, l2 = 0.1235",
+    }
+    assert notes(cells["beta_vae"]).startswith("beta = 4; ")
+    columns = cells["rae"].columns()
+    assert columns["hyperparameters"] == "beta=0.01, gradient_penalty=0, l2=0.123456789"
 
 
 def test_the_cost_of_training_is_that_of_the_median_seed(store, small):

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bench.core.errors import BadInput
-from bench.core.protocol import EvaluationConfig, SplitConfig, TrainConfig
+from bench.core.protocol import EvaluationConfig, Scalar, SplitConfig, TrainConfig
 from bench.core.spec import EpochValues
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled
@@ -53,10 +53,10 @@ def _config(recipe: TrainConfig = RECIPE, checkpoint: Path | None = None) -> Fit
 
 
 def _fit(
-    data: FitData, config: FitConfig, name: str = "fc_ae", stop_after: int = 0
+    data: FitData, config: FitConfig, name: str = "fc_ae", stop_after: int = 0, **given: Scalar
 ) -> tuple[torch.nn.Module, FitResult]:
     torch.manual_seed(config.seed)
-    model = build_model(name, (1, 28, 28), 8)
+    model = build_model(name, (1, 28, 28), 8, given)
     result = fit(model, data, config, lambda values: values.epoch == stop_after)
     return model, result
 
@@ -73,6 +73,25 @@ def test_every_trained_variant_learns(data: FitData, name: str) -> None:
     assert len(losses) == RECIPE.epochs
     assert losses[-1] < losses[0]
     assert result.images == RECIPE.epochs * len(data.train)
+
+
+@pytest.mark.parametrize(
+    ("name", "switched_off"),
+    [
+        ("denoising_ae", {"level": 0.0}),
+        ("contractive_ae", {"contraction": 0.0}),
+        ("rae", {"beta": 0.0, "l2": 0.0, "gradient_penalty": 0.0}),
+    ],
+)
+def test_without_its_noise_or_penalty_a_variant_trains_as_the_control_does(
+    data: FitData, name: str, switched_off: dict[str, float]
+) -> None:
+    """`plain_ae` differs from them by one thing: equal seeds give equal weights to the last bit."""
+    recipe = dataclasses.replace(RECIPE, epochs=2)
+    control = _fit(data, _config(recipe), "plain_ae")[0].state_dict()
+    regular = _fit(data, _config(recipe), name, **switched_off)[0].state_dict()
+    assert control.keys() == regular.keys()
+    assert all(torch.equal(control[key], regular[key]) for key in control)
 
 
 def test_equal_seeds_give_equal_curves_and_other_seeds_do_not(data: FitData) -> None:

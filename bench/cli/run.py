@@ -64,6 +64,7 @@ def run(
     from bench.benchmark.memory import require_memory
     from bench.benchmark.plan import Request, default_workers, forecast_plan, plan
     from bench.execution.places import choose_place
+    from bench.registry.results import uncommitted_changes
     from bench.tracking import tracking_is_off
 
     tracking_is_off()  # raises if that is unclear, before anything is done
@@ -89,6 +90,8 @@ def run(
     memory = require_memory(made.missing, made.sizes, slots) if place.is_local else ""
     cost = forecast_plan(made, store, slots, console.say, local=place.is_local)
     console.say_where(store)
+    if warning := uncommitted_changes(store):
+        console.say(warning)
     plan_view.announce(made, cost, dry_run and not as_json, place.in_words)
     if memory:
         console.say(memory)

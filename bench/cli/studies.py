@@ -74,6 +74,7 @@ def search_all(
 ) -> None:
     """Search every study, one after the other, then report."""
     from bench.execution.places import Workers
+    from bench.registry.results import uncommitted_changes
     from bench.sweep.opening import look_up
     from bench.sweep.plan import plan_studies
 
@@ -87,6 +88,8 @@ def search_all(
         _cost(plan, store, count, found, local) for plan, found in zip(plans, before, strict=True)
     ]
     console.say_where(store)
+    if warning := uncommitted_changes(store):
+        console.say(warning)
     for note in dict.fromkeys(note for plan in plans for note in plan.defaults.notes):
         console.say(note)
     if dry_run:

@@ -117,6 +117,11 @@ def shipped() -> Store:
     return Store(packed if packed.is_dir() else package.parent)
 
 
+def is_shipped(store: Store) -> bool:
+    """Whether a store's `registry/` is the one committed with bench: that of a checkout."""
+    return shipped().registry.resolve() == store.registry.resolve()
+
+
 def open_store() -> Store:
     """Find the workspace as described at the top of this module; writes nothing.
 

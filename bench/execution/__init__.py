@@ -13,6 +13,7 @@ reported: a fresh worker tries its spec once more, then the spec counts as faile
 | parcel.py      | results and checkpoints in transit between machines         | no    |
 | devices.py     | the devices of this machine                                 | no    |
 | stopwatch.py   | a process that measures speeds                              | no    |
+| software.py    | which code of bench runs: digest and commit                 | no    |
 | worker.py      | one spec in a worker                                        | late  |
 | runner.py      | execute(spec) -> record                                     | yes   |
 | speeds.py      | what the stopwatch measures                                 | yes   |

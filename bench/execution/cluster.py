@@ -33,6 +33,7 @@ from bench.execution.events import (
     Started,
 )
 from bench.execution.parcel import Parcel, pack, unpack
+from bench.execution.software import running_software
 from bench.execution.worker import attempt, no_room
 from bench.records.files import record_folder
 
@@ -102,6 +103,7 @@ class Trainer:
     def __init__(self) -> None:
         self._said: queue.Queue[_Said] = queue.Queue()
         self._stops: set[str] = set()
+        running_software()  # of this node; before its files can change
         self._store = Store(Path(tempfile.mkdtemp(prefix="bench-worker-"))).prepare()
 
     def ready(self) -> tuple[str, str, int]:

@@ -1,20 +1,18 @@
-"""Where a record was made: versions, device, commit. None of it is part of the identity."""
+"""Where a record was made: versions, device, code. None of it is part of the identity."""
 
-import functools
 import platform
-import subprocess
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 
 import bench
 from bench.core.spec import RunSpec
+from bench.execution.software import running_software
 
 
 def environment(spec: RunSpec) -> dict[str, str]:
     """Facts outside a run's identity that may explain a difference."""
+    software = running_software()
     return {
         "bench": bench.__version__,
         # Plain text: torch's own class would make every reader of the record import torch.
@@ -25,26 +23,10 @@ def environment(spec: RunSpec) -> dict[str, str]:
         "processor": torch.backends.cpu.get_cpu_capability(),
         "device": _device_name(spec.device),
         "threads": str(spec.threads),
-        "git_commit": git_commit(),
+        "git_commit": software.commit,
+        "bench_digest": software.digest,
     }
 
 
 def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-
-
-@functools.cache
-def git_commit() -> str:
-    """The commit of the running code, with `+` if it was changed since; empty without git."""
-    here = Path(bench.__file__).resolve().parent
-    ask: Callable[..., subprocess.CompletedProcess[str]] = functools.partial(
-        subprocess.run, cwd=here, capture_output=True, text=True, check=False
-    )
-    try:
-        commit = ask(["git", "rev-parse", "--short=12", "HEAD"])
-        changed = ask(["git", "status", "--porcelain", "--", "."])
-    except OSError:
-        return ""
-    if commit.returncode:
-        return ""
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")

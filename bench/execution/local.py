@@ -21,6 +21,7 @@ from bench.execution.events import (
     Lost,
     Started,
 )
+from bench.execution.software import Software, adopt, running_software
 from bench.execution.worker import attempt
 
 
@@ -36,6 +37,7 @@ class LocalPool:
 
     def __init__(self, workers: int, store: Store) -> None:
         self._store = store
+        self._software = running_software()
         self._context = multiprocessing.get_context("spawn")
         self._queue: deque[RunSpec] = deque()
         self._deaths: dict[str, int] = {}
@@ -94,7 +96,8 @@ class LocalPool:
     def _hire(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         # Daemonic: workers end with an interpreter that ends on an exception.
-        process = self._context.Process(target=_work, args=(theirs, self._store), daemon=True)
+        given = (theirs, self._store, self._software)
+        process = self._context.Process(target=_work, args=given, daemon=True)
         with deaf_to_ctrl_c():
             process.start()
         theirs.close()
@@ -161,8 +164,9 @@ def _cause(exit_code: int | None) -> str:
     return f"exit code {exit_code}"
 
 
-def _work(pipe: Connection, store: Store) -> None:
+def _work(pipe: Connection, store: Store, software: Software) -> None:
     """A worker's main loop: receive specs, send events, until the head is gone."""
+    adopt(software)
     with contextlib.suppress(EOFError, OSError):
         while True:
             message = pipe.recv()

@@ -1,10 +1,10 @@
 """The cost of a network in multiply-adds.
 
 `torch.utils.flop_counter` gives the same count (tests/test_models.py), but imports Triton and
-torch's compiler: 130 MB of each worker's memory.
+torch's compiler: 130 MB of each worker's memory. It leaves out LSTMs that run as one kernel.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import Any
 
@@ -27,12 +27,27 @@ def _of_convolution(x: Tensor, weight: Tensor, out: Tensor, transposed: bool) ->
     return x.shape[0] * prod(places) * prod(weight.shape)
 
 
+def _of_lstm(x: Tensor, weights: Iterable[Tensor]) -> int:
+    """`x` (steps, n, input) or (n, steps, input), and the weights of all layers and directions.
+
+    A step multiplies input and hidden state by the matrices of the four gates (Hochreiter and
+    Schmidhuber 1997, the forget gate of Gers et al. 2000; formulas in `torch.nn.LSTM`): for each
+    layer and direction 4 * hidden * (input + hidden). Vectors among the weights are biases.
+    """
+    matrices = sum(prod(weight.shape) for weight in weights if weight.ndim == 2)
+    return prod(x.shape[:-1]) * matrices
+
+
 _COUNTED: Mapping[Any, Callable[[tuple[Any, ...], Tensor], int]] = {
     torch.ops.aten.mm: lambda args, _: _of_product(args[0], args[1]),
     torch.ops.aten.bmm: lambda args, _: _of_product(args[0], args[1]),
     torch.ops.aten.addmm: lambda args, _: _of_product(args[1], args[2]),
     torch.ops.aten.baddbmm: lambda args, _: _of_product(args[1], args[2]),
     torch.ops.aten.convolution: lambda args, out: _of_convolution(args[0], args[1], out, args[6]),
+    # An LSTM as one kernel, of a CPU, of NVIDIA and of Apple; elsewhere it consists of products.
+    torch.ops.aten.mkldnn_rnn_layer: lambda args, _: _of_lstm(args[0], args[1:3]),
+    torch.ops.aten._cudnn_rnn: lambda args, _: _of_lstm(args[0], args[1]),
+    torch.ops.aten._lstm_mps: lambda args, _: _of_lstm(args[0], args[2]),
 }
 """Multiply-adds of the operations that have some, by their arguments and result."""
 

@@ -18,7 +18,7 @@ from bench.core.protocol import Seed
 from bench.core.recipes import BEST_OF, FEW_STEPS, Recipe, budget
 from bench.core.spec import COPIED, NO_CODE, RunRecord, RunSpec, Status
 from bench.core.strict import adapter
-from bench.leaderboard.csv_rows import CsvRow, TrackText, decode, encode, rounded, title
+from bench.leaderboard.csv_rows import CsvRow, TrackText, cell_text, decode, encode, rounded, title
 from bench.leaderboard.steps import few_steps
 
 CODE_SIZES: Mapping[str, Callable[[RunRecord], int | None]] = {
@@ -37,16 +37,24 @@ FACTS = (
     "active_units",
     "output_std",
 )
-SIGNS = ("predicted_classes", "dead_codes", "active_fraction", BEST_OF, COPIED, FEW_STEPS)
+UNCOMMITTED = "uncommitted"
+SIGNS = (
+    *("predicted_classes", "dead_codes", "active_fraction"),
+    *(BEST_OF, COPIED, FEW_STEPS, UNCOMMITTED),
+)
 """`predicted_classes`: how many classes a classifier ever predicts; `dead_codes`: how many discrete
 codes are never used; `active_fraction`: the share of real codes that is not zero;
 `best_of_trials`: the number of trials of a study that the default recipe won; `few_steps`: how many
 steps a short training made (see `steps`); `copied_images`: see
-`core.spec`."""
+`core.spec`; `uncommitted`: 1 where nobody can get the code that made the row (see
+`bench.registry.results`)."""
 LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 """Facts that older rows lack. `train_loss`, `train_accuracy`: mean over the last epoch's steps;
 `best_val_accuracy`: of the best epoch, even if another was kept."""
 _ENVIRONMENT = ("device", "threads", "bench", "torch", "git_commit")
+BENCH_DIGEST = "bench_digest"
+LATER_CELLS = ("hyperparameters", BENCH_DIGEST)
+"""Columns that older rows lack, of other fields; `bench_digest`: of the code that made the row."""
 _SCORES = ("val_", "test_")
 
 
@@ -66,6 +74,7 @@ class LedgerRow(CsvRow):
 
     `scores` by column (`val_mse`, `test_ssim`), those that the run has; `facts` among FACTS and
     LATER_FACTS. `configuration` is what its seeds share; `finished` is in UTC, to the second.
+    `hyperparameters`: the variant's own, as `beta=4`; empty if it has none, and in older rows.
     """
 
     dataset: Name
@@ -91,6 +100,7 @@ class LedgerRow(CsvRow):
     facts: Mapping[str, FiniteFloat]
     finished: datetime
     environment: Mapping[str, str]
+    hyperparameters: str = ""
 
     @classmethod
     def of_cells(cls, cells: Mapping[str, str]) -> Self:
@@ -100,14 +110,14 @@ class LedgerRow(CsvRow):
             given["latent_dim"] = None
         scores = {key: text for key, text in cells.items() if key.startswith(_SCORES)}
         facts = {key: cells[key] for key in (*FACTS, *LATER_FACTS) if key in cells}
-        environment = {key: cells[key] for key in _ENVIRONMENT if key in cells}
+        environment = {key: cells[key] for key in (*_ENVIRONMENT, BENCH_DIGEST) if key in cells}
         return adapter(cls).validate_python(
             {**given, "scores": scores, "facts": facts, "environment": environment}
         )
 
     @classmethod
     def required(cls) -> list[str]:
-        """The columns of every ledger; `ledger_columns` adds those of scores and later facts."""
+        """The columns of every ledger; `ledger_columns` adds those of scores and later ones."""
         return [*_IDENTITY, *FACTS, *_PROVENANCE]
 
     def values(self) -> dict[str, object]:
@@ -140,6 +150,11 @@ class LedgerRow(CsvRow):
     def budget(self) -> int:
         """The number of trials of the study behind it, even if the default recipe won; or 0."""
         return max(budget(self.recipe), int(self.facts.get(BEST_OF, 0)))
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether it was made with changes of bench/ that were not committed."""
+        return self.facts.get(UNCOMMITTED, 0) > 0
 
     def selected(self, part: str) -> float | None:
         """The mean selection score on a part ("val" or "test"); None: it has none."""
@@ -186,8 +201,13 @@ def row_of(record: RunRecord) -> LedgerRow:
         facts={key: rounded(value) for key, value in facts.items()},
         finished=datetime.fromtimestamp(record.finished_unix_ms // 1000, UTC),
         environment={
-            key: record.environment[key] for key in _ENVIRONMENT if record.environment.get(key)
+            key: record.environment[key]
+            for key in (*_ENVIRONMENT, BENCH_DIGEST)
+            if record.environment.get(key)
         },
+        hyperparameters=", ".join(
+            f"{key}={cell_text(value)}" for key, value in sorted(spec.hyperparameters.items())
+        ),
     )
 
 
@@ -225,7 +245,7 @@ def score_columns(rows: Ledger) -> list[str]:
 
 def ledger_columns(rows: Ledger) -> list[str]:
     """The columns of the file with these rows, in order."""
-    later = [key for key in LATER_FACTS if any(key in row.facts for row in rows)]
+    later = [key for key in (*LATER_FACTS, *LATER_CELLS) if any(key in row.cells for row in rows)]
     return [*_IDENTITY, *score_columns(rows), *FACTS, *later, *_PROVENANCE]
 
 

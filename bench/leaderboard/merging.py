@@ -7,7 +7,8 @@ selection score differs from the ledger's, on validation and on test, by at most
   the ledger's value (another processor rounds differently, and training magnifies that);
 - closed forms: 0.1 % of the ledger's value.
 
-Two runs that both diverged agree as well.
+Two runs that both diverged agree as well. A row that was made with uncommitted changes of bench/
+stands only until one without them takes its place.
 
 If a study finds the same recipe again after more trials, it is the same run: its row and the rows
 of its other seeds are updated with the larger number of trials.
@@ -63,7 +64,7 @@ def merge(ledger: Ledger, local: Ledger, widths: HalfWidths, refresh: bool = Fal
     drifted: list[Drift] = []
     for row in local:
         known = rows.get(row.key)
-        if known is None:
+        if known is None or (known.uncommitted and not row.uncommitted):
             added.append(row)
             rows[row.key] = row
             continue

@@ -29,10 +29,11 @@ held-out images at all. Repeat any of them with `bench reproduce NAME`; the runs
 [results.csv](results.csv) under the protocol's name.
 
 *Difference* is ours against the published figure (against ours at the other code size, where only
-an order was published). *Other reading* marks runs of what an origin's text says where its code did
-something else; the published figure was not made that way. *Under our protocol* is the same
-variant, trained and tested by the rules of this suite, at the same code size or the next smaller
-one that was run.
+an order was published). *Reproduced* means that the mean over all seeds, none of them diverged, is
+within the tolerance; if it is not, the verdict says how many single seeds are. *Other reading* marks
+runs of what an origin's text says where its code did something else; the published figure was not
+made that way. *Under our protocol* is the same variant, trained and tested by the rules of this
+suite, at the same code size or the next smaller one that was run.
 """  # noqa: E501
 
 
@@ -120,9 +121,8 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """Whether our mean is within the tolerance, and if not, how many seeds are.
-
-        The published figure is a single run with one seed.
+        """Whether our mean is within the tolerance and no seed diverged; if not, how many seeds are
+        within it: the published figure is a single run with one seed.
         """
         wanted = self.claim.expected
         if self.ours is None:
@@ -135,12 +135,12 @@ class Finding:
             return REPRODUCED
         some = sum(_within(wanted, score) for score in self.scores.values())
         seeds = len(self.scores) + len(self.diverged)
-        return f"{REPRODUCED} by {some} of {seeds} seeds" if some else MISSED
+        return f"{MISSED} ({some} of {seeds} seeds within)" if some else MISSED
 
     @property
     def missed(self) -> bool:
         """Whether it was run and our mean was not reproduced, whatever single seeds gave."""
-        return self.verdict in (MISSED, DIVERGED) or self.verdict.startswith(f"{REPRODUCED} by")
+        return self.verdict.startswith((MISSED, DIVERGED))
 
     def _order_verdict(self) -> str:
         if self.claim.expected.lower_than_at is None:

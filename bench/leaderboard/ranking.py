@@ -21,6 +21,7 @@ from bench.leaderboard.significance import (
     competitions,
     why_unranked,
 )
+from bench.leaderboard.spread import WIDE_SPREAD, seed_spread
 
 COLLAPSED_SHARE = 0.1
 CONSTANT_SHARE = 0.01
@@ -38,6 +39,8 @@ class TableCell:
     `row` is its name within its track, `title` the name of its track in commands. `started`,
     `finished` and `diverged` count runs. `facts` (medians of times, else means), `means` and
     `deviations` (standard deviations over seeds) are by column of the ledger; NaN: no run has it.
+    `hyperparameters`: the variant's own, as in the ledger. `seed_spread`: by which share the
+    highest error of its seeds on validation is above the lowest, as the selection metric has it.
     `margin`: how much lower the test MSE is than PCA's, in %. `interval`, `test_interval`: 95 %
     of the selection metric over seeds and images, on validation and on test. `ranks`: the lowest
     and the highest rank that the comparisons leave it, None where `why_unranked` says why there
@@ -67,6 +70,8 @@ class TableCell:
     facts: Mapping[str, float]
     means: Mapping[str, float]
     deviations: Mapping[str, float]
+    hyperparameters: str = ""
+    seed_spread: float = math.nan
     margin: float = math.nan
     badges: tuple[str, ...] = ()
     interval: Ends = UNKNOWN
@@ -109,6 +114,7 @@ class TableCell:
             "model": self.model,
             "latent_dim": self.size_name,
             "recipe": self.recipe,
+            "hyperparameters": self.hyperparameters,
             "configuration": self.configuration,
             "closed_form": cell_text(self.closed_form),
             "code_size": cell_text(self.code_size),
@@ -122,6 +128,7 @@ class TableCell:
             "seeds": ",".join(map(str, self.seeds)),
             **self.facts,
             **scores,
+            "seed_spread": self.seed_spread,
             "margin": self.margin,
             "badges": self.badge_text,
             **dict(zip(("low", "high"), self.interval, strict=True)),
@@ -198,7 +205,14 @@ def _aggregate(competition: Competition, rows: Ledger, columns: Sequence[str]) -
             key: float(each.std(ddof=1)) if len(each) > 1 else math.nan
             for key, each in scores.items()
         },
+        hyperparameters=next((row.hyperparameters for row in rows if row.hyperparameters), ""),
+        seed_spread=math.nan if first.closed_form else _seed_spread(finished),
     )
+
+
+def _seed_spread(finished: Ledger) -> float:
+    scores = [score for row in finished if (score := row.selected("val")) is not None]
+    return seed_spread(scores, finished[0].selection_metric) if scores else math.nan
 
 
 def _with_margins(cells: Sequence[TableCell]) -> list[TableCell]:
@@ -234,6 +248,8 @@ def _badges(cell: TableCell, widest: float) -> Iterator[str]:
         yield f"{dead:.3g} codes never used"
     if cell.track.overcomplete:
         yield "over-complete"
+    if cell.seed_spread > WIDE_SPREAD:
+        yield f"seeds differ by more than {100 * WIDE_SPREAD:g} %"
     if cell.diverged:
         yield f"{cell.diverged} of {cell.started} diverged"
     if cell.facts[FEW_STEPS] > 0:

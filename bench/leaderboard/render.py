@@ -16,6 +16,7 @@ from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.rules import RULES
 from bench.leaderboard.statistics import HALVES
 from bench.leaderboard.wording import (
+    active,
     best_share,
     interval,
     margin,
@@ -190,7 +191,7 @@ def full_table(cells: Sequence[TableCell], champion: str = "") -> Table:
         ">95 % interval",
         ">best in",
         *(f">test {short_title(name)}" for name in shown),
-        *([">over PCA"] if margins else []),
+        *([">over PCA", ">active"] if margins else []),
         ">started / finished / diverged",
         ">parameters",
         ">multiply-adds",
@@ -205,7 +206,7 @@ def full_table(cells: Sequence[TableCell], champion: str = "") -> Table:
             interval(cell, metric),
             best_share(cell),
             *(score(cell, f"test_{name}", name) for name in shown),
-            *([margin(cell)] if margins else []),
+            *([margin(cell), active(cell)] if margins else []),
             f"{cell.started} / {cell.finished} / {cell.diverged}",
             whole(cell.facts["parameters"]),
             millions(cell.facts["multiply_adds"]),
@@ -231,7 +232,13 @@ def short_table(board: Board) -> Table:
     header = [">code size" if margins else ">classes", ">ranks", "variant"]
     header += [f">validation {short_title(metric)}", ">best in"]
     header += [f">test {short_title(name)}" for name in shown]
-    header += [*([">over PCA"] if margins else []), ">seeds", ">parameters", ">training", "notes"]
+    header += [
+        *([">over PCA", ">active"] if margins else []),
+        ">seeds",
+        ">parameters",
+        ">training",
+        "notes",
+    ]
     rows = [
         [
             cell.track.size_words,
@@ -240,7 +247,7 @@ def short_table(board: Board) -> Table:
             score(cell, f"val_{metric}", metric),
             best_share(cell),
             *(score(cell, f"test_{name}", name) for name in shown),
-            *([margin(cell)] if margins else []),
+            *([margin(cell), active(cell)] if margins else []),
             seeds(cell),
             whole(cell.facts["parameters"]),
             seconds(cell.facts["train_seconds"]),

@@ -10,6 +10,7 @@ from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, LEAST_TOLERANCE
 from bench.leaderboard.pair_tests import LEAST_ROWS
 from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
 from bench.leaderboard.significance import LEAST_SEEDS, MOST_FAILURES
+from bench.leaderboard.spread import WIDE_SPREAD
 from bench.leaderboard.statistics import ALPHA, DRAWS, LEVEL
 from bench.leaderboard.steps import LARGEST_FALL
 
@@ -24,7 +25,8 @@ RULES = f"""## How to read a row
   the number of rows that are significantly better and ends at the number of rows minus those that are significantly worse: the
   ranks that the comparisons leave it. A row whose range begins at 1 "may be the best". No range: the notes say why.
 - **variant**: the model of [bench/models/zoo.py](../bench/models/zoo.py) with the recipe that all share; "native" is the code
-  size of its origin, "tuned (n trials)" a recipe that was searched for, which is a row of its own.
+  size of its origin, "tuned (n trials)" a recipe that was searched for, which is a row of its own. What belongs to the variant
+  alone (`beta`, a penalty's weight, noise) stands first in its notes; runs from before this column have none.
 - **validation** and **test** scores: one value an image on [0, 1] images, averaged over images and then over seeds;
   ± is the standard deviation over seeds. Lower is better for MSE and MAE, higher for PSNR and SSIM.
   Of classifiers: higher is better for accuracy, precision, recall and F1, lower for cross-entropy and calibration error.
@@ -33,6 +35,8 @@ RULES = f"""## How to read a row
 - **{_percent(LEVEL)} interval** of the validation score: where it would lie with other seeds and other images.
 - **best in**: in what share of {DRAWS:,} draws of other seeds and other images the row has the best score of its table.
 - **over PCA**: (PCA's test MSE − the row's) / PCA's. Positive is better than the best linear autoencoder of that code size.
+- **active**: how many numbers of the code vary over validation images (variance above 0.01), averaged over seeds, of how many. Real
+  codes only. The threshold suits codes that are drawn towards N(0, I); others have any scale.
 - **started / finished / diverged**: runs. Solved variants (`mean_image`, `pca`) need one: no seed changes them.
 - **parameters**: the numbers that training learns, or that solved variants solve for; **multiply-adds**: of encoding and decoding
   one image, or of classifying it; **training**: the median time of a seed on the machine that ran it (device, threads and versions stand in
@@ -49,6 +53,7 @@ Notes that a row may wear:
 | n codes never used | of the discrete codes that the network may choose among, over all validation images, averaged over seeds |
 | over-complete | the code holds at least as many numbers as the image has |
 | few steps | a seed was trained for fewer than {LEAST_STEPS} steps, or, at a constant rate, its validation error still fell by more than {_percent(LARGEST_FALL)} in the last tenth |
+| seeds differ by more than {_percent(WIDE_SPREAD)} | the highest mean validation error of its seeds is so much above the lowest; of SSIM and accuracy what is missing to 1, of PSNR the squared error that it stands for |
 | n of m diverged | so many runs ended in numbers that are not finite |
 | best of n trials | a study of n trials found no recipe that did better in its search: the default is its winner |
 
@@ -69,7 +74,9 @@ Notes that a row may wear:
 5. The champion of a table is its best row on validation; it is replaced only by a row that is significantly better.
    `mean_image`, over-complete codes and protocols that are not ranked cannot be champion; `pca` can. The weights kept
    are those of the seed with the median validation score. "Significantly" is as in rule 4.
-6. A run stands in the ledger once. When it is repeated, it counts as reproduced if its validation and its test
+6. A row names the commit and the digest of bench/ (its Python and TOML files) that made it. In the tables committed with
+   bench, rows that were made with uncommitted changes of bench/ have no rank until exactly these changes are committed.
+7. A run stands in the ledger once. When it is repeated, it counts as reproduced if its validation and its test
    score are within half the width of the row's {_percent(LEVEL)} interval (and in any case if within {_percent(LEAST_TOLERANCE)}; for solved rows,
    within {_percent(CLOSED_FORM_TOLERANCE)}). Otherwise it is reported as drift, and nothing is written.
 

@@ -158,6 +158,8 @@ def why_unranked(rows: Ledger) -> str:
     finished = [row for row in rows if row.status == "finished"]
     if not rows[0].ranked:
         return "a protocol that is not ranked"
+    if any(row.uncommitted for row in rows):
+        return "made with uncommitted changes of bench/"
     if len(rows) - len(finished) > MOST_FAILURES * len(rows):
         return "more than 10 % of its runs failed"
     if any(row.selected("val") is None for row in finished):

@@ -79,12 +79,36 @@ def margin(cell: TableCell) -> str:
     return f"{cell.margin:+.1f} %".replace("-", "−")
 
 
+def active(cell: TableCell) -> str:
+    """`2 of 8`: how many numbers of a real code vary over images, mean over seeds, of how many; a
+    dash without such a code."""
+    units = cell.facts["active_units"]
+    if cell.track.kind not in ("real", "overcomplete") or math.isnan(units):
+        return DASH
+    return f"{units:,.1f} of {cell.code_size:,}".replace(".0 ", " ")
+
+
+def settings(cell: TableCell) -> str:
+    """`beta = 4`: the variant's own hyperparameters; empty if it has none."""
+    pairs = (pair.partition("=") for pair in cell.hyperparameters.split(", ") if pair)
+    return ", ".join(f"{name} = {_short(value)}" for name, _, value in pairs)
+
+
+def _short(value: str) -> str:
+    """A number with four digits (a study draws many more); words as they are."""
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value
+
+
 def notes(cell: TableCell) -> str:
-    """Badges, why there is no margin over PCA, and, for an unranked row, the reason."""
+    """Hyperparameters, badges, why there is no margin over PCA, and why a row has no rank."""
     why = f"not ranked: {cell.why_unranked}" if cell.why_unranked else ""
     best = MAY_BE_BEST if cell.may_be_best else ""
     outside = OUTSIDE if cell.ranks is not None and not cell.in_protocol else ""
-    return "; ".join(filter(None, [best, outside, *cell.badges, _why_no_margin(cell), why]))
+    found = [best, settings(cell), outside, *cell.badges, _why_no_margin(cell), why]
+    return "; ".join(filter(None, found))
 
 
 def _why_no_margin(cell: TableCell) -> str:

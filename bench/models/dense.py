@@ -48,6 +48,17 @@ class FcAutoencoder(DenseAutoencoder):
         super().__init__(image_shape, latent_dim, hidden=(128,), relu_code=True)
 
 
+class PlainAutoencoder(DenseAutoencoder):
+    """784 -> 400 ReLU -> d -> 400 ReLU -> 784 Sigmoid, linear code; loss: mean squared error.
+
+    The control of the regularised and variational variants, which have the same encoder and
+    decoder: without noise, penalty or sampling.
+    """
+
+    def __init__(self, image_shape: ImageShape, latent_dim: int) -> None:
+        super().__init__(image_shape, latent_dim, hidden=(400,), relu_code=False)
+
+
 class DeepAutoencoder(DenseAutoencoder):
     """784 -> 512 -> 256 -> 128 -> 64 -> 128 -> 256 -> 512 -> 784, linear code."""
 

@@ -1,7 +1,7 @@
 """Deterministic autoencoders with one regulariser each.
 
-All share one dense backbone, also that of `vae` and `beta_vae`: 784 -> 400 ReLU -> d -> 400 ReLU
--> 784 Sigmoid, linear code; only `sparse_ae` has the network of `fc_ae`, as in its origin.
+All share the network of `plain_ae`, their control, which is also the backbone of `vae` and
+`beta_vae`; only `sparse_ae` has the network of `fc_ae`, as in its origin.
 Penalty weights are given on the scale (sum over pixels of squared errors) + weight * term,
 averaged over the batch; dividing by the number of pixels brings them to the suite's scale.
 """
@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.models.base import Embedding, ImageShape
-from bench.models.dense import DenseAutoencoder
-
-_BACKBONE = (400,)
+from bench.models.dense import DenseAutoencoder, PlainAutoencoder
 
 
 class SparseAutoencoder(DenseAutoencoder):
@@ -33,7 +31,7 @@ class SparseAutoencoder(DenseAutoencoder):
         return Embedding(z, self.l1 * z.abs().mean())
 
 
-class DenoisingAutoencoder(DenseAutoencoder):
+class DenoisingAutoencoder(PlainAutoencoder):
     """Reconstructs the clean image from a corrupted one; scored on clean images.
 
     Vincent, Larochelle, Bengio and Manzagol, "Extracting and composing robust features with
@@ -51,7 +49,7 @@ class DenoisingAutoencoder(DenseAutoencoder):
         corruption: str = "gaussian",
         level: float = 0.1,
     ) -> None:
-        super().__init__(image_shape, latent_dim, hidden=_BACKBONE, relu_code=False)
+        super().__init__(image_shape, latent_dim)
         self.corruption = corruption
         self.level = level
 
@@ -62,7 +60,7 @@ class DenoisingAutoencoder(DenseAutoencoder):
         return x + self.level * torch.randn_like(x)
 
 
-class ContractiveAutoencoder(DenseAutoencoder):
+class ContractiveAutoencoder(PlainAutoencoder):
     """Penalises how much the code changes with the image.
 
     Rifai, Vincent, Muller, Glorot and Bengio, "Contractive auto-encoders: explicit invariance
@@ -77,7 +75,7 @@ class ContractiveAutoencoder(DenseAutoencoder):
     def __init__(
         self, image_shape: ImageShape, latent_dim: int, *, contraction: float = 0.1
     ) -> None:
-        super().__init__(image_shape, latent_dim, hidden=_BACKBONE, relu_code=False)
+        super().__init__(image_shape, latent_dim)
         self.contraction = contraction
 
     def embed(self, x: Tensor) -> Embedding:
@@ -91,7 +89,7 @@ class ContractiveAutoencoder(DenseAutoencoder):
         return Embedding(z, self.contraction * norm / self.pixels)
 
 
-class WassersteinAutoencoder(DenseAutoencoder):
+class WassersteinAutoencoder(PlainAutoencoder):
     """Pulls the codes of a batch towards N(0, I) by their maximum mean discrepancy.
 
     Tolstikhin, Bousquet, Gelly and Schoelkopf, "Wasserstein auto-encoders", ICLR 2018, algorithm
@@ -102,7 +100,7 @@ class WassersteinAutoencoder(DenseAutoencoder):
     gaussian_prior = True
 
     def __init__(self, image_shape: ImageShape, latent_dim: int, *, mmd: float = 10.0) -> None:
-        super().__init__(image_shape, latent_dim, hidden=_BACKBONE, relu_code=False)
+        super().__init__(image_shape, latent_dim)
         self.mmd = mmd
 
     def embed(self, x: Tensor) -> Embedding:
@@ -130,7 +128,7 @@ def imq_discrepancy(z: Tensor, prior: Tensor) -> Tensor:
     return within - 2 * kernel(z, prior).mean()
 
 
-class RegularisedAutoencoder(DenseAutoencoder):
+class RegularisedAutoencoder(PlainAutoencoder):
     """RAE: small codes and a smooth decoder instead of a sampled code.
 
     Ghosh, Sajjadi, Vergari, Black and Schoelkopf, "From variational to deterministic
@@ -151,7 +149,7 @@ class RegularisedAutoencoder(DenseAutoencoder):
         l2: float = 1e-4,
         gradient_penalty: float = 0.0,
     ) -> None:
-        super().__init__(image_shape, latent_dim, hidden=_BACKBONE, relu_code=False)
+        super().__init__(image_shape, latent_dim)
         self.beta = beta
         self.l2 = l2
         self.gradient_penalty = gradient_penalty

@@ -59,6 +59,13 @@ MODELS: Mapping[str, Variant] = {
         native_latent_dim=64,
         origin_recipe=S1_RECIPE,
     ),
+    "plain_ae": Variant(
+        line="one hidden layer of 400 and nothing else: the control of the regularised variants",
+        origin="reference",
+        build=Lazy("bench.models.dense", "PlainAutoencoder"),
+        native_parameters=680_048,
+        native_latent_dim=64,
+    ),
     "deep_ae": Variant(
         line="hidden layers of 512, 256 and 128, linear code",
         origin="S0",

@@ -224,6 +224,8 @@ def _proof(card: Card) -> str:
         if about.get(name)
     )
     commit = f", commit {about['git_commit']}" if about.get("git_commit") else ""
+    if about.get("bench_digest"):
+        commit += f", digest of bench/ `{about['bench_digest']}`"
     seed = "" if _solved(card) else f" (seed {card.spec.seed}, the median on validation)"
     return (
         f"Run `{card.run_key}`{seed}, scores "

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest, sha256_of_file
 from bench.core.protocol import known_protocols, origin_protocols
-from bench.core.store import Store, child, shipped, write_atomically
+from bench.core.store import Store, child, is_shipped, shipped, write_atomically
 from bench.core.text import ODD_BYTES
 from bench.core.view import Picture, picture_markdown
 from bench.leaderboard.calibration import calibration_section
@@ -75,7 +75,7 @@ def look(store: Store, scope: Scope) -> TableUpdate:
 
 def _committed(store: Store, scope: Scope) -> list[Board]:
     ours = shipped()
-    if ours.registry.resolve() == store.registry.resolve():
+    if is_shipped(store):
         return []
     with unchanged(ours):
         return _boards(ours, read_results(ours.registry), scope)

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, board_of
-from bench.core.store import Store, write_atomically
+from bench.core.store import Store, is_shipped, write_atomically
+from bench.execution.software import running_software
 from bench.leaderboard.calibration import CalibrationRow
 from bench.leaderboard.csv_rows import decode, encode
 from bench.leaderboard.ledger import (
+    BENCH_DIGEST,
+    UNCOMMITTED,
     Ledger,
     LedgerRow,
     current,
@@ -116,9 +119,35 @@ def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> 
 
 
 def local_rows(store: Store, scope: Scope) -> list[LedgerRow]:
-    """The local records within `scope` as rows of the ledger."""
+    """The local records within `scope` as rows of the ledger.
+
+    For the tables committed with bench, rows are marked as UNCOMMITTED if nobody can get the code
+    that made them: it was changed since its commit, and is not what is committed now either. Other
+    workspaces rank whatever was made in them. Records from before the digest are not marked.
+    """
     rows = (row_of(record) for record in iter_records(store.records) if record.status != "stopped")
-    return [row for row in rows if scope.holds(row)]
+    held = [row for row in rows if scope.holds(row)]
+    return [_marked(row) for row in held] if is_shipped(store) else held
+
+
+def _marked(row: LedgerRow) -> LedgerRow:
+    made = row.environment.get(BENCH_DIGEST, "")
+    if not made or not row.environment.get("git_commit", "").endswith("+"):
+        return row
+    here = running_software()
+    if made == here.digest and not here.uncommitted:
+        return row
+    return dataclasses.replace(row, facts={**row.facts, UNCOMMITTED: 1.0})
+
+
+def uncommitted_changes(store: Store) -> str:
+    """What to say before training where changes of bench/ cost rows their rank; or nothing."""
+    if not (is_shipped(store) and running_software().uncommitted):
+        return ""
+    return (
+        "bench/ has uncommitted changes: rows made now have no rank in the committed tables until "
+        "exactly these changes are committed"
+    )
 
 
 def scores_reader(store: Store) -> ScoresOf:
