@@ -22,13 +22,13 @@ from invented import (
 from registry_store import D8, tiny_protocol
 
 from bench.core.protocol import Protocol
+from bench.core.seeds import AdaptiveSeeds
 from bench.core.store import Store
 from bench.leaderboard.ledger import (
     ledger_of,
     row_of,
 )
 from bench.leaderboard.significance import (
-    LEAST_SEEDS,
     Significance,
     why_unranked,
 )
@@ -165,8 +165,24 @@ def test_a_row_of_too_few_seeds_stands_below_and_is_never_champion(store, small)
     invent_row(store, small, "vae", 0.010, 0.010, steps=[(-1, -1), (1, 1)])
     write(store)
     assert ranks(store) == [("fc_ae", 1), ("vae", 0)]
-    assert table(store)["vae"]["why_unranked"] == f"fewer than {LEAST_SEEDS} seeds"
+    assert table(store)["vae"]["why_unranked"] == "seeds 0, 1, 2 expected, 0, 1 found"
     assert decision(store) == ("first", "fc_ae", None)
+
+
+def test_a_wide_row_needs_seeds_until_the_most_and_says_so(store, small):
+    """Seeds 1 % apart are known to 2.5 % at three, seeds 10 % apart to 25 %."""
+    rule = AdaptiveSeeds(least=3, most=4, until=0.03)
+    adaptive = dataclasses.replace(small, seeds=rule)
+    near, far = [(-10, 0), (10, 0), (0, 0)], [(-100, 0), (100, 0), (0, 0)]
+    invent_row(store, adaptive, "fc_ae", 0.030, 0.030, steps=near)
+    invent_row(store, adaptive, "vae", 0.020, 0.020, steps=far)
+    invent_row(store, adaptive, "deep_ae", 0.020, 0.020, steps=[*far, (50, 0)])
+    write(store)
+    assert ranks(store) == [("deep_ae", 1), ("fc_ae", 2), ("vae", 0)]
+    found = table(store)
+    assert found["vae"]["why_unranked"] == "another seed needed: half width 0.25, more than 0.03"
+    notes = {name: found[name]["badges"] for name in ("fc_ae", "vae", "deep_ae")}
+    assert notes == {"fc_ae": "", "vae": "", "deep_ae": "width not reached"}
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -206,7 +222,8 @@ def test_codes_as_large_as_the_image_are_badged_and_never_champion(store, small)
 
 
 def test_one_failure_in_ten_keeps_the_rank_and_is_badged_two_cost_it(store, small):
-    *good, last = specs_of(store, small, "fc_ae", range(10))
+    ten = dataclasses.replace(small, seeds=tuple(range(10)))
+    *good, last = specs_of(store, ten, "fc_ae", range(10))
     for spec in good:
         invent(store, spec, 0.03 * (1 + spec.seed / 1000), 0.03)
     invent(store, last, 0.0, 0.0, status="diverged")

@@ -14,8 +14,9 @@ from pydantic import FiniteFloat
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import Name
-from bench.core.protocol import Seed
+from bench.core.protocol import NAME_ONLY
 from bench.core.recipes import BEST_OF, FEW_STEPS, Recipe, budget
+from bench.core.seeds import Seed, SeedRule, rule_text
 from bench.core.spec import COPIED, NO_CODE, RunRecord, RunSpec, Status
 from bench.core.strict import adapter
 from bench.leaderboard.csv_rows import CsvRow, TrackText, decode, encode, rounded, title
@@ -48,6 +49,7 @@ LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 `best_val_accuracy`: of the best epoch, even if another was kept."""
 _ENVIRONMENT = ("device", "threads", "bench", "torch", "git_commit")
 _SCORES = ("val_", "test_")
+_SEED_RULE = "seed_rule"
 
 
 class BoardKey(NamedTuple):
@@ -66,6 +68,7 @@ class LedgerRow(CsvRow):
 
     `scores` by column (`val_mse`, `test_ssim`), those that the run has; `facts` among FACTS and
     LATER_FACTS. `configuration` is what its seeds share; `finished` is in UTC, to the second.
+    `seed_rule`: the seeds of its protocol (`core.seeds.rule_text`); "" where older rows lack it.
     """
 
     dataset: Name
@@ -91,6 +94,7 @@ class LedgerRow(CsvRow):
     facts: Mapping[str, FiniteFloat]
     finished: datetime
     environment: Mapping[str, str]
+    seed_rule: SeedRule = ""
 
     @classmethod
     def of_cells(cls, cells: Mapping[str, str]) -> Self:
@@ -107,7 +111,8 @@ class LedgerRow(CsvRow):
 
     @classmethod
     def required(cls) -> list[str]:
-        """The columns of every ledger; `ledger_columns` adds those of scores and later facts."""
+        """The columns of every ledger; `ledger_columns` adds those of scores, later facts and the
+        rule of seeds."""
         return [*_IDENTITY, *FACTS, *_PROVENANCE]
 
     def values(self) -> dict[str, object]:
@@ -188,7 +193,15 @@ def row_of(record: RunRecord) -> LedgerRow:
         environment={
             key: record.environment[key] for key in _ENVIRONMENT if record.environment.get(key)
         },
+        seed_rule=_seed_rule(spec),
     )
+
+
+def _seed_rule(spec: RunSpec) -> str:
+    """The seeds of the protocol of a run; "" if the record does not hold it."""
+    protocol = spec.definition
+    known = protocol is not None and protocol.description != NAME_ONLY
+    return rule_text(protocol.seeds) if protocol is not None and known else ""
 
 
 def _from_history(record: RunRecord) -> dict[str, float]:
@@ -226,7 +239,8 @@ def score_columns(rows: Ledger) -> list[str]:
 def ledger_columns(rows: Ledger) -> list[str]:
     """The columns of the file with these rows, in order."""
     later = [key for key in LATER_FACTS if any(key in row.facts for row in rows)]
-    return [*_IDENTITY, *score_columns(rows), *FACTS, *later, *_PROVENANCE]
+    rule = [_SEED_RULE] if any(row.seed_rule for row in rows) else []
+    return [*_IDENTITY, *score_columns(rows), *FACTS, *later, *_PROVENANCE, *rule]
 
 
 def encode_ledger(rows: Ledger) -> bytes:
