@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,21 @@ import numpy as np
 import pytest
 import scipy.stats
 from invented import invent, specs_of
+from seeds_support import Inventing, Score, far, first_off, near
 from tiny import TINY
 from typer.testing import CliRunner
 
+from bench.benchmark.catalogue import describe_protocols
 from bench.benchmark.plan import Plan, Request, plan
-from bench.benchmark.running import Added, PlanResult, run_plan
+from bench.benchmark.running import Added, PlanResult, execute_plan, run_plan
 from bench.cli import app
-from bench.core.errors import CheckFailed
+from bench.core.errors import CheckFailed, Stopped
 from bench.core.protocol import NAME_ONLY, Protocol, load_protocol
 from bench.core.seeds import AdaptiveSeeds, Seeds, parse_rule, rule_text
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store
 from bench.data import load_set
-from bench.execution import Event, Failed, Finished, Started
+from bench.execution import Finished
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.ledger import (
     LedgerRow,
@@ -41,58 +43,6 @@ from bench.records.files import iter_records
 from bench.tracking.contract import NullTracker
 
 RULE = AdaptiveSeeds(least=3, most=7, until=0.02)
-Score = Callable[[Any], float | None]
-"""The validation MSE of a run, from its spec or row; None: it diverges."""
-
-
-def near(spec: RunSpec) -> float:
-    """Seeds 0.2 % apart: three of them are enough."""
-    return 0.03 * (1 + 0.002 * (spec.seed % 2))
-
-
-def far(spec: RunSpec) -> float:
-    """Seeds that never agree."""
-    return 0.03 * (1 + 0.5 * (spec.seed % 2))
-
-
-def first_off(spec: RunSpec) -> float:
-    """The first seed is 4.5 % off: the width falls below 2 % with the sixth."""
-    return 0.03 * (1.045 if spec.seed == 0 else 1.0)
-
-
-class Inventing:
-    """An executor that trains nothing: it writes a record with a given score."""
-
-    def __init__(self, store: Store, score: Score, slots: int = 1) -> None:
-        self.slots = slots
-        self.trained: list[tuple[str, int]] = []
-        self._store, self._score = store, score
-        self._given: list[RunSpec] = []
-
-    @property
-    def running(self) -> list[RunSpec]:
-        return self._given[:1]
-
-    def submit(self, spec: RunSpec) -> None:
-        self._given.append(spec)
-
-    def stop(self, spec: RunSpec) -> None:
-        self._given.clear()
-
-    def close(self) -> None:
-        self._given.clear()
-
-    def events(self, timeout: float) -> list[Event]:
-        if not self._given:
-            return []
-        spec = self._given.pop(0)
-        self.trained.append((spec.model, spec.seed))
-        score = self._score(spec)
-        if score is not None and math.isnan(score):
-            return [Started(spec), Failed(spec, "its worker died twice")]
-        status = "diverged" if score is None else "finished"
-        record = invent(self._store, spec, score or 0.0, score or 0.0, status=status)
-        return [Started(spec), Finished(spec, record)]
 
 
 class Listening(NullTracker):
@@ -268,6 +218,14 @@ def test_two_commands_agree_on_the_seeds_and_train_each_once(adaptive, store, sc
     assert trackers[0].cells == trackers[1].cells == [wanted]
 
 
+def test_a_cell_gets_all_its_seeds_before_the_cells_that_wait(adaptive, store):
+    """Its seeds follow one after the other: begun late, they would hold up the end."""
+    executor = Inventing(store, far)
+    ran(planned(adaptive, store, models=("fc_ae", "deep_ae", "vae")), store, executor)
+    assert len(executor.trained) == 21
+    assert executor.trained.index(("fc_ae", 6)) < executor.trained.index(("vae", 0))
+
+
 def test_closed_forms_run_once_and_chosen_seeds_are_a_list(adaptive, store):
     closed = planned(adaptive, store, models=("pca",))
     assert (seeds_of(closed, "pca"), closed.later) == ([0], ())
@@ -441,21 +399,56 @@ def test_a_protocol_of_which_only_the_name_is_known_tells_no_seeds(adaptive, sto
 # What people read of it.
 
 
+@dataclasses.dataclass
+class Workers:
+    """Those of one executor."""
+
+    store: Store
+    executor: Inventing
+
+    def pool(self) -> Inventing:
+        return self.executor
+
+
+def test_ctrl_c_says_how_many_runs_there_may_be(adaptive, store, monkeypatch):
+    monkeypatch.setenv("BENCH_TRACKING", "off")
+    seen: list[object] = []
+
+    def interrupted(event: object) -> None:
+        if isinstance(event, Finished):
+            seen.append(event)
+            if len(seen) == 4:
+                raise KeyboardInterrupt
+
+    workers = Workers(store, Inventing(store, far))
+    with pytest.raises(Stopped, match="stopped with 4 of 5 to 7 runs recorded; the same command"):
+        execute_plan(planned(adaptive, store), workers, interrupted)
+
+
+def test_a_list_of_protocols_says_both_ends(adaptive, store, tiny_protocol):
+    write_rule(tiny_protocol)
+    (found,) = describe_protocols([tiny_protocol], store, False)
+    assert (found["seeds"], found["seeds_at_most"]) == (3, 10)
+    assert (found["runs"], found["runs_at_most"]) == (5, 12)
+
+
+def write_rule(path: str) -> None:
+    text = Path(path).read_text()
+    Path(path).write_text(text.replace("[0, 1]", "{ least = 3, most = 10, until = 0.02 }"))
+
+
 def test_a_dry_run_says_both_ends(adaptive, store, tiny_protocol, monkeypatch):
     monkeypatch.setenv("BENCH_TRACKING", "off")
-    path = Path(tiny_protocol)
-    rule = "{ least = 3, most = 10, until = 0.02 }"
-    path.write_text(path.read_text().replace("[0, 1]", rule))
-    shown = CliRunner().invoke(app, ["run", "-p", str(path), "--workers", "1", "--dry-run"])
+    write_rule(tiny_protocol)
+    words = ["run", "-p", tiny_protocol, "--workers", "1", "--dry-run"]
+    shown = CliRunner().invoke(app, words)
     assert shown.exit_code == 0, shown.stderr
     assert "5 to 12 runs, 0 recorded, 5 to 12 to do, about " in shown.stderr
     assert (
         "trained rows get 3 to 10 seeds: another one while their mean MSE is known no better than "
         "± 2 %" in shown.stderr
     )
-    told = CliRunner().invoke(
-        app, ["run", "-p", str(path), "--workers", "1", "--dry-run", "--json"]
-    )
+    told = CliRunner().invoke(app, [*words, "--json"])
     found = json.loads(told.stdout)
     assert [run["seed"] for run in found["later"]] == list(range(3, 10))
     assert [run["seed"] for run in found["runs"]] == [0, 0, 0, 1, 2]
