@@ -14,7 +14,7 @@ import pytest
 from invented import specs_of
 
 from bench.benchmark.forecast import Forecast
-from bench.benchmark.running import PlanResult, _followed
+from bench.benchmark.running import Added, PlanResult, _followed
 from bench.cli import console
 from bench.cli.console import RunProgress
 from bench.cli.plan_view import shown_in
@@ -22,7 +22,7 @@ from bench.core.owners import owner
 from bench.core.protocol import load_protocol
 from bench.core.spec import EpochValues, RunSpec
 from bench.core.store import Store
-from bench.execution import EpochEnded, Event, Finished, Started, Waiting
+from bench.execution import EpochEnded, Event, Failed, Finished, Started, Waiting
 from bench.records.files import read_record
 from bench.tracking.address import interface_address, noted_port
 
@@ -82,6 +82,31 @@ def test_without_a_terminal_a_line_says_every_30_seconds_where_the_runs_are(
             hear(Waiting())
             spoken += [now] * capsys.readouterr().err.count(spec.title)
     assert spoken == [31, 62, 93]
+
+
+def test_an_added_seed_is_counted_and_lengthens_what_remains(
+    spec: RunSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = dataclasses.replace(spec, seed=1)
+    cost = Forecast({spec.run_key: 100.0}, 1, later={more.run_key: 3000.0})
+    with RunProgress(1) as progress:
+        hear = shown_in(progress, cost)
+        hear(Added(more, 0.0312))
+        hear(Failed(spec, "for this test"))
+        said = capsys.readouterr().err
+        assert "fc_ae d=4 seed 1: added, the mean of the seeds so far is known to ± 3.1 %" in said
+        assert "[1/2] fc_ae d=4 seed 0: failed: for this test; about 50 min left" in said
+        hear(Failed(more, "as well"))
+    assert "[2/2]" in capsys.readouterr().err
+
+
+def test_a_forecast_with_seeds_that_may_follow_has_two_ends() -> None:
+    """Those of one cell follow one after the other, however many workers there are."""
+    cost = Forecast({"a": 10.0, "b": 10.0}, 2, later={"c": 10.0, "d": 10.0}, longest=20.0)
+    worker = 3.0
+    assert cost.total_seconds == 10 + worker
+    assert cost.most_seconds == cost.most_on(8) == 10 + worker + 20
+    assert cost.most_on(1) == 40 + worker
 
 
 def test_the_run_key_that_is_shown_finds_the_run(

@@ -22,6 +22,7 @@ from invented import (
 from registry_store import D8, tiny_protocol
 
 from bench.core.protocol import Protocol
+from bench.core.seeds import AdaptiveSeeds
 from bench.core.store import Store
 from bench.core.track import Track
 from bench.leaderboard.ledger import (
@@ -30,7 +31,6 @@ from bench.leaderboard.ledger import (
 )
 from bench.leaderboard.render import full_table, short_table
 from bench.leaderboard.significance import (
-    LEAST_SEEDS,
     Significance,
     why_unranked,
 )
@@ -170,8 +170,24 @@ def test_a_row_of_too_few_seeds_has_no_rank_and_is_never_champion(store, small):
     write(store)
     # Rows stand in the order of their means, with a rank or without.
     assert ranks(store) == [("vae", None), ("fc_ae", (1, 1))]
-    assert table(store)["vae"]["why_unranked"] == f"fewer than {LEAST_SEEDS} seeds"
+    assert table(store)["vae"]["why_unranked"] == "seeds 0, 1, 2 expected, 0, 1 found"
     assert decision(store) == ("first", "fc_ae", None)
+
+
+def test_a_wide_row_needs_seeds_until_the_most_and_says_so(store, small):
+    """Seeds 1 % apart are known to 2.5 % at three, seeds 10 % apart to 25 %."""
+    rule = AdaptiveSeeds(least=3, most=4, until=0.03)
+    adaptive = dataclasses.replace(small, seeds=rule)
+    near, far = [(-10, 0), (10, 0), (0, 0)], [(-100, 0), (100, 0), (0, 0)]
+    invent_row(store, adaptive, "fc_ae", 0.030, 0.030, steps=near)
+    invent_row(store, adaptive, "vae", 0.020, 0.020, steps=far)
+    invent_row(store, adaptive, "deep_ae", 0.020, 0.020, steps=[*far, (50, 0)])
+    write(store)
+    assert ranks(store) == [("deep_ae", 1), ("fc_ae", 2), ("vae", 0)]
+    found = table(store)
+    assert found["vae"]["why_unranked"] == "another seed needed: half width 0.25, more than 0.03"
+    notes = {name: found[name]["badges"] for name in ("fc_ae", "vae", "deep_ae")}
+    assert notes == {"fc_ae": "", "vae": "", "deep_ae": "width not reached"}
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -211,7 +227,8 @@ def test_codes_as_large_as_the_image_are_badged_and_never_champion(store, small)
 
 
 def test_one_failure_in_ten_keeps_the_rank_and_is_badged_two_cost_it(store, small):
-    *good, last = specs_of(store, small, "fc_ae", range(10))
+    ten = dataclasses.replace(small, seeds=tuple(range(10)))
+    *good, last = specs_of(store, ten, "fc_ae", range(10))
     for spec in good:
         invent(store, spec, 0.03 * (1 + spec.seed / 1000), 0.03)
     invent(store, last, 0.0, 0.0, status="diverged")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import BadInput
-from bench.core.protocol import load_protocol, shipped_protocols
+from bench.core.protocol import load_protocol, protocol_text, shipped_protocols
+from bench.core.seeds import AdaptiveSeeds
 from bench.models.zoo import MODELS
 
 GOOD = """
@@ -76,6 +77,16 @@ def test_a_persons_own_file_is_read(tmp_path: Path) -> None:
         ("latent_dims = [8]", "latent_dims = []", ["latent_dims", "at least one"]),
         ("seeds = [0]", "seeds = []", ["seeds", "must not be empty"]),
         ("seeds = [0]", "seeds = [-1]", ["seeds.0"]),
+        ("seeds = [0]", "seeds = [0, 0]", ["seeds", "once"]),
+        ("seeds = [0]", "seeds = 3", ["seeds: must be a list", "{ least = 3, most = 10"]),
+        ("[0]", "{ least = 2, most = 9, until = 0.02 }", ["seeds.least", "equal to 3", "got 2"]),
+        ("[0]", "{ least = 3, most = 2, until = 0.02 }", ["seeds: most", "at least 3", "got 2"]),
+        ("[0]", "{ least = 3, most = 1001, until = 0.02 }", ["seeds.most", "1000"]),
+        ("[0]", "{ least = 3, most = 9, until = 0 }", ["seeds.until", "greater than 0"]),
+        ("[0]", "{ least = 3, most = 9, until = inf }", ["seeds.until", "finite"]),
+        ("[0]", "{ least = 3, until = 0.02 }", ["seeds.most: missing"]),
+        ("[0]", "{ least = 3, most = 9, until = 0.02, x = 1 }", ["seeds.x", "unknown key"]),
+        ("[0]", "{ least = true, most = 9, until = 0.02 }", ["seeds.least", "integer"]),
         ('name = "mine"', 'name = "../mine"', ["is not a name we can use", "../mine"]),
         ('name = "mine"', 'name = "a..b"', ["is not a name we can use"]),
         ("validation = 100", "validation = 1.5", ["split.validation"]),
@@ -103,6 +114,24 @@ def test_a_mistake_is_named_with_its_file_and_key(
         assert word in message
 
 
+def test_adaptive_seeds_are_read_and_need_validation_images(tmp_path: Path) -> None:
+    adaptive = GOOD.replace("[0]", "{ least = 3, most = 10, until = 0.02 }")
+    assert load_protocol(_write(tmp_path, adaptive)).seeds == AdaptiveSeeds(3, 10, 0.02)
+    blind = adaptive.replace("validation = 100", "validation = 0").replace(
+        "[split]", "ranked = false\n[split]"
+    )
+    with pytest.raises(BadInput, match=r"mine\.toml: seeds: needs validation images"):
+        load_protocol(_write(tmp_path, blind.replace("lr = ", 'keep = "last"\nlr = ')))
+
+
+def test_the_seeds_of_a_shipped_ranked_protocol_cannot_be_chosen(tmp_path: Path) -> None:
+    """Rows of a copy stand in the same table: its seeds would be those that came out well."""
+    quick = protocol_text("quick")
+    assert load_protocol(_write(tmp_path, quick)).name == "quick"
+    with pytest.raises(BadInput, match="the name of a shipped protocol with other settings"):
+        load_protocol(_write(tmp_path, re.sub(r"(?m)^seeds = .*", "seeds = [4, 7, 9]", quick)))
+
+
 def test_an_unknown_name_brings_the_nearest() -> None:
     with pytest.raises(BadInput, match="did you mean quick"):
         load_protocol("quik")
@@ -115,10 +144,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_fingerprint_covers_what_makes_rows_comparable_and_nothing_else() -> None:
     protocol = load_protocol("quick")
-    same = dataclasses.replace(
-        protocol, name="other", seeds=(7,), latent_dims=(5,), models=("pca",), description="x"
-    )
-    assert same.fingerprint == protocol.fingerprint
+    adaptive = AdaptiveSeeds(3, 10, 0.02)
+    for seeds in ((7,), adaptive):
+        same = dataclasses.replace(
+            protocol, name="other", seeds=seeds, latent_dims=(5,), models=("pca",), description="x"
+        )
+        assert same.fingerprint == protocol.fingerprint
     for field, value in {
         "train": dataclasses.replace(protocol.train, epochs=protocol.train.epochs + 1),
         "split": dataclasses.replace(protocol.split, seed=1),

@@ -8,6 +8,7 @@ from bench.benchmark.forecast import forecast, known_forecast
 from bench.benchmark.plan import Request, default_workers, plan
 from bench.core.errors import BadInput, BenchError
 from bench.core.protocol import load_protocol
+from bench.core.seeds import all_seeds, first_seeds
 from bench.core.store import Store
 from bench.data import ImageSet, find_dataset, load_set
 from bench.models.zoo import MODELS
@@ -46,12 +47,15 @@ def _describe_protocol(
         "dataset": protocol.dataset,
         "models": list(protocol.models),
         "latent_dims": [*protocol.latent_dims, *(["native"] if protocol.native else [])],
-        "seeds": len(protocol.seeds),
+        "seeds": len(first_seeds(protocol.seeds)),
+        "seeds_at_most": len(all_seeds(protocol.seeds)),
         "epochs": protocol.train.epochs or None,
         "steps": protocol.train.steps or None,
         "runs": 0,
+        "runs_at_most": 0,
         "recorded": 0,
         "forecast_seconds": 0.0,
+        "forecast_seconds_at_most": 0.0,
         "cost_note": "",
     }
     if not protocol.dataset:
@@ -64,17 +68,21 @@ def _describe_protocol(
         missing = f"data missing: bench data fetch {protocol.dataset}"
         note = str(error) if _is_here(protocol.dataset) else missing
         return row | {"cost_note": note, "problem": str(error)}
-    row |= {"runs": len(made.specs), "recorded": len(made.done)}
+    row |= {"runs": len(made.specs), "runs_at_most": made.most, "recorded": len(made.done)}
     workers = default_workers(request, made.specs[0].device)
     if measure:
-        cost = forecast(made.missing, made.sizes, store.prepare(), workers)
+        cost = forecast(made.missing, made.sizes, store.prepare(), workers, later=made.later)
     else:
-        known = known_forecast(made.missing, made.sizes, store, workers)
+        known = known_forecast(made.missing, made.sizes, store, workers, made.later)
         if known is None:
             return row | {"cost_note": "not measured yet (--measure)"}
         cost = known
     note = "recorded" if not made.missing else ""
-    return row | {"forecast_seconds": cost.total_seconds, "cost_note": note}
+    return row | {
+        "forecast_seconds": cost.total_seconds,
+        "forecast_seconds_at_most": cost.most_seconds,
+        "cost_note": note,
+    }
 
 
 def _is_here(dataset: str) -> bool:

@@ -9,10 +9,10 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from bench.core.spec import RunSpec, SplitSizes, TrialSpec
+from bench.core.spec import RunSpec, SplitSizes, TrialSpec, cells_of
 from bench.core.store import Store, write_atomically
 from bench.execution import EpochEnded, Event, Failed, Finished
 from bench.execution.devices import available_cores
@@ -76,17 +76,28 @@ def machine_of(store: Store, spec: RunSpec, *, local: bool = True) -> Machine:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds by run key, and for the whole plan on `workers` workers of `machine`."""
+    """Seconds by run key, and for the whole plan on `workers` workers of `machine`.
+
+    `later`: the same of seeds that may follow; `longest` is the sum of those of one cell, which
+    follow one after the other.
+    """
 
     by_run: Mapping[str, float]
     workers: int
     machine: Machine = Machine(0)
     threads: int = 1
+    later: Mapping[str, float] = field(default_factory=dict)
+    longest: float = 0.0
 
     @property
     def total_seconds(self) -> float:
-        """Wall-clock seconds of the whole plan."""
+        """Wall-clock seconds of the whole plan, if no seed follows."""
         return self.on(self.workers)
+
+    @property
+    def most_seconds(self) -> float:
+        """The same if every seed follows that may."""
+        return self.most_on(self.workers)
 
     @property
     def effective_workers(self) -> float:
@@ -94,8 +105,14 @@ class Forecast:
         return min(self.workers, self.machine.cores / self.threads or self.workers)
 
     def on(self, workers: int) -> float:
-        """The same for another number of workers."""
+        """`total_seconds` for another number of workers."""
         return self.machine.seconds(list(self.by_run.values()), workers, self.threads)
+
+    def most_on(self, workers: int) -> float:
+        """`most_seconds` for another number of workers."""
+        runs = [*self.by_run.values(), *self.later.values()]
+        together = self.machine.seconds(runs, workers, self.threads)
+        return max(together, self.on(workers) + self.longest)
 
 
 def forecast(
@@ -105,12 +122,13 @@ def forecast(
     workers: int,
     progress: Callable[[str], None] = lambda _: None,
     *,
+    later: Sequence[RunSpec] = (),
     local: bool = True,
 ) -> Forecast:
     """The seconds of each spec; measures the variants that were not measured before.
 
-    `local` false: the workers are those of a cluster. `progress` gets a line before each
-    measurement, which takes a second or two.
+    `later`: seeds that may follow, of the same cells. `local` false: the workers are those of a
+    cluster. `progress` gets a line before each measurement, which takes a second or two.
     """
     known, specs = _read(store), list(specs)
     unknown = {_signature(spec, sizes): spec for spec in specs}
@@ -124,37 +142,47 @@ def forecast(
                     known[key] = stopwatch.measure(spec, sizes)
         finally:  # measurements before Ctrl-C are kept
             write_atomically(store.costs, json.dumps(known, indent=1, sort_keys=True).encode())
-    return _add_up(specs, sizes, known, workers, store, local)
+    return _add_up((specs, later), sizes, known, workers, store, local)
 
 
 def known_forecast(
-    specs: Iterable[RunSpec], sizes: SplitSizes, store: Store, workers: int
+    specs: Iterable[RunSpec],
+    sizes: SplitSizes,
+    store: Store,
+    workers: int,
+    later: Sequence[RunSpec] = (),
 ) -> Forecast | None:
     """The forecast from earlier measurements; None if one is missing."""
     known, specs = _read(store), list(specs)
     if any(_signature(spec, sizes) not in known for spec in specs):
         return None
-    return _add_up(specs, sizes, known, workers, store, local=True)
+    return _add_up((specs, later), sizes, known, workers, store, local=True)
 
 
 def _add_up(
-    specs: Sequence[RunSpec],
+    runs: tuple[Sequence[RunSpec], Sequence[RunSpec]],
     sizes: SplitSizes,
     known: Mapping[str, Speeds],
     workers: int,
     store: Store,
     local: bool,
 ) -> Forecast:
-    """Seconds of each run, from its variant's speeds and the sizes of the split."""
-    by_run: dict[str, float] = {}
-    for spec in specs:
+    """Seconds of each run, and of each that may follow, from its variant's speeds and the sizes of
+    the split."""
+
+    def seconds(spec: RunSpec) -> float:
         train, score = known[_signature(spec, sizes)]
         scored = (spec.train.epochs + 1) * sizes.validation + sizes.test
         trained = 1 if variant(spec.model).closed_form else spec.train.epochs * sizes.train
-        by_run[spec.run_key] = trained * train + scored * score + _ROUND_SECONDS
+        return trained * train + scored * score + _ROUND_SECONDS
+
+    specs, later = runs
+    by_run, more = ({spec.run_key: seconds(spec) for spec in given} for given in runs)
+    in_a_row = [sum(more[spec.run_key] for spec in cell) for cell in cells_of(later).values()]
     machine = machine_of(store, specs[0], local=local) if specs else Machine(0)
     threads = specs[0].threads if specs else 1
-    return Forecast(by_run, max(1, min(workers, len(by_run))), machine, threads)
+    workers = max(1, min(workers, len(by_run)))
+    return Forecast(by_run, workers, machine, threads, more, max(in_a_row, default=0.0))
 
 
 def _read(store: Store) -> dict[str, Speeds]:
@@ -183,8 +211,13 @@ class Remaining:
 
     def __init__(self, forecast: Forecast) -> None:
         self._forecast = forecast
+        self._by_run = dict(forecast.by_run)
         self._shares: dict[str, float] = {}
         self._begun = time.monotonic()
+
+    def add(self, spec: RunSpec) -> None:
+        """A seed follows that the forecast has among `later`."""
+        self._by_run[spec.run_key] = self._forecast.later.get(spec.run_key, 0.0)
 
     def hear(self, event: Event) -> None:
         """Update with an event of the executor."""
@@ -197,7 +230,7 @@ class Remaining:
     @property
     def seconds(self) -> float:
         """Remaining wall-clock seconds."""
-        by_run, workers = self._forecast.by_run, self._forecast.effective_workers
+        by_run, workers = self._by_run, self._forecast.effective_workers
         done = sum(by_run.get(key, 0.0) * share for key, share in self._shares.items())
         total = sum(by_run.values())
         spent = time.monotonic() - self._begun

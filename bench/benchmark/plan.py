@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from bench.benchmark.checks import check_images, check_names, check_numbers, check_tasks, said_of
 from bench.benchmark.forecast import Forecast, forecast
+from bench.benchmark.seeding import Seeding, continued
 from bench.benchmark.sizes import Cell, size_notes, solvable
 from bench.core.errors import BadInput
 from bench.core.protocol import Protocol, TrainConfig
 from bench.core.recipes import LEAST_STEPS, TRAIN_LONGER
-from bench.core.spec import RunRecord, RunSpec, SplitSizes
+from bench.core.seeds import AdaptiveSeeds, first_seeds
+from bench.core.spec import RunRecord, RunSpec, SplitSizes, cells_of
 from bench.core.store import Store
 from bench.core.tasks import TASKS
 from bench.data import (
@@ -50,7 +52,7 @@ class Request:
 @dataclass(frozen=True)
 class Plan:
     """Every run of a request: recorded on disk, or missing. `notes`: lines on its images and on
-    what it leaves out or adds."""
+    what it leaves out or adds. `later`: further seeds of unfinished cells, which may follow."""
 
     protocol: Protocol
     dataset_label: str
@@ -58,6 +60,7 @@ class Plan:
     specs: tuple[RunSpec, ...]
     done: Mapping[str, RunRecord]
     notes: tuple[str, ...] = ()
+    later: tuple[RunSpec, ...] = ()
 
     @property
     def missing(self) -> list[RunSpec]:
@@ -68,8 +71,44 @@ class Plan:
         """The same runs on a device of other machines; unchanged for ""."""
         if not device:
             return self
-        specs = tuple(dataclasses.replace(spec, device=device) for spec in self.specs)
-        return dataclasses.replace(self, specs=specs)
+        specs, later = (
+            tuple(dataclasses.replace(spec, device=device) for spec in given)
+            for given in (self.specs, self.later)
+        )
+        return dataclasses.replace(self, specs=specs, later=later)
+
+    @property
+    def most(self) -> int:
+        """The number of runs if every seed follows that may."""
+        return len(self.specs) + len(self.later)
+
+    @property
+    def in_words(self) -> str:
+        """The number of runs: `72`, or `72 to 240`."""
+        return f"{len(self.specs)} to {self.most}" if self.later else str(len(self.specs))
+
+    def grown(self, records: Mapping[str, RunRecord]) -> "Plan":
+        """The same plan with the seeds that these records of its runs call for, and without those
+        that are ruled out."""
+        seeds = self.protocol.seeds
+        if not self.later or not isinstance(seeds, AdaptiveSeeds):
+            return self
+        cells, later = cells_of(self.specs), cells_of(self.later)
+        for cell in later:
+            cells[cell], later[cell] = continued(cells[cell], later[cell], seeds, records)
+        return dataclasses.replace(
+            self,
+            specs=tuple(spec for specs in cells.values() for spec in specs),
+            later=tuple(spec for specs in later.values() for spec in specs),
+        )
+
+    def with_records(self, store: Store) -> "Plan":
+        """The same plan, grown, with all that is recorded of it on `store`."""
+        known = recorded((*self.specs, *self.later), store)
+        made = self.grown(known)
+        keys = {spec.run_key for spec in made.specs}
+        done = {key: record for key, record in known.items() if key in keys}
+        return dataclasses.replace(made, done=done)
 
 
 def default_workers(request: Request, device: str) -> int:
@@ -101,7 +140,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     with said_of(protocol, "train.steps"):
         train = protocol.train.for_images(len(splits.train.images))
 
-    def spec(model: str, latent_dim: int | None, seed: int) -> RunSpec:
+    def spec(model: str, latent_dim: int | None) -> RunSpec:
         row = variant(model)
         given = protocol.hyperparameters.get(model, {})
         return RunSpec(
@@ -120,7 +159,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
             evaluation=protocol.evaluation,
             metric_revisions={name: METRICS[name].revision for name in protocol.evaluation.metrics},
             selection_metric=protocol.selection_metric,
-            seed=seed,
+            seed=first_seeds(protocol.seeds)[0],
             device=device,
             threads=request.threads,
             ranked=protocol.ranked,
@@ -139,13 +178,14 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     notes = [*data_notes(splits), *size_notes(protocol, [*cells, *along], sizes)]
     cells, along = (solvable(protocol, given, sizes) for given in (cells, along))
     notes += [*_along_in_words(along), *_short_in_words(train, sizes, cells)]
-    specs = (
-        *(spec(*cell, seed) for cell in cells for seed in _seeds(request, cell[0])),
-        *(spec(*cell, protocol.seeds[0]) for cell in along),
-    )
+    seeding = Seeding(protocol, request.seeds, store)
+    runs = [seeding.runs(spec(*cell)) for cell in cells]
+    notes += seeding.in_words(protocol.selection_metric) if runs else []
+    specs = (*(run for first, _ in runs for run in first), *(spec(*cell) for cell in along))
     if not specs:
         raise BadInput(f"there is nothing to run: {'; '.join(notes)}")
-    return Plan(protocol, label, sizes, specs, recorded(specs, store), tuple(notes))
+    later = tuple(run for _, more in runs for run in more)
+    return Plan(protocol, label, sizes, specs, {}, tuple(notes), later).with_records(store)
 
 
 def _baselines(protocol: Protocol, cells: Sequence[Cell]) -> list[Cell]:
@@ -194,12 +234,6 @@ def _sizes(request: Request) -> list[int | None]:
     return [*protocol.latent_dims, *([None] if protocol.native else [])]
 
 
-def _seeds(request: Request, model: str) -> Sequence[int]:
-    """A closed form gives the same weights for every seed, so one run is enough."""
-    seeds = request.seeds or request.protocol.seeds
-    return seeds[:1] if variant(model).closed_form else seeds
-
-
 def recorded(specs: Iterable[RunSpec], store: Store) -> dict[str, RunRecord]:
     """The records on disk that answer these specs, by run key."""
     found = ((spec, sound_record(store.records, spec)) for spec in specs)
@@ -219,4 +253,6 @@ def forecast_plan(
     local: bool = True,
 ) -> Forecast:
     """What the missing runs cost on this machine, as measured by `forecast`."""
-    return forecast(plan.missing, plan.sizes, store, workers, progress, local=local)
+    return forecast(
+        plan.missing, plan.sizes, store, workers, progress, later=plan.later, local=local
+    )

@@ -89,6 +89,7 @@ def _plan_of(
     return dataclasses.replace(
         parts[0],
         specs=tuple(spec for part in parts for spec in part.specs),
+        later=tuple(spec for part in parts for spec in part.later),
         done={key: record for part in parts for key, record in part.done.items()},
     )
 

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
 from bench.benchmark.memory import require_memory
-from bench.benchmark.plan import Plan, Request, default_workers, plan, recorded
+from bench.benchmark.plan import Plan, Request, default_workers, plan
+from bench.benchmark.seeding import width_of
 from bench.benchmark.sharing import SharedQueue, one_at_a_time
 from bench.core.disk import StorageFailed, require_room
 from bench.core.errors import Stopped
 from bench.core.interrupts import gentle_interrupt
 from bench.core.memory import return_freed_memory
 from bench.core.protocol import Protocol, default_protocol, load_protocol
-from bench.core.spec import RunRecord, RunSpec
+from bench.core.spec import RunRecord, RunSpec, cells_of
 from bench.core.store import Store, open_store
 from bench.execution import (
     STOP_SECONDS,
@@ -41,9 +42,10 @@ RECORD_BYTES = 6 << 20
 
 @dataclass
 class PlanResult:
-    """The outcome of a plan, during and after its run. `link`: its view in MLflow; `missed`: how
-    many runs MLflow lacks."""
+    """The outcome of a plan, during and after its run. `specs`: its runs, with the seeds that were
+    added; `link`: its view in MLflow; `missed`: how many runs MLflow lacks."""
 
+    specs: tuple[RunSpec, ...] = ()
     records: dict[str, RunRecord] = field(default_factory=dict)
     failures: list[Failed] = field(default_factory=list)
     trained: int = 0
@@ -68,7 +70,16 @@ class Stopping:
     """Ctrl-C came: the runs in progress save where they are."""
 
 
-PlanEvent = Event | Waiting | Stopping
+@dataclass(frozen=True)
+class Added:
+    """A cell gets another seed: those so far give its mean to `half_width`, in the unit of
+    comparisons (`leaderboard/seeds.py`); infinite if fewer than two of them finished."""
+
+    spec: RunSpec
+    half_width: float
+
+
+PlanEvent = Event | Waiting | Stopping | Added
 """What `execute_plan` tells its caller."""
 
 
@@ -92,9 +103,9 @@ def execute_plan(
         except KeyboardInterrupt:
             on_event(Stopping())
             steps.close()
-            done = len(recorded(plan.specs, store))
+            now = plan.with_records(store)
             raise Stopped(
-                f"stopped with {done} of {len(plan.specs)} runs recorded; "
+                f"stopped with {len(now.done)} of {now.in_words} runs recorded; "
                 "the same command resumes from here"
             ) from None
     finally:
@@ -104,7 +115,8 @@ def execute_plan(
 
 
 def _followed(
-    steps: Generator[Event | Waiting, None, PlanResult], on_event: Callable[[PlanEvent], None]
+    steps: Generator[Event | Waiting | Added, None, PlanResult],
+    on_event: Callable[[PlanEvent], None],
 ) -> PlanResult:
     """Pass the events on to the end. Raises KeyboardInterrupt between two of them: a second at
     most after Ctrl-C, and never in the middle of a write."""
@@ -148,15 +160,16 @@ def run(
 
 def run_plan(
     plan: Plan, store: Store, executor: Executor | None, tracker: Tracker
-) -> Generator[Event | Waiting, None, PlanResult]:
+) -> Generator[Event | Waiting | Added, None, PlanResult]:
     """Run what is missing and yield each event after publishing it; returns the PlanResult.
 
     Records are on disk before the tracker gets them. On KeyboardInterrupt, or when the caller
     closes the generator, the workers save and stop and their runs are closed in the tracker.
-    `executor` may be None if nothing is missing. Runs that another command on this store trains
+    `executor` may be None if nothing is missing. A cell's further seeds are added, one at a time,
+    while its records call for them. Runs that another command on this store trains
     meanwhile are not trained again: their records are used.
     """
-    outcome = PlanResult(records=dict(plan.done))
+    outcome = PlanResult(plan.specs, dict(plan.done))
     # Trained for another protocol, perhaps: every board shows what it names itself.
     for record in plan.done.values():
         enter(store.records, record)
@@ -171,7 +184,9 @@ def run_plan(
                     tracker.tell(record)
                     outcome.records[spec.run_key] = record
                     waiting.discard(spec.run_key)
+                    plan, added = _grown(plan, outcome, queue, waiting)
                     _publish_cell(spec, plan, outcome, store, tracker)
+                    yield from added
                     yield Finished(spec, record)
                 happened = executor.events(timeout=1.0)
                 if not happened:
@@ -180,8 +195,10 @@ def run_plan(
                     _publish(event, tracker)
                     _account(event, outcome, waiting)
                     if isinstance(event, Finished):
+                        plan, added = _grown(plan, outcome, queue, waiting)
                         _publish_cell(event.spec, plan, outcome, store, tracker)
                         return_freed_memory()  # of its figures
+                        yield from added
                     if isinstance(event, Finished | Failed | Halted):
                         queue.release(event.spec.run_key)
                     yield event
@@ -196,6 +213,25 @@ def run_plan(
         tracker.watch(WorkOver())
         _tell(plan, outcome.records, tracker)
     return outcome
+
+
+def _grown(
+    plan: Plan, outcome: PlanResult, queue: SharedQueue, waiting: set[str]
+) -> tuple[Plan, list[Added]]:
+    """The plan with the seeds that the records so far call for, which are queued."""
+    made = plan.grown(outcome.records)
+    if len(made.specs) == len(plan.specs):
+        return made, []
+    before, cells = {spec.run_key for spec in plan.specs}, cells_of(made.specs)
+    more = [spec for spec in made.specs if spec.run_key not in before]
+    queue.add(more)
+    waiting |= {spec.run_key for spec in more}
+    outcome.specs = made.specs
+    earlier = {spec.run_key: cells[spec.cell][: cells[spec.cell].index(spec)] for spec in more}
+    return made, [
+        Added(spec, width_of([outcome.records[each.run_key] for each in earlier[spec.run_key]]))
+        for spec in more
+    ]
 
 
 def _stop_if_full(event: Event, recorded: int, planned: int) -> None:
@@ -254,12 +290,9 @@ def _publish_cell(
 
 
 def _complete_cells(plan: Plan, records: Mapping[str, RunRecord]) -> list[list[RunRecord]]:
-    cells: dict[object, list[RunSpec]] = {}
-    for spec in plan.specs:
-        cells.setdefault(spec.cell, []).append(spec)
     return [
         [records[spec.run_key] for spec in specs]
-        for specs in cells.values()
+        for specs in cells_of(plan.specs).values()
         if all(spec.run_key in records for spec in specs)
     ]
 

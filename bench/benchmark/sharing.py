@@ -5,7 +5,7 @@ The command that trains a run holds a lock file in `mlruns/locks/`.
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedRandom
 from pathlib import Path
 
@@ -35,6 +35,10 @@ class SharedQueue:
     def __exit__(self, *_: object) -> None:
         for run_key in list(self._held):
             self.release(run_key)
+
+    def add(self, specs: Sequence[RunSpec]) -> None:
+        """Further specs, before those that wait: a cell's seeds follow one after the other."""
+        self._waiting.extendleft(reversed(specs))
 
     def hand_out(self) -> Iterator[tuple[RunSpec, RunRecord]]:
         """Submit specs that no other command trains; yield records finished by other commands.

@@ -62,9 +62,10 @@ def protocols(
                 r["name"],
                 r["dataset"] or "your own images",
                 " ".join(map(str, r["latent_dims"])),
-                f"{r['seeds']}",
-                f"{r['runs']}",
-                r["cost_note"] or console.duration(r["forecast_seconds"]),
+                console.from_to(str(r["seeds"]), str(r["seeds_at_most"])),
+                console.from_to(str(r["runs"]), str(r["runs_at_most"])),
+                r["cost_note"]
+                or console.durations(r["forecast_seconds"], r["forecast_seconds_at_most"]),
                 r["description"],
             )
             for r in rows

@@ -128,6 +128,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def durations(least: float, most: float) -> str:
+    """`40 s`, or `40 s to 3 min`."""
+    return from_to(duration(least), duration(most))
+
+
+def from_to(least: str, most: str) -> str:
+    """`3 to 10`, or `3` where both ends are the same."""
+    return least if least == most else f"{least} to {most}"
+
+
 class RunProgress:
     """Progress of a plan: a live display on a terminal; otherwise one line per finished run, and
     one every 30 seconds in between."""
@@ -159,6 +169,12 @@ class RunProgress:
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
+
+    def added(self, spec: RunSpec, note: str) -> None:
+        """The plan has a run more."""
+        self._of += 1
+        self._bars.update(self._total, total=self._of)
+        self.note(f"{spec.title}: {note}")
 
     def started(self, spec: RunSpec) -> None:
         """A worker has taken a run."""

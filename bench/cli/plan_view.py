@@ -1,5 +1,6 @@
 """Show a plan before it runs, run it under a progress display, and report the outcome."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from bench.core.errors import CellsFailed
 if TYPE_CHECKING:
     from bench.benchmark.forecast import Forecast
     from bench.benchmark.plan import Plan
-    from bench.benchmark.running import PlanEvent, PlanResult
+    from bench.benchmark.running import Added, PlanEvent, PlanResult
+    from bench.core.spec import RunSpec
     from bench.core.store import Store
     from bench.execution import Event
     from bench.execution.places import Place
@@ -28,9 +30,13 @@ def seconds_by_workers(seconds: Callable[[int], float], most: int) -> dict[int, 
     return {count: seconds(count) for count in _WORKERS if count < 2 * max(most, 1)}
 
 
-def show_sizes(found: dict[int, float]) -> None:
-    """Print the forecasts for clusters of several sizes."""
-    rows = [(str(count), console.duration(seconds)) for count, seconds in found.items()]
+def show_sizes(found: dict[int, float], at_most: dict[int, float] | None = None) -> None:
+    """Print the forecasts for clusters of several sizes; `at_most`: with every seed that may
+    follow."""
+    most = at_most or found
+    rows = [
+        (str(count), console.durations(seconds, most[count])) for count, seconds in found.items()
+    ]
     console.print_table("", (">GPUs (or cores)", ">about, if as fast as this machine's"), rows)
 
 
@@ -38,10 +44,12 @@ def announce(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
     """Show what will run and what it costs, before it starts."""
     missing = plan.missing
     console.say(
-        f"{plan.protocol.name} on {plan.dataset_label}: {len(plan.specs)} runs, "
-        f"{len(plan.done)} recorded, {len(missing)} to do"
+        f"{plan.protocol.name} on {plan.dataset_label}: {plan.in_words} runs, "
+        f"{len(plan.done)} recorded, "
+        f"{console.from_to(str(len(missing)), str(len(missing) + len(plan.later)))} to do"
         + (
-            f", about {console.duration(cost.total_seconds)} on {cost.workers} worker(s){where}"
+            f", about {console.durations(cost.total_seconds, cost.most_seconds)} "
+            f"on {cost.workers} worker(s){where}"
             if missing
             else ""
         )
@@ -66,8 +74,18 @@ def show_plan(plan: "Plan", cost: "Forecast", *, in_json: bool) -> None:
 
 
 def as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
-    """A plan with its cost, for --json."""
+    """A plan with its cost, for --json; `later` are seeds that may follow."""
     from bench.core.spec import to_json_types
+
+    seconds = {**cost.by_run, **cost.later}
+
+    def run(spec: "RunSpec") -> dict[str, Any]:
+        return {
+            "run_key": spec.run_key,
+            "recorded": spec.run_key in plan.done,
+            "forecast_seconds": seconds.get(spec.run_key, 0.0),
+            **to_json_types(spec),
+        }
 
     return {
         "protocol": plan.protocol.name,
@@ -75,15 +93,9 @@ def as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
         "notes": list(plan.notes),
         "workers": cost.workers,
         "forecast_seconds": cost.total_seconds,
-        "runs": [
-            {
-                "run_key": spec.run_key,
-                "recorded": spec.run_key in plan.done,
-                "forecast_seconds": cost.by_run.get(spec.run_key, 0.0),
-                **to_json_types(spec),
-            }
-            for spec in plan.specs
-        ],
+        "forecast_seconds_at_most": cost.most_seconds,
+        "runs": [run(spec) for spec in plan.specs],
+        "later": [run(spec) for spec in plan.later],
     }
 
 
@@ -116,19 +128,19 @@ def execute_plan(
     for failed in result.failures:
         console.say(f"failed: {failed.spec.title}: {failed.reason}\n{failed.detail}".rstrip())
     console.say(
-        f"{result.trained} trained, {len(result.records)} of {len(plan.specs)} runs recorded; "
+        f"{result.trained} trained, {len(result.records)} of {len(result.specs)} runs recorded; "
         f"see the table with: {look}"
     )
     if result.link:
         console.say(f"compare in the browser with: bench ui, then {result.link}")
     if result.failures:
-        raise CellsFailed(f"{len(result.failures)} of {len(plan.specs)} runs failed (see above)")
+        raise CellsFailed(f"{len(result.failures)} of {len(result.specs)} runs failed (see above)")
 
 
 def shown_in(progress: console.RunProgress, cost: "Forecast") -> "Callable[[PlanEvent], None]":
     """A listener that shows the events of a plan, with what remains of it."""
     from bench.benchmark.forecast import Remaining
-    from bench.benchmark.running import Stopping
+    from bench.benchmark.running import Added, Stopping
     from bench.execution import Waiting
 
     remaining, begun = Remaining(cost), time.time() * 1000
@@ -136,6 +148,10 @@ def shown_in(progress: console.RunProgress, cost: "Forecast") -> "Callable[[Plan
     def hear(event: "PlanEvent") -> None:
         if isinstance(event, Stopping):
             console.say("stopping: the runs in progress save where they are")
+            return
+        if isinstance(event, Added):
+            remaining.add(event.spec)
+            progress.added(event.spec, _why_added(event))
             return
         if not isinstance(event, Waiting):
             remaining.hear(event)
@@ -146,6 +162,17 @@ def shown_in(progress: console.RunProgress, cost: "Forecast") -> "Callable[[Plan
             _show_event(event, progress, left, begun)
 
     return hear
+
+
+def _why_added(event: "Added") -> str:
+    """The width in the unit of comparisons: of errors about a share of them."""
+    from bench.metrics import METRICS
+
+    if math.isinf(event.half_width):
+        return "added, too few seeds finished"
+    decibels = METRICS[event.spec.selection_metric].transform == "identity"
+    width = f"{event.half_width:.2g} dB" if decibels else f"{100 * event.half_width:.2g} %"
+    return f"added, the mean of the seeds so far is known to ± {width}"
 
 
 def _show_event(

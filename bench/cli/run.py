@@ -103,8 +103,12 @@ def run(
             made.on_device(place.device(device)), cost, store, as_json, look, place
         )
         return
-    sizes = {} if place.is_local else plan_view.seconds_by_workers(cost.on, len(made.missing))
+    sizes, at_most = (
+        {} if place.is_local else plan_view.seconds_by_workers(on, len(made.missing))
+        for on in (cost.on, cost.most_on)
+    )
     if as_json:
-        console.print_json(plan_view.as_json(made, cost) | ({"by_workers": sizes} if sizes else {}))
+        by_workers = {"by_workers": sizes, "by_workers_at_most": at_most} if sizes else {}
+        console.print_json(plan_view.as_json(made, cost) | by_workers)
     elif sizes:
-        plan_view.show_sizes(sizes)
+        plan_view.show_sizes(sizes, at_most)

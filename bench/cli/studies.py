@@ -176,12 +176,15 @@ class StudyDisplay:
 
 class _Cost(TypedDict):
     """A study as it starts or resumes, and seconds: of a trial of the default recipe, of the rest
-    of the search, and of confirming the winner. Runs that do so: `of_winner` and `beside` it."""
+    of the search, and of confirming the winner with every seed that may follow. Runs that do so:
+    `of_winner` and `beside` it, to `..._at_most`."""
 
     study: str
     finished_trials: int
     of_winner: int
+    of_winner_at_most: int
     beside: int
+    beside_at_most: int
     trial_seconds: float
     search_seconds: float
     confirm_seconds: float
@@ -190,38 +193,51 @@ class _Cost(TypedDict):
 def _cost(plan: "StudyPlan", store: "Store", workers: int, before: "Before", local: bool) -> _Cost:
     from bench.benchmark.forecast import STUDY_SECONDS, forecast, machine_of
 
-    sizes = plan.defaults.sizes
-    beside = plan.missing_beside(store)
-    runs = [*plan.defaults.specs, *beside]
-    each = forecast([plan.base, *runs], sizes, store, 1, console.say).by_run
-    one = each[plan.base.run_key]
+    sizes, first = plan.defaults.sizes, plan.defaults.specs[0]
+    beside, later = plan.missing_beside(store), plan.defaults.later
+    least, most = plan.winner_runs
+    each = forecast([plan.base, first, *beside], sizes, store, 1, console.say).by_run
+    one, of_winner = each[plan.base.run_key], each[first.run_key]
     left = max(0, plan.request.trials - before.finished)
     threads = plan.request.threads
     search = machine_of(store, plan.base, local=local).seconds([one] * left, workers, threads)
-    confirm = machine_of(store, runs[0], local=local)
-    seconds = [each[spec.run_key] for spec in runs]
+    planned = [of_winner] * least + [each[spec.run_key] for spec in beside]
+    # Every seed that may follow; those of one recipe follow one after the other.
+    more = (most - least) + len(later)
+    confirm = machine_of(store, first, local=local)
+    together, at_once = planned + [of_winner] * more, min(workers, len(planned))
+    in_a_row = of_winner * max(most - least, len(later))
     return {
         "study": before.name,
         "finished_trials": before.finished,
-        "of_winner": len(plan.defaults.specs),
+        "of_winner": least,
+        "of_winner_at_most": most,
         "beside": len(beside),
+        "beside_at_most": len(beside) + len(later),
         "trial_seconds": one,
         "search_seconds": search + STUDY_SECONDS,
-        "confirm_seconds": confirm.seconds(seconds, min(workers, len(runs)), threads),
+        "confirm_seconds": max(
+            confirm.seconds(together, at_once, threads),
+            confirm.seconds(planned, at_once, threads) + in_a_row,
+        ),
     }
 
 
 def _announce(plan: "StudyPlan", cost: _Cost, workers: int) -> None:
-    before = cost["finished_trials"]
+    before, beside = cost["finished_trials"], cost["beside_at_most"]
     total = cost["search_seconds"] + cost["confirm_seconds"]
     console.say(
         f"study {cost['study']}: {plan.request.trials} trials of {', '.join(plan.space)} "
         f"({plan.request.sampler}, pruner {plan.request.pruner}), "
         + (f"{before} of them finished, " if before else "")
-        + f"then {cost['of_winner']} runs of the winner"
-        + (f" and {cost['beside']} to compare it with" if cost["beside"] else "")
+        + f"then {_range(cost['of_winner'], cost['of_winner_at_most'])} runs of the winner"
+        + (f" and {_range(cost['beside'], beside)} to compare it with" if beside else "")
         + f"; at most about {console.duration(total)} on {workers} worker(s)"
     )
+
+
+def _range(least: int, most: int) -> str:
+    return console.from_to(str(least), str(most))
 
 
 def _announce_all(costs: list[_Cost]) -> None:

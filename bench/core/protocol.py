@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field
 from bench.core.errors import BadInput, unknown_name
 from bench.core.identity import Name, chosen_settings, digest
 from bench.core.paths import given_path
+from bench.core.seeds import AdaptiveSeeds, Seed, Seeds
 from bench.core.strict import STRICT, parse_strict, read_toml
 from bench.core.tasks import DEFAULT_TASK, TASKS, TaskId
 
@@ -25,11 +26,12 @@ SHIPPED = Path(__file__).parent.parent / "protocols"
 DEFAULT_PROTOCOL = "quick"
 OWN_IMAGES_PROTOCOL = "own"
 """The default for people's own images, which may be few: a budget in steps."""
+NAME_ONLY = "recorded by a version that kept only the protocol's name"
+"""The description of a protocol that is not known as a whole: its seeds are a guess."""
 WHOLE_LOSS = "loss"
 """Name of the score that `EvaluationConfig.whole_loss` adds."""
 
 Scalar = bool | int | float | str
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
 LatentDim = Annotated[int, Field(ge=1, le=65_536)]
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 """Size of a part: a whole number counts images, a fraction is a share of the available images."""
@@ -198,7 +200,8 @@ class Protocol:
     """Everything shared by all rows of a comparison, and which rows there are.
 
     Empty `models` means all variants of the task; with an empty `dataset` one must be given.
-    `native` adds each variant at its origin's code size to the `latent_dims`. `ranked = false`
+    `native` adds each variant at its origin's code size to the `latent_dims`. `seeds` are a list or
+    AdaptiveSeeds; they are no part of the fingerprint. `ranked = false`
     marks protocols whose rows are shown but never ranked or promoted (those of the origins).
     """
 
@@ -207,7 +210,7 @@ class Protocol:
     description: str
     dataset: str
     train: TrainConfig
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    seeds: Seeds
     latent_dims: tuple[LatentDim, ...] = ()
     native: bool = False
     task: TaskId = DEFAULT_TASK
@@ -367,10 +370,13 @@ def load_protocol(name: str) -> Protocol:
 
 
 def _takes_a_shipped_name(protocol: Protocol) -> bool:
-    """Whether a shipped protocol of the same name has other settings."""
+    """Whether a shipped protocol of the same name has other settings, or ranks other seeds."""
     names = {Path(name).name: name for name in shipped_protocols()}
-    shipped = names.get(protocol.name)
-    return shipped is not None and load_protocol(shipped).fingerprint != protocol.fingerprint
+    if protocol.name not in names:
+        return False
+    shipped = load_protocol(names[protocol.name])
+    other_seeds = shipped.ranked and shipped.seeds != protocol.seeds
+    return shipped.fingerprint != protocol.fingerprint or other_seeds
 
 
 def _check_budget(protocol: Protocol, where: str) -> None:
@@ -394,16 +400,18 @@ def _check_sizes(protocol: Protocol, where: str) -> None:
 
 
 def _check_without_validation(protocol: Protocol, where: str) -> None:
-    """Selecting, stopping early and ranking need validation images."""
+    """Selecting, stopping early, ranking and adaptive seeds need validation images."""
     wrong = {
         "train.keep": protocol.train.keep != "last",
         "train.patience": protocol.train.patience is not None,
         "ranked": protocol.ranked,
+        "seeds": isinstance(protocol.seeds, AdaptiveSeeds),
     }
     for key in (key for key, is_wrong in wrong.items() if is_wrong):
         raise BadInput(
             f"{where}: {key}: needs validation images, but split.validation is 0; "
-            'set keep = "last", no patience and ranked = false, or hold some images out'
+            'set keep = "last", no patience, ranked = false and a list of seeds, or hold some '
+            "images out"
         )
 
 
@@ -411,5 +419,7 @@ def _refuse_repeats(protocol: Protocol, where: str) -> None:
     """Refuse a value that is listed twice: it would be counted twice."""
     for key in ("models", "latent_dims", "seeds"):
         values = getattr(protocol, key)
+        if isinstance(values, AdaptiveSeeds):
+            continue
         if len(set(values)) != len(values):
             raise BadInput(f"{where}: {key}: every value may be listed once (got {list(values)})")

@@ -4,7 +4,7 @@ Frozen dataclasses of plain values, so that they pickle, print and compare; no t
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -168,6 +168,14 @@ class RunSpec:
         """Short name for progress lines and figures, such as `cnn_ae d=16 seed 0`."""
         size = "native" if self.latent_dim is None else f"d={self.latent_dim}"
         return " ".join([self.model, *([size] if self.has_code else []), f"seed {self.seed}"])
+
+
+def cells_of(specs: Sequence[RunSpec]) -> dict[object, list[RunSpec]]:
+    """The specs by cell, both in the order given."""
+    cells: dict[object, list[RunSpec]] = {}
+    for spec in specs:
+        cells.setdefault(spec.cell, []).append(spec)
+    return cells
 
 
 def board_of(protocol: str, fingerprint: str, dataset_label: str) -> str:

@@ -69,8 +69,9 @@ def _describe(data: Mapping[str, Any], item: Any) -> tuple[str, str]:
     """One problem as (key, what was expected), without union branches in the key."""
     path: list[str] = []
     value: Any = data
-    for part in item["loc"]:
-        if isinstance(value, Mapping) and (part in value or item["type"] == "missing"):
+    for index, part in enumerate(item["loc"], start=1):
+        absent = item["type"] == "missing" and index == len(item["loc"])
+        if isinstance(value, Mapping) and (part in value or absent):
             value = value.get(part)
         elif isinstance(value, list | tuple) and isinstance(part, int):
             value = value[part]

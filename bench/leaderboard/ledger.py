@@ -14,8 +14,9 @@ from pydantic import FiniteFloat
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import Name
-from bench.core.protocol import Seed
+from bench.core.protocol import NAME_ONLY
 from bench.core.recipes import BEST_OF, FEW_STEPS, Recipe, budget
+from bench.core.seeds import Seed, SeedRule, rule_text
 from bench.core.spec import COPIED, NO_CODE, RunRecord, RunSpec, Status
 from bench.core.strict import adapter
 from bench.leaderboard.csv_rows import CsvRow, TrackText, cell_text, decode, encode, rounded, title
@@ -53,7 +54,7 @@ LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 `best_val_accuracy`: of the best epoch, even if another was kept."""
 _ENVIRONMENT = ("device", "threads", "bench", "torch", "git_commit")
 BENCH_DIGEST = "bench_digest"
-LATER_CELLS = ("hyperparameters", BENCH_DIGEST)
+LATER_CELLS = ("hyperparameters", BENCH_DIGEST, "seed_rule")
 """Columns that older rows lack, of other fields; `bench_digest`: of the code that made the row."""
 _SCORES = ("val_", "test_")
 
@@ -75,6 +76,7 @@ class LedgerRow(CsvRow):
     `scores` by column (`val_mse`, `test_ssim`), those that the run has; `facts` among FACTS and
     LATER_FACTS. `configuration` is what its seeds share; `finished` is in UTC, to the second.
     `hyperparameters`: the variant's own, as `beta=4`; empty if it has none, and in older rows.
+    `seed_rule`: the seeds of its protocol (`core.seeds.rule_text`); "" where older rows lack it.
     """
 
     dataset: Name
@@ -101,6 +103,7 @@ class LedgerRow(CsvRow):
     finished: datetime
     environment: Mapping[str, str]
     hyperparameters: str = ""
+    seed_rule: SeedRule = ""
 
     @classmethod
     def of_cells(cls, cells: Mapping[str, str]) -> Self:
@@ -208,7 +211,15 @@ def row_of(record: RunRecord) -> LedgerRow:
         hyperparameters=", ".join(
             f"{key}={cell_text(value)}" for key, value in sorted(spec.hyperparameters.items())
         ),
+        seed_rule=_seed_rule(spec),
     )
+
+
+def _seed_rule(spec: RunSpec) -> str:
+    """The seeds of the protocol of a run; "" if the record does not hold it."""
+    protocol = spec.definition
+    known = protocol is not None and protocol.description != NAME_ONLY
+    return rule_text(protocol.seeds) if protocol is not None and known else ""
 
 
 def _from_history(record: RunRecord) -> dict[str, float]:

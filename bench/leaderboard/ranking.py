@@ -14,6 +14,7 @@ from bench.core.tasks import is_reference
 from bench.core.track import Track
 from bench.leaderboard.csv_rows import cell_text
 from bench.leaderboard.ledger import FACTS, SIGNS, BoardKey, Ledger
+from bench.leaderboard.seeds import is_wide
 from bench.leaderboard.significance import (
     Competition,
     Significance,
@@ -37,7 +38,8 @@ class TableCell:
     """One row of a shown table: a cell of the ledger, averaged over its finished runs.
 
     `row` is its name within its track, `title` the name of its track in commands. `started`,
-    `finished` and `diverged` count runs. `facts` (medians of times, else means), `means` and
+    `finished` and `diverged` count runs. `wide`: at the most seeds of its protocol, its mean is not
+    known as well as wanted. `facts` (medians of times, else means), `means` and
     `deviations` (standard deviations over seeds) are by column of the ledger; NaN: no run has it.
     `hyperparameters`: the variant's own, as in the ledger. `seed_spread`: by which share the
     highest error of its seeds on validation is above the lowest, as the selection metric has it.
@@ -73,6 +75,7 @@ class TableCell:
     hyperparameters: str = ""
     seed_spread: float = math.nan
     margin: float = math.nan
+    wide: bool = False
     badges: tuple[str, ...] = ()
     interval: Ends = UNKNOWN
     test_interval: Ends = UNKNOWN
@@ -199,6 +202,7 @@ def _aggregate(competition: Competition, rows: Ledger, columns: Sequence[str]) -
         finished=len(finished),
         diverged=sum(row.status == "diverged" for row in rows),
         seeds=tuple(row.seed for row in rows),
+        wide=is_wide(rows),
         facts=facts,
         means={key: float(each.mean()) if len(each) else math.nan for key, each in scores.items()},
         deviations={
@@ -252,6 +256,8 @@ def _badges(cell: TableCell, widest: float) -> Iterator[str]:
         yield f"seeds differ by more than {100 * WIDE_SPREAD:g} %"
     if cell.diverged:
         yield f"{cell.diverged} of {cell.started} diverged"
+    if cell.wide:
+        yield "width not reached"
     if cell.facts[FEW_STEPS] > 0:
         yield "few steps"
     if (trials := cell.facts[BEST_OF]) > 0:

@@ -6,10 +6,11 @@ those of a Markdown table have to be.
 # ruff: noqa: E501
 
 from bench.core.recipes import LEAST_STEPS
+from bench.core.seeds import LEAST_SEEDS
 from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, LEAST_TOLERANCE
 from bench.leaderboard.pair_tests import LEAST_ROWS
 from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
-from bench.leaderboard.significance import LEAST_SEEDS, MOST_FAILURES
+from bench.leaderboard.significance import MOST_FAILURES
 from bench.leaderboard.spread import WIDE_SPREAD
 from bench.leaderboard.statistics import ALPHA, DRAWS, LEVEL
 from bench.leaderboard.steps import LARGEST_FALL

@@ -18,10 +18,12 @@ from bench.core.commands import Runs
 from bench.core.errors import BadInput
 from bench.core.identity import Name, digest
 from bench.core.protocol import Protocol, known_protocols
+from bench.core.seeds import LEAST_SEEDS
 from bench.core.track import Track
 from bench.leaderboard.csv_rows import CsvRow, TrackText, rounded
 from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, current
 from bench.leaderboard.pair_tests import Evidence
+from bench.leaderboard.seeds import seeds_planned, why_incomplete
 from bench.leaderboard.statistics import (
     ALPHA,
     Comparison,
@@ -33,7 +35,6 @@ from bench.leaderboard.statistics import (
     stays_first,
 )
 
-LEAST_SEEDS = 3
 MOST_FAILURES = 0.1
 
 Scores = NDArray[np.float32]
@@ -164,9 +165,14 @@ def why_unranked(rows: Ledger) -> str:
         return "more than 10 % of its runs failed"
     if any(row.selected("val") is None for row in finished):
         return "no validation images"
-    if not rows[0].closed_form and len(finished) < LEAST_SEEDS:
-        return f"fewer than {LEAST_SEEDS} seeds"
-    return ""
+    return "" if rows[0].closed_form else _wrong_seeds(rows, len(finished))
+
+
+def _wrong_seeds(rows: Ledger, finished: int) -> str:
+    seeds = seeds_planned(rows)
+    if seeds is not None and (why := why_incomplete(seeds, rows)):
+        return why
+    return f"fewer than {LEAST_SEEDS} seeds" if finished < LEAST_SEEDS else ""
 
 
 @functools.cache

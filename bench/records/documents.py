@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest, own_label
-from bench.core.protocol import Protocol, known_protocols
+from bench.core.protocol import NAME_ONLY, Protocol, known_protocols
 from bench.core.recipes import BEST_OF
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import from_hint, to_hint
@@ -211,7 +211,7 @@ def definition_of(spec: RunSpec) -> Protocol:
         return known.kept(spec.dataset_label)
     return Protocol(
         name=spec.protocol,
-        description="recorded by a version that kept only the protocol's name",
+        description=NAME_ONLY,
         dataset=spec.dataset_label,
         task=spec.task,
         models=(spec.model,),

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from bench.benchmark.plan import Plan, Request, recorded
 from bench.benchmark.plan import plan as plan_runs
+from bench.benchmark.seeding import Seeding
 from bench.core.errors import BadInput
 from bench.core.identity import checked_name
 from bench.core.protocol import DEFAULT_PROTOCOL, Protocol, Scalar
+from bench.core.seeds import all_seeds, first_seeds
 from bench.core.spec import NO_CODE, Choice, RunSpec, SearchRange, TrialSpec
 from bench.core.store import Store
 from bench.core.tasks import TASKS
@@ -78,6 +80,12 @@ class StudyPlan:
         defaults = self.defaults.on_device(device)
         return dataclasses.replace(self, base=base, defaults=defaults, baselines=baselines)
 
+    @property
+    def winner_runs(self) -> tuple[int, int]:
+        """How many runs a winner that is not the default gets: at least, and at most."""
+        seeds = self.request.protocol.seeds
+        return len(first_seeds(seeds)), len(all_seeds(seeds))
+
     def missing_beside(self, store: Store) -> list[RunSpec]:
         """The runs of the default recipe and of the closed forms that are not recorded yet."""
         known = recorded(self.baselines, store)
@@ -87,19 +95,20 @@ class StudyPlan:
         ]
 
     def with_recipe(self, settings: Settings, recipe: str, store: Store) -> Plan:
-        """Runs with the given settings under the name `recipe` with every seed, the default's and
-        the closed forms'.
+        """Runs with the given settings under the name `recipe` with the protocol's seeds, the
+        default's and the closed forms'.
 
         Settings equal to the default's add no run: the default's records are used.
         """
-        known = {spec.run_key for spec in self.defaults.specs}
-        tuned = [
-            dataclasses.replace(with_settings(spec, settings), recipe=recipe)
-            for spec in self.defaults.specs
-        ]
-        new = (spec for spec in tuned if spec.run_key not in known)
+        default = self.defaults.specs[0]
+        tuned = dataclasses.replace(with_settings(default, settings), recipe=recipe)
+        new, later = Seeding(self.request.protocol, (), store).runs(tuned)
+        if tuned.run_key == default.run_key:
+            new, later = [], []
         specs = (*new, *self.defaults.specs, *self.baselines)
-        return dataclasses.replace(self.defaults, specs=specs, done=recorded(specs, store))
+        return dataclasses.replace(
+            self.defaults, specs=specs, later=(*later, *self.defaults.later)
+        ).with_records(store)
 
 
 def plan_studies(request: SweepRequest, store: Store) -> list[StudyPlan]:
@@ -152,10 +161,10 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
     )
     baselines = tuple(spec for spec in runs.specs if spec.model != model)
     own = tuple(spec for spec in runs.specs if spec.model == model)
-    runs = dataclasses.replace(runs, specs=own, done=recorded(own, store))
+    runs = dataclasses.replace(runs, specs=own).with_records(store)
     first = runs.specs[0]
     seed = FRESH_SEEDS_FROM + request.seed
-    while seed in request.protocol.seeds:
+    while seed in all_seeds(request.protocol.seeds):
         seed += 1
     base = dataclasses.replace(TrialSpec.of(first), seed=seed)
     space = search_space(model)

@@ -1,6 +1,7 @@
 """From plan to outcome: search a study, find its winner, confirm it with fresh seeds."""
 
 import contextlib
+import dataclasses
 import math
 import shlex
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -98,12 +99,11 @@ class StudyOutcome:
         """Mean validation score over the seeds of the winner's runs, or of the default's."""
         if self.confirmation is None:
             return math.nan
-        default = {spec.run_key for spec in self.plan.defaults.specs}
         wanted = {
             spec.run_key
             for spec in self.confirmation.specs
             if spec.model == self.plan.base.model  # not the closed forms that run along
-            and (spec.run_key not in default) == (tuned and not self.is_default)
+            and (spec.recipe != "default") == (tuned and not self.is_default)
         }
         scores = [selection_score(r) for k, r in self.records.items() if k in wanted]
         finite = [score for score in scores if math.isfinite(score)]
@@ -208,6 +208,7 @@ def tune_study(
         on_event(Confirming(outcome))
         if outcome.confirmation is not None and not outcome.closer:
             found = execute_plan(outcome.confirmation, workers, on_event)
+            outcome.confirmation = dataclasses.replace(outcome.confirmation, specs=found.specs)
             outcome.failures = found.failures
             confirmed(desk, outcome, found.records)
     return outcome
@@ -273,7 +274,7 @@ def search_study(
 def _require_room(desk: Desk, workers: int) -> None:
     """Raise StorageFailed unless the search and the runs of its winner fit on the disk."""
     trials = desk.plan.request.trials - desk.book.counts.finished
-    runs = workers + 2 * len(desk.plan.defaults.specs)  # checkpoints, and the runs afterwards
+    runs = workers + 2 * desk.plan.winner_runs[0]  # checkpoints, and the runs afterwards
     needed = trials * _TRIAL_BYTES + runs * RECORD_BYTES
     require_room(desk.store.mlruns, needed, f"{trials} trials and the runs of the winner")
 

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from bench.core.protocol import Protocol, origin_protocols
+from bench.core.seeds import rule_in_words
 from bench.core.spec import RunRecord
 from bench.core.tasks import TASKS
 from bench.core.text import for_markdown
@@ -97,8 +98,8 @@ def _description(protocol: Protocol, dataset_label: str) -> str:
     return (
         f"{for_markdown(protocol.description)}\n\n"
         f"Data set `{dataset_label}`; {train.budget} of {train.optimizer}, batches of "
-        f"{train.batch_size}, rate {train.lr} ({train.schedule}); seeds "
-        f"{', '.join(map(str, protocol.seeds))}. Rows are sorted by `kept/val_"
+        f"{train.batch_size}, rate {train.lr} ({train.schedule}); "
+        f"{rule_in_words(protocol.seeds)}. Rows are sorted by `kept/val_"
         f"{protocol.selection_metric}` (validation); `test/...` was scored once, at the end. "
         "Rows compare only within a track (equal code size, or as many classes), see the saved "
         "views under Views. "
