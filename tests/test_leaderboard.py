@@ -212,6 +212,20 @@ def test_drift_is_named_and_writes_nothing(promoted):
     publishing.check(promoted)
 
 
+def test_a_better_run_is_reported_and_the_committed_one_stays(promoted):
+    drifted_record(promoted, 0.98)
+    again = publishing.write(promoted, EVERYTHING, refresh=False)
+    assert again.changed == []
+    first, better, cure = again.lines
+    assert first == "reproduced 9 of 10 rows of quick on fashion_mnist_mini"
+    assert better.startswith("better than the committed run: fc_ae d=4 seed 0 ")
+    assert cure.endswith("bench leaderboard --write --refresh")
+    assert publishing.look(promoted, EVERYTHING).lines == [first, better]
+    refreshed = publishing.write(promoted, EVERYTHING, refresh=True)
+    assert "1 rows were refreshed" in refreshed.lines
+    assert "registry/results.csv" in refreshed.changed
+
+
 def test_refresh_accepts_drift(promoted):
     record = drifted_record(promoted, 2.0)
     publishing.write(promoted, EVERYTHING, refresh=True)

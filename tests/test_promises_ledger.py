@@ -28,7 +28,6 @@ from bench.leaderboard.ledger import (
 from bench.leaderboard.merging import merge
 from bench.leaderboard.ranking import beaten_by, losing
 from bench.leaderboard.significance import (
-    IntervalRow,
     PairRow,
     Significance,
     competitions,
@@ -63,14 +62,6 @@ def test_five_percent_exactly_is_a_tie():
     assert beaten_by([pair(-1, 0.0499)], higher_is_better=False)["b"] == 1
 
 
-def test_an_interval_is_asked_for_half_its_width():
-    cell = IntervalRow(
-        "mnist", "quick", Track("real", 8), "fc_ae", "a", "val", "mse", 0.3, 0.2, 0.5, "0" * 16
-    )
-    widths = Significance([cell]).half_widths()
-    assert widths == {("a", "val"): pytest.approx(0.15)}
-
-
 def test_a_run_stands_in_the_ledger_once(store, small):
     disagreeing(store, small)
     write(store)
@@ -86,10 +77,10 @@ def test_what_drifted_does_not_enter_the_ledger(store, small):
     ledger = read_results(store.registry).ledger
     row = ledger[0]
     worse = dataclasses.replace(row, scores={**row.scores, "val_mse": 0.9})
-    kept = merge(ledger, [worse], {})
+    kept = merge(ledger, [worse])
     assert kept.ledger == ledger
     assert [drift.row.run_key for drift in kept.drifted] == [row.run_key]
-    refreshed = merge(ledger, [worse], {}, refresh=True).ledger
+    refreshed = merge(ledger, [worse], refresh=True).ledger
     assert worse in refreshed
     assert row not in refreshed
 
@@ -125,10 +116,10 @@ def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, sm
         return [row_of(record_of(spec, scores)) for spec in said]
 
     ledger = ledger_of(rows(20))
-    more = merge(ledger, rows(30)[:1], {})
+    more = merge(ledger, rows(30)[:1])
     assert {row.recipe for row in more.ledger} == {"tuned (30 trials)"}
     assert (more.renamed, more.added) == (2, [])
-    fewer = merge(ledger, rows(10)[:1], {})
+    fewer = merge(ledger, rows(10)[:1])
     assert {row.recipe for row in fewer.ledger} == {"tuned (20 trials)"}
     assert fewer.renamed == 0
 

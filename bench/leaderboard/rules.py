@@ -6,7 +6,7 @@ those of a Markdown table have to be.
 # ruff: noqa: E501
 
 from bench.core.recipes import LEAST_STEPS
-from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, LEAST_TOLERANCE
+from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, TOLERANCE
 from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
 from bench.leaderboard.significance import LEAST_SEEDS, MOST_FAILURES
 from bench.leaderboard.statistics import ALPHA, LEVEL, REPLICATES
@@ -65,8 +65,8 @@ Notes that a row may wear:
    `mean_image`, over-complete codes and protocols that are not ranked cannot be champion; `pca` can. The weights kept
    are those of the seed with the median validation score.
 6. A run stands in the ledger once. When it is repeated, it counts as reproduced if its validation and its test
-   score are within half the width of the row's {_percent(LEVEL)} interval (and in any case if within {_percent(LEAST_TOLERANCE)}; for solved rows,
-   within {_percent(CLOSED_FORM_TOLERANCE)}). Otherwise it is reported as drift, and nothing is written.
+   score are within {_percent(TOLERANCE)} of the committed ones ({_percent(CLOSED_FORM_TOLERANCE)} for solved rows); the committed row stays. A run that differs by more
+   and is nowhere worse is reported as better than the committed run; any other as drift, and nothing is written.
 
 ## Files
 

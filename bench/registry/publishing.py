@@ -27,6 +27,7 @@ from bench.metrics import METRICS
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
 from bench.registry.results import (
+    REFRESH,
     Results,
     Scope,
     as_far_as_known,
@@ -101,8 +102,10 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
         refuse_drift(merged.drifted)
     results = computed(store, before, merged.ledger)
     lines = reproduction(merged, before.ledger)
-    if merged.drifted:
-        lines.append(f"{len(merged.drifted)} rows were refreshed")
+    if refresh and (changed_rows := len(merged.drifted) + len(merged.better)):
+        lines.append(f"{changed_rows} rows were refreshed")
+    elif merged.better:
+        lines.append(f"the committed runs stay; to take the better ones: {REFRESH}")
     if merged.renamed:
         lines.append(f"{merged.renamed} rows say a larger budget of their study now")
     with changing(store) as staged:

@@ -39,6 +39,7 @@ from bench.records.files import iter_records, read_arrays, read_record
 
 RESULTS, CELLS, PAIRS = "results.csv", "cells.csv", "comparisons.csv"
 FILES = (RESULTS, CELLS, PAIRS)
+REFRESH = "bench leaderboard --write --refresh"
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,7 @@ def read_results(registry: Path) -> Results:
 
 def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> Merge:
     """Merge the local records within `scope` into the ledger."""
-    local = local_rows(store, scope)
-    return merge(results.ledger, local, results.known.half_widths(), refresh)
+    return merge(results.ledger, local_rows(store, scope), refresh)
 
 
 def local_rows(store: Store, scope: Scope) -> list[LedgerRow]:
@@ -150,12 +150,13 @@ def refuse_drift(drifted: Sequence[Drift]) -> None:
         more = f"; and {len(drifted) - 5} more" if len(drifted) > 5 else ""
         raise CheckFailed(
             f"{len(drifted)} local results do not agree with the ledger: {listed}{more}; nothing "
-            "was written. If the new values are right: bench leaderboard --write --refresh"
+            f"was written. If the new values are right: {REFRESH}"
         )
 
 
 def reproduction(merged: Merge, ledger: Ledger) -> list[str]:
-    """`reproduced 24 of 24 rows of quick on fashion_mnist_mini`, one line per board."""
+    """`reproduced 24 of 24 rows of quick on fashion_mnist_mini`, one line per board; then what
+    is better than the committed run, and what is new."""
 
     def board(row: LedgerRow) -> tuple[str, str, str]:
         return row.dataset, row.protocol, row.protocol_fingerprint
@@ -167,6 +168,7 @@ def reproduction(merged: Merge, ledger: Ledger) -> list[str]:
         for key in dict.fromkeys(again)
         if committed.count(key)
     ]
+    lines += [f"better than the committed run: {item}" for item in merged.better]
     if merged.added:
         lines.append(f"{len(merged.added)} rows are new")
     return lines
