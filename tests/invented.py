@@ -80,8 +80,10 @@ def invent(
     *,
     status: Status = "finished",
     facts: Mapping[str, float] = {},
+    more: Mapping[str, np.ndarray] = {},
 ) -> RunRecord:
-    """Write a record whose mean scores are `val` and `test`, with images harder and easier."""
+    """Write a record whose mean scores are `val` and `test`, with images harder and easier, and
+    with more arrays."""
     if status != "finished":
         return write_record(store.records, record_of(spec, {}, status=status, facts=facts), {}, {})
     metric = spec.selection_metric
@@ -93,7 +95,8 @@ def invent(
     }
     scores = {part: {metric: mean, "mse": mean} for part, mean in means.items()}
     weights = {"w": np.full(3, spec.seed, dtype=np.float32)}
-    return write_record(store.records, record_of(spec, scores, facts=facts), weights, arrays)
+    record = record_of(spec, scores, facts=facts)
+    return write_record(store.records, record, weights, {**arrays, **more})
 
 
 def invent_row(

@@ -134,6 +134,6 @@ def test_per_image_scores_of_other_settings_compare_nothing(store, small):
     write(store)
     (competition,) = competitions(current(read_results(store.registry).ledger))
     row = competition.first
-    assert scores_reader(store)(row, "validation") is not None
+    assert scores_reader(store, ())(row, "validation") is not None
     other = dataclasses.replace(row, evaluation_digest="f" * 16)
-    assert scores_reader(store)(other, "validation") is None
+    assert scores_reader(store, ())(other, "validation") is None

@@ -16,7 +16,7 @@ of its other seeds are updated with the larger number of trials.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.core.recipes import BEST_OF
@@ -44,8 +44,8 @@ class Drift:
 class Merge:
     """The ledger with the new rows merged in, and what became of each local row.
 
-    `better` and `drifted` are in the ledger only if it was refreshed. `renamed`: how many earlier
-    rows now have a larger number of trials.
+    `better` and `drifted` are in the ledger only if it was refreshed. `refreshed`: how many rows
+    were replaced; `renamed`: how many earlier rows now have a larger number of trials.
     """
 
     ledger: Ledger
@@ -53,19 +53,28 @@ class Merge:
     reproduced: Ledger
     better: Sequence[Drift]
     drifted: Sequence[Drift]
+    refreshed: int = 0
     renamed: int = 0
 
 
-def merge(ledger: Ledger, local: Ledger, refresh: bool = False) -> Merge:
-    """Merge local rows into the ledger; with `refresh`, those that disagree replace the old rows.
+def merge(
+    ledger: Ledger,
+    local: Ledger,
+    refresh: bool = False,
+    lacks_scores: Callable[[LedgerRow], bool] = lambda _: False,
+) -> Merge:
+    """Merge local rows into the ledger.
 
-    Raises KeyError for a selection metric that is not in METRICS.
+    With `refresh`, local rows replace those that they disagree with, and those whose scores per
+    image are not committed: only the local record has its own. Raises KeyError for a selection
+    metric that is not in METRICS.
     """
     rows = {row.key: row for row in ledger}
     added: list[LedgerRow] = []
     reproduced: list[LedgerRow] = []
     better: list[Drift] = []
     drifted: list[Drift] = []
+    refreshed = 0
     for row in local:
         known = rows.get(row.key)
         if known is None:
@@ -75,12 +84,13 @@ def merge(ledger: Ledger, local: Ledger, refresh: bool = False) -> Merge:
         why = disagreement(known, row)
         if not why:
             reproduced.append(known)
-            continue
-        (better if _is_better(known, row) else drifted).append(Drift(known, why))
-        if refresh:
+        else:
+            (better if _is_better(known, row) else drifted).append(Drift(known, why))
+        if refresh and row != known and (why or lacks_scores(known)):
             rows[row.key] = row
+            refreshed += 1
     renamed = _say_largest_budget(rows, local)
-    return Merge(ledger_of(rows.values()), added, reproduced, better, drifted, renamed)
+    return Merge(ledger_of(rows.values()), added, reproduced, better, drifted, refreshed, renamed)
 
 
 def _say_largest_budget(rows: dict[tuple[str, ...], LedgerRow], local: Ledger) -> int:

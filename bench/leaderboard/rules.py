@@ -75,9 +75,10 @@ Notes that a row may wear:
 | [results.csv](results.csv) | the ledger: a row a run, with seed, digests, versions, all scores and costs |
 | [cells.csv](cells.csv) | a {_percent(LEVEL)} interval for each row of the tables, on validation (`val`) and on test |
 | [comparisons.csv](comparisons.csv) | all pairs of each table: difference, interval, p, Holm-corrected p |
+| [scores.csv](scores.csv), `scores/` | the scores per image that these are computed from (float16, digested), with training curves and small pictures: a file for each row of the ranked protocols |
 | [origins.md](origins.md) | the figures that the origins published, beside our runs of their own recipes |
 | `<data set>/<protocol>.<track>/` | the champion: weights, card, pictures; `previous/` holds the one before |
 
-Each row of the three files ends in a digest of its other cells. `bench leaderboard --check` proves all of this page from
-these files; `bench verify` computes a champion's scores again from its weights.
+Each row of the four tables ends in a digest of its other cells. `bench leaderboard --check` proves all of this page from
+these files, and the comparisons from the scores; `bench verify` computes a champion's scores again from its weights.
 """

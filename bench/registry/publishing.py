@@ -1,5 +1,6 @@
 """The pages of `registry/`: tables, figures and the README's block; writing and checking them."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,12 +34,14 @@ from bench.registry.results import (
     as_far_as_known,
     check_results,
     computed,
+    local_source,
     merge_local,
     read_results,
     refuse_drift,
     reproduction,
     write_changed,
 )
+from bench.registry.scores import FOLDER, remove_leftovers, renewed
 
 PAGE, ORIGINS = "registry/README.md", "registry/origins.md"
 _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
@@ -100,10 +103,11 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     merged = merge_local(store, before, scope, refresh)
     if not refresh:
         refuse_drift(merged.drifted)
-    results = computed(store, before, merged.ledger)
+    index, new = renewed(store.registry, before.scores, merged.ledger, local_source(store))
+    results = computed(store, dataclasses.replace(before, scores=index), merged.ledger, new)
     lines = reproduction(merged, before.ledger)
-    if refresh and (changed_rows := len(merged.drifted) + len(merged.better)):
-        lines.append(f"{changed_rows} rows were refreshed")
+    if merged.refreshed:
+        lines.append(f"{merged.refreshed} rows were refreshed")
     elif merged.better:
         lines.append(f"the committed runs stay; to take the better ones: {REFRESH}")
     if merged.renamed:
@@ -111,6 +115,8 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     with changing(store) as staged:
         files = {f"registry/{name}": content for name, content in results.files().items()}
         changed = write_changed(staged.committed, files)
+        changed += write_changed(staged.committed, {f"registry/{k}": v for k, v in new.items()})
+        changed += remove_leftovers(staged.registry, index, results.ledger)
         changed += write_pages(staged, results)
     notices = [] if _has_markers(store) else [_no_markers(store)]
     return TableUpdate(_boards(store, results, scope), [*lines, *notices], changed)
@@ -135,7 +141,7 @@ def check(store: Store) -> list[str]:
 
 
 def _check(store: Store) -> list[str]:
-    results = check_results(store.registry)
+    results, without = check_results(store.registry)
     count = check_champions(store.registry)
     _check_cards_are_current(store, results)
     for name, text in _rendered(store, results).items():
@@ -143,7 +149,13 @@ def _check(store: Store) -> list[str]:
     # Without its markers the README's table would not be checked.
     if (store.committed / FRONT).exists() and not _has_markers(store):
         raise CheckFailed(_no_markers(store))
-    return [f"{len(results.ledger)} rows, {count} champions and {PAGE} agree with each other"]
+    lines = [f"{len(results.ledger)} rows, {count} champions and {PAGE} agree with each other"]
+    if without:
+        lines.append(
+            f"{without} ranked runs have no scores in registry/{FOLDER}/: comparisons with them "
+            f"stand as they were computed; run them again, then: {REFRESH}"
+        )
+    return lines
 
 
 def _check_cards_are_current(store: Store, results: Results) -> None:

@@ -5,18 +5,16 @@ reproduces its results stays clean.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import Protocol
-from bench.core.spec import RunRecord, board_of
+from bench.core.spec import RunRecord, RunSpec, board_of
 from bench.core.store import Store, write_atomically
-from bench.leaderboard.csv_rows import decode, encode
+from bench.leaderboard.csv_rows import CsvRow, decode, encode
 from bench.leaderboard.ledger import (
     Ledger,
     LedgerRow,
@@ -26,19 +24,33 @@ from bench.leaderboard.ledger import (
     ledger_of,
     row_of,
 )
-from bench.leaderboard.merging import Drift, Merge, merge
+from bench.leaderboard.merging import Drift, Merge, disagreement, merge
 from bench.leaderboard.significance import (
+    Competition,
     IntervalRow,
     PairRow,
+    Scores,
     ScoresOf,
     Significance,
     competitions,
+    compute,
     update,
+    why_unranked,
 )
-from bench.records.files import iter_records, read_arrays, read_record
+from bench.records.files import Arrays, iter_records, read_arrays, read_record
+from bench.registry.score_files import as_kept, kept_arrays
+from bench.registry.scores import (
+    FOLDER,
+    INDEX,
+    Kept,
+    ScoresRow,
+    Source,
+    check_scores,
+    is_kept,
+)
 
 RESULTS, CELLS, PAIRS = "results.csv", "cells.csv", "comparisons.csv"
-FILES = (RESULTS, CELLS, PAIRS)
+FILES = (RESULTS, CELLS, PAIRS, INDEX)
 REFRESH = "bench leaderboard --write --refresh"
 
 
@@ -60,10 +72,12 @@ class Scope:
 
 @dataclass(frozen=True)
 class Results:
-    """The three files: the ledger, and the two computed from it."""
+    """The four tables: the ledger, the two computed from it, and the index of the files with the
+    scores per image that they are computed from (see `scores`)."""
 
     ledger: Ledger
     known: Significance
+    scores: tuple[ScoresRow, ...] = ()
 
     def files(self) -> dict[str, bytes]:
         """The bytes of each file, by name."""
@@ -71,6 +85,7 @@ class Results:
             RESULTS: encode_ledger(self.ledger),
             CELLS: encode(self.known.cells, IntervalRow.required()),
             PAIRS: encode(self.known.pairs, PairRow.required()),
+            INDEX: encode(self.scores, ScoresRow.required()),
         }
 
 
@@ -81,6 +96,7 @@ def read_results(registry: Path) -> Results:
     """
     content = {name: registry / name for name in FILES}
     ledger, known = ledger_of([]), Significance()
+    scores: tuple[ScoresRow, ...] = ()
     if content[RESULTS].exists():
         ledger = decode_ledger(content[RESULTS].read_bytes(), f"registry/{RESULTS}")
     if content[CELLS].exists():
@@ -89,12 +105,20 @@ def read_results(registry: Path) -> Results:
     if content[PAIRS].exists():
         pairs = decode(content[PAIRS].read_bytes(), f"registry/{PAIRS}", PairRow)
         known = dataclasses.replace(known, pairs=pairs)
-    return Results(ledger, known)
+    if content[INDEX].exists():
+        scores = decode(content[INDEX].read_bytes(), f"registry/{INDEX}", ScoresRow)
+    return Results(ledger, known, scores)
 
 
 def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> Merge:
     """Merge the local records within `scope` into the ledger."""
-    return merge(results.ledger, local_rows(store, scope), refresh)
+    kept = Kept(store.registry, results.scores)
+    return merge(
+        results.ledger,
+        local_rows(store, scope),
+        refresh,
+        lacks_scores=lambda row: is_kept(row) and not kept.holds(row),
+    )
 
 
 def local_rows(store: Store, scope: Scope) -> list[LedgerRow]:
@@ -103,22 +127,40 @@ def local_rows(store: Store, scope: Scope) -> list[LedgerRow]:
     return [row for row in rows if scope.holds(row)]
 
 
-def scores_reader(store: Store) -> ScoresOf:
-    """A function that returns the per-image selection scores of a ledger row's local record."""
-    read: dict[tuple[str, ...], dict[str, NDArray[np.float32]]] = {}
+def scores_reader(
+    store: Store, index: Sequence[ScoresRow], new: Mapping[str, bytes] = {}
+) -> ScoresOf:
+    """A function that returns the per-image selection scores of a ledger row: those that are
+    committed, or about to be (`new`), else those of its local record as they would be."""
+    kept, source = Kept(store.registry, index, new), local_source(store)
 
-    def scores_of(row: LedgerRow, part: str) -> NDArray[np.float32] | None:
-        key = (row.run_key, row.evaluation_digest, row.selection_metric)
-        if key not in read:
-            record = record_of_row(store, row)
-            if record is None or record.evaluation_digest != row.evaluation_digest:
-                return None
-            arrays = read_arrays(store.records, record)
-            names = (f"{part}/{row.selection_metric}" for part in ("validation", "test"))
-            read[key] = {name: arrays[name] for name in names if name in arrays}
-        return read[key].get(f"{part}/{row.selection_metric}")
+    def scores_of(row: LedgerRow, part: str) -> Scores | None:
+        if kept.holds(row):
+            return kept.scores_of(row, part)
+        found = source(row)
+        if found is None or disagreement(row, row_of(found[0])):
+            return None
+        scores = found[1].get(f"{part}/{row.selection_metric}")
+        return None if scores is None else as_kept(scores)
 
     return scores_of
+
+
+def local_source(store: Store) -> Source:
+    """A function that returns the local record of a ledger row's run with the arrays that the
+    registry keeps; None if it is not here, or was scored in another way."""
+    read: dict[tuple[str, ...], tuple[RunRecord, Arrays] | None] = {}
+
+    def source(row: LedgerRow) -> tuple[RunRecord, Arrays] | None:
+        if row.key not in read:
+            record = record_of_row(store, row)
+            read[row.key] = None
+            if record is not None and record.evaluation_digest == row.evaluation_digest:
+                arrays = read_arrays(store.records, record)
+                read[row.key] = record, {key: arrays[key] for key in kept_arrays(row, arrays)}
+        return read[row.key]
+
+    return source
 
 
 def record_of_row(store: Store, row: LedgerRow) -> RunRecord | None:
@@ -127,20 +169,42 @@ def record_of_row(store: Store, row: LedgerRow) -> RunRecord | None:
     return read_record(store.records, row.run_key, board)
 
 
-def computed(store: Store, results: Results, ledger: Ledger) -> Results:
-    """The results for another ledger: changed tracks are compared again from local records.
+def computed(
+    store: Store, results: Results, ledger: Ledger, new: Mapping[str, bytes] = {}
+) -> Results:
+    """The results for another ledger: changed tracks are compared again, from committed scores
+    and from local records.
 
-    Raises BadInput naming the runs whose records are missing.
+    `new`: files of scores that are about to be written. Raises BadInput naming the runs that have
+    no scores in either place, CheckFailed for a damaged file.
     """
-    return Results(ledger, update(results.known, ledger, scores_reader(store)))
+    known = update(results.known, ledger, scores_reader(store, results.scores, new))
+    return dataclasses.replace(results, ledger=ledger, known=known)
 
 
 def as_far_as_known(store: Store, results: Results, ledger: Ledger) -> tuple[Results, str]:
-    """Like `computed`; if records are missing, keeps the old comparisons and returns why."""
+    """Like `computed`; if scores are missing, keeps the old comparisons and returns why."""
     try:
         return computed(store, results, ledger), ""
     except BadInput as error:
-        return Results(ledger, results.known), str(error)
+        return dataclasses.replace(results, ledger=ledger), str(error)
+
+
+def in_ledger(store: Store, specs: Iterable[RunSpec]) -> frozenset[str]:
+    """The run keys of those specs whose results are committed: a row on the spec's board, scored in
+    the same way, and the scores per image that comparisons need."""
+    results = read_results(store.registry)
+    kept = Kept(store.registry, results.scores)
+    whole = {row.key for row in results.ledger if not is_kept(row) or kept.holds(row)}
+    return frozenset(
+        spec.run_key
+        for spec in specs
+        if (
+            *(spec.run_key, spec.evaluation_digest, spec.dataset_label),
+            *(spec.protocol, spec.protocol_fingerprint),
+        )
+        in whole
+    )
 
 
 def refuse_drift(drifted: Sequence[Drift]) -> None:
@@ -185,13 +249,19 @@ def write_changed(root: Path, files: dict[str, bytes]) -> list[str]:
     return changed
 
 
-def check_results(registry: Path) -> Results:
-    """Check the three files against each other; CheckFailed names the file and the problem."""
+def check_results(registry: Path) -> tuple[Results, int]:
+    """Check the four tables against each other and against the scores per image.
+
+    Returns the tables, and how many ranked runs have no committed scores: comparisons with these
+    cannot be computed again here. Raises CheckFailed naming the file and the problem.
+    """
     results = read_results(registry)
     written = dataclasses.replace(results, ledger=ledger_of(results.ledger))
     for name, rendered in written.files().items():
         path = registry / name
         if not path.exists():
+            if name == INDEX:  # of a registry without scores
+                continue
             raise CheckFailed(f"registry/{name} is missing; write it: bench leaderboard --write")
         if path.read_bytes() != rendered:
             raise CheckFailed(
@@ -218,4 +288,39 @@ def check_results(registry: Path) -> Results:
                     f"registry/{name} line {line} belongs to no track of registry/{RESULTS}; "
                     "fix it with: bench leaderboard --write"
                 )
-    return results
+    without = check_scores(registry, results.scores, results.ledger)
+    kept = Kept(registry, results.scores)
+    for competition in comparable:
+        _check_comparisons(competition, results.known.of(competition), kept)
+    return results, without
+
+
+def _check_comparisons(competition: Competition, known: Significance, kept: Kept) -> None:
+    """Compute a track again if all of its scores are committed; CheckFailed if it differs.
+
+    Another processor's last digits are no difference.
+    """
+    compared = [rows for rows in competition.cells.values() if not why_unranked(rows)]
+    finished = [row for rows in compared for row in rows if row.status == "finished"]
+    if not all(map(kept.holds, finished)):
+        return
+    cells, pairs = compute(competition, kept.scores_of)
+    found: dict[str, tuple[Sequence[CsvRow], Sequence[CsvRow]]] = {
+        CELLS: (known.cells, cells),
+        PAIRS: (known.pairs, pairs),
+    }
+    for name, (committed, again) in found.items():
+        if not all(_is_close(a, b) for a, b in zip(committed, again, strict=True)):
+            raise CheckFailed(
+                f"track {competition.title}: registry/{name} is not what registry/{FOLDER}/ gives; "
+                "delete it and write it again: bench leaderboard --write"
+            )
+
+
+def _is_close(one: CsvRow, other: CsvRow) -> bool:
+    return all(
+        math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+        if isinstance(a, float) and isinstance(b, float)
+        else a == b
+        for a, b in zip(one.values().values(), other.values().values(), strict=True)
+    )

@@ -94,7 +94,8 @@ def _ledger(store: Store, path: Path) -> Any:
     from bench.registry.results import read_results
 
     found = read_results(store.registry)
-    return {repr(row) for row in (*found.ledger, *found.known.cells, *found.known.pairs)}
+    tables = (found.ledger, found.known.cells, found.known.pairs, found.scores)
+    return {repr(row) for table in tables for row in table}
 
 
 def _committed(store: Store, path: Path) -> Any:
