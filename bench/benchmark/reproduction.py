@@ -90,6 +90,7 @@ def _plan_of(
         parts[0],
         specs=tuple(spec for part in parts for spec in part.specs),
         done={key: record for part in parts for key, record in part.done.items()},
+        elsewhere=frozenset(key for part in parts for key in part.elsewhere),
     )
 
 
