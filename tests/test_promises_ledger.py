@@ -34,6 +34,7 @@ from bench.leaderboard.significance import (
 )
 from bench.registry import publishing
 from bench.registry.results import read_results, scores_reader
+from bench.registry.scores import Kept
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
@@ -134,6 +135,7 @@ def test_per_image_scores_of_other_settings_compare_nothing(store, small):
     write(store)
     (competition,) = competitions(current(read_results(store.registry).ledger))
     row = competition.first
-    assert scores_reader(store, ())(row, "validation") is not None
+    scores_of = scores_reader(store, Kept(store.registry, ()))
+    assert scores_of(row, "validation") is not None
     other = dataclasses.replace(row, evaluation_digest="f" * 16)
-    assert scores_reader(store, ())(other, "validation") is None
+    assert scores_of(other, "validation") is None

@@ -27,12 +27,12 @@ from bench.leaderboard.significance import cell_name, competitions
 from bench.metrics import METRICS
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
+from bench.registry.checking import check_results
 from bench.registry.results import (
     REFRESH,
     Results,
     Scope,
     as_far_as_known,
-    check_results,
     computed,
     local_source,
     merge_local,

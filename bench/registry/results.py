@@ -5,7 +5,6 @@ reproduces its results stays clean.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, RunSpec, board_of
 from bench.core.store import Store, write_atomically
-from bench.leaderboard.csv_rows import CsvRow, decode, encode
+from bench.leaderboard.csv_rows import decode, encode
 from bench.leaderboard.ledger import (
     Ledger,
     LedgerRow,
@@ -33,19 +32,16 @@ from bench.leaderboard.significance import (
     ScoresOf,
     Significance,
     competitions,
-    compute,
     update,
     why_unranked,
 )
 from bench.records.files import Arrays, iter_records, read_arrays, read_record
 from bench.registry.score_files import as_kept, kept_arrays
 from bench.registry.scores import (
-    FOLDER,
     INDEX,
     Kept,
     ScoresRow,
     Source,
-    check_scores,
     is_kept,
 )
 
@@ -127,12 +123,10 @@ def local_rows(store: Store, scope: Scope) -> list[LedgerRow]:
     return [row for row in rows if scope.holds(row)]
 
 
-def scores_reader(
-    store: Store, index: Sequence[ScoresRow], new: Mapping[str, bytes] = {}
-) -> ScoresOf:
+def scores_reader(store: Store, kept: Kept) -> ScoresOf:
     """A function that returns the per-image selection scores of a ledger row: those that are
-    committed, or about to be (`new`), else those of its local record as they would be."""
-    kept, source = Kept(store.registry, index, new), local_source(store)
+    committed, else those of its local record as they would be committed."""
+    source = local_source(store)
 
     def scores_of(row: LedgerRow, part: str) -> Scores | None:
         if kept.holds(row):
@@ -175,11 +169,33 @@ def computed(
     """The results for another ledger: changed tracks are compared again, from committed scores
     and from local records.
 
-    `new`: files of scores that are about to be written. Raises BadInput naming the runs that have
+    `new`: files of scores that are about to be written, by path within `registry/`; comparisons
+    from other scores of the same runs are computed again. Raises BadInput naming the runs that have
     no scores in either place, CheckFailed for a damaged file.
     """
-    known = update(results.known, ledger, scores_reader(store, results.scores, new))
+    kept = Kept(store.registry, results.scores, new)
+    known = _without_new(results.known, ledger, kept)
+    known = update(known, ledger, scores_reader(store, kept))
     return dataclasses.replace(results, ledger=ledger, known=known)
+
+
+def _without_new(known: Significance, ledger: Ledger, kept: Kept) -> Significance:
+    """The comparisons without those of tracks whose scores are all kept, some of them newly."""
+    stale = {
+        competition.digest
+        for competition in competitions(current(ledger))
+        if any(map(kept.is_new, competition.rows)) and all_kept(competition, kept)
+    }
+    return Significance(
+        [row for row in known.cells if row.rows_digest not in stale],
+        [row for row in known.pairs if row.rows_digest not in stale],
+    )
+
+
+def all_kept(competition: Competition, kept: Kept) -> bool:
+    """Whether all scores that a track is compared by are committed."""
+    compared = [rows for rows in competition.cells.values() if not why_unranked(rows)]
+    return all(kept.holds(row) for rows in compared for row in rows if row.status == "finished")
 
 
 def as_far_as_known(store: Store, results: Results, ledger: Ledger) -> tuple[Results, str]:
@@ -247,80 +263,3 @@ def write_changed(root: Path, files: dict[str, bytes]) -> list[str]:
             write_atomically(path, content)
             changed.append(name)
     return changed
-
-
-def check_results(registry: Path) -> tuple[Results, int]:
-    """Check the four tables against each other and against the scores per image.
-
-    Returns the tables, and how many ranked runs have no committed scores: comparisons with these
-    cannot be computed again here. Raises CheckFailed naming the file and the problem.
-    """
-    results = read_results(registry)
-    written = dataclasses.replace(results, ledger=ledger_of(results.ledger))
-    for name, rendered in written.files().items():
-        path = registry / name
-        if not path.exists():
-            if name == INDEX:  # of a registry without scores
-                continue
-            raise CheckFailed(f"registry/{name} is missing; write it: bench leaderboard --write")
-        if path.read_bytes() != rendered:
-            raise CheckFailed(
-                f"registry/{name} is not in the order or the form in which it is written; "
-                "fix it with: bench leaderboard --write"
-            )
-    comparable = list(competitions(current(results.ledger)))
-    for competition in comparable:
-        if not results.known.holds_for(competition):
-            raise CheckFailed(
-                f"track {competition.title}: registry/{CELLS} and registry/{PAIRS} were computed "
-                f"from other rows than those in registry/{RESULTS}; fix it with: "
-                "bench leaderboard --write"
-            )
-    known_digests = {competition.digest for competition in comparable}
-    computed_rows: dict[str, Sequence[IntervalRow | PairRow]] = {
-        CELLS: results.known.cells,
-        PAIRS: results.known.pairs,
-    }
-    for name, rows in computed_rows.items():
-        for line, row in enumerate(rows, start=2):
-            if row.rows_digest not in known_digests:
-                raise CheckFailed(
-                    f"registry/{name} line {line} belongs to no track of registry/{RESULTS}; "
-                    "fix it with: bench leaderboard --write"
-                )
-    without = check_scores(registry, results.scores, results.ledger)
-    kept = Kept(registry, results.scores)
-    for competition in comparable:
-        _check_comparisons(competition, results.known.of(competition), kept)
-    return results, without
-
-
-def _check_comparisons(competition: Competition, known: Significance, kept: Kept) -> None:
-    """Compute a track again if all of its scores are committed; CheckFailed if it differs.
-
-    Another processor's last digits are no difference.
-    """
-    compared = [rows for rows in competition.cells.values() if not why_unranked(rows)]
-    finished = [row for rows in compared for row in rows if row.status == "finished"]
-    if not all(map(kept.holds, finished)):
-        return
-    cells, pairs = compute(competition, kept.scores_of)
-    found: dict[str, tuple[Sequence[CsvRow], Sequence[CsvRow]]] = {
-        CELLS: (known.cells, cells),
-        PAIRS: (known.pairs, pairs),
-    }
-    for name, (committed, again) in found.items():
-        if not all(_is_close(a, b) for a, b in zip(committed, again, strict=True)):
-            raise CheckFailed(
-                f"track {competition.title}: registry/{name} is not what registry/{FOLDER}/ gives; "
-                "delete it and write it again: bench leaderboard --write"
-            )
-
-
-def _is_close(one: CsvRow, other: CsvRow) -> bool:
-    return all(
-        math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
-        if isinstance(a, float) and isinstance(b, float)
-        else a == b
-        for a, b in zip(one.values().values(), other.values().values(), strict=True)
-    )

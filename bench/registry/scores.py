@@ -121,6 +121,10 @@ class Kept:
         entry = self._index.get(cell_of(row))
         return entry is not None and entry.holds(row)
 
+    def is_new(self, row: LedgerRow) -> bool:
+        """Whether the scores of the row's cell are about to be written."""
+        return _file(row) in self._new
+
     def scores_of(self, row: LedgerRow, part: str) -> Scores | None:
         """The scores of a ledger row on "validation" or "test"; None: they are not there.
 
@@ -273,8 +277,7 @@ def check_scores(registry: Path, index: Sequence[ScoresRow], ledger: Ledger) -> 
         held = [row for row in cells.get(entry.cell, ()) if entry.holds(row)]
         if not held or _entry(held, entry.sha256, entry.originals) != entry:
             raise CheckFailed(
-                f"{where} line {line} ({entry.row}) does not match the rows of "
-                f"registry/results.csv; {mend}"
+                f"{where} line {line} does not match the rows of registry/results.csv; {mend}"
             )
         _checked(registry, held, entry)
         if entry.originals:
