@@ -73,7 +73,7 @@ def record_of(
     )
 
 
-def invent(
+def invent(  # noqa: PLR0913
     store: Store,
     spec: RunSpec,
     val: float,
@@ -82,8 +82,10 @@ def invent(
     status: Status = "finished",
     facts: Mapping[str, float] = {},
     environment: Mapping[str, str] = {},
+    more: Mapping[str, np.ndarray] = {},
 ) -> RunRecord:
-    """Write a record whose mean scores are `val` and `test`, with images harder and easier."""
+    """Write a record whose mean scores are `val` and `test`, with images harder and easier, and
+    with more arrays."""
     if status != "finished":
         return write_record(store.records, record_of(spec, {}, status=status, facts=facts), {}, {})
     metric = spec.selection_metric
@@ -96,7 +98,7 @@ def invent(
     scores = {part: {metric: mean, "mse": mean} for part, mean in means.items()}
     weights = {"w": np.full(3, spec.seed, dtype=np.float32)}
     record = record_of(spec, scores, facts=facts, environment=environment)
-    return write_record(store.records, record, weights, arrays)
+    return write_record(store.records, record, weights, {**arrays, **more})
 
 
 def invent_row(

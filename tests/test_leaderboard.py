@@ -240,6 +240,20 @@ def test_drift_is_named_and_writes_nothing(promoted):
     publishing.check(promoted)
 
 
+def test_a_better_run_is_reported_and_the_committed_one_stays(promoted):
+    drifted_record(promoted, 0.98)
+    again = publishing.write(promoted, EVERYTHING, refresh=False)
+    assert again.changed == []
+    first, better, cure = again.lines
+    assert first == "reproduced 9 of 10 rows of quick on fashion_mnist_mini"
+    assert better.startswith("better than the committed run: fc_ae d=4 seed 0 ")
+    assert cure.endswith("bench leaderboard --write --refresh")
+    assert publishing.look(promoted, EVERYTHING).lines == [first, better]
+    refreshed = publishing.write(promoted, EVERYTHING, refresh=True)
+    assert "1 rows were refreshed" in refreshed.lines
+    assert "registry/results.csv" in refreshed.changed
+
+
 def test_refresh_accepts_drift(promoted):
     record = drifted_record(promoted, 2.0)
     publishing.write(promoted, EVERYTHING, refresh=True)
@@ -250,12 +264,14 @@ def test_refresh_accepts_drift(promoted):
     assert publishing.check(promoted)
 
 
-def test_comparing_anew_needs_the_records_and_says_which(promoted):
+def test_comparing_anew_needs_scores_and_says_of_which_runs(promoted):
+    """Committed ones would do; a registry of an earlier version has none."""
+    shutil.rmtree(promoted.registry / "scores")
+    (promoted.registry / "scores.csv").unlink()
     for record in records_of(promoted):
         if record.spec.model == "fc_ae" and str(record.track) == "d8":
             shutil.rmtree(record_folder(promoted.records, record.run_key))
     protocol = tiny_protocol(promoted.root)
-    assert publishing.write(promoted, EVERYTHING, refresh=False).changed == []
     run_all(promoted, dataclasses.replace(protocol, seeds=(7,)), models=("vae",))
     with pytest.raises(BadInput, match=r"--model fc_ae --latent-dim 8 --seed 0,1,2"):
         publishing.write(promoted, EVERYTHING, refresh=False)

@@ -67,20 +67,51 @@ def test_tolerances(ran):
         changed = {**row.scores, column: row.scores[column] * factor}
         return dataclasses.replace(row, scores=changed)
 
-    wide = {(trained.configuration, "val"): 0.1 * trained.scores["val_mse"]}
-    assert not disagreement(solved, off(solved, 1.0005), {})
-    assert disagreement(solved, off(solved, 1.002), wide)
-    assert not disagreement(trained, off(trained, 1.009), {})
-    assert disagreement(trained, off(trained, 1.02), {})
-    assert not disagreement(trained, off(trained, 1.09), wide)
-    assert "test mse" in disagreement(trained, off(trained, 1.09, "test"), wide)
-    assert disagreement(trained, off(trained, 1.11), wide)
+    assert not disagreement(solved, off(solved, 1.0005))
+    assert disagreement(solved, off(solved, 1.002))
+    assert not disagreement(trained, off(trained, 1.0099))
+    assert not disagreement(trained, off(trained, 0.9901))
+    assert disagreement(trained, off(trained, 1.0101))
+    assert disagreement(trained, off(trained, 0.9899))
+    assert "test mse" in disagreement(trained, off(trained, 1.02, "test"))
     unscored = dataclasses.replace(trained, scores={})
-    assert "val_mse" in disagreement(trained, unscored, wide).replace("validation ", "val_")
-    assert disagreement(unscored, trained, wide)
-    assert disagreement(trained, dataclasses.replace(trained, status="diverged"), {})
+    assert "validation mse is missing" in disagreement(trained, unscored)
+    assert disagreement(unscored, trained)
+    assert disagreement(trained, dataclasses.replace(trained, status="diverged"))
     diverged = dataclasses.replace(unscored, status="diverged")
-    assert not disagreement(diverged, diverged, {})
+    assert not disagreement(diverged, diverged)
+
+
+def test_what_is_nowhere_worse_is_better_and_stays_out(ran):
+    row = row_of(next(r for r in records_of(ran) if r.spec.model == "fc_ae"))
+
+    def became(known, val, test, **changes):
+        metric = known.selection_metric
+        scores = {f"val_{metric}": val, f"test_{metric}": test}
+        local = dataclasses.replace(known, scores={**known.scores, **scores}, **changes)
+        merged = merge([known], [local])
+        assert merged.ledger == (known,)
+        assert merge([known], [local], refresh=True).ledger == (
+            (known,) if merged.reproduced else (local,)
+        )
+        return ("same", "better", "drift")[
+            [bool(merged.reproduced), bool(merged.better), bool(merged.drifted)].index(True)
+        ]
+
+    low = dataclasses.replace(row, scores={**row.scores, "val_mse": 0.02, "test_mse": 0.03})
+    assert became(low, 0.0201, 0.0301) == "same"
+    assert became(low, 0.0197, 0.0302) == "better"
+    assert became(low, 0.0201, 0.0290) == "better"
+    assert became(low, 0.0197, 0.0304) == "drift"
+    assert became(low, 0.0203, 0.0290) == "drift"
+    assert became(low, 0.0197, 0.0290, status="diverged") == "drift"
+    high = dataclasses.replace(
+        row,
+        selection_metric="accuracy",
+        scores={"val_accuracy": 0.9, "test_accuracy": 0.8},
+    )
+    assert became(high, 0.92, 0.8) == "better"
+    assert became(high, 0.88, 0.8) == "drift"
 
 
 def rows_like(ran, **changes):
@@ -145,4 +176,4 @@ def test_a_tuned_recipe_is_a_row_of_its_own(ran):
 def test_merging_does_not_depend_on_the_order_of_records(ran):
     rows = [row_of(record) for record in records_of(ran)]
     empty = ledger_of([])
-    assert merge(empty, rows, {}).ledger == merge(empty, rows[::-1], {}).ledger
+    assert merge(empty, rows).ledger == merge(empty, rows[::-1]).ledger

@@ -105,6 +105,14 @@ tolerance = 0.9
 """
 
 
+def test_tolerances_of_rnn_ae_are_twice_the_rounding_of_its_figures() -> None:
+    """They were printed with four decimals."""
+    claims = [claim.expected for claim in claims_of(origin_protocols())]
+    binding = [each for each in claims if each.model == "rnn_ae" and each.binding]
+    assert len(binding) == 4
+    assert {each.margin for each in binding} == {2 * 0.00005}
+
+
 def test_the_protocols_claim_what_was_published() -> None:
     claims = claims_of(
         [p for p in origin_protocols() if p.name in ("s0", "s0_classifier", "s1", "s2")]

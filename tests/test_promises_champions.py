@@ -1,6 +1,7 @@
 """A champion stands on all of its records, on their own weights, on a row that is in the table."""
 
 import dataclasses
+import shutil
 
 import pytest
 from invented import (
@@ -8,17 +9,19 @@ from invented import (
     decision,
     disagreeing,
     invent_row,
+    ranks,
     write,
 )
 from registry_store import D8, tiny_protocol
 
-from bench.core.errors import BadInput, CheckFailed
+from bench.core.errors import CheckFailed
 from bench.core.protocol import Protocol
 from bench.core.store import Store
 from bench.records.files import iter_records, record_folder
 from bench.registry import champions as folders
 from bench.registry import publishing
 from bench.registry.promotion import promote, rollback
+from bench.registry.results import Scope
 from tests.rewritten import rewrite
 
 pytest_plugins = ("registry_fixtures",)
@@ -35,9 +38,48 @@ def test_a_new_champion_needs_the_record_of_every_seed(store, small):
     fc_ae = disagreeing(store, small)
     write(store)
     record_folder(store.records, fc_ae[0].run_key).rename(store.root / "lost")
-    with pytest.raises(BadInput, match=r"--model fc_ae --latent-dim 8 --seed 0$"):
-        promote(store, EVERYTHING)
+    (found,) = promote(store, EVERYTHING).decisions
+    assert (found.action, found.champion) == ("none", None)
+    assert found.why.endswith("--model fc_ae --latent-dim 8 --seed 0")
     assert not list(store.registry.rglob("card.json"))
+
+
+def test_a_row_whose_weights_are_elsewhere_is_ranked_and_not_promoted(store, small):
+    """The other tracks go on."""
+    invent_row(store, small, "deep_ae", val=0.038, test=0.030)
+    write(store)
+    promote(store, EVERYTHING)
+    (champion,) = store.registry.rglob("weights.safetensors")
+    weights = champion.read_bytes()
+    better = invent_row(store, small, "fc_ae", val=0.030, test=0.038)
+    write(store)
+    for record in better:
+        shutil.rmtree(record_folder(store.records, record.run_key))
+    invent_row(store, dataclasses.replace(small, name="other"), "vae", val=0.04, test=0.04)
+    write(store)
+    assert ranks(store, Scope(small))[0] == ("fc_ae", 1)
+    first, second = promote(store, EVERYTHING).decisions
+    assert (second.action, second.champion.row, second.challenger.row) == (
+        *("keep", "deep_ae", "fc_ae"),
+    )
+    assert second.why.startswith(
+        "fc_ae: significantly better on validation than deep_ae, but its weights are not on this "
+        "machine (fc_ae d=8 seed 0); promote it where they are, or train it here: bench run "
+    )
+    assert (first.action, first.champion.row) == ("first", "vae")
+    assert champion.read_bytes() == weights
+    assert publishing.check(store)
+
+
+def test_a_run_that_differs_from_its_row_is_not_promoted(store, small):
+    """It is better than the committed run, which stays in the table."""
+    for record in invent_row(store, small, "fc_ae", val=0.030, test=0.038):
+        write(store)
+        scores = {part: {"mse": 0.9 * each["mse"]} for part, each in record.scores.items()}
+        rewrite(store.records, dataclasses.replace(record, scores=scores))
+    (found,) = promote(store, EVERYTHING).decisions
+    assert (found.action, found.champion) == ("none", None)
+    assert "its weights are not on this machine" in found.why
 
 
 def test_what_was_rolled_back_comes_forward_again_with_new_results(store, small):

@@ -27,13 +27,13 @@ from bench.leaderboard.ledger import (
 )
 from bench.leaderboard.merging import merge
 from bench.leaderboard.significance import (
-    IntervalRow,
     PairRow,
     Significance,
     competitions,
 )
 from bench.registry import publishing
 from bench.registry.results import read_results, scores_reader
+from bench.registry.scores import Kept
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
@@ -59,14 +59,6 @@ def test_five_percent_exactly_is_a_tie():
     assert pair(-1, 0.05, 0.0499).better == "a"
 
 
-def test_an_interval_is_asked_for_half_its_width():
-    cell = IntervalRow(
-        "mnist", "quick", Track("real", 8), "f", "a", True, "val", "mse", 0.3, 0.2, 0.5, "0" * 16
-    )
-    widths = Significance([cell]).half_widths()
-    assert widths == {("a", "val"): pytest.approx(0.15)}
-
-
 def test_a_run_stands_in_the_ledger_once(store, small):
     disagreeing(store, small)
     write(store)
@@ -82,10 +74,10 @@ def test_what_drifted_does_not_enter_the_ledger(store, small):
     ledger = read_results(store.registry).ledger
     row = ledger[0]
     worse = dataclasses.replace(row, scores={**row.scores, "val_mse": 0.9})
-    kept = merge(ledger, [worse], {})
+    kept = merge(ledger, [worse])
     assert kept.ledger == ledger
     assert [drift.row.run_key for drift in kept.drifted] == [row.run_key]
-    refreshed = merge(ledger, [worse], {}, refresh=True).ledger
+    refreshed = merge(ledger, [worse], refresh=True).ledger
     assert worse in refreshed
     assert row not in refreshed
 
@@ -121,10 +113,10 @@ def test_a_recipe_found_again_with_more_trials_says_so_and_never_fewer(store, sm
         return [row_of(record_of(spec, scores)) for spec in said]
 
     ledger = ledger_of(rows(20))
-    more = merge(ledger, rows(30)[:1], {})
+    more = merge(ledger, rows(30)[:1])
     assert {row.recipe for row in more.ledger} == {"tuned (30 trials)"}
     assert (more.renamed, more.added) == (2, [])
-    fewer = merge(ledger, rows(10)[:1], {})
+    fewer = merge(ledger, rows(10)[:1])
     assert {row.recipe for row in fewer.ledger} == {"tuned (20 trials)"}
     assert fewer.renamed == 0
 
@@ -139,6 +131,7 @@ def test_per_image_scores_of_other_settings_compare_nothing(store, small):
     write(store)
     (competition,) = competitions(current(read_results(store.registry).ledger))
     row = competition.first
-    assert scores_reader(store)(row, "validation") is not None
+    scores_of = scores_reader(store, Kept(store.registry, ()))
+    assert scores_of(row, "validation") is not None
     other = dataclasses.replace(row, evaluation_digest="f" * 16)
-    assert scores_reader(store)(other, "validation") is None
+    assert scores_of(other, "validation") is None

@@ -118,7 +118,7 @@ def test_runs_of_a_default_recipe_that_won_say_so(tiny_protocol: str, store: Sto
     assert read_record(store.records, record.run_key) == marked
     # The committed row was written before the study: it is the same run and says so from now on.
     before = row_of(record)
-    merged = merge(ledger_of([before]), [row], {})
+    merged = merge(ledger_of([before]), [row])
     assert (len(merged.reproduced), merged.renamed) == (1, 1)
     assert merged.ledger[0].facts[BEST_OF] == 30
     (cell,) = rank_table(merged.ledger, Significance(), {"mse": False}, ())
@@ -136,7 +136,7 @@ def test_the_ledger_says_the_largest_budget_of_a_recipe(tiny_protocol: str, stor
         records[0], spec=dataclasses.replace(records[0].spec, recipe=tuned(30))
     )
     local = [row_of(again)]
-    merged = merge(ledger_of(rows), local, {})
+    merged = merge(ledger_of(rows), local)
     assert merged.renamed == 2
     assert {row.recipe for row in merged.ledger} == {tuned(30)}
-    assert merge(merged.ledger, rows, {}).renamed == 0
+    assert merge(merged.ledger, rows).renamed == 0

@@ -4,7 +4,7 @@ A plan says which runs there are, which have a record on disk and what the missi
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from bench.benchmark.checks import check_images, check_names, check_numbers, check_tasks, said_of
@@ -30,7 +30,9 @@ from bench.execution.devices import accelerators, available_cores, resolved_devi
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
 from bench.records.files import sound_record
+from bench.registry.changes import unchanged
 from bench.registry.naming import label_here
+from bench.registry.results import in_ledger
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every run of a request: recorded on disk, or missing. `notes`: lines on its images and on
-    what it leaves out or adds. `later`: further seeds of unfinished cells, which may follow."""
+    """Every run of a request: recorded on disk, finished elsewhere (run keys), or missing.
+
+    `notes`: lines on its images and on what it leaves out or adds. `later`: further seeds of
+    unfinished cells, which may follow."""
 
     protocol: Protocol
     dataset_label: str
@@ -61,11 +65,14 @@ class Plan:
     done: Mapping[str, RunRecord]
     notes: tuple[str, ...] = ()
     later: tuple[RunSpec, ...] = ()
+    elsewhere: Set[str] = frozenset()
 
     @property
     def missing(self) -> list[RunSpec]:
-        """The specs without a record of the same training and the same evaluation."""
-        return [spec for spec in self.specs if spec.run_key not in self.done]
+        """The specs without a record of the same training and the same evaluation, here or on the
+        machine that finished them (`Protocol.resume_from_ledger`)."""
+        known = self.done.keys() | self.elsewhere
+        return [spec for spec in self.specs if spec.run_key not in known]
 
     def on_device(self, device: str) -> "Plan":
         """The same runs on a device of other machines; unchanged for ""."""
@@ -185,7 +192,19 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     if not specs:
         raise BadInput(f"there is nothing to run: {'; '.join(notes)}")
     later = tuple(run for _, more in runs for run in more)
-    return Plan(protocol, label, sizes, specs, {}, tuple(notes), later).with_records(store)
+    found = Plan(protocol, label, sizes, specs, {}, tuple(notes), later).with_records(store)
+    return resumed(found, store) if protocol.resume_from_ledger else found
+
+
+def resumed(plan: Plan, store: Store) -> Plan:
+    """The plan without the runs that the ledger has: another machine finished them."""
+    with unchanged(store):
+        elsewhere = in_ledger(store, plan.missing)
+    if not elsewhere:
+        return plan
+    one = len(elsewhere) == 1
+    note = f"{len(elsewhere)} {'run is' if one else 'runs are'} in the ledger, trained elsewhere"
+    return dataclasses.replace(plan, elsewhere=elsewhere, notes=(*plan.notes, note))
 
 
 def _baselines(protocol: Protocol, cells: Sequence[Cell]) -> list[Cell]:

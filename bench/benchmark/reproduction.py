@@ -91,6 +91,7 @@ def _plan_of(
         specs=tuple(spec for part in parts for spec in part.specs),
         later=tuple(spec for part in parts for spec in part.later),
         done={key: record for part in parts for key, record in part.done.items()},
+        elsewhere=frozenset(key for part in parts for key in part.elsewhere),
     )
 
 

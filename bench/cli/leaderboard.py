@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -130,7 +130,15 @@ def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
     for line in [*found.lines, *advice(facts)]:
         console.say(line)
     if written:
-        console.say(f"wrote {', '.join(found.changed)}" if found.changed else "no file changed")
+        console.say(f"wrote {_listed(found.changed)}" if found.changed else "no file changed")
+
+
+def _listed(changed: Sequence[str]) -> str:
+    """Names of files, those of scores as a number."""
+    others = [name for name in changed if not name.startswith("registry/scores/")]
+    scores = len(changed) - len(others)
+    counted = [f"{scores} file{'s' * (scores > 1)} in registry/scores/"] if scores else []
+    return ", ".join([*others, *counted])
 
 
 def _as_json(columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +197,7 @@ def _print_promotion(done: "Promotion") -> None:
         [
             (
                 decision.track,
-                decision.champion.row if decision.champion else "none",
+                decision.champion.row if decision.champion else decision.before or "none",
                 _ACTIONS[decision.action],
                 decision.why,
                 decision.challenger.row if decision.challenger else "none",

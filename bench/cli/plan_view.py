@@ -61,9 +61,16 @@ def announce(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
             (spec.model, spec.size_name, str(spec.seed), state, key)
             for spec in plan.specs
             for key in [spec.run_key]
-            for state in ["recorded" if key in plan.done else console.duration(cost.by_run[key])]
+            for state in [_state(plan, key) or console.duration(cost.by_run[key])]
         ]
         console.print_table("", ("model", ">latent", ">seed", ">cost", "run"), rows)
+
+
+def _state(plan: "Plan", run_key: str) -> str:
+    """Why a run is not to do; "" if it is."""
+    if run_key in plan.done:
+        return "recorded"
+    return "elsewhere" if run_key in plan.elsewhere else ""
 
 
 def show_plan(plan: "Plan", cost: "Forecast", *, in_json: bool) -> None:
@@ -83,6 +90,7 @@ def as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
         return {
             "run_key": spec.run_key,
             "recorded": spec.run_key in plan.done,
+            "elsewhere": spec.run_key in plan.elsewhere,
             "forecast_seconds": seconds.get(spec.run_key, 0.0),
             **to_json_types(spec),
         }

@@ -195,6 +195,10 @@ def _is_empty(value: Sized) -> bool:
     return not value
 
 
+def _is_off(value: bool) -> bool:
+    return not value
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Everything shared by all rows of a comparison, and which rows there are.
@@ -225,6 +229,9 @@ class Protocol:
     """The shipped protocol that shows the same variants beside the published figures."""
     experiment: str = ""
     """The MLflow experiment of its runs; empty: its own name."""
+    resume_from_ledger: Annotated[bool, Field(exclude_if=_is_off)] = False
+    """Whether a run that the committed ledger has, with its scores, counts as done where no record
+    of it is: another machine finished it."""
     source: Annotated[str, Field(exclude_if=_is_empty)] = ""
     """The file or name it was read from; cannot be set in a file."""
 
@@ -238,13 +245,18 @@ class Protocol:
         return given or self.dataset
 
     def kept(self, dataset_label: str) -> "Protocol":
-        """The protocol as stored with results: without its file, published figures and paths.
+        """The protocol as stored with results: without its file, published figures and paths, and
+        without what concerns a machine and not its results (`resume_from_ledger`).
 
         `dataset_label` replaces a path to a user's own images.
         """
         own = ":" in self.dataset
         return dataclasses.replace(
-            self, expected=(), source="", dataset=dataset_label if own else self.dataset
+            self,
+            expected=(),
+            source="",
+            resume_from_ledger=False,
+            dataset=dataset_label if own else self.dataset,
         )
 
     @property

@@ -19,14 +19,17 @@ from bench.models.base import Autoencoder
 
 SHOWN, SAMPLES, STANDARD, CODES, STEPS = 8, 64, 32, 2000, 5
 MISTAKES = 24
+PICTURES, LARGEST = 24, 64
+"""How many test images are kept as small pictures, and the longest side that these may have."""
 _FULL_COVARIANCE = 512
 """Largest code whose full covariance is fitted for sampling; above it, only variances."""
 
-Gallery = dict[str, NDArray[np.float32] | NDArray[np.int64]]
+Gallery = dict[str, NDArray[np.float32] | NDArray[np.int64] | NDArray[np.uint8]]
 
 
 def build_gallery(model: Autoencoder, splits: Splits, scored: Evaluation, metric: str) -> Gallery:
-    """The arrays under `shown`, `label`, `codes`, `extremes`, `samples`, `interpolation`.
+    """The arrays under `shown`, `label`, `pictures`, `codes`, `extremes`, `samples` and
+    `interpolation`.
 
     Their content is described in `bench.records.files`.
 
@@ -42,6 +45,7 @@ def build_gallery(model: Autoencoder, splits: Splits, scored: Evaluation, metric
             f"shown/{part}/x_hat": _reconstruct(model, images.images[chosen]),
             f"shown/{part}/label": images.labels[chosen],
         }
+    gallery |= _pictures(model, splits.test)
     gallery |= _extremes(model, ranked, scored.scores[metric], METRICS[metric].higher_is_better)
     if model.code_size:
         gallery |= {
@@ -116,6 +120,15 @@ def first_of_each_class(labels: NDArray[np.int64], count: int = SHOWN) -> NDArra
         turn[members] = np.arange(len(members))
     order: NDArray[np.int64] = np.lexsort((labels, turn))[:count]
     return order
+
+
+def _pictures(model: Autoencoder, test: LabelledImages) -> Gallery:
+    """Test images and their reconstructions as bytes; none of large images."""
+    if max(test.images.shape[-2:]) > LARGEST:
+        return {}
+    chosen = test.images[first_of_each_class(test.labels, PICTURES)]
+    rounded = np.rint(255 * _reconstruct(model, chosen).clip(0, 1))
+    return {"pictures/x": chosen, "pictures/x_hat": rounded.astype(np.uint8)}
 
 
 def _unit(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -202,7 +215,7 @@ def _gaussian_like(codes: Tensor, noise: Tensor) -> Tensor:
     return drawn
 
 
-def _interpolation(model: Autoencoder, shown: NDArray[np.float32] | NDArray[np.int64]) -> Gallery:
+def _interpolation(model: Autoencoder, shown: NDArray[np.generic]) -> Gallery:
     """Decode evenly spaced points between the codes of neighbouring shown test images.
 
     Between discrete codes there are no points: their numbers are exchanged one after the other.
@@ -210,7 +223,7 @@ def _interpolation(model: Autoencoder, shown: NDArray[np.float32] | NDArray[np.i
     pairs = len(shown) // 2
     if not pairs:
         return {}
-    ends = torch.from_numpy(shown[: 2 * pairs]).float().to(_device(model))
+    ends = torch.from_numpy(shown[: 2 * pairs].astype(np.float32)).to(_device(model))
     codes = model.encode_images(ends).view(pairs, 2, -1)
     weights = torch.linspace(0, 1, STEPS, device=codes.device).view(1, STEPS, 1)
     points = codes[:, :1] * (1 - weights) + codes[:, 1:] * weights

@@ -1,14 +1,16 @@
-"""Merge local records into the committed ledger: each is new, a reproduction, or drift.
+"""Merge local records into the committed ledger: each is new, a reproduction, better, or drift.
 
 A run key is written once. A record of a run that is already in the ledger *agrees* if its mean
 selection score differs from the ledger's, on validation and on test, by at most:
 
-- trained variants: half the width of the cell's 95 % interval on that part, but at least 1 % of
-  the ledger's value (another processor rounds differently, and training magnifies that);
+- trained variants: 1 % of the ledger's value (another processor rounds differently, and training
+  magnifies that: between code paths of CPUs runs moved by at most 0.3 %);
 - closed forms: 0.1 % of the ledger's value.
 
-Two runs that both diverged agree as well. A row that was made with uncommitted changes of bench/
-stands only until one without them takes its place.
+Two runs that both diverged agree as well. A record that differs by more and is nowhere worse is
+*better than the committed run*; any other is *drift*. Neither changes the ledger without `refresh`.
+A row that was made with uncommitted changes of bench/ stands only until one without them takes its
+place.
 
 If a study finds the same recipe again after more trials, it is the same run: its row and the rows
 of its other seeds are updated with the larger number of trials.
@@ -16,24 +18,22 @@ of its other seeds are updated with the larger number of trials.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.core.recipes import BEST_OF
 from bench.leaderboard.csv_rows import number
 from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, ledger_of
+from bench.metrics import METRICS
 
 CLOSED_FORM_TOLERANCE = 1e-3
-LEAST_TOLERANCE = 1e-2
+TOLERANCE = 1e-2
 PARTS = {"val": "validation", "test": "test"}
-
-HalfWidths = Mapping[tuple[str, str], float]
-"""Half the width of the 95 % interval by (configuration, part "val" or "test")."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """A record that disagrees with the ledger's row of the same run."""
+    """A record that disagrees with the ledger's row of the same run: how, in words."""
 
     row: LedgerRow
     why: str
@@ -44,39 +44,55 @@ class Drift:
 
 @dataclass(frozen=True)
 class Merge:
-    """The ledger with the new rows merged in (without drifted ones), and what became of each.
+    """The ledger with the new rows merged in, and what became of each local row.
 
-    `renamed`: how many earlier rows now have a larger number of trials.
+    `better` and `drifted` are in the ledger only if it was refreshed. `refreshed`: how many rows
+    were replaced; `renamed`: how many earlier rows now have a larger number of trials.
     """
 
     ledger: Ledger
     added: Ledger
     reproduced: Ledger
+    better: Sequence[Drift]
     drifted: Sequence[Drift]
+    refreshed: int = 0
     renamed: int = 0
 
 
-def merge(ledger: Ledger, local: Ledger, widths: HalfWidths, refresh: bool = False) -> Merge:
-    """Merge local rows into the ledger; with `refresh`, drifted ones replace the old rows."""
+def merge(
+    ledger: Ledger,
+    local: Ledger,
+    refresh: bool = False,
+    lacks_scores: Callable[[LedgerRow], bool] = lambda _: False,
+) -> Merge:
+    """Merge local rows into the ledger.
+
+    With `refresh`, local rows replace those that they disagree with, and those whose scores per
+    image are not committed: only the local record has its own. Raises KeyError for a selection
+    metric that is not in METRICS.
+    """
     rows = {row.key: row for row in ledger}
     added: list[LedgerRow] = []
     reproduced: list[LedgerRow] = []
+    better: list[Drift] = []
     drifted: list[Drift] = []
+    refreshed = 0
     for row in local:
         known = rows.get(row.key)
         if known is None or (known.uncommitted and not row.uncommitted):
             added.append(row)
             rows[row.key] = row
             continue
-        why = disagreement(known, row, widths)
+        why = disagreement(known, row)
         if not why:
             reproduced.append(known)
-            continue
-        drifted.append(Drift(known, why))
-        if refresh:
+        else:
+            (better if _is_better(known, row) else drifted).append(Drift(known, why))
+        if refresh and row != known and (why or lacks_scores(known)):
             rows[row.key] = row
+            refreshed += 1
     renamed = _say_largest_budget(rows, local)
-    return Merge(ledger_of(rows.values()), added, reproduced, drifted, renamed)
+    return Merge(ledger_of(rows.values()), added, reproduced, better, drifted, refreshed, renamed)
 
 
 def _say_largest_budget(rows: dict[tuple[str, ...], LedgerRow], local: Ledger) -> int:
@@ -97,16 +113,15 @@ def _say_largest_budget(rows: dict[tuple[str, ...], LedgerRow], local: Ledger) -
     return renamed
 
 
-def disagreement(known: LedgerRow, local: LedgerRow, widths: HalfWidths) -> str:
-    """Why two rows of one run disagree; empty if they agree."""
+def disagreement(known: LedgerRow, local: LedgerRow) -> str:
+    """Why two rows of one run disagree, whichever is better; empty if they agree."""
     if known.status != local.status:
         return f"the ledger says {known.status}, here it {local.status}"
     for part, name in PARTS.items():
-        column = f"{part}_{known.selection_metric}"
-        old, new = known.scores.get(column), local.scores.get(column)
+        old, new = known.selected(part), local.selected(part)
         if old is None and new is None:
             continue
-        tolerance = _tolerance(known, old, widths.get((known.configuration, part), 0.0))
+        tolerance = _tolerance(known, old)
         if old is None or new is None or not abs(new - old) <= tolerance:
             return (
                 f"{name} {known.selection_metric} is {_shown(new, 'missing')}, the ledger says "
@@ -115,12 +130,22 @@ def disagreement(known: LedgerRow, local: LedgerRow, widths: HalfWidths) -> str:
     return ""
 
 
+def _is_better(known: LedgerRow, local: LedgerRow) -> bool:
+    """Whether a local row that disagrees has all of the scores, and none beyond the tolerance on
+    the worse side."""
+    sign = 1 if METRICS[known.selection_metric].higher_is_better else -1
+    pairs = [(known.selected(part), local.selected(part)) for part in PARTS]
+    return known.status == local.status and all(
+        old is new is None
+        or (old is not None and new is not None and sign * (new - old) >= -_tolerance(known, old))
+        for old, new in pairs
+    )
+
+
 def _shown(value: float | None, missing: str) -> str:
     return missing if value is None else number(value)
 
 
-def _tolerance(known: LedgerRow, value: float | None, half_width: float) -> float:
+def _tolerance(known: LedgerRow, value: float | None) -> float:
     size = math.nan if value is None else abs(value)
-    if known.closed_form:
-        return CLOSED_FORM_TOLERANCE * size
-    return max(half_width, LEAST_TOLERANCE * size)
+    return (CLOSED_FORM_TOLERANCE if known.closed_form else TOLERANCE) * size

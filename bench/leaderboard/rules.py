@@ -7,7 +7,7 @@ those of a Markdown table have to be.
 
 from bench.core.recipes import LEAST_STEPS
 from bench.core.seeds import LEAST_SEEDS
-from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, LEAST_TOLERANCE
+from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, TOLERANCE
 from bench.leaderboard.pair_tests import LEAST_ROWS
 from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
 from bench.leaderboard.significance import MOST_FAILURES
@@ -78,8 +78,8 @@ Notes that a row may wear:
 6. A row names the commit and the digest of bench/ (its Python and TOML files) that made it. In the tables committed with
    bench, rows that were made with uncommitted changes of bench/ have no rank until exactly these changes are committed.
 7. A run stands in the ledger once. When it is repeated, it counts as reproduced if its validation and its test
-   score are within half the width of the row's {_percent(LEVEL)} interval (and in any case if within {_percent(LEAST_TOLERANCE)}; for solved rows,
-   within {_percent(CLOSED_FORM_TOLERANCE)}). Otherwise it is reported as drift, and nothing is written.
+   score are within {_percent(TOLERANCE)} of the committed ones ({_percent(CLOSED_FORM_TOLERANCE)} for solved rows); the committed row stays. A run that differs by more
+   and is nowhere worse is reported as better than the committed run; any other as drift, and nothing is written.
 
 ## Files
 
@@ -88,10 +88,11 @@ Notes that a row may wear:
 | [results.csv](results.csv) | the ledger: a row a run, with seed, digests, versions, all scores and costs |
 | [cells.csv](cells.csv) | a {_percent(LEVEL)} interval for each row of the tables, on validation (`val`) and on test |
 | [comparisons.csv](comparisons.csv) | all pairs of each table: difference of the logarithms, interval, p, Holm-corrected p |
+| [scores.csv](scores.csv), `scores/` | the scores per image that these are computed from (float16, digested), with training curves and small pictures: a file for each row of the ranked protocols |
 | calibration.csv | how the rule did in simulated tables, if `bench simulate-ranks --write` was run |
 | [origins.md](origins.md) | the figures that the origins published, beside our runs of their own recipes |
 | `<data set>/<protocol>.<track>/` | the champion: weights, card, pictures; `previous/` holds the one before |
 
-Each row of the three files ends in a digest of its other cells. `bench leaderboard --check` proves all of this page from
-these files; `bench verify` computes a champion's scores again from its weights.
+Each row of the four tables ends in a digest of its other cells. `bench leaderboard --check` proves all of this page from
+these files, and the comparisons from the scores; `bench verify` computes a champion's scores again from its weights.
 """

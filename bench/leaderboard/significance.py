@@ -326,10 +326,6 @@ class Significance:
     cells: Sequence[IntervalRow] = ()
     pairs: Sequence[PairRow] = ()
 
-    def half_widths(self) -> dict[tuple[str, str], float]:
-        """Half of each interval's width by (configuration, part)."""
-        return {(row.configuration, row.part): (row.high - row.low) / 2 for row in self.cells}
-
     def holds_for(self, competition: Competition) -> bool:
         """Whether it was computed from exactly these rows, and completely."""
         ranked = [key for key, rows in competition.cells.items() if not why_unranked(rows)]

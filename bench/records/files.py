@@ -15,6 +15,8 @@ Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 | label/{validation,test}        | N, M                | their classes, if the set has any    |
 | shown/{train,test}/{x,x_hat}   | 8 x C x H x W       | the first image of each class        |
 | shown/{train,test}/label       | 8                   | their classes                        |
+| pictures/{x,x_hat}             | 24 x C x H x W      | uint8: more test images, if no side  |
+|                                |                     | is longer than 64                    |
 | progress/x                     | 8 x C x H x W       | validation images                    |
 | progress/x_hat                 | K x 8 x C x H x W   | reconstructions during training      |
 | progress/epoch                 | K                   | after which epoch                    |

@@ -12,6 +12,7 @@ from bench.leaderboard.simulation import PLANS, TRUTHS, simulate
 from bench.registry.changes import changing, one_writer
 from bench.registry.publishing import write_pages
 from bench.registry.results import Scope, read_results, scores_reader, write_changed
+from bench.registry.scores import Kept
 
 
 def calibrate(
@@ -23,7 +24,7 @@ def calibrate(
     neither committed nor on this machine.
     """
     results = read_results(store.registry)
-    scores_of = scores_reader(store)
+    scores_of = scores_reader(store, Kept(store.registry, results.scores))
     found = []
     for competition in competitions(current(results.ledger)):
         if scope.holds(competition.first) and competition.first.ranked:

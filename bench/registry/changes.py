@@ -83,7 +83,8 @@ def _lock(store: Store) -> Path:
 def changing(store: Store) -> Iterator[Store]:
     """A store whose `registry/` and README.md are a copy, put in place if the block ends well.
 
-    Needs `one_writer`. Files and champions' folders whose bytes stay the same are not touched.
+    Needs `one_writer`. Files and folders (of a champion, of a data set's scores) whose bytes stay
+    the same are not touched.
     If the block raises, nothing changes. Raises BadInput if something cannot be written.
     """
     place = _place(store)
@@ -156,7 +157,8 @@ def _link(source: Path | str, target: Path | str) -> None:
 
 
 def _parts(root: Path) -> Iterator[Path]:
-    """What is put in place at once: README.md, files, and folders of champions."""
+    """What is put in place at once: README.md, files, and folders of a champion or of a data set's
+    scores."""
     if (root / FRONT).exists():
         yield root / FRONT
     for path in sorted((root / _REGISTRY).glob("*")):

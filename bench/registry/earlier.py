@@ -26,6 +26,7 @@ from bench.registry.champions import PREVIOUS, champions, previous, write_card
 from bench.registry.changes import changing, one_writer, remove_folder, unchanged
 from bench.registry.publishing import write_pages
 from bench.registry.results import Results, read_results, write_changed
+from bench.registry.scores import relabelled
 
 
 def mend_names(care: Care) -> Iterator[Finding]:
@@ -51,8 +52,9 @@ def convert_names(store: Store) -> int:
         before = read_results(store.registry)
         names = _without_digits(store)
         digests = {row.row_digest: _renamed(row).row_digest for row in before.ledger}
-        after = Results(ledger_of(map(_renamed, before.ledger)), _known(before))
         with changing(store) as staged:
+            scores = relabelled(staged.registry, before.scores, before.ledger, _renamed)
+            after = Results(ledger_of(map(_renamed, before.ledger)), _known(before), scores=scores)
             for card in champions(staged.registry).values():
                 _convert_champion(staged, card, digests)
             files = {f"registry/{name}": content for name, content in after.files().items()}

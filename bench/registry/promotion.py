@@ -11,6 +11,8 @@ The rules:
 4. A rolled-back champion stays back: while it is in `previous/` with unchanged results, only
    `bench registry rollback` restores it.
 5. The challenger is the best candidate besides the champion.
+6. A row whose weights are not on this machine is ranked but not promoted: the track keeps its
+   champion, with that row as challenger.
 """
 
 from collections.abc import Sequence
@@ -18,10 +20,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.core.commands import Runs
-from bench.core.errors import BadInput
 from bench.core.spec import RunRecord
 from bench.core.store import Store
-from bench.leaderboard.ledger import Ledger, current
+from bench.leaderboard.ledger import Ledger, current, row_of
+from bench.leaderboard.merging import disagreement
 from bench.leaderboard.ranking import TableCell, is_better
 from bench.leaderboard.significance import Competition, Significance, competitions
 from bench.models.zoo import MODELS
@@ -78,8 +80,7 @@ class Promotion:
 def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
     """Decide every track within `scope`; write champions and pages, and update MLflow.
 
-    Unchanged champions are not touched, so a clone that reproduces stays clean. Raises BadInput
-    naming the runs whose records a new champion needs; nothing is written then.
+    Unchanged champions are not touched, so a clone that reproduces stays clean.
     """
     silent = tracking_is_off()  # raises if that is unclear, before anything is written
     if dry_run:
@@ -107,17 +108,49 @@ def _decide_all(
     store: Store, scope: Scope, results: Results
 ) -> tuple[list[tuple[Competition, Decision]], dict[str, RunRecord]]:
     """The decision for each track within `scope`, and the records of champions to be written."""
-    decided = [
-        (competition, _decide(store, competition, results))
-        for competition in competitions(current(results.ledger, _fingerprint(scope)))
-        if scope.holds(competition.first)
-    ]
-    records = {
-        decision.track: _record_of(store, competition, decision)
-        for competition, decision in decided
-        if decision.action in ("first", "replace", "refresh")
-    }
+    decided: list[tuple[Competition, Decision]] = []
+    records: dict[str, RunRecord] = {}
+    for competition in competitions(current(results.ledger, _fingerprint(scope))):
+        if not scope.holds(competition.first):
+            continue
+        decision = _decide(store, competition, results)
+        if decision.action in ("first", "replace", "refresh"):
+            record, missing = _record_of(store, competition, decision)
+            if record is None:
+                card = champions(store.registry).get(competition.title)
+                decision = _put_off(competition, results, decision, card, missing)
+            else:
+                records[decision.track] = record
+        decided.append((competition, decision))
     return decided, records
+
+
+def _put_off(
+    competition: Competition,
+    results: Results,
+    decision: Decision,
+    card: Card | None,
+    missing: Ledger,
+) -> Decision:
+    """What happens instead if the weights of the new champion are not on this machine."""
+    assert decision.champion is not None
+    first = missing[0]
+    seeds = [row.seed for row in missing]
+    runs = Runs(first.protocol, [first.model], [first.size_name], seeds)
+    why = (
+        f"{decision.champion.row}: {decision.why}, but its weights are not on this machine "
+        f"({first.title}); promote it where they are, or train it here: {runs.command}"
+    )
+    rows = row_digests(competition)
+    if card is not None and rows.get(card.summary.configuration) == card.rows:
+        own = [
+            cell
+            for cell in ranked(competition.rows, results)
+            if cell.configuration == card.summary.configuration
+        ]
+        return Decision(competition.title, "keep", why, own[0], decision.champion)
+    # The card is of other results than the table: only its weights could renew it.
+    return Decision(competition.title, "none", why, before=card.summary.row if card else "")
 
 
 def _tell_mlflow(
@@ -267,31 +300,24 @@ def _decision(
     return Decision(competition.title, action, why, champion, others[0] if others else None, before)
 
 
-def _record_of(store: Store, competition: Competition, decision: Decision) -> RunRecord:
-    """The local record with the median validation score of the new champion's cell."""
+def _record_of(
+    store: Store, competition: Competition, decision: Decision
+) -> tuple[RunRecord | None, Ledger]:
+    """The local record with the median validation score of the new champion's cell; or None, and
+    the rows without a record."""
     assert decision.champion is not None
     rows = competition.cells[decision.champion.configuration]
     finished = [row for row in rows if row.status == "finished"]
     found = [record_of_row(store, row) for row in finished]
-    missing = [row for row, record in zip(finished, found, strict=True) if record is None]
-    median = median_record([record for record in found if record is not None])
-    if missing or median is None:
-        raise _records_missing(decision, missing or finished)
-    return median
-
-
-def _records_missing(decision: Decision, missing: Ledger) -> BadInput:
-    first = missing[0]
-    runs = Runs(
-        first.protocol,
-        [first.model],
-        [first.size_name],
-        [row.seed for row in missing],
-    )
-    return BadInput(
-        f"{decision.track}: the new champion's weights are not on this machine "
-        f"({first.title}); run: {runs.command}"
-    )
+    records = [
+        record
+        for row, record in zip(finished, found, strict=True)
+        # A local run that drifted is not the one in the table.
+        if record is not None and not disagreement(row, row_of(record))
+    ]
+    known = {record.run_key for record in records}
+    missing = [row for row in finished if row.run_key not in known]
+    return None if missing else median_record(records), missing
 
 
 def _carry_out(

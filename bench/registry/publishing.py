@@ -1,5 +1,6 @@
 """The pages of `registry/`: tables, figures and the README's block; writing and checking them."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,18 +29,21 @@ from bench.leaderboard.significance import cell_name, competitions
 from bench.metrics import METRICS
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
+from bench.registry.checking import check_results
 from bench.registry.results import (
+    REFRESH,
     Results,
     Scope,
     as_far_as_known,
-    check_results,
     computed,
+    local_source,
     merge_local,
     read_results,
     refuse_drift,
     reproduction,
     write_changed,
 )
+from bench.registry.scores import FOLDER, remove_leftovers, renewed
 
 PAGE, ORIGINS = "registry/README.md", "registry/origins.md"
 _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
@@ -96,15 +100,20 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     merged = merge_local(store, before, scope, refresh)
     if not refresh:
         refuse_drift(merged.drifted)
-    results = computed(store, before, merged.ledger)
+    index, new = renewed(store.registry, before.scores, merged.ledger, local_source(store))
+    results = computed(store, dataclasses.replace(before, scores=index), merged.ledger, new)
     lines = reproduction(merged, before.ledger)
-    if merged.drifted:
-        lines.append(f"{len(merged.drifted)} rows were refreshed")
+    if merged.refreshed:
+        lines.append(f"{merged.refreshed} rows were refreshed")
+    elif merged.better:
+        lines.append(f"the committed runs stay; to take the better ones: {REFRESH}")
     if merged.renamed:
         lines.append(f"{merged.renamed} rows say a larger budget of their study now")
     with changing(store) as staged:
         files = {f"registry/{name}": content for name, content in results.files().items()}
         changed = write_changed(staged.committed, files)
+        changed += write_changed(staged.committed, {f"registry/{k}": v for k, v in new.items()})
+        changed += remove_leftovers(staged.registry, index, results.ledger)
         changed += write_pages(staged, results)
     notices = [] if _has_markers(store) else [_no_markers(store)]
     return TableUpdate(_boards(store, results, scope), [*lines, *notices], changed)
@@ -129,7 +138,7 @@ def check(store: Store) -> list[str]:
 
 
 def _check(store: Store) -> list[str]:
-    results = check_results(store.registry)
+    results, without = check_results(store.registry)
     count = check_champions(store.registry)
     _check_cards_are_current(store, results)
     for name, text in _rendered(store, results).items():
@@ -137,7 +146,13 @@ def _check(store: Store) -> list[str]:
     # Without its markers the README's table would not be checked.
     if (store.committed / FRONT).exists() and not _has_markers(store):
         raise CheckFailed(_no_markers(store))
-    return [f"{len(results.ledger)} rows, {count} champions and {PAGE} agree with each other"]
+    lines = [f"{len(results.ledger)} rows, {count} champions and {PAGE} agree with each other"]
+    if without:
+        lines.append(
+            f"{without} ranked runs have no scores in registry/{FOLDER}/: comparisons with them "
+            f"stand as they were computed; run them again, then: {REFRESH}"
+        )
+    return lines
 
 
 def _check_cards_are_current(store: Store, results: Results) -> None:

@@ -5,16 +5,13 @@ reproduces its results stays clean.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import Protocol
-from bench.core.spec import RunRecord, board_of
+from bench.core.spec import RunRecord, RunSpec, board_of
 from bench.core.store import Store, is_shipped, write_atomically
 from bench.execution.software import running_software
 from bench.leaderboard.calibration import CalibrationRow
@@ -30,21 +27,33 @@ from bench.leaderboard.ledger import (
     ledger_of,
     row_of,
 )
-from bench.leaderboard.merging import Drift, Merge, merge
+from bench.leaderboard.merging import Drift, Merge, disagreement, merge
 from bench.leaderboard.significance import (
+    Competition,
     IntervalRow,
     PairRow,
+    Scores,
     ScoresOf,
     Significance,
     competitions,
     update,
+    why_unranked,
 )
-from bench.records.files import iter_records, read_arrays, read_record
+from bench.records.files import Arrays, iter_records, read_arrays, read_record
+from bench.registry.score_files import as_kept, kept_arrays
+from bench.registry.scores import (
+    INDEX,
+    Kept,
+    ScoresRow,
+    Source,
+    is_kept,
+)
 
 RESULTS, CELLS, PAIRS = "results.csv", "cells.csv", "comparisons.csv"
 CALIBRATION = "calibration.csv"
 """Only where `bench simulate-ranks --write` was run."""
-FILES = (RESULTS, CELLS, PAIRS)
+FILES = (RESULTS, CELLS, PAIRS, INDEX)
+REFRESH = "bench leaderboard --write --refresh"
 _EARLIER_CELLS = b"dataset,protocol,track,row,configuration,part,"
 """The first columns of the intervals of the rule before ranges of ranks."""
 
@@ -67,11 +76,13 @@ class Scope:
 
 @dataclass(frozen=True)
 class Results:
-    """The three files: the ledger, and the two computed from it."""
+    """The four tables: the ledger, the two computed from it, and the index of the files with the
+    scores per image that they are computed from (see `scores`)."""
 
     ledger: Ledger
     known: Significance
     calibration: Sequence[CalibrationRow] = ()
+    scores: tuple[ScoresRow, ...] = ()
 
     def with_calibration(self, rows: Sequence[CalibrationRow]) -> "Results":
         """The same tables with the outcome of another simulation of the rule."""
@@ -84,6 +95,7 @@ class Results:
             RESULTS: encode_ledger(self.ledger),
             CELLS: encode(self.known.cells, IntervalRow.required()),
             PAIRS: encode(self.known.pairs, PairRow.required()),
+            INDEX: encode(self.scores, ScoresRow.required()),
             **(simulated if self.calibration else {}),
         }
 
@@ -96,6 +108,7 @@ def read_results(registry: Path) -> Results:
     """
     content = {name: registry / name for name in FILES}
     ledger, known = ledger_of([]), Significance()
+    scores: tuple[ScoresRow, ...] = ()
     if content[RESULTS].exists():
         ledger = decode_ledger(content[RESULTS].read_bytes(), f"registry/{RESULTS}")
     if all(content[name].exists() for name in (CELLS, PAIRS)):
@@ -105,17 +118,24 @@ def read_results(registry: Path) -> Results:
                 decode(cells, f"registry/{CELLS}", IntervalRow),
                 decode(pairs, f"registry/{PAIRS}", PairRow),
             )
+    if content[INDEX].exists():
+        scores = decode(content[INDEX].read_bytes(), f"registry/{INDEX}", ScoresRow)
     simulated: tuple[CalibrationRow, ...] = ()
     if (registry / CALIBRATION).exists():
         content_of = (registry / CALIBRATION).read_bytes()
         simulated = decode(content_of, f"registry/{CALIBRATION}", CalibrationRow)
-    return Results(ledger, known, simulated)
+    return Results(ledger, known, simulated, scores)
 
 
 def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> Merge:
     """Merge the local records within `scope` into the ledger."""
-    local = local_rows(store, scope)
-    return merge(results.ledger, local, results.known.half_widths(), refresh)
+    kept = Kept(store.registry, results.scores)
+    return merge(
+        results.ledger,
+        local_rows(store, scope),
+        refresh,
+        lacks_scores=lambda row: is_kept(row) and not kept.holds(row),
+    )
 
 
 def local_rows(store: Store, scope: Scope) -> list[LedgerRow]:
@@ -150,22 +170,38 @@ def uncommitted_changes(store: Store) -> str:
     )
 
 
-def scores_reader(store: Store) -> ScoresOf:
-    """A function that returns the per-image selection scores of a ledger row's local record."""
-    read: dict[tuple[str, ...], dict[str, NDArray[np.float32]]] = {}
+def scores_reader(store: Store, kept: Kept) -> ScoresOf:
+    """A function that returns the per-image selection scores of a ledger row: those that are
+    committed, else those of its local record as they would be committed."""
+    source = local_source(store)
 
-    def scores_of(row: LedgerRow, part: str) -> NDArray[np.float32] | None:
-        key = (row.run_key, row.evaluation_digest, row.selection_metric)
-        if key not in read:
-            record = record_of_row(store, row)
-            if record is None or record.evaluation_digest != row.evaluation_digest:
-                return None
-            arrays = read_arrays(store.records, record)
-            names = (f"{part}/{row.selection_metric}" for part in ("validation", "test"))
-            read[key] = {name: arrays[name] for name in names if name in arrays}
-        return read[key].get(f"{part}/{row.selection_metric}")
+    def scores_of(row: LedgerRow, part: str) -> Scores | None:
+        if kept.holds(row):
+            return kept.scores_of(row, part)
+        found = source(row)
+        if found is None or disagreement(row, row_of(found[0])):
+            return None
+        scores = found[1].get(f"{part}/{row.selection_metric}")
+        return None if scores is None else as_kept(scores)
 
     return scores_of
+
+
+def local_source(store: Store) -> Source:
+    """A function that returns the local record of a ledger row's run with the arrays that the
+    registry keeps; None if it is not here, or was scored in another way."""
+    read: dict[tuple[str, ...], tuple[RunRecord, Arrays] | None] = {}
+
+    def source(row: LedgerRow) -> tuple[RunRecord, Arrays] | None:
+        if row.key not in read:
+            record = record_of_row(store, row)
+            read[row.key] = None
+            if record is not None and record.evaluation_digest == row.evaluation_digest:
+                arrays = read_arrays(store.records, record)
+                read[row.key] = record, {key: arrays[key] for key in kept_arrays(row, arrays)}
+        return read[row.key]
+
+    return source
 
 
 def record_of_row(store: Store, row: LedgerRow) -> RunRecord | None:
@@ -174,21 +210,64 @@ def record_of_row(store: Store, row: LedgerRow) -> RunRecord | None:
     return read_record(store.records, row.run_key, board)
 
 
-def computed(store: Store, results: Results, ledger: Ledger) -> Results:
-    """The results for another ledger: changed tracks are compared again from local records.
+def computed(
+    store: Store, results: Results, ledger: Ledger, new: Mapping[str, bytes] = {}
+) -> Results:
+    """The results for another ledger: changed tracks are compared again, from committed scores
+    and from local records.
 
-    Raises BadInput naming the runs whose records are missing.
+    `new`: files of scores that are about to be written, by path within `registry/`; comparisons
+    from other scores of the same runs are computed again. Raises BadInput naming the runs that have
+    no scores in either place, CheckFailed for a damaged file.
     """
-    known = update(results.known, ledger, scores_reader(store))
+    kept = Kept(store.registry, results.scores, new)
+    known = _without_new(results.known, ledger, kept)
+    known = update(known, ledger, scores_reader(store, kept))
     return dataclasses.replace(results, ledger=ledger, known=known)
 
 
+def _without_new(known: Significance, ledger: Ledger, kept: Kept) -> Significance:
+    """The comparisons without those of tracks whose scores are all kept, some of them newly."""
+    stale = {
+        competition.digest
+        for competition in competitions(current(ledger))
+        if any(map(kept.is_new, competition.rows)) and all_kept(competition, kept)
+    }
+    return Significance(
+        [row for row in known.cells if row.rows_digest not in stale],
+        [row for row in known.pairs if row.rows_digest not in stale],
+    )
+
+
+def all_kept(competition: Competition, kept: Kept) -> bool:
+    """Whether all scores that a track is compared by are committed."""
+    compared = [rows for rows in competition.cells.values() if not why_unranked(rows)]
+    return all(kept.holds(row) for rows in compared for row in rows if row.status == "finished")
+
+
 def as_far_as_known(store: Store, results: Results, ledger: Ledger) -> tuple[Results, str]:
-    """Like `computed`; if records are missing, keeps the old comparisons and returns why."""
+    """Like `computed`; if scores are missing, keeps the old comparisons and returns why."""
     try:
         return computed(store, results, ledger), ""
     except BadInput as error:
         return dataclasses.replace(results, ledger=ledger), str(error)
+
+
+def in_ledger(store: Store, specs: Iterable[RunSpec]) -> frozenset[str]:
+    """The run keys of those specs whose results are committed: a row on the spec's board, scored in
+    the same way, and the scores per image that comparisons need."""
+    results = read_results(store.registry)
+    kept = Kept(store.registry, results.scores)
+    whole = {row.key for row in results.ledger if not is_kept(row) or kept.holds(row)}
+    return frozenset(
+        spec.run_key
+        for spec in specs
+        if (
+            *(spec.run_key, spec.evaluation_digest, spec.dataset_label),
+            *(spec.protocol, spec.protocol_fingerprint),
+        )
+        in whole
+    )
 
 
 def refuse_drift(drifted: Sequence[Drift]) -> None:
@@ -198,12 +277,13 @@ def refuse_drift(drifted: Sequence[Drift]) -> None:
         more = f"; and {len(drifted) - 5} more" if len(drifted) > 5 else ""
         raise CheckFailed(
             f"{len(drifted)} local results do not agree with the ledger: {listed}{more}; nothing "
-            "was written. If the new values are right: bench leaderboard --write --refresh"
+            f"was written. If the new values are right: {REFRESH}"
         )
 
 
 def reproduction(merged: Merge, ledger: Ledger) -> list[str]:
-    """`reproduced 24 of 24 rows of quick on fashion_mnist_mini`, one line per board."""
+    """`reproduced 24 of 24 rows of quick on fashion_mnist_mini`, one line per board; then what
+    is better than the committed run, and what is new."""
 
     def board(row: LedgerRow) -> tuple[str, str, str]:
         return row.dataset, row.protocol, row.protocol_fingerprint
@@ -215,6 +295,7 @@ def reproduction(merged: Merge, ledger: Ledger) -> list[str]:
         for key in dict.fromkeys(again)
         if committed.count(key)
     ]
+    lines += [f"better than the committed run: {item}" for item in merged.better]
     if merged.added:
         lines.append(f"{len(merged.added)} rows are new")
     return lines
@@ -229,39 +310,3 @@ def write_changed(root: Path, files: dict[str, bytes]) -> list[str]:
             write_atomically(path, content)
             changed.append(name)
     return changed
-
-
-def check_results(registry: Path) -> Results:
-    """Check the three files against each other; CheckFailed names the file and the problem."""
-    results = read_results(registry)
-    written = dataclasses.replace(results, ledger=ledger_of(results.ledger))
-    for name, rendered in written.files().items():
-        path = registry / name
-        if not path.exists():
-            raise CheckFailed(f"registry/{name} is missing; write it: bench leaderboard --write")
-        if path.read_bytes() != rendered:
-            raise CheckFailed(
-                f"registry/{name} is not in the order or the form in which it is written; "
-                "fix it with: bench leaderboard --write"
-            )
-    comparable = list(competitions(current(results.ledger)))
-    for competition in comparable:
-        if not results.known.holds_for(competition):
-            raise CheckFailed(
-                f"track {competition.title}: registry/{CELLS} and registry/{PAIRS} were computed "
-                f"from other rows than those in registry/{RESULTS}; fix it with: "
-                "bench leaderboard --write"
-            )
-    known_digests = {competition.digest for competition in comparable}
-    computed_rows: dict[str, Sequence[IntervalRow | PairRow]] = {
-        CELLS: results.known.cells,
-        PAIRS: results.known.pairs,
-    }
-    for name, rows in computed_rows.items():
-        for line, row in enumerate(rows, start=2):
-            if row.rows_digest not in known_digests:
-                raise CheckFailed(
-                    f"registry/{name} line {line} belongs to no track of registry/{RESULTS}; "
-                    "fix it with: bench leaderboard --write"
-                )
-    return results

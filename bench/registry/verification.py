@@ -136,7 +136,7 @@ def _against_ledger(store: Store, card: Card, again: Scores) -> str:
                 for name, value in scores.items()
             }
             local = dataclasses.replace(row, scores={**row.scores, **found})
-            why = disagreement(row, local, results.known.half_widths())
+            why = disagreement(row, local)
             return f"results.csv: {why}" if why else ""
     return ""
 

@@ -161,7 +161,8 @@ def _study(request: SweepRequest, model: str, size: int | None, store: Store) ->
     )
     baselines = tuple(spec for spec in runs.specs if spec.model != model)
     own = tuple(spec for spec in runs.specs if spec.model == model)
-    runs = dataclasses.replace(runs, specs=own).with_records(store)
+    # A search compares with the records themselves: what the ledger has of them is not enough.
+    runs = dataclasses.replace(runs, specs=own, elsewhere=frozenset()).with_records(store)
     first = runs.specs[0]
     seed = FRESH_SEEDS_FROM + request.seed
     while seed in all_seeds(request.protocol.seeds):

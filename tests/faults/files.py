@@ -94,7 +94,8 @@ def _ledger(store: Store, path: Path) -> Any:
     from bench.registry.results import read_results
 
     found = read_results(store.registry)
-    return {repr(row) for row in (*found.ledger, *found.known.cells, *found.known.pairs)}
+    tables = (found.ledger, found.known.cells, found.known.pairs, found.scores)
+    return {repr(row) for table in tables for row in table}
 
 
 def _committed(store: Store, path: Path) -> Any:
@@ -216,6 +217,7 @@ KINDS = (
     Kind("ledger", _glob("registry/*.csv"), _ledger, sealed=True, same=set.issubset),
     Kind("card", _glob("registry/*/*/card.json"), _card, sealed=True),
     Kind("committed", _glob("registry/**/*.*"), _committed, sealed=True, share=0.5),
+    Kind("kept", _glob("registry/scores/**/*.safetensors"), _committed, sealed=True, share=0.5),
     Kind("trial", _glob("mlruns/studies/*/trials/*.json"), _trials, sealed=True),
     Kind("winner", _glob("mlruns/studies/*/winner.toml"), _winner),
     Kind("csv", _glob("images.csv"), _images("csv"), judge=_judge_images),

@@ -119,9 +119,9 @@ def _document(pattern: str, *keys: str) -> Place:
     return plant
 
 
-def _ledger(column: str) -> Place:
+def _table(file: str, column: str) -> Place:
     def plant(store: Store, name: str) -> Sequence[Sequence[str]]:
-        path = store.registry / "results.csv"
+        path = store.registry / file
         with path.open(newline="") as stream:
             columns, *rows = csv.reader(stream)
         cells = {**dict(zip(columns, rows[0], strict=True)), column: name}
@@ -201,9 +201,12 @@ PLACES: dict[str, Place] = {
     "card row": _document("registry/*/*/card.json", "summary", "row"),
     "card badges": _document("registry/*/*/card.json", "summary", "badges"),
     "card track": _document("registry/*/*/card.json", "track"),
-    "ledger recipe": _ledger("recipe"),
-    "ledger device": _ledger("device"),
-    "ledger data": _ledger("dataset"),
+    "ledger recipe": _table("results.csv", "recipe"),
+    "ledger device": _table("results.csv", "device"),
+    "ledger data": _table("results.csv", "dataset"),
+    "scores row": _table("scores.csv", "row"),
+    "scores data": _table("scores.csv", "dataset"),
+    "scores seeds": _table("scores.csv", "seeds"),
     "winner file": _winner,
     "study": _study,
 }

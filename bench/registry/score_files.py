@@ -1,0 +1,130 @@
+"""What a file in `registry/scores/` holds: scores per image, curves and small pictures of a cell.
+
+A file has these arrays for each finished seed, of N validation and M test images:
+
+| key                          | type          | meaning                                           |
+|------------------------------|---------------|---------------------------------------------------|
+| SEED/validation, SEED/test   | float16 N, M  | a score of the selection metric per image, scaled |
+| SEED/validation/scale, ...   | float64 2     | score = value * scale[0] + scale[1]               |
+| SEED/curve                   | float32       | the same metric on validation after each epoch    |
+| SEED/x_hat                   | uint8         | the first seed's reconstructions of up to 24 test |
+|                              | 24, C, H, W   | images, which are in `originals-<digest>`         |
+
+The scale is chosen so that the mean over images is kept. The files are not compressed: git, wheels
+and archives do that, and the bytes are the same on every machine. Pictures are of known data sets
+only: people's own images stay in their records.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.errors import CheckFailed
+from bench.core.spec import RunRecord
+from bench.data import DATASETS
+from bench.leaderboard.ledger import Ledger, LedgerRow
+from bench.leaderboard.merging import PARTS
+from bench.leaderboard.significance import Scores
+from bench.records.files import Arrays
+
+PRECISION = 1e-4
+"""The largest relative distance between the mean of the scores and the ledger's mean."""
+_LARGEST_EXPONENT = 15  # of float16: 2 ** 15 < 65504
+Tensors = dict[str, NDArray[Any]]
+
+
+def encoded(scores: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
+    """Scores (N,) as float16, and their scale and shift; `decoded` gives them back.
+
+    A score keeps 11 binary digits (an error of 0.05 % at most) if it is above 2e-9 of the largest
+    one, and the mean over images is kept: by a factor, or by a shift where scores have both signs.
+    0 and 1 stay exact. The result is the same on every machine.
+    """
+    exact = scores.astype(np.float64)
+    scale = math.ldexp(1.0, math.frexp(np.abs(exact).max())[1] - _LARGEST_EXPONENT)
+    values = (exact / scale).astype(np.float16)
+    rounded = values.astype(np.float64) * scale
+    wanted, found = math.fsum(exact), math.fsum(rounded)  # exact sums, in whatever order
+    if exact.min() < 0 < exact.max():
+        return values, np.array([scale, (wanted - found) / len(exact)])
+    return values, np.array([scale * (wanted / found if found else 1.0), 0.0])
+
+
+def decoded(values: NDArray[np.float16], scale: NDArray[np.float64]) -> Scores:
+    """The scores (N,) that `encoded` was given, as far as float16 holds them."""
+    scores: Scores = (values.astype(np.float64) * scale[0] + scale[1]).astype(np.float32)
+    return scores
+
+
+def as_kept(scores: NDArray[np.float32]) -> Scores:
+    """Scores as they are read back from a file."""
+    return decoded(*encoded(scores))
+
+
+def tensors_of(row: LedgerRow, record: RunRecord, arrays: Arrays) -> Tensors:
+    """The scores and the curve of a run."""
+    found: Tensors = {}
+    for part in PARTS.values():
+        scores = arrays.get(f"{part}/{row.selection_metric}")
+        if scores is not None:
+            key = f"{row.seed}/{part}"
+            found[key], found[f"{key}/scale"] = encoded(scores)
+    name = f"val/{row.selection_metric}"
+    curve = [epoch.values[name] for epoch in record.history if name in epoch.values]
+    return found | ({f"{row.seed}/curve": np.array(curve, np.float32)} if curve else {})
+
+
+def pictures_of(row: LedgerRow, arrays: Arrays) -> Arrays:
+    """The pictures of a run on a known data set; people's own images are not published."""
+    names = ("x", "x_hat")
+    if row.dataset not in DATASETS or any(f"pictures/{name}" not in arrays for name in names):
+        return {}
+    return {name: arrays[f"pictures/{name}"] for name in names}
+
+
+def kept_arrays(row: LedgerRow, arrays: Arrays) -> list[str]:
+    """The keys of the arrays of a record from which a row's file is made."""
+    wanted = [f"{part}/{row.selection_metric}" for part in PARTS.values()]
+    return [key for key in (*wanted, "pictures/x", "pictures/x_hat") if key in arrays]
+
+
+def is_run_of(row: LedgerRow, arrays: Arrays) -> bool:
+    """Whether a record's scores are those of the ledger's row, not only of a reproduction."""
+    means = {
+        part: float(np.mean(arrays[key], dtype=np.float64))
+        for part, name in PARTS.items()
+        if (key := f"{name}/{row.selection_metric}") in arrays
+    }
+    return bool(means) and all(_is_mean(row, part, means.get(part)) for part in PARTS)
+
+
+def _is_mean(row: LedgerRow, part: str, mean: float | None) -> bool:
+    known = row.selected(part)
+    if known is None or mean is None:
+        return known is mean
+    return abs(mean - known) <= PRECISION * abs(known)
+
+
+def check_content(tensors: Tensors, rows: Ledger, where: str, cure: str) -> None:
+    """Raise CheckFailed unless the scores of these rows are there with the means of the ledger."""
+    for row in rows:
+        for part, name in PARTS.items():
+            mean = _mean_of(tensors, f"{row.seed}/{name}")
+            if not _is_mean(row, part, mean):
+                raise CheckFailed(
+                    f"{where}: the mean {name} score of seed {row.seed} is {mean}, "
+                    f"registry/results.csv says {row.selected(part)}; {cure}"
+                )
+
+
+def _mean_of(tensors: Tensors, key: str) -> float | None:
+    values, scale = tensors.get(key), tensors.get(f"{key}/scale")
+    if values is None or scale is None or not values.size:
+        return None
+    if (values.dtype, scale.dtype) != (np.dtype(np.float16), np.dtype(np.float64)):
+        return None
+    if values.ndim != 1 or scale.shape != (2,):
+        return None
+    return float(np.mean(decoded(values, scale), dtype=np.float64))
