@@ -49,20 +49,26 @@ def interval(cell: TableCell, metric: str) -> str:
 
 
 def ranks(cell: TableCell) -> str:
-    """The range of ranks, such as `1 to 4`, or a dash."""
-    return DASH if cell.ranks is None else ranks_text(cell.ranks)
+    """The range of ranks of a row."""
+    return ranks_text(cell.ranks)
 
 
-def ranks_text(found: tuple[int, int]) -> str:
-    """`3`, or `1 to 4`."""
+def ranks_text(found: tuple[int, int] | None) -> str:
+    """`3`, `1 to 4`, or a dash."""
+    if found is None:
+        return DASH
     low, high = found
     return str(low) if low == high else f"{low} to {high}"
 
 
 def best_share(cell: TableCell) -> str:
     """In what share of draws the row is the best."""
-    share = cell.best_share
-    if math.isnan(share):
+    return share_text(None if math.isnan(cell.best_share) else cell.best_share)
+
+
+def share_text(share: float | None) -> str:
+    """`41 %`, `< 1 %`, or a dash."""
+    if share is None:
         return DASH
     return f"{100 * share:.0f} %" if share == 0 or share >= 0.005 else "< 1 %"
 

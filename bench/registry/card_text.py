@@ -9,7 +9,13 @@ from bench.core.tasks import TASKS, is_reference
 from bench.core.text import for_markdown
 from bench.core.view import Picture, Section, markdown, table_of
 from bench.data.table import DATASETS
-from bench.leaderboard.wording import short_title, shown_score, whole
+from bench.leaderboard.wording import (
+    ranks_text,
+    share_text,
+    short_title,
+    shown_score,
+    whole,
+)
 from bench.models.zoo import MODELS
 from bench.registry.cards import Card, Summary
 
@@ -115,13 +121,24 @@ def _standing(card: Card) -> str:
         else "The table has no PCA to compare with."
     )
     badges = f" Its row wears: {card.summary.badges}." if card.summary.badges else ""
+    against = f"{_place(card.summary)}{against}"
     if card.challenger is None:
         return f"{against}{badges} There is no challenger."
     metric = card.spec.selection_metric
     other = _mean(card.challenger, f"val_{metric}", metric)
     return (
         f"{against}{badges} Challenger: {card.challenger.row}, validation "
-        f"{short_title(metric)} {other}."
+        f"{short_title(metric)} {other}, ranks {ranks_text(card.challenger.ranks)}."
+    )
+
+
+def _place(row: Summary) -> str:
+    """Where a row stands in its table; empty for cards from before ranges of ranks."""
+    if row.ranks is None:
+        return ""
+    return (
+        f"Ranks {ranks_text(row.ranks)}; the best of its table in {share_text(row.best_share)} of "
+        "the draws of other seeds and images. "
     )
 
 

@@ -151,7 +151,7 @@ def summary_of(cell: TableCell) -> Summary:
         row=cell.row,
         configuration=cell.configuration,
         ranks=cell.ranks,
-        best_share=None if math.isnan(cell.best_share) else cell.best_share,
+        best_share=None if math.isnan(cell.best_share) else rounded(cell.best_share),
         seeds=",".join(map(str, cell.seeds)),
         runs=f"{cell.started} started, {cell.finished} finished, {cell.diverged} diverged",
         means=_known(cell.means),

@@ -8,10 +8,11 @@ from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.significance import Competition
+from bench.leaderboard.wording import ranks_text, share_text
 from bench.records.files import read_record
 from bench.records.selection import median_record
 from bench.registry.card_text import card_text
-from bench.registry.cards import Card
+from bench.registry.cards import Card, Summary
 from bench.registry.champions import champions
 from bench.registry.results import record_of_row
 from bench.tracking import clear_alias, register_version
@@ -37,7 +38,7 @@ def tell_mlflow(store: Store, competition: Competition, challenger: TableCell | 
         alias="challenger",
         description=f"{challenger.row}: next to the champion {card.summary.row} in the track "
         f"{competition.title}, ranked on validation images.",
-        tags=_headline(record) | {"over_pca": card.challenger.over_pca if card.challenger else ""},
+        tags=_headline(record) | _place(card.challenger),
     )
     return lines
 
@@ -66,7 +67,7 @@ def _tell_champion(store: Store, card: Card) -> list[str]:
         registered_name=card.track,
         alias="champion",
         description=card_text(card),
-        tags=_headline(record) | {"over_pca": card.summary.over_pca},
+        tags=_headline(record) | _place(card.summary),
     )
     return []
 
@@ -77,6 +78,17 @@ def _headline(record: RunRecord) -> dict[str, str]:
         f"{part}_{metric}": f"{value:.5g}"
         for part, scores in record.scores.items()
         for metric, value in scores.items()
+    }
+
+
+def _place(row: Summary | None) -> dict[str, str]:
+    """Where the row stands in its table."""
+    if row is None:
+        return {"over_pca": ""}
+    return {
+        "over_pca": row.over_pca,
+        "ranks": ranks_text(row.ranks),
+        "best_in": share_text(row.best_share),
     }
 
 
