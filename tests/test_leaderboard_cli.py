@@ -61,7 +61,7 @@ def test_json_is_pure(promoted):
 
 def test_an_altered_table_fails_its_check(promoted):
     path = promoted.registry / "README.md"
-    path.write_text(path.read_text().replace("| 1 | pca | 0.0", "| 1 | pca | 0.1", 1))
+    path.write_text(path.read_text().replace("| 1 | **pca** | 0.0", "| 1 | **pca** | 0.1", 1))
     code, _, err = bench("leaderboard", "--check")
     assert code == 3
     assert "registry/README.md line" in err

@@ -57,7 +57,7 @@ def test_a_row_whose_weights_are_elsewhere_is_ranked_and_not_promoted(store, sma
         shutil.rmtree(record_folder(store.records, record.run_key))
     invent_row(store, dataclasses.replace(small, name="other"), "vae", val=0.04, test=0.04)
     write(store)
-    assert ranks(store, Scope(small))[0] == ("fc_ae", 1)
+    assert ranks(store, Scope(small))[0] == ("fc_ae", (1, 1))
     first, second = promote(store, EVERYTHING).decisions
     assert (second.action, second.champion.row, second.challenger.row) == (
         *("keep", "deep_ae", "fc_ae"),
