@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from bench.benchmark.plan import Request, plan
 from bench.cli import app, console, main
@@ -32,6 +32,11 @@ def bench(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[
     )
 
 
+def here(*arguments: str) -> Result:
+    """The end of a command that is run in this process."""
+    return CliRunner().invoke(app, arguments)
+
+
 def test_the_main_job_end_to_end(store: Store, tiny_protocol: str) -> None:
     first = bench("run", "-p", tiny_protocol, "--json")
     assert first.returncode == 0, first.stderr
@@ -39,13 +44,13 @@ def test_the_main_job_end_to_end(store: Store, tiny_protocol: str) -> None:
     assert result["trained"] == 4
     assert len(result["runs"]) == 4
     assert "workflowType=machine_learning" in result["mlflow"]
-    again = bench("run", "-p", tiny_protocol, "--json")
+    again = here("run", "-p", tiny_protocol, "--json")
     assert json.loads(again.stdout)["trained"] == 0
     assert {r["run_key"] for r in result["runs"]} == {
         record.run_key for record in iter_records(store.records)
     }
-    shown = bench("leaderboard", "-p", tiny_protocol)
-    assert shown.returncode == 0, shown.stderr
+    shown = here("leaderboard", "-p", tiny_protocol)
+    assert shown.exit_code == 0, shown.stderr
     for model in ("mean_image", "pca", "fc_ae"):
         assert model in shown.stdout
 
@@ -67,35 +72,35 @@ def test_a_log_hears_of_a_long_run_before_its_end(
 
 
 def test_a_dry_run_trains_nothing(store: Store, tiny_protocol: str) -> None:
-    result = bench("run", "-p", tiny_protocol, "--dry-run", "--json")
-    assert result.returncode == 0, result.stderr
+    result = here("run", "-p", tiny_protocol, "--dry-run", "--json")
+    assert result.exit_code == 0, result.stderr
     made = json.loads(result.stdout)
     assert len(made["runs"]) == 4
     assert made["forecast_seconds"] > 0
     assert not list(iter_records(store.records))
-    shown = bench("run", "-p", tiny_protocol, "--dry-run")
+    shown = here("run", "-p", tiny_protocol, "--dry-run")
     assert "4 to do" in shown.stderr
     assert "fc_ae" in shown.stdout
 
 
 def test_a_dry_run_tells_of_clusters_where_there_is_none(store: Store, tiny_protocol: str) -> None:
     command = ("run", "-p", tiny_protocol, "--executor", "ray", "--dry-run")
-    shown = bench(*command)
-    assert shown.returncode == 0, shown.stderr
+    shown = here(*command)
+    assert shown.exit_code == 0, shown.stderr
     assert "GPUs (or cores)" in shown.stdout
-    told = bench(*command, "--json")
+    told = here(*command, "--json")
     by_workers = json.loads(told.stdout)["by_workers"]
     assert list(by_workers) == ["1", "2", "4"]
     assert by_workers["1"] > by_workers["4"] > 0
-    lost = bench(*command, "--address", "localhost:1")
-    assert lost.returncode == 2
+    lost = here(*command, "--address", "localhost:1")
+    assert lost.exit_code == 2
     assert "--address localhost:1" in lost.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
 def test_a_stopped_command_goes_on(store: Store, tiny_protocol: str, how: signal.Signals) -> None:
     text = Path(tiny_protocol).read_text()
-    Path(tiny_protocol).write_text(text.replace("epochs = 3", "epochs = 40"))
+    Path(tiny_protocol).write_text(text.replace("epochs = 3", "epochs = 20"))
     arguments = [sys.executable, "-m", "bench", "run", "-p", tiny_protocol, "--workers", "1"]
     process = subprocess.Popen(
         arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -114,8 +119,8 @@ def test_a_stopped_command_goes_on(store: Store, tiny_protocol: str, how: signal
         assert "Traceback" not in errors
     done = len(list(iter_records(store.records)))
     assert 0 < done < 4
-    again = bench("run", "-p", tiny_protocol, "--json")
-    assert again.returncode == 0, again.stderr
+    again = here("run", "-p", tiny_protocol, "--json")
+    assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["trained"] == 4 - done
     assert len(list(iter_records(store.records))) == 4
 
@@ -188,13 +193,13 @@ def test_help_and_version_are_quick_and_light() -> None:
 
 
 def test_the_cast_is_listed() -> None:
-    rows = json.loads(bench("models", "--json").stdout)
+    rows = json.loads(here("models", "--json").stdout)
     assert {"mean_image", "pca", "fc_ae", "deep_ae", "cnn_ae", "vae"} <= {r["id"] for r in rows}
     assert next(r for r in rows if r["id"] == "fc_ae")["parameters"] == 218_192
 
 
 def test_protocols_are_listed_with_their_cost(store: Store) -> None:
-    rows = json.loads(bench("protocols", "--json").stdout)
+    rows = json.loads(here("protocols", "--json").stdout)
     quick = next(r for r in rows if r["name"] == "quick")
     assert quick["runs"] > 0
     assert quick["cost_note"] == "not measured yet (--measure)"

@@ -82,8 +82,9 @@ def test_the_ledger_keeps_the_steps_of_short_trainings_and_is_as_before_without_
 
 
 def test_a_short_training_is_said_when_it_is_planned_run_and_shown(
-    tiny_protocol: str, store: Store
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("BENCH_TRACKING", "off")
     command = ["run", "-p", tiny_protocol, "--model", "fc_ae", "--seed", "0", "--workers", "1"]
     ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 0, ran.output

@@ -1,12 +1,11 @@
 """Commands that only look import nothing heavy, and a head that trains nothing needs no torch."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from one_process import run_all
 from typer.testing import CliRunner
 
 from bench.cli import app
@@ -16,40 +15,19 @@ from bench.records.files import iter_records
 ROOT = Path(__file__).parent.parent
 TORCH = ("torch", "torchvision")
 HEAVY = (*TORCH, "mlflow", "seaborn", "matplotlib")
-_CODE = """
-import sys
-from bench.cli import main
-sys.argv = ["bench", *sys.argv[1:]]
-code = 0
-try:
-    main()
-except SystemExit as end:
-    code = end.code
-loaded = " ".join(name for name in {heavy} if name in sys.modules)
-print("code", code, "loaded", loaded, file=sys.stderr)
-"""
+Commands = Sequence[Sequence[str]]
 
 
-def _loaded(home: Path, *arguments: str, heavy: tuple[str, ...] = HEAVY) -> str:
-    """Which heavy libraries a command has imported in the end; the command must have worked."""
-    return _ran(home, *arguments, heavy=heavy)[0]
+def _loaded(home: Path, commands: Commands, heavy: tuple[str, ...] = HEAVY) -> str:
+    """Which heavy libraries a process has imported after the commands; each must have worked."""
+    return _ran(home, commands, heavy)[0]
 
 
-def _ran(home: Path, *arguments: str, heavy: tuple[str, ...]) -> tuple[str, str]:
-    """The same, and what it printed."""
-    environment = {**os.environ, "BENCH_HOME": str(home)}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    done = subprocess.run(
-        [sys.executable, "-c", _CODE.format(heavy=heavy), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment,
-        check=True,
-    )
-    code, _, loaded = done.stderr.splitlines()[-1].removeprefix("code ").partition(" loaded ")
-    assert code == "0", done.stderr
-    return loaded, done.stdout + done.stderr
+def _ran(home: Path, commands: Commands, heavy: tuple[str, ...]) -> tuple[str, str]:
+    """The same, and what they printed."""
+    ended = run_all(commands, heavy, BENCH_HOME=str(home))
+    assert not any(ended.codes), ended.said
+    return ended.loaded, ended.said
 
 
 COMMANDS = (
@@ -63,38 +41,32 @@ def test_the_list_of_commands_is_complete() -> None:
     assert {*COMMANDS} == named | {group.name for group in app.registered_groups}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_light(command: str, tmp_path: Path) -> None:
-    assert _loaded(tmp_path, command, "--help") == ""
+def test_help_is_light(tmp_path: Path) -> None:
+    assert _loaded(tmp_path, [(command, "--help") for command in COMMANDS]) == ""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_looking_is_light() -> None:
+    """On this checkout, whose registry is the committed one; none of these writes anything."""
+    looking = (
         ("leaderboard",),
         ("leaderboard", "--check"),
         ("models",),
         ("protocols",),
         ("registry", "list"),
         ("registry", "show", "fashion_mnist_mini.quick.d8"),
-    ],
-    ids=" ".join,
-)
-def test_looking_is_light(arguments: tuple[str, ...]) -> None:
-    """On this checkout, whose registry is the committed one; none of these writes anything."""
-    assert _loaded(ROOT, *arguments) == ""
+    )
+    assert _loaded(ROOT, looking) == ""
 
 
 def test_the_head_of_a_run_and_of_a_sweep_imports_no_torch(
     store: Store, tiny_protocol: str
 ) -> None:
     run = ("run", "-p", tiny_protocol, "-m", "fc_ae", "--workers", "1")
-    assert _loaded(store.root, *run, heavy=TORCH) == ""
-    assert _loaded(store.root, *run, heavy=("torch", "matplotlib", "seaborn")) == ""  # all is there
-    assert _loaded(store.root, *run, "--dry-run") == ""
     sweep = ("sweep", "-p", tiny_protocol, "-m", "fc_ae", "--trials", "2", "--workers", "1")
-    assert _loaded(store.root, *sweep, heavy=TORCH) == ""
-    assert _loaded(store.root, "promote", "-p", tiny_protocol, heavy=TORCH) == ""
+    promote = ("promote", "-p", tiny_protocol)
+    assert _loaded(store.root, (run, sweep, promote), TORCH) == ""
+    assert _loaded(store.root, ((*run, "--dry-run"),)) == ""
+    assert _loaded(store.root, (run,), (*TORCH, "matplotlib", "seaborn")) == ""  # all is there
 
 
 def test_with_tracking_off_no_command_knows_mlflow_and_a_later_sync_sends_all(
@@ -102,18 +74,14 @@ def test_with_tracking_off_no_command_knows_mlflow_and_a_later_sync_sends_all(
 ) -> None:
     monkeypatch.setenv("BENCH_TRACKING", "off")
     tiny, one = ("-p", tiny_protocol), ("--workers", "1")
-    for command in (
-        ("run", *tiny, "-m", "pca", "-m", "fc_ae", *one),
-        ("run", *tiny, "-m", "pca", "-m", "fc_ae", *one),
-        ("sweep", *tiny, "-m", "fc_ae", "--trials", "2", *one),
-        ("leaderboard", *tiny, "--write"),
-    ):
-        loaded, said = _ran(store.root, *command, heavy=("mlflow",))
-        assert loaded == ""
-        for word in ("MLflow", "bench ui", "bench sync"):
-            assert word not in said, said
-    loaded, said = _ran(store.root, "promote", *tiny, heavy=("mlflow",))
-    assert loaded == "" and "becomes champion" in said
+    run = ("run", *tiny, "-m", "pca", "-m", "fc_ae", *one)
+    sweep = ("sweep", *tiny, "-m", "fc_ae", "--trials", "2", *one)
+    promote = ("promote", *tiny)
+    commands = (run, run, sweep, ("leaderboard", *tiny, "--write"), promote)
+    loaded, said = _ran(store.root, commands, ("mlflow",))
+    assert loaded == ""
+    assert "bench ui" not in said and "bench sync" not in said, said
+    assert "becomes champion" in said
     assert said.count("MLflow") == said.count("MLflow's registry was not told") == 1
     assert not list(store.mlruns.glob("*mlflow.db*")) and not list(store.artifacts.iterdir())
 

@@ -62,8 +62,9 @@ def test_classifiers_have_no_closed_forms(store: Store) -> None:
 
 
 def test_the_command_names_what_runs_along_and_repeats_nothing(
-    tiny_protocol: str, store: Store
+    tiny_protocol: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("BENCH_TRACKING", "off")
     command = ["run", "-p", tiny_protocol, "--model", "fc_ae", "--seed", "1", "--workers", "1"]
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 0, first.output

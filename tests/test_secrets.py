@@ -1,17 +1,13 @@
 """No password or token of an address is printed, written to the workspace or put in arguments."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from one_process import run_all
 
 from bench.core.errors import BadInput
 from bench.core.store import Store
 from bench.core.text import without_secrets
 from bench.tracking.address import Address, find_address
 
-ROOT = Path(__file__).parent.parent
 SECRET = "hunter2secret"
 
 
@@ -45,7 +41,7 @@ def test_no_output_and_no_file_holds_a_secret(
     monkeypatch.setenv("HTTPS_PROXY", f"http://ann:{SECRET}@127.0.0.1:9")
     run = ("run", "-p", tiny_protocol, "-m", "mean_image")
     storage = f"postgresql+psycopg://ann:{SECRET}@127.0.0.1:9/db"
-    for arguments in (
+    commands = (
         (*run, "--json"),
         ("sync",),
         ("doctor",),
@@ -53,17 +49,11 @@ def test_no_output_and_no_file_holds_a_secret(
         ("ui",),
         ("sweep", "-p", tiny_protocol, "-m", "fc_ae", "--trials", "1", "--storage", storage),
         ("data", "fetch", "mnist"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "bench", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-            cwd=ROOT,
-        )
-        assert SECRET not in done.stdout + done.stderr, arguments
-        assert "Traceback" not in done.stderr, (arguments, done.stderr)
+    )
+    ended = run_all(commands)
+    assert SECRET not in ended.said
+    assert "Traceback" not in ended.said
+    assert ended.said.count("http://ann:***@127.0.0.1:9/x?token=***") >= len(commands) - 2
     for path in store.root.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 

@@ -1,0 +1,82 @@
+"""What takes seconds is done once per test process: importing torch, making MLflow's tables.
+
+Workers are forked from a process that has imported torch. They are processes of their own as the
+spawned ones are, with their own pipe, signals and end. MLflow's tables are copied. Tests that start
+`python -m bench` have the real ones.
+"""
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from bench.execution import local, stopwatch
+from bench.tracking import database
+
+_IMPORTED = ["bench.execution.runner", "bench.execution.speeds", "bench.execution.memory"]
+
+
+class _Warm:
+    """What `multiprocessing.get_context("spawn")` returns, as far as pools need it."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(_IMPORTED)
+        self.Pipe = self._context.Pipe
+
+    def Process(
+        self, target: Callable[..., None], args: tuple[Any, ...], daemon: bool
+    ) -> ForkServerProcess:
+        given = (dict(os.environ), target, args)
+        return self._context.Process(target=_work, args=given, daemon=daemon)
+
+
+def _work(environment: Mapping[str, str], target: Callable[..., None], args: tuple[Any]) -> None:
+    """Do the work in the environment of the process that asked for it."""
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*args)
+
+
+class _Multiprocessing:
+    def __init__(self) -> None:
+        self._warm = _Warm()
+
+    def get_context(self, _: str) -> _Warm:
+        return self._warm
+
+
+def warm_workers() -> None:
+    """Fork the workers that this process starts from now on."""
+    vars(local)["multiprocessing"] = vars(stopwatch)["multiprocessing"] = _Multiprocessing()
+
+
+_create_tables = database._create_tables
+
+
+@functools.cache
+def _tables() -> tuple[tempfile.TemporaryDirectory[str], Path]:
+    """The folder, removed with the process, and the file in it."""
+    folder = tempfile.TemporaryDirectory(prefix="bench-tables-")
+    path = Path(folder.name) / "mlflow.db"
+    _create_tables(path, path.parent)
+    return folder, path
+
+
+def _copy_tables(path: Path, artifacts: Path) -> None:
+    shutil.copyfile(_tables()[1], path)
+    with contextlib.closing(sqlite3.connect(path)) as opened, opened:
+        place = f"{artifacts.as_uri()}/0"
+        opened.execute("UPDATE experiments SET artifact_location = ?", (place,))
+
+
+def warm_tables() -> None:
+    """Copy MLflow's tables where this process would make them from now on."""
+    vars(database)["_create_tables"] = _copy_tables
