@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from looks import assert_texts_apart, assert_texts_inside, texts
 
-from bench.figures import Bar, Point, ranking_bars, rate_distortion
+from bench.figures import Bar, Point, Standing, rank_ranges, ranking_bars, rate_distortion
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS
 
@@ -113,3 +113,24 @@ def test_ranking_has_room_for_long_names() -> None:
         assert_texts_inside(other)
         sizes = [each.axes[0].bbox.size for each in (figure, other)]
         np.testing.assert_allclose(*sizes, atol=1, err_msg="the panel lost room to texts")
+
+
+def test_ranges_of_ranks_have_a_panel_per_table_and_a_row_per_variant() -> None:
+    standings = [
+        Standing("rae", "Code size 8", 1, 2, 1),
+        Standing("pca", "Code size 8", 1, 2, 2),
+        Standing("vae", "Code size 8", 3, 3, 3),
+        Standing("vae", "Code size 32", 1, 1, 1),
+        Standing("rae", "Code size 32", 2, 2, 2),
+    ]
+    figure = rank_ranges(standings, "photographs · validation")
+    first, second = figure.axes
+    assert [tick.get_text() for tick in first.get_yticklabels()] == ["rae", "pca", "vae"]
+    bars = [line for line in first.get_lines() if len(line.get_xdata()) == 2]
+    dots = [line for line in first.get_lines() if len(line.get_xdata()) == 1]
+    assert [list(bar.get_xdata()) for bar in bars] == [[0.65, 2.35], [0.65, 2.35], [2.65, 3.35]]
+    assert [list(dot.get_xdata()) for dot in dots] == [[1], [2], [3]]
+    assert [bar.get_alpha() == bars[0].get_alpha() for bar in bars] == [True, True, False]
+    assert len(second.get_lines()) == 4  # pca is not in this table
+    assert_texts_inside(figure)
+    assert_texts_apart(figure)

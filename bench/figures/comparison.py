@@ -86,7 +86,7 @@ def rank_ranges(standings: Sequence[Standing], below: str) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=2))
         ax.set_yticks(range(len(rows)), rows if ax is axes[0] else [""] * len(rows))
         ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_xlabel(table)
+        ax.set_xlabel(f"{table} · rank")
     below += " · dot: place by the mean · dark: may be the best"
     put_title(figure, "Ranges of ranks", below)
     return figure
