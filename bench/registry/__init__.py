@@ -2,7 +2,11 @@
 
 | file            | content                                                               |
 |-----------------|-----------------------------------------------------------------------|
-| results.py      | results.csv, cells.csv, comparisons.csv: read, merge, write, check    |
+| results.py      | results.csv, cells.csv, comparisons.csv: read, merge, write           |
+| checking.py     | these tables against each other and against the scores                |
+| scores.py       | scores.csv, and the files with the scores per image                   |
+| score_files.py  | what such a file holds                                                |
+| calibration.py  | the rule of the tables in simulated ones                              |
 | publishing.py   | tables, pictures, the README's block: rendered, written, checked      |
 | frames.py       | all runs and the tables as frames, for the Python API                 |
 | cards.py        | card.json of a champion                                               |
