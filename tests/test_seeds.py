@@ -229,6 +229,7 @@ def test_a_cell_gets_all_its_seeds_before_the_cells_that_wait(adaptive, store):
 def test_closed_forms_run_once_and_chosen_seeds_are_a_list(adaptive, store):
     closed = planned(adaptive, store, models=("pca",))
     assert (seeds_of(closed, "pca"), closed.later) == ([0], ())
+    assert not any("seeds" in note for note in closed.notes)
     chosen = planned(adaptive, store, seeds=(5, 1))
     executor = Inventing(store, far)
     ran(chosen, store, executor)

@@ -187,7 +187,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     notes += [*_along_in_words(along), *_short_in_words(train, sizes, cells)]
     seeding = Seeding(protocol, request.seeds, store)
     runs = [seeding.runs(spec(*cell)) for cell in cells]
-    notes += seeding.in_words(protocol.selection_metric) if runs else []
+    notes += seeding.in_words(protocol.selection_metric)
     specs = (*(run for first, _ in runs for run in first), *(spec(*cell) for cell in along))
     if not specs:
         raise BadInput(f"there is nothing to run: {'; '.join(notes)}")

@@ -31,7 +31,7 @@ class Seeding:
     def __init__(self, protocol: Protocol, chosen: Sequence[int], store: Store) -> None:
         self._seeds = tuple(chosen) or protocol.seeds
         self._committed: dict[tuple[BoardKey, str], list[LedgerRow]] = {}
-        self._repeated: set[object] = set()
+        self._from_ledger: dict[object, int] = {}  # seeds by cell, 0 where others are needed
         if isinstance(self._seeds, AdaptiveSeeds):
             with unchanged(store):
                 ledger = read_results(store.registry).ledger
@@ -48,8 +48,8 @@ class Seeding:
         if variant(spec.model).closed_form:
             first = first[:1]
         elif isinstance(self._seeds, AdaptiveSeeds):
-            if repeated := self._in_ledger(spec, self._seeds):
-                self._repeated.add(spec.cell)
+            repeated = self._from_ledger[spec.cell] = self._in_ledger(spec, self._seeds)
+            if repeated:
                 first = tuple(range(repeated))
             else:
                 later = range(len(first), self._seeds.most)
@@ -68,9 +68,9 @@ class Seeding:
         return 0 if why_incomplete(seeds, rows) else len(rows)
 
     def in_words(self, metric: str) -> list[str]:
-        """What people should know of adaptive seeds before they run, one line each."""
+        """What people should know of the adaptive seeds of the cells so far, one line each."""
         seeds = self._seeds
-        if not isinstance(seeds, AdaptiveSeeds):
+        if not isinstance(seeds, AdaptiveSeeds) or not self._from_ledger:
             return []
         decibels = METRICS[metric].transform == "identity"
         wanted = f"{seeds.until:g} dB" if decibels else f"{100 * seeds.until:g} %"
@@ -78,7 +78,7 @@ class Seeding:
             f"trained rows get {seeds.least} to {seeds.most} seeds: another one while their mean "
             f"{short_title(metric)} is known no better than ± {wanted}"
         ]
-        if count := len(self._repeated):
+        if count := sum(repeated > 0 for repeated in self._from_ledger.values()):
             rows = "row gets the seeds" if count == 1 else "rows get the seeds"
             lines.append(f"{count} {rows} that the ledger has")
         return lines
