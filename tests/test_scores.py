@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from invented import disagreeing, invent, invent_row, ranks, specs_of, write
+from invented import disagreeing, invent, invent_row, ranks, specs_of, table, write
 from registry_store import files_of, tiny_protocol
 from safetensors.numpy import load_file, save_file
 
@@ -103,6 +103,16 @@ def test_a_workspace_without_records_adds_a_row_and_ranks_it(written, small):
     after = files_of(written.registry / "scores")
     assert len(after) == 4
     assert before.items() <= after.items()
+
+
+def test_a_table_is_the_same_before_it_is_written_and_after(store, small):
+    disagreeing(store, small)
+    before = repr(table(store))
+    write(store)
+    assert repr(table(store)) == before
+    for name in ("cells.csv", "comparisons.csv"):
+        (store.registry / name).unlink()
+    assert repr(table(store)) == before
 
 
 def test_every_machine_computes_the_same_from_the_committed_scores(written, small):
