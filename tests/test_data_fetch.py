@@ -1,6 +1,7 @@
 """`bench data`: from a person's files, from a (local) server, and verified in the cache."""
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import json
@@ -237,6 +238,31 @@ def test_nobody_answers(monkeypatch, cache: Path) -> None:
     with pytest.raises(BadInput, match=r"cannot download few_clothes.*refused.*check the network"):
         fetch(ROW.id)
     assert list(cache.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_cache(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_files(tmp_path / "good")
+    fetch(ROW.id, source)
+    before = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for call, arguments, needed in (
+        ("os.fsync", (ROW.id, source), rf"{28 * 28 * 600 + 16:,} bytes needed, "),
+        ("torchvision.datasets.FashionMNIST", (ROW.id,), ""),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(call, full)
+            with pytest.raises(BadInput) as caught:
+                fetch(*arguments)
+        said = str(caught.value)
+        assert said.startswith(f"cannot write the data cache at {cache}"), said
+        assert f": No space left on device; {needed}" in said
+        assert said.endswith(f" free; free space on {cache}, or set BENCH_DATA")
+    assert before == {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
 
 
 def test_a_cache_that_is_a_file(tmp_path: Path, monkeypatch) -> None:

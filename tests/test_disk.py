@@ -2,12 +2,17 @@
 
 import errno
 import shutil
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
+from typer.testing import CliRunner
 
 from bench.benchmark.plan import Request, plan
 from bench.benchmark.running import RECORD_BYTES, execute_plan
+from bench.cli import app
 from bench.core import disk
 from bench.core.disk import NotWritten, StorageFailed, require_room, storage_failed
 from bench.core.protocol import load_protocol
@@ -99,3 +104,43 @@ def test_the_first_such_failure_stops_the_plan(store: Store, tiny_protocol: str)
     with pytest.raises(StorageFailed, match="stopped with 0 of 4 runs recorded"):
         list(run_plan(made, store, executor, NullTracker()))  # type: ignore[arg-type]
     assert len(executor.stopped) == 3
+
+
+def test_the_interface_says_that_its_store_does_not_fit(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: Path) -> None:
+        path.write_bytes(b"begun")
+        connection = sqlite3.connect(":memory:")
+        connection.execute("PRAGMA max_page_count = 2")
+        try:
+            connection.execute("CREATE TABLE t AS SELECT zeroblob(100000) AS b")
+        except sqlite3.Error as error:
+            raise OperationalError("CREATE TABLE", {}, error) from error
+
+    monkeypatch.setattr("bench.tracking.database._create_tables", full)
+    done = CliRunner().invoke(app, ["ui"])
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"bench: cannot write MLflow's store at {store.mlruns / 'mlflow.db'}: ")
+    assert "1,200,000 bytes needed, " in line
+    assert not list(store.mlruns.glob("*mlflow.db")), "nothing half made stays"
+
+
+def test_the_interface_does_not_start_where_its_log_does_not_fit(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def full(path: Path, *rest: Any, **more: Any) -> Any:
+        if path.name == "ui.log":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr("bench.tracking.server.subprocess.Popen", None)
+    done = CliRunner().invoke(app, ["ui", "--port", "47391"])
+    assert done.exit_code == 2
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"bench: cannot write at {store.mlruns / 'ui.log'}: No space left")
+    assert f"free; free space on {store.mlruns}, or set BENCH_HOME" in line

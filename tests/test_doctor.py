@@ -182,6 +182,19 @@ def test_what_a_living_process_holds_is_left_alone(recorded: Store) -> None:
     assert not (recorded.mlruns / "registry.change").exists()
 
 
+def test_folders_in_the_place_of_locks_are_put_aside(recorded: Store) -> None:
+    key = keys(recorded)[0]
+    names = ("locks/registry.lock", f"locks/{key}.lock", "studies/s/head.lock", ".optuna.db.users")
+    for name in names:
+        (recorded.mlruns / name).mkdir(parents=True)
+        (recorded.mlruns / name / "something").touch()
+    code, found, _ = doctor("--fix")
+    assert (code, len(found["folders in the place of lock files"])) == (0, 4)
+    for name in names:
+        assert list(recorded.mlruns.glob(f"quarantine/*/{name}/something"))
+    assert doctor()[:2] == (0, {})
+
+
 @pytest.mark.slow
 def test_beside_a_running_sweep(
     store: Store, tiny_protocol: str, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,9 @@
 """`bench leaderboard|promote|verify|registry` as a person meets them."""
 
+import errno
 import json
+import os
+import re
 import shutil
 
 import pytest
@@ -80,6 +83,23 @@ def test_rollback_by_command(replaced):
     assert bench("leaderboard", "--check")[0] == 0
     assert bench("registry", "rollback", D8)[0] == 0
     assert files_of(replaced.registry) == before
+
+
+def test_a_rollback_on_a_full_disk_is_one_line_and_changes_nothing(replaced, monkeypatch):
+    before = files_of(replaced.root)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        code, _, err = bench("registry", "rollback", D8)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert line.startswith(f"bench: cannot write the registry at {replaced.mlruns}/registry.change")
+    assert re.search(r": No space left on device; [\d,]+ bytes needed, [\d,]+ free; ", line)
+    assert files_of(replaced.root) == before
+    assert bench("registry", "rollback", D8)[0] == 0
 
 
 def test_verify_by_run_key_and_all(promoted):

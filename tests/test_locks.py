@@ -12,7 +12,8 @@ import pytest
 
 from bench.benchmark.sharing import one_at_a_time
 from bench.core import locks
-from bench.core.locks import locked, release, take, try_lock
+from bench.core.errors import BadInput
+from bench.core.locks import is_held, locked, release, take, try_lock, use
 from bench.core.store import Store
 from bench.sweep.opening import alone, attend
 
@@ -258,3 +259,17 @@ def test_a_lock_can_be_waited_for_by_many(path: Path) -> None:
     for thread in threads:
         thread.join(timeout=60)
     assert count.read_text() == "200"
+
+
+def test_a_folder_in_the_place_of_a_lock_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    path.mkdir()
+    (tmp_path / ".a.db.users").mkdir()
+    words = r"is a folder, expected a lock file; `bench doctor --fix` moves it"
+    for act in (take, is_held):
+        with pytest.raises(BadInput, match=words):
+            act(path)
+    with pytest.raises(BadInput, match=words), locked(path):
+        pass
+    with pytest.raises(BadInput, match=words):
+        use(tmp_path / "a.db")

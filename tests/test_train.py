@@ -67,12 +67,11 @@ def _curve(result: FitResult) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_trained_variant_learns(data: FitData, name: str) -> None:
-    _, result = _fit(data, _config(), name)
-    losses = [values["train/loss"] for values in _curve(result)]
+    _, result = _fit(data, _config(dataclasses.replace(RECIPE, epochs=2)), name)
+    first, second = (values["train/loss"] for values in _curve(result))
     assert result.status == "finished"
-    assert len(losses) == RECIPE.epochs
-    assert losses[-1] < losses[0]
-    assert result.images == RECIPE.epochs * len(data.train)
+    assert second < first
+    assert result.images == 2 * len(data.train)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ def _mend_mlflow(care: Care) -> Iterator[Finding]:
 
 
 REPAIRS: tuple[Repair, ...] = (
+    records.set_folders_aside,
     mend_changes,
     records.remove_locks,
     records.remove_temporary,
@@ -77,8 +78,9 @@ def examine(
 ) -> list[Finding]:
     """Everything that is to be repaired, or was. The repairs of studies come from the room above.
 
-    What fails is a finding of its own and does not stop the others. Raises StorageFailed if the
-    disk takes no more.
+    What fails is a finding of its own and does not stop the others: a workspace that is read-only,
+    or partly unreadable, is looked at as far as that goes. Raises StorageFailed if something is to
+    be repaired and the disk takes no more.
     """
     repairs = [*REPAIRS, *of_studies]
     if not tracking_is_off():
@@ -90,16 +92,21 @@ def examine(
                 found.append(finding)
         except (BenchError, *Failure) as error:
             found.append(_failure(care, error))
-    return found
+    return list(dict.fromkeys(found))  # one place may keep several from looking
 
 
 def _failure(care: Care, error: Exception) -> Finding:
-    if isinstance(error, StorageFailed):
+    behind = failure_behind(error)
+    if care.fix and isinstance(error, StorageFailed):
         raise error
-    if (behind := failure_behind(error)) is not None:
+    if care.fix and behind is not None:
         raise storage_failed(behind, "repair", care.store.mlruns) from None
     if isinstance(error, BenchError):
-        return care.leave("not repaired", "this workspace", str(error))
+        kind = "not repaired" if care.fix else "not looked at"
+        return care.leave(kind, "this workspace", str(error))
+    denied = behind or error
+    if isinstance(denied, OSError) and isinstance(denied.filename, str):
+        return care.unseen(denied)
     line = without_secrets(" ".join(str(error).split()))[:300] or type(error).__name__
     return care.leave("MLflow", find_address(care.store).shown, f"does not answer: {line}")
 
@@ -115,15 +122,23 @@ def survey(store: Store) -> dict[str, dict[str, object]]:
 
 
 def _workspace(store: Store) -> dict[str, object]:
-    sound, damaged = survey_records(store.records)
+    records: dict[str, object]
+    try:
+        sound, damaged = survey_records(store.records)
+        records = {"records": len(sound), "damaged records": "\n".join(damaged) or "none"}
+    except OSError as error:
+        records = {"records": _unseen(error)}
     off = " (not asked: tracking is off, BENCH_TRACKING=off)" if tracking_is_off() else ""
     return {
         "root": str(store.root),
         "MLflow": find_address(store).shown + off,
-        "records": len(sound),
-        "damaged records": "\n".join(damaged) or "none",
+        **records,
         "free disk": f"{psutil.disk_usage(str(store.root)).free / 2**30:.1f} GiB",
     }
+
+
+def _unseen(error: OSError) -> str:
+    return f"not looked at: {error.filename}: {error.strerror}"
 
 
 def _machine() -> dict[str, object]:
@@ -156,4 +171,6 @@ def _data_sets() -> Mapping[str, object]:
             found[name] = str(find_dataset(name))
         except BenchError:
             found[name] = f"not here; `bench data fetch {name}` gets it"
+        except OSError as error:
+            found[name] = _unseen(error)
     return found

@@ -35,7 +35,7 @@ from bench.cli import (
 )
 from bench.cli.console import say_error
 from bench.core.disk import failure_behind, storage_failed
-from bench.core.errors import BenchError, Stopped
+from bench.core.errors import BadInput, BenchError, Stopped
 from bench.core.protocol import Protocol, SplitConfig, TrainConfig
 from bench.core.store import open_store
 
@@ -63,6 +63,9 @@ class _OneLineErrors(TyperGroup):
             raise SystemExit(error.exit_code) from None
         except Exception as error:
             found = failure_behind(error)
+            if isinstance(error, PermissionError) and found is None and error.filename:
+                say_error(f"{error.filename}: {error.strerror}; give this user access to it")
+                raise SystemExit(BadInput.exit_code) from None
             if found is None:
                 say_error(unforeseen.explain(error))
                 raise SystemExit(BenchError.exit_code) from None

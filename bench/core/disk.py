@@ -79,11 +79,13 @@ def _as_os_error(error: BaseException) -> OSError | None:
     return None
 
 
-def storage_failed(error: OSError, doing: str, folder: Path, needed: int = 0) -> StorageFailed:
+def storage_failed(
+    error: OSError, doing: str, folder: Path, needed: int = 0, setting: str = "BENCH_HOME"
+) -> StorageFailed:
     """One line for an OSError of a write.
 
     `doing` completes "cannot"; `folder` is where, unless the error names a file; `needed`: bytes
-    to be written, 0 if unknown.
+    to be written, 0 if unknown; `setting`: the variable that chooses another folder.
     """
     place = Path(error.filename) if isinstance(error.filename, str) else folder
     reason = error.strerror or str(error) or type(error).__name__
@@ -91,14 +93,14 @@ def storage_failed(error: OSError, doing: str, folder: Path, needed: int = 0) ->
     if error.errno in _FULL:
         wanted = f"{needed:,} bytes needed, " if needed else ""
         what = "remove files from" if _has_no_file_left(place) else "free space on"
-        advice = f"{wanted}{_free(place):,} free; {what} {_standing(place)}, or set BENCH_HOME"
+        advice = f"{wanted}{_free(place):,} free; {what} {_standing(place)}, or set {setting}"
     elif error.errno == errno.EFBIG:
         wanted = f"{needed:,} bytes needed; " if needed else ""
         advice = f"{wanted}raise the limit of a file's size (`ulimit -f`)"
     elif error.errno in _CLOSED:
-        advice = f"make {_standing(place)} writable, or set BENCH_HOME to a folder that is"
+        advice = f"make {_standing(place)} writable, or set {setting} to a folder that is"
     else:
-        advice = "check the disk, or set BENCH_HOME to a folder on another one"
+        advice = f"check the disk, or set {setting} to a folder on another one"
     return StorageFailed(f"cannot {doing} at {place}: {reason}; {advice}")
 
 

@@ -4,8 +4,10 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from io import BufferedRandom
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
+
+from bench.core.errors import BadInput
 
 
 def try_lock(handle: int, *, shared: bool = False, wait: bool = False) -> bool:
@@ -34,7 +36,7 @@ def try_lock(handle: int, *, shared: bool = False, wait: bool = False) -> bool:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Wait for the lock on `path` and hold it; creates the file and its folder if needed."""
-    with _open(path) as stream:
+    with open_lock(path) as stream:
         try_lock(stream.fileno(), wait=True)
         yield
 
@@ -64,7 +66,7 @@ _used: dict[Path, BufferedRandom] = {}
 def use(path: Path) -> None:
     """Say until this process ends that it works with the file `path`: see `is_unused`."""
     if os.name != "nt" and path not in _used:  # Windows does not let go of a file in use
-        stream = _open(_users(path))
+        stream = open_lock(_users(path))
         try_lock(stream.fileno(), shared=True, wait=True)
         _used[path] = stream
 
@@ -75,7 +77,12 @@ def is_unused(path: Path) -> Iterator[bool]:
     ours = _used.pop(path, None)
     if ours is not None:
         ours.close()
-    with _open(_users(path)) as stream:
+    try:
+        stream = open_lock(_users(path))
+    except OSError:
+        yield not is_held(_users(path))  # nothing can be written there: it is only looked at
+        return
+    with stream:
         free = try_lock(stream.fileno())
         if free:
             _used[path] = stream  # so that `use` within the block does not wait for us
@@ -97,7 +104,7 @@ def take(path: Path) -> BufferedRandom | None:
     Free it with `release` or by closing the file. If the last holder removed the file while we
     opened it, we hold no lock: the next process would lock a new file of the same name.
     """
-    stream = _open(path)
+    stream = open_lock(path)
     if not try_lock(stream.fileno()) or not _is_there(stream, path):
         stream.close()
         return None
@@ -105,12 +112,18 @@ def take(path: Path) -> BufferedRandom | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock on `path`; changes nothing."""
+    """Whether a process holds the lock on `path`; changes nothing, also where nothing can be
+    written."""
     try:
-        with path.open("rb+") as stream:
-            return not try_lock(stream.fileno())
+        stream: BufferedRandom | BufferedReader = path.open("rb+")
     except FileNotFoundError:
         return False
+    except IsADirectoryError:
+        raise _is_a_folder(path) from None
+    except OSError:
+        stream = path.open("rb")  # not for all: some file systems lock only what may be written
+    with stream:
+        return not try_lock(stream.fileno())
 
 
 def release(path: Path, stream: BufferedRandom) -> None:
@@ -154,9 +167,20 @@ def _is_old(path: Path) -> bool:
         return False
 
 
-def _open(path: Path) -> BufferedRandom:
+def open_lock(path: Path) -> BufferedRandom:
+    """Open a lock file, made with its folder if needed. BadInput if it is a folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a+b")
+    try:
+        return path.open("a+b")
+    except IsADirectoryError:
+        raise _is_a_folder(path) from None
+
+
+def _is_a_folder(path: Path) -> BadInput:
+    return BadInput(
+        f"{path} is a folder, expected a lock file; `bench doctor --fix` moves it to "
+        "mlruns/quarantine/"
+    )
 
 
 def _is_there(stream: BufferedRandom, path: Path) -> bool:

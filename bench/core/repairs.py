@@ -6,7 +6,7 @@ be wanted is deleted.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -51,6 +51,23 @@ class Care:
     def leave(self, kind: str, what: str, why: str) -> Finding:
         """Something that cannot be repaired here and now."""
         return Finding(kind, what, "unsolved", why)
+
+    def each(
+        self, items: Iterable[str], repair: Callable[["Care", str], Iterator[Finding]]
+    ) -> Iterator[Finding]:
+        """The findings for one item after the other; one that may not be read is such a finding."""
+        for item in items:
+            try:
+                yield from repair(self, item)
+            except PermissionError as error:
+                yield self.unseen(error)
+
+    def unseen(self, error: OSError) -> Finding:
+        """A place that could not be looked at; `error` names it."""
+        place = Path(str(error.filename))
+        inside = place.is_relative_to(self.store.root)
+        why = error.strerror or str(error)
+        return self.leave("not looked at", self.name(place) if inside else str(place), why)
 
     def name(self, path: Path) -> str:
         """A path as it is shown: from the workspace on."""

@@ -242,9 +242,15 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing_to(what: str) -> Iterator[None]:
-    """Turn an OSError while writing (disk full, no permission) into a one-line StorageFailed."""
+def writing_to(
+    what: str, folder: Path | None = None, setting: str = "BENCH_HOME"
+) -> Iterator[None]:
+    """Turn an OSError while writing (disk full, no permission) into a one-line StorageFailed.
+
+    `folder` is where (none: the workspace), `setting` the variable that chooses another one.
+    """
     try:
         yield
     except OSError as error:
-        raise storage_failed(error, f"write {what}", open_store().root) from None
+        place = folder or open_store().root
+        raise storage_failed(error, f"write {what}", place, setting=setting) from None

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.disk import failure_behind
 from bench.core.errors import BadInput, unknown_name
 from bench.core.paths import given_path
 from bench.core.spec import Part
@@ -55,7 +56,7 @@ def fetch(name: str, source: Path | None = None) -> Path:
 @contextlib.contextmanager
 def _workspace(row: Dataset) -> Iterator[Path]:
     """A temporary folder next to the set's; turns write errors into one clear line."""
-    with writing_to("the data cache"):
+    with writing_to("the data cache", cache_folder(), "BENCH_DATA"):
         cache_folder().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{row.id}.") as folder:
             yield Path(folder)
@@ -155,6 +156,8 @@ def _download(row: Dataset, folder: Path) -> ImageSet:
     try:
         getattr(datasets, str(row.torchvision))(str(folder), train=True, download=True)
     except (RuntimeError, OSError, EOFError, ValueError, http.client.HTTPException) as error:
+        if (full := failure_behind(error)) is not None:
+            raise full from None
         raise BadInput(
             f"cannot download {row.id}: {_last_line(error)}; check the network and repeat, {hint}"
         ) from None

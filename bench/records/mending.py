@@ -40,6 +40,16 @@ def unclaimed(care: Care, run_key: str) -> Iterator[bool]:
             release(path, stream)
 
 
+def set_folders_aside(care: Care) -> Iterator[Finding]:
+    """Folders in the place of lock files, which no command can then open."""
+    mlruns = care.store.mlruns
+    patterns = ("locks/*.lock", "studies/*/*.lock", ".*.lock", ".*.users", ".*.heads")
+    for path in sorted(path for pattern in patterns for path in mlruns.glob(pattern)):
+        if path.is_dir() and not path.is_symlink():
+            kind = "folders in the place of lock files"
+            yield care.settle(kind, care.name(path), "moved", care.set_aside, path)
+
+
 def remove_locks(care: Care) -> Iterator[Finding]:
     """Lock files of runs whose command is gone. The others are held, or serve every command."""
     for path in sorted(care.store.locks.glob("*.lock")):
@@ -91,25 +101,22 @@ def _is_sound(store: Store, run_key: str) -> bool:
 
 def set_damaged_aside(care: Care) -> Iterator[Finding]:
     """Records that were changed, by a flipped bit or by hand: the next run trains them again."""
+    return care.each(filter(_RUN.fullmatch, run_keys(care.store.records)), _set_damaged_aside)
+
+
+def _set_damaged_aside(care: Care, key: str) -> Iterator[Finding]:
     kind, records = "damaged records", care.store.records
-    for key in filter(_RUN.fullmatch, run_keys(records)):
-        if not damage_of(records, key):
-            continue
-        with unclaimed(care, key) as is_ours:
-            why = damage_of(records, key)  # again: a command may have replaced it meanwhile
-            folder = record_folder(records, key)
-            why = why.replace(f"{folder}/", "")
-            if why and is_ours:
-                yield care.settle(
-                    kind,
-                    f"{care.name(folder)} ({why})",
-                    "moved",
-                    _set_aside,
-                    care,
-                    folder,
-                )
-            elif why:
-                yield care.leave(kind, care.name(folder), "left alone, a command is training it")
+    if not damage_of(records, key):
+        return
+    with unclaimed(care, key) as is_ours:
+        why = damage_of(records, key)  # again: a command may have replaced it meanwhile
+        folder = record_folder(records, key)
+        why = why.replace(f"{folder}/", "")
+        if why and is_ours:
+            what = f"{care.name(folder)} ({why})"
+            yield care.settle(kind, what, "moved", _set_aside, care, folder)
+        elif why:
+            yield care.leave(kind, care.name(folder), "left alone, a command is training it")
 
 
 def _set_aside(care: Care, folder: Path) -> str:
@@ -118,19 +125,16 @@ def _set_aside(care: Care, folder: Path) -> str:
 
 def convert(care: Care) -> Iterator[Finding]:
     """Records of an earlier schema, in today's form; no digest of theirs changes."""
+    return care.each(filter(_RUN.fullmatch, run_keys(care.store.records)), _convert)
+
+
+def _convert(care: Care, key: str) -> Iterator[Finding]:
     records = care.store.records
-    for key in filter(_RUN.fullmatch, run_keys(records)):
-        with contextlib.suppress(CheckFailed):  # a damaged one: see above
-            if not is_of_earlier_schema(records, key):
-                continue
-            with unclaimed(care, key) as is_ours:
-                if is_ours:
-                    what = care.name(record_folder(records, key) / RECORD)
-                    yield care.settle(
-                        "records of an earlier version",
-                        what,
-                        "converted",
-                        convert_record,
-                        records,
-                        key,
-                    )
+    with contextlib.suppress(CheckFailed):  # a damaged one: see above
+        if not is_of_earlier_schema(records, key):
+            return
+        with unclaimed(care, key) as is_ours:
+            if is_ours:
+                what = care.name(record_folder(records, key) / RECORD)
+                kind, deed = "records of an earlier version", "converted"
+                yield care.settle(kind, what, deed, convert_record, records, key)

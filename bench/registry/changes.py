@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.core.errors import BadInput
-from bench.core.locks import is_held, locked, locked_with_others
+from bench.core.locks import is_held, locked, locked_with_others, open_lock
 from bench.core.repairs import Care, Finding
 from bench.core.store import Store, child, is_temporary, sync_folder, writing_to
 
@@ -47,7 +47,7 @@ def one_writer(store: Store) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         with writing_to("the registry"):
             held.enter_context(locked(_lock(store)))
-            _parts_lock(store).touch()  # readers do not make it
+            open_lock(_parts_lock(store)).close()  # readers do not make it
             _finish(store)
         yield
 

@@ -2,12 +2,15 @@
 
 import contextlib
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from bench.core.disk import StorageFailed
 from bench.core.errors import CheckFailed
 from bench.core.locks import is_unused
 from bench.core.repairs import Care, Finding
@@ -75,7 +78,13 @@ def _studies(store: Store) -> list[str]:
 def mend_studies(care: Care) -> Iterator[Finding]:
     """The workspace's file of studies: damaged, it is put aside and made again from the results."""
     database = care.store.mlruns / FILE
-    if not (why := _damage_of(care.store, database)):
+    try:
+        why = _damage_of(care.store, database)
+    except StorageFailed:
+        if care.fix:
+            raise
+        why = _damage_of_copy(care.store)
+    if not why:
         return
     with is_unused(database) as is_ours:
         if not is_ours:
@@ -109,6 +118,16 @@ def _damage_of(store: Store, database: Path) -> str:
     except StudiesDamaged as error:
         return error.why
     return "" if found == "ok" else str(found)
+
+
+def _damage_of_copy(store: Store) -> str:
+    """The same where nothing can be written, which opening the studies does."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Store(Path(folder))
+        copy.mlruns.mkdir()
+        for path in (store.mlruns / FILE, *store.mlruns.glob(f"{FILE}-*")):
+            shutil.copyfile(path, copy.mlruns / path.name)
+        return _damage_of(copy, copy.mlruns / FILE)
 
 
 def _rebuild(care: Care, study: str) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from optuna.study import StudySummary
 from optuna.trial import TrialState
 
 from bench.core.errors import BadInput
-from bench.core.locks import is_held, try_lock
+from bench.core.locks import is_held, open_lock, try_lock
 from bench.core.store import Store, write_atomically
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import has_trials, study_folder
@@ -52,9 +52,7 @@ def is_attended(store: Store, name: str) -> bool:
 
 @contextlib.contextmanager
 def _lock(store: Store, name: str, *, shared: bool) -> Iterator[bool]:
-    folder = study_folder(store, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("a+") as stream:
+    with open_lock(study_folder(store, name) / _LOCK) as stream:
         yield try_lock(stream.fileno(), shared=shared)
 
 

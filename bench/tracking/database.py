@@ -22,6 +22,8 @@ from bench.tracking.address import Address, find_address, local_address
 
 _log = logging.getLogger("bench.tracking")
 _BUSY_SECONDS = 2.0
+_TABLES_BYTES = 1_200_000
+"""MLflow's empty tables, about."""
 _SUFFIXES = ("", "-journal", "-wal", "-shm")
 _PATH_COLUMNS = (
     ("experiments", "artifact_location"),
@@ -77,6 +79,10 @@ def prepare_database(database: Path, artifacts: Path) -> None:
                 _make(database, artifacts)
     except OSError as error:
         raise storage_failed(error, "write MLflow's store", database) from None
+    except Exception as error:  # SQLAlchemy's and MLflow's
+        if (behind := failure_behind(error)) is None:
+            raise
+        raise storage_failed(behind, "write MLflow's store", database, _TABLES_BYTES) from None
     _prove_writable(database)
 
 
@@ -89,7 +95,11 @@ def _make(database: Path, artifacts: Path) -> None:
         database.rename(aside)
     building = database.with_name(f".new-{database.name}")
     _remove(building)
-    _create_tables(building, artifacts)
+    try:
+        _create_tables(building, artifacts)
+    except BaseException:
+        _remove(building)
+        raise
     with building.open("rb+") as stream:
         stream.flush()
     building.replace(database)
