@@ -55,6 +55,7 @@ Notes that a row may wear:
 | over-complete | the code holds at least as many numbers as the image has |
 | few steps | a seed was trained for fewer than {LEAST_STEPS} steps, or, at a constant rate, its validation error still fell by more than {_percent(LARGEST_FALL)} in the last tenth |
 | seeds differ by more than {_percent(WIDE_SPREAD)} | the highest mean validation error of its seeds is so much above the lowest; of SSIM and accuracy what is missing to 1, of PSNR the squared error that it stands for |
+| width not reached | it has the most seeds of its protocol, and its mean is still known less well than wanted |
 | n of m diverged | so many runs ended in numbers that are not finite |
 | best of n trials | a study of n trials found no recipe that did better in its search: the default is its winner |
 
@@ -64,7 +65,9 @@ Notes that a row may wear:
    see train and validation only.
 2. Rows are compared within a table only: same data, same protocol fingerprint, same metrics, same code size
    (of classifiers: as many classes).
-3. A trained row needs at least {LEAST_SEEDS} seeds. If more than {_percent(MOST_FAILURES)} of its runs failed, it has no rank.
+3. A trained row needs exactly the seeds of its protocol's list, at least {LEAST_SEEDS}, or a complete prefix 0, 1, 2, ... of adaptive
+   seeds. These are added while the {_percent(LEVEL)} interval of the mean over seeds is too wide, which looks at its width alone and so
+   favours no row. If more than {_percent(MOST_FAILURES)} of its runs failed, it has no rank.
 4. Rows are compared in the logarithm of the mean error (of 1 − s for SSIM and accuracy; PSNR as it is), so that differences
    are relative. Both rows are scored on the same images; their seeds have nothing to do with each other. A difference is held
    against the Behrens-Fisher distribution: a normal term for the choice of images, from the paired scores, and for each row a
