@@ -1,12 +1,14 @@
 """Fault injection: `make faults`, or `python -m tests.faults [--short] [--only NAME] [--seed N]`.
 
-Six campaigns against real commands in small workspaces with real runs. It prints how many tries
+Seven campaigns against real commands in small workspaces with real runs. It prints how many tries
 were made and what they found; every failure is listed with the command that repeats it.
 
 | campaign | file       | tries                                                                  |
 |----------|------------|------------------------------------------------------------------------|
-| kills    | kills.py   | SIGKILL at random moments: head, group of processes, or a worker       |
+| kills    | kills.py   | SIGKILL at random moments: head, group of processes, or a worker; also |
+|          |            | beside a live MLflow store                                             |
 | calls    | fails.py   | every changing call fails: disk full, I/O error, kill (`calls.py`)     |
+| blocked  | blocked.py | folders in the place of lock files                                     |
 | files    | files.py   | every kind of file damaged (`damage.py`) and read                      |
 | flips    | files.py   | single bits of sealed files                                            |
 | names    | names.py   | hostile names in every place where one is given or read                |

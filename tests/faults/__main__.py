@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import fails, files, forked, kills, names, races
+from . import blocked, fails, files, forked, kills, names, races
 from .ground import FAULTS, Found, Try, perform
 from .workspaces import Templates, make_templates
 
-CAMPAIGNS = ("kills", "calls", "files", "flips", "names", "races")
+CAMPAIGNS = ("kills", "calls", "blocked", "files", "flips", "names", "races")
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     forked.warm_up()
     with tempfile.TemporaryDirectory(prefix="bench-faults-", dir=_place()) as name:
         place = Path(name)
-        templates = make_templates(place)
+        templates = make_templates(options.workspaces or place)
         tries = _tries(templates, options)
         print(f"{len(tries)} tries; prepared in {time.monotonic() - began:.0f} s", file=sys.stderr)
         deadline = began + 60 * options.minutes
@@ -38,6 +38,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the random choices")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after so many minutes")
     parser.add_argument("--jobs", type=int, default=2, help="tries at once")
+    parser.add_argument(
+        "--workspaces", type=Path, help="make the workspaces there, or use those that are there"
+    )
     options = parser.parse_args()
     for wanted in options.only.split(","):
         if wanted.partition("/")[0] not in ("", *CAMPAIGNS):
@@ -57,10 +60,11 @@ def _tries(templates: Templates, options: argparse.Namespace) -> list[Try]:
     made: dict[str, Callable[[], Iterable[Try]]] = {
         "kills": lambda: kills.tries(templates, 1 if short else 12),
         "calls": lambda: fails.tries(templates, options.seed, 1 if short else 0),
+        "blocked": lambda: blocked.tries(templates, 6 if short else 1),
         "files": lambda: files.mutations(material(), 400 if short else 10_000),
         "flips": lambda: files.flips(material(), 90 if short else 1_000),
-        "names": lambda: names.tries(material(), 6 if short else 500, 10 if short else 500),
-        "races": lambda: races.tries(templates, 1, 3) if short else races.tries(templates, 20),
+        "names": lambda: names.tries(material(), 2 if short else 500, 10 if short else 500),
+        "races": lambda: races.tries(templates, 1, 10) if short else races.tries(templates, 20),
     }
     chosen = {wanted.partition("/")[0] for wanted in only}
     found = [one for name in CAMPAIGNS if chosen & {"", name} for one in made[name]()]
@@ -97,7 +101,7 @@ def _print(found: Sequence[Found], seed: int, seconds: float) -> None:
         )
         print("  ".join((first, *rest)))
     for one in found:
-        for kind, text in one.faults[:3]:
+        for kind, text in dict(reversed(one.faults)).items():
             print(f"\n{kind}: {one.name}: {text}")
             print(f"  again: python -m tests.faults --seed {seed} --only '{one.name}'")
     print(f"\nseed {seed}, {seconds:.0f} s")

@@ -7,7 +7,6 @@ import functools
 import random
 from collections.abc import Iterator
 
-from . import forked
 from .calls import Calls
 from .ground import Ground, Try
 from .jobs import Job, jobs
@@ -33,7 +32,7 @@ def fail(job: Job, kind: str, number: int, ground: Ground) -> None:
     """Fail the `number`-th call, then repeat the command."""
     store = ground.copy(job.template)
     calls = Calls(kind, number, str(store.root))
-    said = forked.Running(job.work(calls.patch), store.root).wait()
+    said = job.start(calls.patch, store).wait()
     if kind != "kill":
         ground.heed(said, f"{job.name} with call {number} failing", (0, 2))
     elif said.code != -9:

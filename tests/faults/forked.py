@@ -120,7 +120,7 @@ class Running:
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, signal.SIGKILL)
 
-    def wait(self, seconds: float = 120.0) -> Said:
+    def wait(self, seconds: float = 300.0) -> Said:
         """Its end; whatever still belongs to it is killed then, and after so many seconds."""
         deadline = self._began + seconds
         found = (0, 0)
@@ -186,7 +186,9 @@ def bench(root: Path, *arguments: str, **environment: str) -> Said:
     return Running(command(arguments), root, environment).wait()
 
 
-def at_once(works: Sequence[Callable[[], int]], root: Path) -> list[Said]:
+def at_once(
+    works: Sequence[Callable[[], int]], root: Path, environment: Mapping[str, str]
+) -> list[Said]:
     """The ends of several processes that begin at the same moment."""
     gate = multiprocessing.get_context("fork").Barrier(len(works))
 
@@ -197,7 +199,7 @@ def at_once(works: Sequence[Callable[[], int]], root: Path) -> list[Said]:
 
         return wait_and_work
 
-    running = [Running(waiting(work), root) for work in works]
+    running = [Running(waiting(work), root, environment) for work in works]
     return [process.wait() for process in running]
 
 

@@ -6,7 +6,7 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,10 +17,12 @@ from .calls import Calls
 from .workspaces import (
     DOCTOR,
     LIGHT,
+    LIVE,
     PROMOTE,
     REPRODUCE,
     RUN,
     SWEEP,
+    SYNC,
     WRITE,
     State,
     Templates,
@@ -43,18 +45,30 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A command and the workspace that it changes."""
+    """A command and the workspace that it changes; `live`: beside the workspace's own MLflow store,
+    where the others know a server that does not answer."""
 
     name: str
     arguments: tuple[str, ...]
     template: Path
+    live: bool = False
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the command finds in its environment."""
+        return LIVE if self.live else {}
 
     @property
     def reference(self) -> Reference:
         """Made once, by the first process that needs it."""
-        return remembered(self.template, f"{self.name} reference", self._measured)
+        kind = "live reference" if self.live else "reference"
+        return remembered(self.template, f"{self.name} {kind}", self._measured)
 
-    def work(self, prepare: Callable[[], object] = lambda: None) -> Callable[[], int]:
+    def start(self, prepare: Callable[[], object], store: Store) -> forked.Running:
+        """The command in a process of its own."""
+        return forked.Running(self.work(prepare), store.root, self.environment)
+
+    def work(self, prepare: Callable[[], object]) -> Callable[[], int]:
         """The command as work of a process; `prepare` is called before it."""
 
         def ready() -> None:
@@ -70,10 +84,14 @@ class Job:
         with copied(self.template) as store:
             before = state_of(store)
             calls = Calls(below=str(store.root))
-            said = forked.Running(self.work(calls.patch), store.root).wait()
+            said = self.start(calls.patch, store).wait(600)
             if said.code != 0:
                 raise RuntimeError(f"{self.name} fails undisturbed: {said.text}")
             return Reference(before, state_of(store), said.seconds, calls.count)
+
+
+def nothing() -> None:
+    """What most commands need before they begin."""
 
 
 def remembered(template: Path, name: str, work: Callable[[], T]) -> T:
@@ -114,6 +132,7 @@ def commands(templates: Templates) -> dict[str, tuple[str, ...]]:
         "promote": PROMOTE,
         "rollback": ("registry", "rollback", templates.track),
         "doctor": DOCTOR,
+        "sync": SYNC,
     }
 
 

@@ -9,17 +9,28 @@ import psutil
 
 from bench.core.store import Store
 
-from . import forked
 from .ground import Ground, Try
-from .jobs import Job, jobs
-from .workspaces import Templates, compare, doctor, state_of, temporary_names
+from .jobs import Job, commands, jobs, nothing
+from .workspaces import (
+    Templates,
+    compare,
+    doctor,
+    look_at_mlflow,
+    state_of,
+    temporary_names,
+)
 
 
 def tries(templates: Templates, each: int) -> Iterator[Try]:
-    """`each` kills of every command that makes results or changes the registry."""
+    """`each` kills of every command that makes results or changes the registry, half as many of
+    those that tell a live MLflow store."""
     for job in jobs(templates):
         for number in range(each) if job.name != "doctor" else ():
             yield Try(f"kills/{job.name}/{number}", functools.partial(kill, job))
+    for name, template in (("run", templates.empty), ("sync", templates.ran)):
+        job = Job(name, commands(templates)[name], template, live=True)
+        for number in range(each // 2):
+            yield Try(f"kills/{name} beside MLflow/{number}", functools.partial(kill, job))
 
 
 def kill(job: Job, ground: Ground) -> None:
@@ -27,7 +38,7 @@ def kill(job: Job, ground: Ground) -> None:
     store = ground.copy(job.template)
     victim = ground.dice.choice(["head", "head", "group", "worker"])
     moment = ground.dice.uniform(0, job.reference.seconds)
-    running = forked.Running(job.work(), store.root)
+    running = job.start(nothing, store)
     time.sleep(moment)
     if victim == "worker":
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
@@ -38,6 +49,8 @@ def kill(job: Job, ground: Ground) -> None:
         running.wait()
     look_at_committed(ground, store)
     go_on(job, ground)
+    if job.live:
+        look_at_mlflow(ground, store)
 
 
 def look_at_committed(ground: Ground, store: Store) -> None:
@@ -52,10 +65,10 @@ def go_on(job: Job, ground: Ground) -> None:
     store = Store(ground.folder / "home")
     if job.name == "rollback":
         # It is its own reverse: it is repeated only where it was not made.
-        doctor(ground, store)
+        doctor(ground, store, job.environment)
         if state_of(store) == reference.after:
             return
         compare(ground, reference.before, state_of(store), "neither before nor after the rollback")
-    ground.heed(forked.Running(job.work(), store.root).wait(), f"{job.name} again")
-    doctor(ground, store)
+    ground.heed(job.start(nothing, store).wait(), f"{job.name} again")
+    doctor(ground, store, job.environment)
     compare(ground, reference.after, state_of(store), f"after {job.name} again")

@@ -213,11 +213,15 @@ PLACES: dict[str, Place] = {
 
 
 def tries(material: Path, count: int, shown: int) -> Iterator[Try]:
-    """`count` names in every place; `shown` of them as classes of images that are run and shown."""
-    names = hostile_names(count)
-    for place in PLACES:
+    """`count` names in every place; `shown` of them as classes of images that are run and shown.
+
+    Few names differ from place to place, so that each of the first ones is given somewhere.
+    """
+    names = hostile_names(max(count, shown))
+    for turn, place in enumerate(PLACES):
+        here = [names[(turn * count + number) % len(names)] for number in range(count)]
         for number, start in enumerate(range(0, count, _BATCH)):
-            some = names[start : start + _BATCH]
+            some = here[start : start + _BATCH]
             work = functools.partial(give_names, material, place, some)
             yield Try(f"names/{place}/{number}", work)
     for kind in CLASSES:

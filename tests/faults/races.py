@@ -9,8 +9,16 @@ from bench.core.store import Store
 
 from . import forked
 from .ground import Ground, Try
-from .jobs import Job, commands, copied, remembered
-from .workspaces import WRITE, State, Templates, compare, doctor, state_of
+from .jobs import Job, commands, copied, nothing, remembered
+from .workspaces import (
+    WRITE,
+    State,
+    Templates,
+    compare,
+    doctor,
+    look_at_mlflow,
+    state_of,
+)
 
 PAIRS = (
     *(("run", "run"), ("run", "sweep"), ("run", "reproduce"), ("run", "write"), ("run", "doctor")),
@@ -20,6 +28,14 @@ PAIRS = (
     *(("write", "doctor"), ("doctor", "doctor")),
 )
 """Those that share files: records, checkpoints and locks of runs; a study; the registry."""
+LIVE_PAIRS = (
+    ("run", "sync"),
+    ("sweep", "sync"),
+    ("promote", "sync"),
+    ("sync", "sync"),
+    ("sync", "doctor"),
+)
+"""Those that share MLflow's store; half as many races, since each run is drawn and told."""
 READ = (("promote", "rollback", "write"), "reader")
 
 
@@ -37,9 +53,11 @@ def template_of(templates: Templates, pair: tuple[str, str]) -> Path:
 def tries(templates: Templates, each: int, every: int = 1) -> Iterator[Try]:
     """`each` races of every pair (or every so many), and of each writer of the registry with a
     reader."""
-    for pair in PAIRS[::every]:
-        jobs = [Job(name, commands(templates)[name], template_of(templates, pair)) for name in pair]
-        for number in range(each):
+    for pair in (*PAIRS[::every], *LIVE_PAIRS):
+        live = pair in LIVE_PAIRS
+        place = template_of(templates, pair)
+        jobs = [Job(name, commands(templates)[name], place, live) for name in pair]
+        for number in range(each // 2 if live else each):
             yield Try(f"races/{' and '.join(pair)}/{number}", functools.partial(race, jobs))
     for name in READ[0]:
         template = templates.grown if name == "write" else template_of(templates, (name, name))
@@ -54,7 +72,7 @@ def _ends(jobs: list[Job]) -> list[State]:
     for order in itertools.permutations(jobs):
         with copied(jobs[0].template) as store:
             for job in order:
-                forked.Running(job.work(), store.root).wait()
+                job.start(nothing, store).wait()
             ends.append(state_of(store))
     return ends
 
@@ -64,11 +82,13 @@ def race(jobs: list[Job], ground: Ground) -> None:
     name = f"{' and '.join(job.name for job in jobs)} ends"
     ends = remembered(jobs[0].template, name, functools.partial(_ends, jobs))
     store = ground.copy(jobs[0].template)
-    for job, said in zip(
-        jobs, forked.at_once([job.work() for job in jobs], store.root), strict=True
-    ):
+    works = [job.work(nothing) for job in jobs]
+    ended = forked.at_once(works, store.root, jobs[0].environment)
+    for job, said in zip(jobs, ended, strict=True):
         ground.heed(said, f"{job.name} beside {' and '.join(job.name for job in jobs)}")
-    doctor(ground, store)
+    doctor(ground, store, jobs[0].environment)
+    if jobs[0].live:
+        look_at_mlflow(ground, store)
     found = state_of(store)
     if found in ends:
         return
@@ -90,7 +110,7 @@ def read(job: Job, ground: Ground) -> None:
     store = ground.copy(job.template)
     done = ground.folder / "done"
     process = forked.Running(_reading(store, done), store.root)
-    ground.heed(forked.Running(job.work(), store.root).wait(), f"{job.name} beside a reader")
+    ground.heed(job.start(nothing, store).wait(), f"{job.name} beside a reader")
     done.touch()
     said = process.wait()
     if said.code != 0:

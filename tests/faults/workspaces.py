@@ -6,11 +6,9 @@ The images are 264 of the bundled ones, so that a run takes less than a tenth of
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +52,8 @@ definition = "mean over the test images"
 """Turns the protocol into one of an origin, for `bench reproduce`."""
 _TEMPORARY = re.compile(r"\.new-|\.aside-|\..+\.[a-z0-9_]{8}\Z")
 LIGHT = {"BENCH_TRACKING": "off"}
+LIVE = {"MLFLOW_TRACKING_URI": ""}
+"""MLflow's store is the workspace's own file."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,16 @@ WRITE = ("leaderboard", "--write")
 PROMOTE = ("promote",)
 REPRODUCE = ("reproduce", "--workers", "1")
 DOCTOR = ("doctor", "--fix")
+SYNC = ("sync",)
 
 
 def make_templates(place: Path) -> Templates:
-    """Run what the templates hold, below `place`."""
-    made = Templates(*(place / name for name in Templates.__annotations__))
+    """Run what the templates hold, below `place`, or use those that are there already."""
+    place = place.resolve()
+    made, whole = Templates(*(place / name for name in Templates.__annotations__)), place / "made"
+    if whole.exists():
+        return made
+    place.mkdir(parents=True, exist_ok=True)
     _make_empty(made.empty)
     _rehearse(made.empty)
     _do(made.empty, RUN, then=SWEEP)
@@ -102,6 +107,7 @@ def make_templates(place: Path) -> Templates:
         _do(made.grown, WRITE, then=PROMOTE)
     _derive(made.grown, made.challenged, WRITE)
     _derive(made.challenged, made.replaced, PROMOTE)
+    whole.touch()
     return made
 
 
@@ -238,6 +244,32 @@ def committed_of(store: Store) -> State:
     }
 
 
+def look_at_mlflow(ground: Ground, store: Store) -> None:
+    """After `bench sync`, MLflow has every record once, and no run is left open."""
+    from bench.records.files import iter_records
+    from bench.tracking.content import KEY, PROTOCOL
+
+    ground.heed(forked.bench(store.root, *SYNC, **LIVE), "sync")
+    query = """
+        select key.value, protocol.value, runs.experiment_id, runs.status, count(*) from runs
+        join tags key on key.run_uuid = runs.run_uuid and key.key = ?
+        join tags protocol on protocol.run_uuid = runs.run_uuid and protocol.key = ?
+        where runs.lifecycle_stage = 'active' group by 1, 2, 3, 4
+    """
+    database = f"file:{store.mlruns / 'mlflow.db'}?mode=ro"
+    with contextlib.closing(sqlite3.connect(database, uri=True)) as opened:
+        rows = opened.execute(query, (KEY, PROTOCOL)).fetchall()
+    told = {(key, protocol) for key, protocol, *_ in rows}
+    lacking = {(each.run_key, each.spec.protocol) for each in iter_records(store.records)} - told
+    if lacking:
+        ground.fault("lost", f"MLflow lacks {len(lacking)} runs after sync: {sorted(lacking)[:3]}")
+    for key, protocol, _, status, count in rows:
+        if count > 1:
+            ground.fault("mixed", f"MLflow has {count} runs of {key} on {protocol}")
+        if status == "RUNNING":
+            ground.fault("left behind", f"the run of {key} on {protocol} is open in MLflow")
+
+
 def compare(ground: Ground, wanted: State, found: State, what: str) -> None:
     """Note what is missing and what differs."""
     missing = sorted(wanted.keys() - found.keys())
@@ -262,17 +294,9 @@ def temporary_names(store: Store, *, committed: bool) -> list[str]:
     return sorted(str(path.relative_to(store.root)) for path in paths)
 
 
-def age(store: Store) -> None:
-    """Make what unfinished work left look old enough for `bench doctor` to remove it."""
-    long_ago = time.time() - 3600
-    for path in [*store.mlruns.rglob(".*")]:
-        os.utime(path, (long_ago, long_ago), follow_symlinks=False)
-
-
-def doctor(ground: Ground, store: Store) -> None:
+def doctor(ground: Ground, store: Store, environment: Mapping[str, str]) -> None:
     """Repair; nothing temporary may stay."""
-    age(store)
-    ground.heed(forked.bench(store.root, *DOCTOR, **LIGHT), "doctor")
+    ground.heed(forked.bench(store.root, *DOCTOR, **(environment or LIGHT)), "doctor")
     for names in (temporary_names(store, committed=kind) for kind in (True, False)):
         if names:
             ground.fault("left behind", f"after doctor: {', '.join(names[:5])}")
