@@ -84,7 +84,7 @@ def test_the_committed_tables_and_champions_are_there_in_every_workspace(store: 
     done = CliRunner().invoke(app, ["leaderboard", "-p", "quick", "--json"])
     rows = json.loads(done.stdout)
     assert {row["committed_with_bench"] for row in rows} == {True}
-    assert len(rows) == len(bench.table("quick")) == 28
+    assert len(rows) == len(bench.table("quick")) == 30
     listed = json.loads(CliRunner().invoke(app, ["registry", "list", "--json"]).stdout)
     assert {row["track"] for row in listed} >= {"fashion_mnist_mini.quick.d32"}
     assert bench.load("quick.d32").code_size == 32

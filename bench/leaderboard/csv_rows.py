@@ -7,6 +7,7 @@ every machine: a value has one spelling (`cell_text`), and other spellings are r
 import csv
 import dataclasses
 import io
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,8 +29,11 @@ TrackText = Annotated[Track, BeforeValidator(Track.parse)]
 
 
 def number(value: float) -> str:
-    """A number as written to the files: nine significant digits."""
-    return f"{value:.9g}"
+    """A number as written to the files: nine significant digits.
+
+    Numbers next to 0 that are not normal are 0: a process that trains reads them as 0.
+    """
+    return f"{0.0 if abs(value) < sys.float_info.min else value:.9g}"
 
 
 def rounded(value: float) -> float:
