@@ -125,7 +125,7 @@ def test_results_and_table_are_frames(committed: None) -> None:
     frame = bench.results()
     assert len(frame) >= 156 and frame["test_mse"].dtype == float and frame["seed"].dtype == int
     table = bench.table("quick", "fashion_mnist_mini")
-    assert len(table) == 28 and set(table["protocol"]) == {"quick"}
+    assert len(table) == 30 and set(table["protocol"]) == {"quick"}
     first = frame[(frame.protocol == "quick") & (frame.model == "pca") & (frame.latent_dim == "8")]
     row = table[(table["model"] == "pca") & (table["latent_dim"] == "8")].iloc[0]
     assert row["test_mse"] == pytest.approx(float(first["test_mse"].iloc[0]))

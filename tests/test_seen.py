@@ -1,5 +1,6 @@
 """What metrics read: every row's `needs` is true, and each part is encoded once."""
 
+import csv
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -356,9 +357,7 @@ def test_the_whole_way_to_the_leaderboard(knn_protocol: str, store: Store) -> No
 
     bench("run", "-m", "pca", "-m", "mean_image", "--workers", "1")
     bench("leaderboard", "--write")
-    table = (store.registry / "results.csv").read_text().splitlines()
-    names = table[0].split(",")
-    rows = [dict(zip(names, line.split(","), strict=True)) for line in table[1:]]
+    rows = list(csv.DictReader((store.registry / "results.csv").open()))
     values = {row["model"]: row["test_knn_accuracy"] for row in rows}
     assert values["mean_image"] == "" and 0 < float(values["pca"]) < 1
     pages = "".join(path.read_text() for path in store.registry.rglob("*.md"))

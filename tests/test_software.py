@@ -121,7 +121,7 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_workspaces_rank_what_changed_code_made(store: Store, small: Protocol) -> None:
     made_by(CHANGED, store, small, "fc_ae", 0.03)
     write(store)
-    assert ranks(store) == [("fc_ae", 1)]
+    assert ranks(store) == [("fc_ae", (1, 1))]
 
 
 @pytest.mark.usefixtures("committed")
@@ -132,7 +132,7 @@ def test_changed_code_has_no_rank_in_the_committed_tables(
     made_by(Software("", CHANGED.commit), store, small, "deep_ae", 0.04)
     made_by(CHANGED, store, small, "vae", 0.02)
     write(store)
-    assert ranks(store) == [("fc_ae", 1), ("deep_ae", 2), ("vae", 0)]
+    assert ranks(store) == [("vae", None), ("fc_ae", (1, 1)), ("deep_ae", (2, 2))]
     assert table(store)["vae"]["why_unranked"] == "made with uncommitted changes of bench/"
     page = (store.registry / "README.md").read_text()
     assert "not ranked: made with uncommitted changes of bench/ |" in page
@@ -141,7 +141,8 @@ def test_changed_code_has_no_rank_in_the_committed_tables(
     now = Software(CHANGED.digest, "bbbbbbbbbbbb")
     monkeypatch.setattr(results, "running_software", lambda: now)
     assert "3 rows are new" in write(store).lines
-    assert ranks(store) == [("vae", 1), ("fc_ae", 2), ("deep_ae", 3)]
+    order = ("vae", "fc_ae", "deep_ae")
+    assert ranks(store) == [(name, (rank, rank)) for rank, name in enumerate(order, start=1)]
     rows = read_results(store.registry).ledger
     assert len(rows) == 9 and not any(row.uncommitted for row in rows)
 
