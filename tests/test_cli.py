@@ -97,7 +97,13 @@ def test_a_dry_run_tells_of_clusters_where_there_is_none(store: Store, tiny_prot
     assert "--address localhost:1" in lost.stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGINT, id="ctrl-c"),
+        pytest.param(signal.SIGKILL, id="kill-9", marks=pytest.mark.slow(minutes=1)),
+    ],
+)
 def test_a_stopped_command_goes_on(store: Store, tiny_protocol: str, how: signal.Signals) -> None:
     text = Path(tiny_protocol).read_text()
     Path(tiny_protocol).write_text(text.replace("epochs = 3", "epochs = 20"))

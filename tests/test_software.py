@@ -149,7 +149,7 @@ def test_changed_code_has_no_rank_in_the_committed_tables(
     # A checkout that changed again takes no rank away.
     monkeypatch.setattr(results, "running_software", lambda: HERE)
     assert write(store).changed == []
-    assert ranks(store)[0] == ("vae", 1)
+    assert ranks(store)[0] == ("vae", (1, 1))
 
 
 @pytest.mark.usefixtures("committed")

@@ -150,6 +150,7 @@ def in_process(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int
     return code if isinstance(code, int) else 0, out, err
 
 
+@pytest.mark.slow(minutes=1)
 def test_kills_lose_nothing_and_the_winner_becomes_a_row(
     store: Store, tiny_protocol: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
