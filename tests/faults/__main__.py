@@ -63,7 +63,7 @@ def _tries(templates: Templates, options: argparse.Namespace) -> list[Try]:
         "blocked": lambda: blocked.tries(templates, 6 if short else 1),
         "files": lambda: files.mutations(material(), 250 if short else 10_000),
         "flips": lambda: files.flips(material(), 60 if short else 1_000),
-        "names": lambda: names.tries(material(), 1 if short else 500, 10 if short else 500),
+        "names": lambda: names.tries(material(), 2 if short else 500, 10 if short else 500),
         "races": lambda: races.tries(templates, 1, 10) if short else races.tries(templates, 20),
     }
     chosen = {wanted.partition("/")[0] for wanted in only}
