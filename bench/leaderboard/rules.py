@@ -28,7 +28,7 @@ RULES = f"""## How to read a row
 - **variant**: the model of [bench/models/zoo.py](../bench/models/zoo.py) with the recipe that all share; "native" is the code
   size of its origin, "tuned (n trials)" a recipe that was searched for, which is a row of its own. What belongs to the variant
   alone (`beta`, a penalty's weight, noise) stands first in its notes; runs from before this column have none.
-- **validation** and **test** scores: one value an image on [0, 1] images, averaged over images and then over seeds;
+- **validation** and **test** scores: one value per image on [0, 1] images, averaged over images and then over seeds;
   ± is the standard deviation over seeds. Lower is better for MSE and MAE, higher for PSNR and SSIM.
   Of classifiers: higher is better for accuracy, precision, recall and F1, lower for cross-entropy and calibration error.
   Macro scores and the calibration error are of all images at once, averaged over seeds; 0/0 counts as 0.
@@ -88,7 +88,7 @@ Notes that a row may wear:
 
 | file | content |
 |---|---|
-| [results.csv](results.csv) | the ledger: a row a run, with seed, digests, versions, all scores and costs |
+| [results.csv](results.csv) | the ledger: one row per run, with seed, digests, versions, all scores and costs |
 | [cells.csv](cells.csv) | a {_percent(LEVEL)} interval for each row of the tables, on validation (`val`) and on test |
 | [comparisons.csv](comparisons.csv) | all pairs of each table: difference of the logarithms, interval, p, Holm-corrected p |
 | [scores.csv](scores.csv), `scores/` | the scores per image that these are computed from (float16, digested), with training curves and small pictures: a file for each row of the ranked protocols |
