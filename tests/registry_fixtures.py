@@ -91,7 +91,7 @@ def mlflow_told(monkeypatch: pytest.MonkeyPatch) -> Told:
 
     def register(store, record, *, registered_name, alias, description, tags):
         assert description
-        assert {"val_mse", "test_mse"} <= tags.keys()
+        assert {"val_mse", "test_mse", "over_pca", "ranks", "best_in"} <= tags.keys()
         told.append((registered_name, alias, record.run_key))
         return True
 

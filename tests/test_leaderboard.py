@@ -20,7 +20,7 @@ from bench.core.identity import digest
 from bench.core.protocol import SplitConfig
 from bench.core.track import Track
 from bench.data import load_splits
-from bench.leaderboard.csv_rows import DIGEST
+from bench.leaderboard.csv_rows import DIGEST, number
 from bench.leaderboard.ranking import ranges_of_ranks
 from bench.leaderboard.significance import IntervalRow, Significance
 from bench.records.files import iter_records, record_folder
@@ -96,6 +96,20 @@ def test_ranks_margins_and_badges(promoted):
     assert mean["badges"] == "worse than PCA; constant output"
     assert pca["badges"] == ""
     assert fc["low"] < fc["val_mse"] < fc["high"]
+
+
+def test_champions_are_bold_and_rows_that_may_be_the_best_say_so(promoted):
+    for path in (promoted.registry / "README.md", promoted.root / "README.md"):
+        rows = [line for line in path.read_text().splitlines() if "| 1 | **pca** |" in line]
+        assert rows and all("may be the best" in row for row in rows)
+        assert "**fc_ae**" not in path.read_text()
+        others = [line for line in path.read_text().splitlines() if line.startswith("| 2 | fc_ae")]
+        assert not any("may be the best" in row for row in others)
+
+
+def test_a_number_that_is_not_normal_is_written_as_0():
+    """Training flushes such numbers: a process that trained would read another value."""
+    assert (number(1e-320), number(-1e-310), number(1e-300)) == ("0", "0", "1e-300")
 
 
 def named(name, in_protocol=True):
@@ -183,8 +197,8 @@ def test_every_edited_number_of_a_table_is_found_and_named(promoted, name):
     tables = [i for i, line in enumerate(lines) if "| fc_ae |" in line]
     assert len(tables) == 2
     for i in tables[1:]:
-        for number in [word for word in lines[i].split() if word.replace(".", "").isdigit()]:
-            edited = lines[i].replace(f" {number} ", " 0.12345 ", 1)
+        for figure in [word for word in lines[i].split() if word.replace(".", "").isdigit()]:
+            edited = lines[i].replace(f" {figure} ", " 0.12345 ", 1)
             path.write_text("".join([*lines[:i], edited, *lines[i + 1 :]]))
             with pytest.raises(CheckFailed, match=rf"{name} line {i + 1} says .*0\.12345"):
                 publishing.check(promoted)

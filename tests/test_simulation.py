@@ -17,7 +17,6 @@ from bench.leaderboard.pair_tests import SHIPPED, TESTS, Evidence
 from bench.leaderboard.simulation import (
     PLANS,
     TRUTHS,
-    SeedPlan,
     _Judge,
     draw,
     simulate,
@@ -48,7 +47,7 @@ def test_truths(found):
 
 def test_drawn_tables_vary_as_the_evidence_says(found):
     generator = np.random.default_rng(1)
-    tables = [draw(found, found.levels, SeedPlan(5, 5), generator) for _ in range(4000)]
+    tables = [draw(found, found.levels, PLANS[1], generator) for _ in range(4000)]
     levels = np.stack([table.levels for table in tables])
     assert levels.mean(axis=0) == pytest.approx(found.levels, abs=0.003)
     expected = found.images + np.diag(found.spreads**2 / 5)
@@ -103,7 +102,7 @@ def test_the_same_seed_gives_the_same_outcome_and_tests_share_their_tables(found
 
 
 def test_equal_rows_have_no_power_to_speak_of(found):
-    for outcome in simulate(found, "all trained rows equal", SeedPlan(3, 3), 30):
+    for outcome in simulate(found, "all trained rows equal", PLANS[0], 30):
         assert math.isnan(outcome.power)
         assert outcome.false_claims <= 0.3
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.seeds import AdaptiveSeeds
 from bench.leaderboard.pair_tests import TESTS, Evidence, Floats
 from bench.leaderboard.statistics import ALPHA, corrected_p
 
@@ -43,20 +44,13 @@ TRUTHS: Mapping[str, Callable[[Evidence], Floats]] = MappingProxyType(
 """The true levels (K,) of a simulated table, from the evidence on the committed one."""
 
 
-@dataclass(frozen=True)
-class SeedPlan:
-    """How many seeds a row gets: `least`, and up to `most` while the half width of the 95 %
-    interval of its level over seeds exceeds `until`."""
-
-    least: int
-    most: int
-    until: float = 0.0
-
-    def __str__(self) -> str:
-        return str(self.least) if self.most == self.least else f"{self.least} to {self.most}"
+PLANS = tuple(AdaptiveSeeds(*each, until=0.02) for each in ((3, 3), (5, 5), (10, 10), (3, 10)))
+"""The rules for seeds that are compared: three fixed numbers, and the adaptive rule of `quick`."""
 
 
-PLANS = (SeedPlan(3, 3), SeedPlan(5, 5), SeedPlan(10, 10), SeedPlan(3, 10, 0.02))
+def plan_text(plan: AdaptiveSeeds) -> str:
+    """`3`, or `3 to 10`."""
+    return str(plan.least) if plan.most == plan.least else f"{plan.least} to {plan.most}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,7 @@ class Outcome:
 
 
 def simulate(
-    found: Evidence, truth: str, plan: SeedPlan, tables: int, seed: int = 0
+    found: Evidence, truth: str, plan: AdaptiveSeeds, tables: int, seed: int = 0
 ) -> Iterator[Outcome]:
     """Simulate tables and judge each of TESTS by them; the same tables for all of them.
 
@@ -104,7 +98,7 @@ def simulate(
         yield Outcome(
             test=name,
             truth=truth,
-            plan=str(plan),
+            plan=plan_text(plan),
             tables=tables,
             false_claims=judge.wrong / tables,
             power=judge.seen / judge.near if judge.near else float("nan"),
@@ -114,7 +108,7 @@ def simulate(
 
 
 def draw(
-    found: Evidence, levels: Floats, plan: SeedPlan, generator: np.random.Generator
+    found: Evidence, levels: Floats, plan: AdaptiveSeeds, generator: np.random.Generator
 ) -> Evidence:
     """A table as it might have been found if `levels` (K,) were true."""
     rows = len(levels)
@@ -132,7 +126,7 @@ def draw(
     )
 
 
-def _counts(by_seed: Floats, plan: SeedPlan) -> NDArray[np.int64]:
+def _counts(by_seed: Floats, plan: AdaptiveSeeds) -> NDArray[np.int64]:
     """Where each row's interval is narrow enough (K,)."""
     from scipy.special import stdtrit
 

@@ -8,7 +8,7 @@ from bench.leaderboard.calibration import CalibrationRow, calibration_row
 from bench.leaderboard.ledger import current
 from bench.leaderboard.pair_tests import LEAST_ROWS
 from bench.leaderboard.significance import competitions, family_evidence
-from bench.leaderboard.simulation import PLANS, TRUTHS, simulate
+from bench.leaderboard.simulation import PLANS, TRUTHS, plan_text, simulate
 from bench.registry.changes import changing, one_writer
 from bench.registry.publishing import write_pages
 from bench.registry.results import Scope, read_results, scores_reader, write_changed
@@ -39,7 +39,7 @@ def calibrate(
     rows: list[CalibrationRow] = []
     steps = [(c, e, truth, plan) for c, e in found for truth in TRUTHS for plan in PLANS]
     for done, (competition, evidence, truth, plan) in enumerate(steps):
-        progress(f"[{done}/{len(steps)}] {competition.title}: {truth}, {plan} seeds")
+        progress(f"[{done}/{len(steps)}] {competition.title}: {truth}, {plan_text(plan)} seeds")
         outcomes = simulate(evidence, truth, plan, tables, seed)
         rows += [calibration_row(competition, outcome) for outcome in outcomes]
     return rows
