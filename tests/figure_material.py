@@ -33,7 +33,7 @@ def arrays_of(images: NDArray[np.float32], code_size: int) -> Arrays:
     errors = ((images - x_hat) ** 2).mean((1, 2, 3))
     chosen = np.concatenate([np.argsort(errors)[:8], np.argsort(-errors)[:8]])
     labels = np.arange(count) % len(CLASSES)
-    shown = {"x": images[:8], "x_hat": x_hat[:8], "label": labels[:8]}
+    shown = {"x": images[:8], "x_hat": x_hat[:8], "label": labels[:8], "score": errors[:8]}
     ends = codes[:8].reshape(4, 2, 1, code_size)
     weights = np.linspace(0, 1, 5, dtype=np.float32)[:, None]
     found: dict[str, NDArray] = {

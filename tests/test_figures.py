@@ -50,7 +50,7 @@ class TestContract:
     def test_says_what_it_shows(self, name: str, record: RunRecord, arrays: Arrays) -> None:
         figure = FIGURES[name].draw(record, arrays)
         title, context = (text.get_text() for text in figure.texts[:2])
-        assert title and context.startswith("photographs · pca · latent size 6 · seed 3")
+        assert title and context.startswith("photographs · pca · code size 6 · seed 3")
 
     @pytest.mark.parametrize("name", ROWS)
     def test_no_text_leaves_the_figure(self, name: str, record: RunRecord, arrays: Arrays) -> None:

@@ -50,11 +50,13 @@ def test_a_record_says_all_that_later_stages_need(
             assert record.scores[short][metric] == pytest.approx(
                 float(np.mean(values, dtype=np.float64)), rel=1e-12
             )
-    assert arrays["shown/test/x"].shape == (8, 1, 28, 28)
+    assert arrays["shown/test/x"].shape == (10, 1, 28, 28)
+    shown = (arrays["shown/test/x_hat"].clip(0, 1) - arrays["shown/test/x"]).astype(float)
+    assert arrays["shown/test/score"] == pytest.approx((shown**2).mean((1, 2, 3)), rel=1e-5)
     assert ("codes/z" in arrays) == (model != "mean_image")
     assert ("progress/x_hat" in arrays) == (model in {"fc_ae", "vae"})
     if model != "mean_image":
-        assert arrays["interpolation/x_hat"].shape == (4, 5, 1, 28, 28)
+        assert arrays["interpolation/x_hat"].shape == (5, 5, 1, 28, 28)
         assert arrays["samples/x_hat"].shape == (64, 1, 28, 28)
         # The ends of an interpolation are the reconstructions of the images themselves.
         np.testing.assert_allclose(

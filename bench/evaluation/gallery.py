@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.core.protocol import EvaluationConfig
 from bench.data import LabelledImages, Splits
 from bench.evaluation.evaluate import BATCH, Classification, Evaluation
-from bench.metrics import METRICS
+from bench.metrics import METRICS, seen_of
 from bench.metrics.classification import confusion, per_class
 from bench.models.base import Autoencoder
 
-SHOWN, SAMPLES, STANDARD, CODES, STEPS = 8, 64, 32, 2000, 5
+SHOWN, EXTREMES, SAMPLES, STANDARD, CODES, STEPS = 10, 8, 64, 32, 2000, 5
 MISTAKES = 24
 PICTURES, LARGEST = 24, 64
 """How many test images are kept as small pictures, and the longest side that these may have."""
@@ -27,23 +28,29 @@ _FULL_COVARIANCE = 512
 Gallery = dict[str, NDArray[np.float32] | NDArray[np.int64] | NDArray[np.uint8]]
 
 
-def build_gallery(model: Autoencoder, splits: Splits, scored: Evaluation, metric: str) -> Gallery:
+def build_gallery(
+    model: Autoencoder, splits: Splits, scored: Evaluation, metric: str, config: EvaluationConfig
+) -> Gallery:
     """The arrays under `shown`, `label`, `pictures`, `codes`, `extremes`, `samples` and
     `interpolation`.
 
     Their content is described in `bench.records.files`.
 
     `scored` is the evaluation of the validation images, or of the test images if a protocol
-    has no validation; `metric` orders the extremes.
+    has no validation; `metric`, with its settings in `config`, scores the shown images and orders
+    the extremes.
     """
     ranked = splits.validation if len(splits.validation.images) else splits.test
     gallery = class_labels(splits)
     for part, images in (("train", splits.train), ("test", splits.test)):
         chosen = first_of_each_class(images.labels)
+        x, x_hat = _unit(images.images[chosen]), _reconstruct(model, images.images[chosen])
+        both = seen_of({"images": torch.from_numpy(x), "reconstructions": torch.from_numpy(x_hat)})
         gallery |= {
-            f"shown/{part}/x": _unit(images.images[chosen]),
-            f"shown/{part}/x_hat": _reconstruct(model, images.images[chosen]),
+            f"shown/{part}/x": x,
+            f"shown/{part}/x_hat": x_hat,
             f"shown/{part}/label": images.labels[chosen],
+            f"shown/{part}/score": METRICS[metric].compute(both, config).float().numpy(),
         }
     gallery |= _pictures(model, splits.test)
     gallery |= _extremes(model, ranked, scored.scores[metric], METRICS[metric].higher_is_better)
@@ -153,12 +160,12 @@ def _to_numpy(images: Tensor) -> NDArray[np.float32]:
 def _extremes(
     model: Autoencoder, images: LabelledImages, scores: NDArray[np.float32], higher: bool
 ) -> Gallery:
-    """The best and the worst reconstructions, up to 8 each.
+    """The best and the worst reconstructions, up to `EXTREMES` each.
 
     Empty for a single image, which would be both.
     """
     order = np.argsort(-scores if higher else scores, kind="stable")
-    half = min(SHOWN, len(order) // 2)
+    half = min(EXTREMES, len(order) // 2)
     if not half:
         return {}
     chosen = np.concatenate((order[:half], order[len(order) - half :][::-1]))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.core.protocol import WHOLE_LOSS
+from bench.core.protocol import WHOLE_LOSS, EvaluationConfig
 from bench.core.spec import RunSpec
 from bench.data import LabelledImages, Splits
 from bench.evaluation.evaluate import (
@@ -82,6 +82,7 @@ class _Reconstruction(Scored):
     model: Autoencoder
     splits: Splits
     metric: str
+    config: EvaluationConfig
     validation: Evaluation | None
     test: Evaluation
 
@@ -119,7 +120,9 @@ class _Reconstruction(Scored):
             if found is not None
             for metric, values in found.scores.items()
         }
-        return scores | build_gallery(self.model, self.splits, self.ranked, self.metric)
+        return scores | build_gallery(
+            self.model, self.splits, self.ranked, self.metric, self.config
+        )
 
 
 def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
@@ -131,6 +134,7 @@ def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
         model,
         splits,
         spec.selection_metric,
+        spec.evaluation,
         evaluate(model, validation, spec.evaluation, train) if len(validation) else None,
         evaluate(model, test, spec.evaluation, train),
     )

@@ -64,7 +64,7 @@ FIGURES: Mapping[str, FigureRow] = table(
         ),
         FigureRow(
             "reconstructions",
-            "Eight training and eight test images above their reconstructions",
+            "Training and test images of each class above their reconstructions",
             reconstruction.reconstructions,
             tuple(
                 f"shown/{part}/{key}"

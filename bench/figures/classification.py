@@ -13,6 +13,7 @@ from bench.figures.style import (
     MUTED,
     Arrays,
     describe,
+    legend_below,
     plot_canvas,
     put_title,
     ranked_part,
@@ -120,7 +121,7 @@ def reliability(record: RunRecord, arrays: Arrays) -> Figure:
     """Accuracy against confidence, and the distribution of the confidence.
 
     Guo et al. 2017: 15 equal bins of the confidence on test. On the dashed line the classifier is
-    calibrated, below it overconfident. Larger points stand for more images.
+    calibrated, below it overconfident. A number counts the images of its point.
     """
     bins = _bins(arrays)
     images = bins.images
@@ -130,9 +131,20 @@ def reliability(record: RunRecord, arrays: Arrays) -> Figure:
     left.plot([0, 1], [0, 1], ls="--", color=MUTED, lw=1.2, label="as often as it claims")
     left.vlines(confidence, confidence, accuracy, color=COLOURS[3], lw=3, alpha=0.5, label="gap")
     areas = 14 + 240 * images[held] / images.sum()
-    left.scatter(confidence, accuracy, areas, color=COLOURS[0], zorder=3, label="this classifier")
-    left.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean confidence", ylabel="share that is right")
-    left.legend(loc="lower right", fontsize=8.5)
+    left.scatter(
+        confidence,
+        accuracy,
+        areas,
+        color=COLOURS[0],
+        zorder=3,
+        label="images of a bin, counted",
+    )
+    left.set(xlim=(0, 1.08), ylim=(0, 1.02), xlabel="mean confidence", ylabel="share that is right")
+    for x, y, count in zip(confidence, accuracy, images[held], strict=True):
+        left.annotate(
+            f"{int(count):,}", (x, y), (7, -4), textcoords="offset points", size=7, color=MUTED
+        )
+    legend_below(left)
     left.set_title(f"Expected calibration error {bins.error:.4f}")
     middles = (np.arange(BINS) + 0.5) / BINS
     right.bar(middles, images / images.sum(), width=0.9 / BINS, color=COLOURS[0])

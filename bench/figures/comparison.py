@@ -1,4 +1,4 @@
-"""Figures over many runs: error against latent size, the ranking, and ranges of ranks."""
+"""Figures over many runs: score against code size, the ranking, and ranges of ranks."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from bench.figures.style import (
 )
 from bench.metrics import METRICS, Metric
 
-_PCA = "pca"
+_PCA, _MEAN_IMAGE = "pca", "mean_image"
 _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
@@ -98,12 +98,13 @@ def rate_distortion(
 ) -> Figure:
     """Score against code size, one line per variant (mean over seeds) with a band over its seeds.
 
-    PCA is the dashed black line, the baseline. `below` says what the points share: data set,
-    protocol, seeds; `left_out` which variants have no point, and why. Needs at least one
-    point.
+    PCA is the dashed black line, the baseline. The mean image, whose error would take half of the
+    scale, is a note. `below` says what the points share: data set, protocol, seeds; `left_out`
+    which variants have no point, and why. Needs at least one point.
     """
     metric = METRICS[metric_id]
     by_model: dict[str, list[Point]] = defaultdict(list)
+    points, notes = _without_mean_image(points, metric)
     for point in sorted(points, key=lambda point: point.code_size):
         by_model[point.model].append(point)
     figure, (ax,) = plot_canvas(1, 5.9, max(3.6, 0.2 + height_for(len(by_model))))
@@ -114,9 +115,21 @@ def rate_distortion(
     label_ends(ax, ends)
     bands = any(min(point.scores) < max(point.scores) for point in points)
     below += " · bands: lowest to highest seed" if bands else ""
-    note = f"Not drawn: {left_out}" if left_out else ""
-    put_title(figure, f"{metric.title} against latent size", below, note)
+    notes += [f"Not drawn: {left_out}"] if left_out else []
+    put_title(figure, f"{metric.title} against code size", below, ". ".join(notes))
     return figure
+
+
+def _without_mean_image(
+    points: Sequence[Point], metric: Metric
+) -> tuple[Sequence[Point], list[str]]:
+    """The points of the other variants, and the score of the mean image as a note."""
+    others = [point for point in points if point.model != _MEAN_IMAGE]
+    constant = [score for point in points if point.model == _MEAN_IMAGE for score in point.scores]
+    if not others or not constant:
+        return points, []
+    score = f"{np.mean(constant):.{metric.decimals}f}"
+    return others, [f"The mean image as every answer scores {score} at every size"]
 
 
 def _line(ax: Axes, points: list[Point]) -> End:
@@ -152,7 +165,8 @@ def _scales(ax: Axes, points: Sequence[Point], metric: Metric) -> None:
     ax.set_xticks(sizes, [str(size) for size in sizes])
     positive = all(min(point.scores) > 0 for point in points)
     if positive and not metric.higher_is_better:
-        log_axis(ax, "y")
+        means = [float(np.mean(point.scores)) for point in points]
+        log_axis(ax, "y", fine=max(means) < 10 * min(means))
 
 
 @styled

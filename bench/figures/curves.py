@@ -19,6 +19,7 @@ from bench.figures.style import (
     MUTED,
     Arrays,
     describe,
+    legend_below,
     log_axis,
     plot_canvas,
     put_title,
@@ -113,7 +114,7 @@ def _curves(ax: Axes, history: Sequence[EpochValues], keys: Mapping[str, str]) -
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if drawn:
-        ax.legend(loc="best")
+        legend_below(ax)
 
 
 def _mark_epoch(ax: Axes, history: Sequence[EpochValues], epoch: int, key: str) -> None:
@@ -157,13 +158,11 @@ def _histogram(ax: Axes, name: str, arrays: Arrays) -> None:
         for value, text, line in ((test.mean(), "mean", "-"), (np.median(test), "median", "--")):
             label = f"test {text} {value:.{metric.decimals}f}"
             ax.axvline(value, color=COLOURS[3], ls=line, lw=1.4, label=label)
-    # Room for the legend above the longer tail.
-    ax.set_ylim(0, 1.5 * tallest)
-    leans_left = len(test) > 0 and test.mean() < (edges[0] + edges[-1]) / 2
-    ax.legend(loc="upper right" if leans_left else "upper left")
+    ax.set_ylim(0, 1.06 * tallest)
     better = "higher" if metric.higher_is_better else "lower"
     ax.set_title(f"{_with_unit(metric.title, metric.unit)}, {better} is better")
     ax.set_ylabel("images, %")
+    legend_below(ax)
 
 
 def _finite(arrays: Arrays, key: str) -> NDArray[np.float64]:

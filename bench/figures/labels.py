@@ -13,8 +13,8 @@ from bench.figures.style import DPI, INK, MUTED
 
 _SIZE = 8.5
 _GAP = 13.0
-_FIRST, _SAMPLE, _TEXT = 22.0, 48.0, 54.0
-"""Pixels: between two labels; from the axes to a line's sample, to its end, and to the text."""
+_FIRST, _MARK, _TEXT = 22.0, 30.0, 38.0
+"""Pixels: between two labels; from the axes to the leader's end, to the mark, and to the text."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def height_for(names: int) -> float:
 def label_ends(ax: Axes, ends: Sequence[End]) -> None:
     """Write every line's name right of the axes, as close to its end as the other labels allow.
 
-    A thin leader connects the name to the end. Limits, scales and size of the axes must be
-    final; `put_title` keeps the size.
+    A thin grey leader connects the name to the end: it does not look like data. Limits, scales and
+    size of the axes must be final; `put_title` keeps the size.
     """
     if not ends:
         return
@@ -50,10 +50,10 @@ def label_ends(ax: Axes, ends: Sequence[End]) -> None:
     box = ax.bbox
     wanted = ax.transData.transform([(end.x, end.y) for end in ends])[:, 1] - box.y0
     places = spread(np.clip(wanted, 0, box.height), _GAP, box.height)
-    across = [1 + pixels / box.width for pixels in (_FIRST, _SAMPLE, _TEXT)]
+    across = [1 + pixels / box.width for pixels in (_FIRST, _MARK, _TEXT)]
     for end, place in zip(ends, places / box.height, strict=True):
         _leader(ax, end, (across[0], float(place)))
-        _sample(ax, end.look, end.hollow, across[:2], float(place))
+        _mark(ax, end.look, end.hollow, (across[1], float(place)))
         ax.text(
             across[2],
             place,
@@ -66,8 +66,7 @@ def label_ends(ax: Axes, ends: Sequence[End]) -> None:
 
 
 def _leader(ax: Axes, end: End, target: tuple[float, float]) -> None:
-    """A thin line from the end of a line to its label; dotted inside the axes, so that it is not
-    mistaken for data."""
+    """A thin grey line from the end of a line to its label; dotted where it crosses the axes."""
     crosses = ax.transData.transform((end.x, end.y))[0] < ax.bbox.x0 + 0.9 * ax.bbox.width
     ax.annotate(
         "",
@@ -78,31 +77,33 @@ def _leader(ax: Axes, end: End, target: tuple[float, float]) -> None:
         in_layout=False,
         arrowprops={
             "arrowstyle": "-",
-            "color": MUTED if crosses else end.look.colour,
+            "color": MUTED,
             "ls": ":" if crosses else "-",
-            "lw": 0.7,
+            "lw": 0.5,
+            "alpha": 0.6,
             "shrinkA": 0,
-            "shrinkB": 2,
+            "shrinkB": 4,
         },
     )
 
 
-def _sample(ax: Axes, look: Look, hollow: bool, across: Sequence[float], place: float) -> None:
-    """A piece of the line with its marker, as in a legend. It belongs to the figure, because lines
-    in the axes are data."""
-    sample = Line2D(
-        [across[0], sum(across) / 2, across[1]],
-        [place] * 3,
-        ls=look.line,
+def _mark(ax: Axes, look: Look, hollow: bool, place: tuple[float, float]) -> None:
+    """The marker of a line in front of its name; a dash for a line without markers. It belongs to
+    the figure, because lines in the axes are data."""
+    half = 5 / ax.bbox.width
+    across = [place[0]] if look.marker else [place[0] - half, place[0] + half]
+    mark = Line2D(
+        across,
+        [place[1]] * len(across),
+        ls="-",
         color=look.colour,
         marker=look.marker,
-        markevery=[1],
         ms=5,
-        lw=1.5,
+        lw=1.8,
         mfc="white" if hollow else look.colour,
         transform=ax.transAxes,
     )
-    ax.figure.add_artist(sample)
+    ax.figure.add_artist(mark)
 
 
 def spread(wanted: NDArray[np.float64], gap: float, highest: float) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from bench.core.spec import RunRecord
 from bench.figures.sheet import Row, draw_sheet
 from bench.figures.style import Arrays, code_bits, describe, ranked_part, short_name, styled
-from bench.metrics import METRICS
+from bench.metrics import METRICS, Metric
 
 _LONGEST_NAME = 13
 _STEPS_SHOWN = 6
@@ -15,15 +15,24 @@ _STEPS_SHOWN = 6
 
 @styled
 def reconstructions(record: RunRecord, arrays: Arrays) -> Figure:
-    """Eight training and eight test images, each above its reconstruction."""
-    rows = []
+    """Training and test images, the first of each class, each above its reconstruction, with the
+    score of each if the run kept it."""
+    metric = METRICS[record.spec.selection_metric]
+    rows, below = [], describe(record)
     for part, name in (("train", "training"), ("test", "test")):
         classes = _class_names(record, arrays[f"shown/{part}/label"])
         rows += [
             Row(arrays[f"shown/{part}/x"], f"{name} image", classes, new_block=part == "test"),
-            Row(arrays[f"shown/{part}/x_hat"], "reconstruction"),
+            Row(arrays[f"shown/{part}/x_hat"], "reconstruction", _scores(arrays, part, metric)),
         ]
-    return draw_sheet("Reconstructions", describe(record), rows)
+    if rows[1].above:
+        below += f" · numbers: {metric.title.lower()}{f' in {metric.unit}' * bool(metric.unit)}"
+    return draw_sheet("Reconstructions", below, rows)
+
+
+def _scores(arrays: Arrays, part: str, metric: Metric) -> list[str]:
+    """The score of each shown image; records of earlier versions have none."""
+    return [f"{score:.{metric.decimals}f}" for score in arrays.get(f"shown/{part}/score", ())]
 
 
 @styled

@@ -14,7 +14,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.core.protocol import Scalar
-from bench.figures.style import COLOURS, INK, MUTED, log_axis, plot_canvas, put_title, styled
+from bench.figures.style import (
+    COLOURS,
+    INK,
+    MUTED,
+    legend_below,
+    log_axis,
+    plot_canvas,
+    put_title,
+    styled,
+)
 from bench.metrics import METRICS
 
 _OUTCOMES: Mapping[str, tuple[str | tuple[float, float, float], str]] = {
@@ -240,7 +249,7 @@ def budget(trials: StudyTrials) -> Figure:
     ax.set_xlabel("trials k (a pruned one counts with the value that it was stopped at)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _value_axis(ax, trials, "y")
-    ax.legend(loc="best")
+    legend_below(ax)
     counted = f"{trials.context} (counted as the worst)" if trials.lost else trials.context
     put_title(figure, "Expected best against the budget", counted)
     return figure

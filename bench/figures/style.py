@@ -80,7 +80,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def describe(record: RunRecord) -> str:
-    """The line below the title of a run's figures: data set, variant, latent size, seed."""
+    """The line below the title of a run's figures: data set, variant, code size, seed."""
     spec = record.spec
     recipe = "" if spec.recipe == "default" else f" · {spec.recipe}"
     return f"{spec.dataset_label} · {spec.model} · {_size(record)} · seed {spec.seed}{recipe}"
@@ -100,7 +100,7 @@ def _code(record: RunRecord) -> str:
     native = " (native)" if record.spec.latent_dim is None else ""
     if bits := code_bits(record):
         return f"{counted(size, 'index', 'indices')}, {counted(bits, 'bit')}{native}"
-    return f"latent size {size}{native}" if size else "no code"
+    return f"code size {size}{native}" if size else "no code"
 
 
 SIZES: Mapping[str, Callable[[RunRecord], str]] = {
@@ -198,11 +198,27 @@ def score_axis(ax: Axes, metric: Metric, which: str = "x") -> None:
     getattr(ax, f"set_{which}label")(f"{metric.title}{unit} ({better} is better)")
 
 
-def log_axis(ax: Axes, which: str) -> None:
-    """A logarithmic axis with plain numbers at 1, 2 and 5 of every decade."""
+def legend_below(ax: Axes, columns: int = 2) -> None:
+    """The legend below the axis label, where it covers no data."""
+    drop = -46 / (ax.get_window_extent().height or 1)
+    ax.legend(
+        loc="upper left",
+        bbox_to_anchor=(0, drop),
+        ncols=columns,
+        fontsize=8.5,
+        borderaxespad=0,
+        handlelength=1.6,
+        columnspacing=1.2,
+    )
+
+
+def log_axis(ax: Axes, which: str, fine: bool = False) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5 of every decade; `fine`: at more."""
     getattr(ax, f"set_{which}scale")("log")
     axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_locator(
+        LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if fine else (1.0, 2.0, 5.0))
+    )
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
 

@@ -12,6 +12,7 @@ from bench.core.view import Section, markdown, table_of
 from bench.leaderboard.ledger import Ledger, LedgerRow, current
 from bench.leaderboard.wording import DASH, short_title
 from bench.metrics import METRICS
+from bench.models.rows import named_origin
 
 REPRODUCED, MISSED, NOT_RUN, OTHER = "reproduced", "not reproduced", "not run", "other reading"
 UNPUBLISHED, DIVERGED = "no figure published", "diverged"
@@ -325,7 +326,7 @@ def sections(findings: Sequence[Finding]) -> Iterator[Section]:
     for name, group in by_protocol.items():
         description = group[0].claim.protocol.description.partition("; stopped")[0]
         yield Section(
-            f"{group[0].claim.origin}: `origins/{name}`",
+            f"{named_origin(group[0].claim.origin)}: `origins/{name}`",
             (f"{description}.",),
             table=table_of(HEADER, map(finding_cells, group)),
         )

@@ -23,6 +23,13 @@ ORIGINS: Mapping[str, str] = {
     "literature": "from the papers that their classes name, sized for this suite",
 }
 
+
+def named_origin(origin: str) -> str:
+    """`S1 (five small autoencoders compared on Fashion-MNIST)`: an origin with what it is; of a
+    protocol that somebody else wrote, the name alone."""
+    return f"{origin} ({ORIGINS[origin]})" if origin in ORIGINS else origin
+
+
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "reconstruction": ("reconstruction", "code", "anomaly_score"),
     "classification": ("probabilities", "features", "logits"),

@@ -13,8 +13,9 @@ Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 |--------------------------------|---------------------|--------------------------------------|
 | validation/METRIC, test/METRIC | N, M                | one score per image                  |
 | label/{validation,test}        | N, M                | their classes, if the set has any    |
-| shown/{train,test}/{x,x_hat}   | 8 x C x H x W       | the first image of each class        |
-| shown/{train,test}/label       | 8                   | their classes                        |
+| shown/{train,test}/{x,x_hat}   | 10 x C x H x W      | the first image of each class        |
+| shown/{train,test}/label       | 10                  | their classes                        |
+| shown/{train,test}/score       | 10                  | their selection metric               |
 | pictures/{x,x_hat}             | 24 x C x H x W      | uint8: more test images, if no side  |
 |                                |                     | is longer than 64                    |
 | progress/x                     | 8 x C x H x W       | validation images                    |
@@ -26,8 +27,8 @@ Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 |                                |                     | of training images, 0: z ~ N(0, I)   |
 | samples/standard_x_hat         | 32 x C x H x W      | decoded z ~ N(0, I), where the       |
 |                                |                     | samples above are fitted ones        |
-| interpolation/x                | 4 x 2 x C x H x W   | the ends of 4 pairs of test images   |
-| interpolation/x_hat            | 4 x 5 x C x H x W   | 5 evenly spaced codes, decoded       |
+| interpolation/x                | 5 x 2 x C x H x W   | the ends of 5 pairs of test images   |
+| interpolation/x_hat            | 5 x 5 x C x H x W   | 5 evenly spaced codes, decoded       |
 | extremes/{x,x_hat}             | 16 x C x H x W      | 8 best, then 8 worst by validation   |
 | extremes/score                 | 16                  | their selection metric               |
 

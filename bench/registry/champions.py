@@ -45,7 +45,7 @@ from bench.registry.changes import unchanged
 PREVIOUS = "previous"
 MOST_BYTES = 16 * 2**20
 PICTURES = (
-    *("reconstructions", "loss_curves", "latent_map", "samples"),
+    *("reconstructions", "loss_curves", "latent_map", "samples", "interpolation"),
     *("confusion_matrix", "misclassified", "class_report", "reliability"),
 )
 """A record's figures among these are drawn: for a classifier the last four and its curves."""
