@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ from bench.core.protocol import SplitConfig
 from bench.core.track import Track
 from bench.data import load_splits
 from bench.leaderboard.csv_rows import DIGEST, number
+from bench.leaderboard.ledger import current
 from bench.leaderboard.ranking import ranges_of_ranks
+from bench.leaderboard.render import Board, block
 from bench.leaderboard.significance import IntervalRow, Significance
 from bench.records.files import iter_records, record_folder
 from bench.registry import publishing
@@ -31,6 +34,7 @@ from tests.rewritten import rewrite
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
 
+ROOT = Path(__file__).parent.parent
 EVERYTHING = Scope()
 
 
@@ -105,6 +109,21 @@ def test_champions_are_bold_and_rows_that_may_be_the_best_say_so(promoted):
         assert "**fc_ae**" not in path.read_text()
         others = [line for line in path.read_text().splitlines() if line.startswith("| 2 | fc_ae")]
         assert not any("may be the best" in row for row in others)
+
+
+def test_the_front_page_has_the_best_rows_of_each_size_and_the_baselines():
+    """Of the committed table: five trained rows and two baselines of each size, in its order."""
+    results = read_results(ROOT / "registry")
+    table = publishing.ranked(current(results.ledger), results)
+    cells = [cell for cell in table if cell.board.protocol == "quick"]
+    lines = block([Board(cells, 0, (), {})]).splitlines()
+    shown = [line.split(" | ")[:3] for line in lines if line.startswith("| 8") or "| 32" in line]
+    wanted = []
+    for size in ("8", "32"):
+        rows = [cell for cell in cells if cell.track.size_words == size]
+        kept = [cell.row for cell in rows if not cell.closed_form][:5]
+        wanted += [cell.row for cell in rows if cell.closed_form or cell.row in kept]
+    assert [row for _, _, row in shown] == wanted and len(wanted) == 14
 
 
 def test_a_number_that_is_not_normal_is_written_as_0():

@@ -156,19 +156,58 @@ def _champion_line(champion: Champion) -> str:
     return f"Champion: **{champion.row}** ([card]({champion.folder}/card.md)){others}."
 
 
+_FRONT = (("fashion_mnist", ("d16", "d64"), 10), (DEFAULT_PROTOCOL, (), 5))
+"""The README's tables: protocol, tracks (none: all), how many rows beside the closed forms."""
+
+
 def block(boards: Iterable[Board]) -> str:
-    """The text between the README's markers: a short table of the default protocol."""
+    """The text between the README's markers: the best rows and the baselines of the reference on
+    full data, as far as there is one, and of the default protocol."""
+    there = {board.protocol: board for board in boards if board.known}
     shown = [
-        markdown(
-            Section(
-                facts=(f"Protocol `{board.protocol}` on `{board.dataset}`:",),
-                table=short_table(board),
-            )
-        )
-        for board in boards
-        if board.known and board.protocol == DEFAULT_PROTOCOL
+        markdown(_front(there[protocol], tracks, best))
+        for protocol, tracks, best in _FRONT
+        if protocol in there
+        and any(cell.ranks and not cell.closed_form for cell in there[protocol].cells)
     ]
     return "\n".join([BEGIN, *(shown or ["No results yet: `make leaderboard`."]), END])
+
+
+def _front(board: Board, tracks: Sequence[str], best: int) -> Section:
+    """The `best` first rows of each of these tracks, and the closed forms below them."""
+    metric = board.metric
+    champions = {title: champion.row for title, champion in board.champions.items()}
+    header = [">code size", ">ranks", "variant", f">validation {short_title(metric)}", ">best in"]
+    header += [f">test {short_title(metric)}", ">over PCA", ">seeds", "notes"]
+    rows = []
+    for track, cells in board.tracks().items():
+        if tracks and str(track) not in tracks:
+            continue
+        trained = [cell for cell in cells if not cell.closed_form]
+        kept = {cell.row for cell in trained[:best]}
+        rows += [
+            [
+                cell.track.size_words,
+                ranks(cell),
+                _named(cell, champions.get(cell.title, "")),
+                score(cell, f"val_{metric}", metric),
+                best_share(cell),
+                score(cell, f"test_{metric}", metric),
+                margin(cell),
+                seeds(cell),
+                notes(cell),
+            ]
+            for cell in cells
+            if cell.closed_form or cell.row in kept
+        ]
+    images = max(cell.facts["train_images"] for cell in board.cells)
+    return Section(
+        facts=(
+            f"Protocol `{board.protocol}` on `{board.dataset}`, {images:,.0f} training images: the "
+            f"{best} best rows of each size, and those that are solved without training.",
+        ),
+        table=table_of(header, rows),
+    )
 
 
 def short_section(board: Board) -> Section:
