@@ -203,6 +203,7 @@ def _front(board: Board, tracks: Sequence[str], best: int) -> Section:
     images = max(cell.facts["train_images"] for cell in board.cells)
     return Section(
         facts=(
+            *_answers(board, tracks, champions),
             f"Protocol `{board.protocol}` on `{board.dataset}`, {images:,.0f} training images: the "
             f"{best} best rows of each size, and those that are solved without training.",
         ),
@@ -295,6 +296,22 @@ def short_table(board: Board) -> Table:
         for cell in cells
     ]
     return table_of(header, rows)
+
+
+def _answers(board: Board, tracks: Sequence[str], champions: Mapping[str, str]) -> Iterator[str]:
+    """Which variant to use at which size: the champions, with their margins over PCA."""
+    found = [
+        f"at {cell.track.size_words} numbers use `{cell.row}`{_gain(cell)}"
+        for cell in board.cells
+        if champions.get(cell.title) == cell.row and (not tracks or str(cell.track) in tracks)
+    ]
+    if found:
+        text = "; ".join(found)
+        yield f"**On `{board.dataset}`, {text}.**"
+
+
+def _gain(cell: TableCell) -> str:
+    return f" ({cell.margin:.0f} % less error than PCA)" if cell.margin > 0 else ""
 
 
 _HEADLINES = {"mse", "psnr", "ssim", "accuracy", "macro_f1", "calibration_error"}
