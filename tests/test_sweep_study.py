@@ -317,6 +317,11 @@ def test_mlflow_hears_of_every_trial_once_and_later_if_need_be(
             == run.data.metrics["search/epochs"]
         )
         assert not client.list_artifacts(run.info.run_id)
+    state = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.trials"])["state"])
+    shown = {name.split("`")[1] for name in state["selectedColumns"] if name.startswith("params")}
+    searched = {key if key in plan.base.hyperparameters else f"train.{key}" for key in plan.space}
+    assert searched and searched <= shown
+    assert all(shown <= set(run.data.params) for run in trials)
     ((name, link),) = experiment_links(store, 5000)
     assert (name, link.endswith("viewStateShareKey=trials")) == ("tiny sweeps", True)
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from bench.core.store import Store
+from bench.models.zoo import MODELS
 from bench.records.documents import definition_of
 from bench.sweep.opening import alone, folder_owner
 from bench.sweep.results import TrialRecord, iter_trials
+from bench.sweep.space import describe_range
 from bench.tracking import StudyCard, SyncReport, open_study_tracker
 
 
@@ -26,7 +28,9 @@ def sync_trials(store: Store, protocol: str = "") -> SyncReport:
 
 def _sync(store: Store, study: str, trials: Sequence[TrialRecord]) -> SyncReport:
     base = trials[0].spec
-    card = StudyCard(study, folder_owner(store, study), base, {}, {})
+    ranges = MODELS[base.model].search if base.model in MODELS else {}
+    space = {key: describe_range(kind) for key, kind in ranges.items()}
+    card = StudyCard(study, folder_owner(store, study), base, space, {})
     tracker = open_study_tracker(
         store, base.definition or definition_of(base), base.dataset_label, card
     )

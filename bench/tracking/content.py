@@ -16,7 +16,8 @@ first three names, alphabetically, that differ between the selected runs, which 
 | facts/...                     | no       | code_size, best_epoch, active_units, ...             |
 
 `test/mse_x1000` and `test/accuracy_percent` exist because MLflow labels its bars with two
-decimals.
+decimals. `test_d8/mse_x1000` is the same number under a name that only runs with this code size
+have: MLflow's charts cannot choose their runs.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ from bench.core.spec import EpochValues, RunRecord, RunSpec
 from bench.core.text import as_code
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS
+from bench.tracking.views import headline, of_track
 
 NOT_APPLICABLE = "-"
 KEY, EVALUATION, COMPLETE, OWNER, PROTOCOL = (
@@ -151,6 +153,9 @@ def final_metrics(record: RunRecord) -> dict[str, float]:
         found["test/mse_x1000"] = 1000 * found["test/mse"]
     if "test/accuracy" in found:
         found["test/accuracy_percent"] = 100 * found["test/accuracy"]
+    selected = record.spec.selection_metric
+    if record.status == "finished" and headline(selected) in found:
+        found[of_track(str(record.track), selected)] = found[headline(selected)]
     for name, value in record.facts.items():
         found[f"{'cost' if name in _COSTS else 'facts'}/{name}"] = value
     return _shown(found)

@@ -17,7 +17,7 @@ from bench.core.tasks import TASKS
 from bench.core.text import for_markdown
 from bench.metrics import METRICS
 from bench.records.documents import definition_of
-from bench.tracking.views import VIEW_TAG, ViewPlan, view_tags
+from bench.tracking.views import VIEW_TAG, ViewPlan, headline, view_tags
 
 _PROTOCOL, _DATASET = "bench.protocol", "bench.dataset"
 
@@ -100,12 +100,18 @@ def _description(protocol: Protocol, dataset_label: str) -> str:
         f"Data set `{dataset_label}`; {train.budget} of {train.optimizer}, batches of "
         f"{train.batch_size}, rate {train.lr} ({train.schedule}); "
         f"{rule_in_words(protocol.seeds)}. Rows are sorted by `kept/val_"
-        f"{protocol.selection_metric}` (validation); `test/...` was scored once, at the end. "
+        f"{protocol.selection_metric}`: the validation score of the kept weights, those of the "
+        f"best epoch. `test/...` was scored once, at the end{_scaled(protocol.selection_metric)}. "
         "Rows compare only within a track (equal code size, or as many classes), see the saved "
         "views under Views. "
         f"Fingerprint `{protocol.fingerprint}`. The ranked table with error bars is "
         "`bench leaderboard`."
     )
+
+
+def _scaled(metric: str) -> str:
+    name, _, scale = headline(metric).partition("_x")
+    return f" (`{name}_x{scale}` is `{name}` times {scale}, for charts)" if scale else ""
 
 
 def ensure_experiment(client: MlflowClient, plan: ExperimentPlan, location: str | None) -> str:
@@ -173,9 +179,10 @@ def _create(client: MlflowClient, plan: ExperimentPlan, location: str | None) ->
 def ensure_views(
     client: MlflowClient, experiment: Experiment, plan: ExperimentPlan, tracks: Iterable[str]
 ) -> None:
-    """Write the views that are missing or have an older layout."""
+    """Write the views that are missing or have an older layout; `tracks`: those that are new."""
     now = int(time.time() * 1000)
-    for key, value in view_tags(plan.view, tuple(tracks), now).items():
+    shown = tuple(sorted({*known_tracks(experiment), *tracks}))
+    for key, value in view_tags(plan.view, shown, now).items():
         if not _same_view(experiment.tags.get(key, ""), value):
             set_tag(client, experiment.experiment_id, key, value)
 

@@ -104,6 +104,10 @@ class MLflowStudy(Connection):
     def _start(self, book: RunBook, spec: RunSpec, number: int, source: str) -> Entry:
         parent = self._parent(book)
         entry = book.start(spec, _now())
+        # The settings of a variant are one parameter, which the view could not show by column.
+        for key in self._card.space:
+            if key in spec.hyperparameters:
+                book.client.log_param(entry.run_id, key, spec.hyperparameters[key])
         name = f"trial {number}" + (f" ({source} recipe)" if source else "")
         book.say(
             entry,
@@ -195,7 +199,7 @@ def _ensure_view(
         *(f"metrics.`search/{name}`" for name in ("value", "epochs", "seconds")),
         "params.`model`",
         "params.`latent_dim`",
-        *(f"params.`{key}`" for key in searched if key in content.parameters(spec)),
+        *(f"params.`{_parameter(key, spec)}`" for key in searched),
         *(f"tags.`{name}`" for name in ("status", "source", "study")),
     ]
     state: dict[str, Any] = {
@@ -212,6 +216,12 @@ def _ensure_view(
     client, where = book.client, book.experiment_id
     set_tag(client, where, f"{views.VIEW_TAG}{views.TRIALS}", json.dumps(view))
     set_tag(client, where, "bench.searched", ",".join(searched))
+
+
+def _parameter(setting: str, spec: RunSpec) -> str:
+    """The name of a searched setting among the parameters of a trial."""
+    of_recipe = f"train.{setting}"
+    return of_recipe if of_recipe in content.parameters(spec) else setting
 
 
 def _searched(text: str) -> list[str]:

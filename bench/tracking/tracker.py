@@ -231,9 +231,8 @@ class RunTracker(Connection):
 
     def _show_track(self, book: RunBook, track: str) -> None:
         experiment = book.client.get_experiment(book.experiment_id)
-        tracks = known_tracks(experiment)
-        if track not in tracks:
-            ensure_views(book.client, experiment, self._plan, sorted({*tracks, track}))
+        if track not in known_tracks(experiment):
+            ensure_views(book.client, experiment, self._plan, [track])
 
     def cell_finished(self, records: Sequence[RunRecord], /) -> None:
         """All seeds of a cell are finished: log the model of the median seed, once."""

@@ -4,6 +4,7 @@ The committed folder `registry/` is authoritative; the mirror is for serving fro
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -24,6 +25,7 @@ from bench.tracking.tracker import Failure, open_book
 from bench.tracking.writing import Entry, RunBook
 
 Alias = Literal["champion", "challenger"]
+_PICTURE = re.compile(r"\]\((?P<name>[a-z_]+\.png)\)")
 _log = logging.getLogger("bench.tracking")
 
 
@@ -54,7 +56,8 @@ def register_version(
             entry.model_id = models.log_model(book.client, entry.run_id, store, record)
             book.say(entry, {models.MODEL_ID: entry.model_id})
         version = _version(book, registered_name, record, entry)
-        book.client.update_model_version(registered_name, version.version, description)
+        text = with_pictures_of(entry.run_id, description)
+        book.client.update_model_version(registered_name, version.version, text)
         for key, value in content.model_tags(record, tags).items():
             book.client.set_model_version_tag(registered_name, version.version, key, value)
         book.client.set_registered_model_alias(registered_name, alias, version.version)
@@ -62,6 +65,11 @@ def register_version(
     except Failure as error:
         return _not_told(registered_name, error)
     return True
+
+
+def with_pictures_of(run_id: str, text: str) -> str:
+    """Markdown whose pictures, named as files beside it, are those of a run in MLflow."""
+    return _PICTURE.sub(rf"](get-artifact?path=figures%2F\g<name>&run_uuid={run_id})", text)
 
 
 def _version(book: RunBook, name: str, record: RunRecord, entry: Entry) -> ModelVersion:

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.core.track import Track
+
 LEADERBOARD, ALL_RUNS, TRIALS = "leaderboard", "all-runs", "trials"
 VIEW_TAG = "mlflow.sharedViewState."
 _PICTURES = "progress/x_hat"
@@ -39,8 +41,7 @@ class ViewPlan:
     @property
     def headline(self) -> str:
         """The test score on a scale that MLflow's two decimals can show."""
-        scaled = {"mse": "test/mse_x1000", "accuracy": "test/accuracy_percent"}
-        return scaled.get(self.selection_metric, self.test)
+        return headline(self.selection_metric)
 
     @property
     def costs(self) -> list[str]:
@@ -64,17 +65,32 @@ class ViewPlan:
         return f"kept/val_{self.selection_metric}"
 
 
+_SCALED = {"mse": "test/mse_x1000", "accuracy": "test/accuracy_percent"}
+
+
+def headline(metric: str) -> str:
+    """The name of a test score on a scale that MLflow's two decimals can show."""
+    return _SCALED.get(metric, f"test/{metric}")
+
+
+def of_track(track: str, metric: str) -> str:
+    """`test_d8/mse_x1000`: the same score under a name that only runs of the track have, since a
+    chart cannot choose its runs."""
+    return headline(metric).replace("test/", f"test_{track}/", 1)
+
+
 def view_tags(plan: ViewPlan, tracks: Sequence[str], now_ms: int) -> dict[str, str]:
     """Experiment tags with the views: median seeds, every run, and one for each track."""
     # Without validation images there is no median seed: show all runs.
     which, median = ("median seeds", ["tags.median_seed = 'true'"]) if plan.ranked else ("all", [])
     states = {
-        LEADERBOARD: (f"Leaderboard ({which})", " and ".join(median)),
-        ALL_RUNS: ("Every run", ""),
+        LEADERBOARD: (f"Leaderboard ({which})", " and ".join(median), tracks),
+        ALL_RUNS: ("Every run", "", tracks),
         **{
             track_view(track): (
                 f"Track {track} ({which})",
                 " and ".join([*median, f"tags.track = '{track}'"]),
+                [track],
             )
             for track in tracks
         },
@@ -85,10 +101,10 @@ def view_tags(plan: ViewPlan, tracks: Sequence[str], now_ms: int) -> dict[str, s
                 "name": name,
                 "createdAt": now_ms,
                 "updatedAt": now_ms,
-                "state": json.dumps(view_state(plan, search)),
+                "state": json.dumps(view_state(plan, search, shown)),
             }
         )
-        for key, (name, search) in states.items()
+        for key, (name, search, shown) in states.items()
     }
 
 
@@ -97,9 +113,9 @@ def track_view(track: str) -> str:
     return f"track-{track}"
 
 
-def view_state(plan: ViewPlan, search: str) -> dict[str, object]:
-    """Columns, order and charts, as MLflow's interface stores them."""
-    sections, charts = _charts(plan)
+def view_state(plan: ViewPlan, search: str, tracks: Sequence[str] = ()) -> dict[str, object]:
+    """Columns, order and charts, as MLflow's interface stores them; bars by track."""
+    sections, charts = _charts(plan, tracks)
     columns = _columns(plan)
     return {
         "searchFilter": search,
@@ -136,7 +152,8 @@ def view_state(plan: ViewPlan, search: str) -> dict[str, object]:
 
 
 def _columns(plan: ViewPlan) -> dict[str, int]:
-    """Columns from left to right with their widths in pixels: scores first, then costs."""
+    """Columns from left to right with their widths in pixels: model, size and seed, then scores,
+    then costs."""
     tests = [f"test/{metric}" for metric in plan.metrics if metric != plan.selection_metric]
     size = ["latent_dim"] if plan.has_code else []
     metrics = [
@@ -148,27 +165,39 @@ def _columns(plan: ViewPlan) -> dict[str, int]:
         *([plan.test] if plan.headline != plan.test else []),
     ]
     return {
+        **{f"params.`{name}`": 90 for name in ("model", *size, "seed")},
         **{f"metrics.`{name}`": 110 for name in metrics},
-        **{f"params.`{name}`": 90 for name in ("model", *size, "seed", "recipe")},
+        "params.`recipe`": 90,
         "tags.`status`": 80,
         "tags.`registry`": 150,
     }
 
 
-def _charts(plan: ViewPlan) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+def _charts(
+    plan: ViewPlan, tracks: Sequence[str]
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Sections in reading order, and the charts in them."""
     shown = [m for m in plan.metrics if m != plan.selection_metric][:5]
     layout: dict[str, tuple[dict[str, object], ...]] = {
-        "Result on the test images": (
+        "Test score by code size": tuple(
+            _bar(of_track(str(track), plan.selection_metric))
+            for track in sorted(map(Track.parse, tracks), key=lambda track: track.order)
+        ),
+        "Test score": (
             _bar(plan.headline),
             *(_bar(f"test/{metric}") for metric in shown if metric != "mae"),
         ),
         "What it costs": tuple(_scatter(cost, plan.headline) for cost in plan.costs),
         "All of it at once": (_parallel(plan),),
-        "Learning": (_line(f"val/{plan.selection_metric}"), _line("train/loss")),
+        "Learning": (
+            _line(f"val/{plan.selection_metric}", "validation, by epoch"),
+            _line("train/loss", "training loss, by epoch"),
+        ),
     }
     if plan.has_code:
         layout["Validation images, original above reconstruction"] = (_images(plan),)
+    # Bars of several sizes beside each other would compare what cannot be compared.
+    del layout["Test score" if tracks else "Test score by code size"]
     sections = [_section(name, len(members)) for name, members in layout.items()]
     charts = [
         {
@@ -193,7 +222,7 @@ def _section(name: str, charts: int) -> dict[str, object]:
         "isReordered": True,
         "deleted": False,
         "isGenerated": False,
-        "columns": min(charts, 3),
+        "columns": min(charts, 2),
         "cardHeight": 360 if charts > 1 else 460,
     }
 
@@ -231,12 +260,12 @@ def _parallel(plan: ViewPlan) -> dict[str, object]:
     }
 
 
-def _line(metric: str) -> dict[str, object]:
+def _line(metric: str, title: str) -> dict[str, object]:
     return {
         "type": "LINE",
         "metricKey": metric,
         "selectedMetricKeys": [metric],
-        "displayName": metric,
+        "displayName": title,
         "lineSmoothness": 0,
         "xAxisScaleType": "linear",
         "scaleType": "log",

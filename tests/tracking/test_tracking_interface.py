@@ -12,8 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.core.store import Store
+from bench.tracking.versions import with_pictures_of
 
 ROOT = Path(__file__).parent.parent.parent
 SEARCH = "/api/2.0/mlflow/experiments/search"
@@ -79,3 +82,40 @@ def test_only_its_own_pages_and_it_ends_with_its_parent(
     assert not alive
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port), timeout=2)
+
+
+@pytest.mark.parametrize(
+    ("desktop", "terminal", "options", "opens"),
+    [
+        ({"DISPLAY": ":0"}, True, (), True),
+        ({"DISPLAY": ":0"}, True, ("--no-browser",), False),
+        ({"DISPLAY": ":0"}, False, (), False),  # in a script
+        ({}, True, (), False),  # a browser of text would take the terminal
+    ],
+)
+def test_the_browser_opens_at_the_ready_view_where_there_is_a_screen(
+    desktop: dict[str, str],
+    terminal: bool,
+    options: tuple[str, ...],
+    opens: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in desktop.items():
+        monkeypatch.setenv(name, value)
+    shown: list[str] = []
+    link = "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=leaderboard"
+    monkeypatch.setattr("bench.tracking.server.experiment_links", lambda *_: [("quick", link)])
+    monkeypatch.setattr("bench.tracking.server.is_elsewhere", lambda _: True)
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    monkeypatch.setattr("bench.cli.ui._is_terminal", lambda: terminal)
+    done = CliRunner().invoke(app, ["ui", *options])
+    assert done.exit_code == 0 and link in done.output
+    assert shown == [link] * opens
+
+
+def test_pictures_of_a_card_are_those_of_its_run() -> None:
+    text = with_pictures_of("ab12", "# A card\n![](loss_curves.png) and [a page](other.md)")
+    place = "get-artifact?path=figures%2Floss_curves.png&run_uuid=ab12"
+    assert text == f"# A card\n![]({place}) and [a page](other.md)"

@@ -194,10 +194,17 @@ def test_the_experiment_opens_with_a_useful_view(tracked: Store, protocol: Proto
     state = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.leaderboard"])["state"])
     assert state["searchFilter"] == "tags.median_seed = 'true'"
     assert state["orderByKey"] == "metrics.`kept/val_mse`" and state["orderByAsc"]
+    first = [column.split("`")[1] for column in state["selectedColumns"][:3]]
+    assert first == ["model", "latent_dim", "seed"]
+    bars = {
+        chart["metricKey"]: chart for chart in state["compareRunCharts"] if "BAR" in chart["type"]
+    }
+    assert list(bars) == ["test_d4/mse_x1000"]  # one size to a chart
     columns = [column for column in state["selectedColumns"] if column.startswith("metrics.")]
     run = next(iter(runs_of(tracked).values()))
     assert "metrics.`test/mse_x1000`" in columns
     assert {column.split("`")[1] for column in columns} <= set(run.data.metrics)
+    assert run.data.metrics["test_d4/mse_x1000"] == run.data.metrics["test/mse_x1000"]
     kinds = [chart["type"] for chart in state["compareRunCharts"]]
     assert {"BAR", "SCATTER", "PARALLEL", "LINE", "IMAGE"} == set(kinds)
     sections = {section["uuid"] for section in state["compareRunSections"]}
