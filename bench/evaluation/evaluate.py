@@ -14,8 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.core.protocol import EvaluationConfig
-from bench.metrics import METRICS, Need, Seen, per_image, seen_of, whole_set
+from bench.metrics import (
+    METRICS,
+    Need,
+    Seen,
+    chosen_metrics,
+    of_part,
+    per_image,
+    seen_of,
+    whole_set,
+)
 from bench.models.base import Autoencoder, Classifier, ImageModel
+from bench.models.variational import divergence
 
 BATCH = 100
 """Images at once: feature maps of more would fill the memory of a worker, and gain little."""
@@ -23,10 +33,14 @@ BATCH = 100
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images (N, C, H, W), uint8, and their classes (N,), int64, on one device."""
+    """Images (N, C, H, W), uint8, and their classes (N,), int64, on one device.
+
+    Not `labelled`: the images have no classes, and metrics find no labels.
+    """
 
     images: Tensor
     labels: Tensor
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.images)
@@ -56,7 +70,9 @@ class Classification(NamedTuple):
 
 Train = Callable[[], Seen]
 """Makes the training part, when the first metric reads it."""
-Sources = dict[Need, Callable[[], Tensor | Seen]]
+Made = Tensor | Seen | Callable[[Tensor], Tensor]
+Sources = dict[Need, Callable[[], Made]]
+"""How the things that metrics read are made."""
 
 
 def _chunks(model: ImageModel, images: Tensor) -> Iterator[Tensor]:
@@ -73,10 +89,10 @@ class _Part:
     Codes are kept, all reconstructions only if a metric of a whole set has read them.
     """
 
-    def __init__(self, model: Autoencoder, data: Labelled, train: Train | None) -> None:
-        self._model, self._data = model, data
-        self._rest: Sources = {} if train is None else {"train": train}
+    def __init__(self, model: Autoencoder, data: Labelled, rest: Sources) -> None:
+        self._model, self._data, self._rest = model, data, rest
         self._codes: list[Tensor] = []
+        self._divergences: list[Tensor] = []
         self._decoded: list[Tensor] = []
 
     def whole(self) -> Seen:
@@ -84,10 +100,16 @@ class _Part:
         sources: Sources = {
             "images": lambda: torch.cat([x.contiguous().cpu() for x in self._images()]),
             "reconstructions": self._all_decoded,
-            "labels": self._data.labels.cpu,
+            "reconstruct": lambda: functools.partial(_reconstruct, self._model),
         }
-        codes: Sources = {"codes": self.codes} if self._model.code_size else {}
-        return Seen(sources | codes | self._rest)
+        if self._data.labelled:
+            sources["labels"] = self._data.labels.cpu
+        if self._model.code_size:
+            sources["codes"] = self.codes
+            sources["decode"] = lambda: functools.partial(_decode, self._model)
+        if self._model.variational:
+            sources["kl"] = self._all_divergences
+        return Seen(sources | self._rest)
 
     def batches(self) -> Iterator[Seen]:
         """The part by batches, contiguous, on the model's device."""
@@ -116,16 +138,45 @@ class _Part:
 
     def _code(self, place: int, x: Tensor) -> Tensor:
         if place == len(self._codes):
-            self._codes.append(self._model.encode_images(x))
+            codes, log_variance = self._model.posterior_images(x)
+            self._codes.append(codes)
+            if log_variance is not None:
+                self._divergences.append(divergence(codes, log_variance))
         return self._codes[place]
 
     def _decode(self, codes: Tensor) -> Tensor:
         return self._model.decode_images(codes).contiguous()
 
+    def _all_divergences(self) -> Tensor:
+        self.codes()
+        return torch.cat([each.float().cpu() for each in self._divergences])
+
     def _all_decoded(self) -> Tensor:
         self.codes()
         self._decoded = [self._decode(codes) for codes in self._codes]
         return torch.cat([x_hat.cpu() for x_hat in self._decoded])
+
+
+def _prepared(model: Autoencoder, batch: Tensor) -> Tensor:
+    """A batch on the model's device, in its memory layout if it is one of images."""
+    device = next(iter(model.state_dict().values())).device
+    if batch.ndim != 4 or not model.channels_last:
+        return batch.to(device)
+    return batch.to(device).contiguous(memory_format=torch.channels_last)
+
+
+def _reconstruct(model: Autoencoder, images: Tensor) -> Tensor:
+    """(M, C, H, W) in [0, 1] -> reconstructions, contiguous, on the CPU."""
+    model.eval()
+    batches = (_prepared(model, batch) for batch in images.split(BATCH))
+    return torch.cat([model.reconstruct(batch).contiguous().cpu() for batch in batches])
+
+
+def _decode(model: Autoencoder, codes: Tensor) -> Tensor:
+    """(M, code_size) -> images (M, C, H, W) in [0, 1], contiguous, on the CPU."""
+    model.eval()
+    batches = (_prepared(model, batch) for batch in codes.split(BATCH))
+    return torch.cat([model.decode_images(batch).contiguous().cpu() for batch in batches])
 
 
 @functools.singledispatch
@@ -136,7 +187,7 @@ def seen_by(model: ImageModel, data: Labelled, train: Train | None = None) -> Se
 
 @seen_by.register
 def _(model: Autoencoder, data: Labelled, train: Train | None = None) -> Seen:
-    return _Part(model, data, train).whole()
+    return _Part(model, data, {} if train is None else {"train": train}).whole()
 
 
 @seen_by.register
@@ -186,16 +237,26 @@ def classify(
 
 
 def evaluate(
-    model: Autoencoder, data: Labelled, config: EvaluationConfig, train: Train | None = None
+    model: Autoencoder,
+    data: Labelled,
+    config: EvaluationConfig,
+    train: Train | None = None,
+    more: Sources | None = None,
 ) -> Evaluation:
     """Score every image (at least one) with every metric of `config`; `train` as in `classify`.
 
-    A model without a code gets no value of metrics that need codes.
+    `more` makes what else the metrics of further tasks read. A model gets no value of metrics that
+    need what it does not have (a code, say), nor of those of further tasks that need what the data
+    do not have (classes, say).
     """
-    chosen = [name for name in config.metrics if model.code_size or not _needs_codes(name)]
-    part = _Part(model, data, train)
-    whole = whole_set(chosen, part.whole(), config)
-    scores: dict[str, list[Tensor]] = {}
+    part = _Part(model, data, (more or {}) | ({} if train is None else {"train": train}))
+    seen = part.whole()
+    chosen = [name for name in chosen_metrics(config) if not _lacks(name, seen)]
+    found = of_part(chosen, seen, config)
+    whole = {name: value.item() for name, value in found.items() if not value.ndim}
+    scores: dict[str, list[Tensor]] = {
+        name: [values] for name, values in found.items() if values.ndim
+    }
     total = squares = torch.zeros((), dtype=torch.float64)
     for batch in part.batches():
         for name, values in per_image(chosen, batch, config).items():
@@ -213,8 +274,13 @@ def evaluate(
     )
 
 
-def _needs_codes(metric: str) -> bool:
-    return metric in METRICS and "codes" in METRICS[metric].needs
+def _lacks(metric: str, seen: Seen) -> bool:
+    """Whether a metric is left out; without training part, or an unknown one, it is an error."""
+    row = METRICS.get(metric)
+    if row is None or row.needs - seen.offers == {"train"}:
+        return False
+    needed = row.needs if row.further else row.needs & {"codes"}
+    return bool(needed - seen.offers)
 
 
 def mean_loss(model: Autoencoder, images: Tensor) -> float:

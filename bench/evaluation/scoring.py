@@ -19,12 +19,14 @@ from bench.evaluation.evaluate import (
     Classification,
     Evaluation,
     Labelled,
+    Sources,
     Train,
     classify,
     evaluate,
     seen_by,
 )
 from bench.evaluation.gallery import build_gallery, classification_gallery
+from bench.metrics import Seen
 from bench.metrics.latent import active_fraction, active_units, dead_codes
 from bench.models.base import Autoencoder, Classifier, ImageModel
 
@@ -54,10 +56,10 @@ def score(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
     return SCORED[spec.task](model, spec, splits)
 
 
-def on_device(data: LabelledImages, device: torch.device) -> Labelled:
-    """Images and classes as tensors, uint8 and int64."""
+def on_device(data: LabelledImages, device: torch.device, labelled: bool = True) -> Labelled:
+    """Images and classes as tensors, uint8 and int64; `labelled` as in `Labelled`."""
     images, labels = (torch.from_numpy(part).to(device) for part in data)
-    return Labelled(images, labels)
+    return Labelled(images, labels, labelled)
 
 
 def device_of(model: ImageModel) -> torch.device:
@@ -68,7 +70,12 @@ def device_of(model: ImageModel) -> torch.device:
 
 def _training(model: ImageModel, splits: Splits) -> Train:
     """The training part as the model sees it: the same for all parts that are scored."""
-    return functools.cache(lambda: seen_by(model, on_device(splits.train, device_of(model))))
+
+    def training() -> Seen:
+        labelled = len(splits.class_names) > 1
+        return seen_by(model, on_device(splits.train, device_of(model), labelled))
+
+    return functools.cache(training)
 
 
 def _averages(scores: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
@@ -124,15 +131,20 @@ class _Reconstruction(Scored):
 
 def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
     assert isinstance(model, Autoencoder)
-    device = device_of(model)
-    validation, test = (on_device(part, device) for part in (splits.validation, splits.test))
+    device, labelled = device_of(model), len(splits.class_names) > 1
     train = _training(model, splits)
+    more: Sources = {}
+
+    def found(part: LabelledImages) -> Evaluation:
+        data = on_device(part, device, labelled)
+        return evaluate(model, data, spec.evaluation, train, more)
+
     return _Reconstruction(
         model,
         splits,
         spec.selection_metric,
-        evaluate(model, validation, spec.evaluation, train) if len(validation) else None,
-        evaluate(model, test, spec.evaluation, train),
+        found(splits.validation) if len(splits.validation.images) else None,
+        found(splits.test),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from bench.core.protocol import EvaluationConfig
-from bench.core.tasks import ModelKind
+from bench.core.tasks import FURTHER_TASKS, TASKS, ModelKind
 from bench.metrics.seen import OUTPUTS, Need, Seen
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ class Metric:
     `bounds` are the lowest and highest value for images in [0, 1], `transform` leads to the unit of
     comparisons (`units`), `decimals` says how many a table shows. `needs` is all that the formula
     `score` may read of a `Seen`; it gives one value per image (N,), or, if not `per_image`, one for
-    the whole set.
+    the whole set. Comparisons resample images of the former, and of the latter seeds alone.
+    `task`: an id of TASKS, or of FURTHER_TASKS: such a formula gets a whole part at once.
     """
 
     id: str
     title: str
-    judges: ModelKind
+    task: str
     higher_is_better: bool
     revision: int
     unit: str
@@ -49,6 +50,16 @@ class Metric:
     per_image: bool = True
 
     @property
+    def further(self) -> bool:
+        """Whether it is of a further task."""
+        return self.task in FURTHER_TASKS
+
+    @property
+    def judges(self) -> ModelKind:
+        """The kind of model that it scores."""
+        return (FURTHER_TASKS if self.further else TASKS)[self.task].judges
+
+    @property
     def best(self) -> float:
         """The score of a perfect reconstruction or classification."""
         return self.bounds[1] if self.higher_is_better else self.bounds[0]
@@ -56,7 +67,7 @@ class Metric:
     @property
     def selects(self) -> bool:
         """Whether it can select and rank: per image, of every model, without the training part."""
-        return self.per_image and not self.needs & {"codes", "train"}
+        return self.per_image and not self.further and not self.needs & {"codes", "train"}
 
     def compute(self, seen: Seen, config: EvaluationConfig) -> "Tensor":
         """One value per image, float32 (N,), or one per set, float64: NaN if an output it reads is
@@ -79,7 +90,7 @@ class Metric:
 
     def _parts(self, view: Seen) -> Iterator[Seen]:
         """Images a few at a time; classes all at once."""
-        if "images" not in self.needs:
+        if self.further or "images" not in self.needs:
             yield view
             return
         yield from view.split(max(1, CHUNK_VALUES // view.images[0].numel()))

@@ -1,30 +1,79 @@
 """What metrics may read of one part of the data, for one model: `Seen`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Need = Literal["images", "reconstructions", "codes", "labels", "logits", "train"]
-OUTPUTS: frozenset[Need] = frozenset({"reconstructions", "codes", "logits"})
+Need = Literal[
+    "images",
+    "reconstructions",
+    "codes",
+    "labels",
+    "logits",
+    "kl",
+    "others",
+    "decode",
+    "reconstruct",
+    "train",
+]
+OUTPUTS: frozenset[Need] = frozenset({"reconstructions", "codes", "logits", "kl"})
 """What a model computes, and may get wrong."""
+PER_IMAGE: frozenset[Need] = OUTPUTS | {"images", "labels"}
+"""Tensors with a row for each image of the part."""
+MISSING: "Mapping[Need, str]" = {
+    "images": "needs images",
+    "reconstructions": "needs reconstructions",
+    "codes": "needs a code",
+    "labels": "needs images with classes",
+    "logits": "needs a classifier",
+    "kl": "needs a variational code",
+    "others": "needs a known data set that another one of the same shape is foreign to",
+    "decode": "needs a code",
+    "reconstruct": "needs an autoencoder",
+    "train": "needs the training part",
+}
+"""Why a metric is left out where there is no such thing, for people."""
+Made: TypeAlias = "Tensor | Seen | Callable[[Tensor], Tensor]"
+T = TypeVar("T")
 
 
 class Seen:
     """One part of the data as one model sees it; each thing is made on first use and kept.
 
     `images` and `reconstructions`: float32 (N, C, H, W) in [0, 1]; `codes`: float32 (N, size);
-    `labels`: int64 (N,); `logits`: float32 (N, K); `train`: the training part of the same model.
+    `labels`: int64 (N,); `logits`: float32 (N, K); `kl`: float32 (N, size), the KL divergence of
+    each number of a variational code from the prior, in nats; `others`: images of another data set,
+    like `images`, but (M, C, H, W); `decode`, `reconstruct`: functions of the model, (M, size)
+    codes -> images and images -> images, on the CPU; `train`: the training part of the same model.
     Reading what there is not (logits of an autoencoder), or what `only` left out, raises
     ValueError.
     """
 
-    def __init__(self, sources: "Mapping[Need, Callable[[], Tensor | Seen]]") -> None:
+    def __init__(
+        self,
+        sources: "Mapping[Need, Callable[[], Made]]",
+        shared: dict[str, object] | None = None,
+    ) -> None:
         self._sources = dict(sources)
-        self._made: dict[Need, Tensor | Seen] = {}
+        self._made: dict[Need, Made] = {}
+        self._shared = {} if shared is None else shared
 
-    def _get(self, name: Need) -> "Tensor | Seen":
+    @property
+    def offers(self) -> frozenset[Need]:
+        """What can be read here."""
+        return frozenset(self._sources)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gives, made once for all metrics that ask for it by this name: a fit that
+        several read. All of them must need what it reads."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        found: T = self._shared[name]  # type: ignore[assignment]
+        return found
+
+    def _get(self, name: Need) -> Made:
         if name not in self._sources:
             there = ", ".join(sorted(self._sources)) or "nothing"
             raise ValueError(f"{name} cannot be read here; there is {there}")
@@ -33,9 +82,15 @@ class Seen:
         return self._made[name]
 
     def tensor(self, name: Need) -> "Tensor":
-        """Anything but `train`, by name."""
+        """A tensor, by name."""
         found = self._get(name)
-        assert not isinstance(found, Seen), name
+        assert not isinstance(found, Seen) and not callable(found), name
+        return found
+
+    def function(self, name: Need) -> "Callable[[Tensor], Tensor]":
+        """A function, by name."""
+        found = self._get(name)
+        assert callable(found), name
         return found
 
     @property
@@ -64,6 +119,24 @@ class Seen:
         return self.tensor("logits")
 
     @property
+    def kl(self) -> "Tensor":
+        """(N, code_size), float32, in nats."""
+        return self.tensor("kl")
+
+    @property
+    def others(self) -> "Tensor":
+        """(M, C, H, W), float32 in [0, 1]: images of another data set."""
+        return self.tensor("others")
+
+    def decode(self, codes: "Tensor") -> "Tensor":
+        """Codes (M, code_size) -> images (M, C, H, W) in [0, 1], on the CPU."""
+        return self.function("decode")(codes)
+
+    def reconstruct(self, images: "Tensor") -> "Tensor":
+        """Images (M, C, H, W) in [0, 1] -> reconstructions, on the CPU."""
+        return self.function("reconstruct")(images)
+
+    @property
     def train(self) -> "Seen":
         """The whole training part, on the CPU; it has no `train` of its own."""
         found = self._get("train")
@@ -79,27 +152,27 @@ class Seen:
         if missing := wanted - set(self._sources):
             raise ValueError(f"there is no {' and no '.join(sorted(missing))} to read here")
 
-        def source(name: Need) -> "Callable[[], Tensor | Seen]":
+        def source(name: Need) -> "Callable[[], Made]":
             if name == "train":
-                return lambda: self.train.only(wanted - {"train"})
+                return lambda: self.train.only(self.train.offers & wanted)
             return lambda: self._get(name)
 
-        return Seen({name: source(name) for name in wanted})
+        return Seen({name: source(name) for name in wanted}, self._shared)
 
     def split(self, count: int) -> "Iterator[Seen]":
         """The same images, at most `count` at a time; each with the whole training part."""
         cut: dict[Need, Tensor] = {
-            name: self.tensor(name) for name in self._sources if name != "train"
+            name: self.tensor(name) for name in self._sources if name in PER_IMAGE
         }
-        rest: dict[Need, Callable[[], Tensor | Seen]] = {
-            name: source for name, source in self._sources.items() if name == "train"
+        rest: dict[Need, Callable[[], Made]] = {
+            name: source for name, source in self._sources.items() if name not in PER_IMAGE
         }
         for pieces in zip(*(whole.split(count) for whole in cut.values()), strict=True):
             yield seen_of(dict(zip(cut, pieces, strict=True)), rest)
 
 
 def seen_of(
-    given: "Mapping[Need, Tensor]", rest: "Mapping[Need, Callable[[], Tensor | Seen]] | None" = None
+    given: "Mapping[Need, Tensor]", rest: "Mapping[Need, Callable[[], Made]] | None" = None
 ) -> Seen:
     """A Seen of tensors that are there already, and of sources for the rest."""
 
