@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.core.protocol import EvaluationConfig
 from bench.metrics import (
     METRICS,
+    Made,
     Need,
     Seen,
     chosen_metrics,
@@ -70,7 +71,6 @@ class Classification(NamedTuple):
 
 Train = Callable[[], Seen]
 """Makes the training part, when the first metric reads it."""
-Made = Tensor | Seen | Callable[[Tensor], Tensor]
 Sources = dict[Need, Callable[[], Made]]
 """How the things that metrics read are made."""
 
@@ -83,37 +83,40 @@ def _chunks(model: ImageModel, images: Tensor) -> Iterator[Tensor]:
         yield chunk.to(torch.float32).div_(255.0).contiguous(memory_format=layout)
 
 
-class _Part:
-    """One part of the data as an autoencoder sees it: every image is encoded once.
+class Coded:
+    """One part of the data (at least one image) as an autoencoder sees it: every image is encoded
+    once.
 
-    Codes are kept, all reconstructions only if a metric of a whole set has read them.
+    Codes are kept, all reconstructions only if a metric of a whole set has read them. `rest` makes
+    what else metrics read.
     """
 
     def __init__(self, model: Autoencoder, data: Labelled, rest: Sources) -> None:
-        self._model, self._data, self._rest = model, data, rest
+        self.model, self.data, self._rest = model, data, rest
         self._codes: list[Tensor] = []
         self._divergences: list[Tensor] = []
         self._decoded: list[Tensor] = []
 
+    @functools.cached_property
     def whole(self) -> Seen:
         """The whole part, on the CPU; a model without a code gives no `codes`."""
         sources: Sources = {
             "images": lambda: torch.cat([x.contiguous().cpu() for x in self._images()]),
             "reconstructions": self._all_decoded,
-            "reconstruct": lambda: functools.partial(_reconstruct, self._model),
+            "reconstruct": lambda: functools.partial(_reconstruct, self.model),
         }
-        if self._data.labelled:
-            sources["labels"] = self._data.labels.cpu
-        if self._model.code_size:
+        if self.data.labelled:
+            sources["labels"] = self.data.labels.cpu
+        if self.model.code_size:
             sources["codes"] = self.codes
-            sources["decode"] = lambda: functools.partial(_decode, self._model)
-        if self._model.variational:
+            sources["decode"] = lambda: functools.partial(_decode, self.model)
+        if self.model.variational:
             sources["kl"] = self._all_divergences
         return Seen(sources | self._rest)
 
     def batches(self) -> Iterator[Seen]:
         """The part by batches, contiguous, on the model's device."""
-        labels = self._data.labels.split(BATCH)
+        labels = self.data.labels.split(BATCH)
         for place, (x, of) in enumerate(zip(self._images(), labels, strict=True)):
             codes = self._code(place, x)
             x_hat = self._decoded[place] if self._decoded else self._decode(codes)
@@ -122,30 +125,30 @@ class _Part:
                 "reconstructions": x_hat,
                 "labels": of,
             }
-            if self._model.code_size:
+            if self.model.code_size:
                 given["codes"] = codes
             yield seen_of(given, self._rest)
 
     def codes(self) -> Tensor:
         """(N, code_size), float32, on the CPU."""
-        if len(self._codes) * BATCH < len(self._data):
+        if len(self._codes) * BATCH < len(self.data):
             for place, x in enumerate(self._images()):
                 self._code(place, x)
         return torch.cat([codes.float().cpu() for codes in self._codes])
 
     def _images(self) -> Iterator[Tensor]:
-        return _chunks(self._model, self._data.images)
+        return _chunks(self.model, self.data.images)
 
     def _code(self, place: int, x: Tensor) -> Tensor:
         if place == len(self._codes):
-            codes, log_variance = self._model.posterior_images(x)
+            codes, log_variance = self.model.posterior_images(x)
             self._codes.append(codes)
             if log_variance is not None:
                 self._divergences.append(divergence(codes, log_variance))
         return self._codes[place]
 
     def _decode(self, codes: Tensor) -> Tensor:
-        return self._model.decode_images(codes).contiguous()
+        return self.model.decode_images(codes).contiguous()
 
     def _all_divergences(self) -> Tensor:
         self.codes()
@@ -187,7 +190,7 @@ def seen_by(model: ImageModel, data: Labelled, train: Train | None = None) -> Se
 
 @seen_by.register
 def _(model: Autoencoder, data: Labelled, train: Train | None = None) -> Seen:
-    return _Part(model, data, {} if train is None else {"train": train}).whole()
+    return Coded(model, data, {} if train is None else {"train": train}).whole
 
 
 @seen_by.register
@@ -237,22 +240,25 @@ def classify(
 
 
 def evaluate(
-    model: Autoencoder,
-    data: Labelled,
-    config: EvaluationConfig,
-    train: Train | None = None,
-    more: Sources | None = None,
+    model: Autoencoder, data: Labelled, config: EvaluationConfig, train: Train | None = None
 ) -> Evaluation:
     """Score every image (at least one) with every metric of `config`; `train` as in `classify`.
 
-    `more` makes what else the metrics of further tasks read. A model gets no value of metrics that
-    need what it does not have (a code, say), nor of those of further tasks that need what the data
-    do not have (classes, say).
+    A model gets no value of metrics that need what it does not have (a code, say), nor of those of
+    further tasks that need what the data do not have (classes, say), or are not defined.
     """
-    part = _Part(model, data, (more or {}) | ({} if train is None else {"train": train}))
-    seen = part.whole()
+    return evaluate_part(Coded(model, data, {} if train is None else {"train": train}), config)
+
+
+def evaluate_part(part: Coded, config: EvaluationConfig) -> Evaluation:
+    """As `evaluate`, of a part whose codes may have been read already."""
+    model, data, seen = part.model, part.data, part.whole
     chosen = [name for name in chosen_metrics(config) if not _lacks(name, seen)]
-    found = of_part(chosen, seen, config)
+    found = {
+        name: value
+        for name, value in of_part(chosen, seen, config).items()
+        if value.ndim or not METRICS[name].further or value.isfinite()
+    }
     whole = {name: value.item() for name, value in found.items() if not value.ndim}
     scores: dict[str, list[Tensor]] = {
         name: [values] for name, values in found.items() if values.ndim

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from bench.core.protocol import WHOLE_LOSS
 from bench.core.spec import RunSpec
-from bench.data import LabelledImages, Splits
+from bench.data import DATASETS, LabelledImages, Splits, load_set
 from bench.evaluation.evaluate import (
     Classification,
+    Coded,
     Evaluation,
     Labelled,
     Sources,
     Train,
     classify,
-    evaluate,
+    evaluate_part,
     seen_by,
 )
 from bench.evaluation.gallery import build_gallery, classification_gallery
@@ -133,19 +134,31 @@ def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
     assert isinstance(model, Autoencoder)
     device, labelled = device_of(model), len(splits.class_names) > 1
     train = _training(model, splits)
-    more: Sources = {}
+    rest: Sources = {
+        "train": train,
+        "validation": lambda: None if validation is None else validation.whole,
+    }
+    if splits.name in DATASETS and (foreign := DATASETS[splits.name].foreign):
+        rest["others"] = lambda: _test_images(foreign)
 
-    def found(part: LabelledImages) -> Evaluation:
-        data = on_device(part, device, labelled)
-        return evaluate(model, data, spec.evaluation, train, more)
+    def coded(part: LabelledImages, more: Sources | None = None) -> Coded:
+        return Coded(model, on_device(part, device, labelled), rest | (more or {}))
 
+    validation = coded(splits.validation) if len(splits.validation.images) else None
     return _Reconstruction(
         model,
         splits,
         spec.selection_metric,
-        found(splits.validation) if len(splits.validation.images) else None,
-        found(splits.test),
+        None if validation is None else evaluate_part(validation, spec.evaluation),
+        evaluate_part(coded(splits.test, {"model": lambda: model}), spec.evaluation),
     )
+
+
+@functools.cache
+def _test_images(bundled: str) -> torch.Tensor:
+    """The test images (M, C, H, W) of a bundled set, float32 in [0, 1]."""
+    images = load_set(bundled).parts["test"].images
+    return torch.from_numpy(images).to(torch.float32).div_(255.0)
 
 
 @dataclass(frozen=True)

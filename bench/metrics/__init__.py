@@ -15,14 +15,17 @@ from bench.core.lazy import Lazy
 from bench.core.protocol import EvaluationConfig
 from bench.core.tasks import TASKS
 from bench.metrics.base import PSNR_CAP, Metric
+from bench.metrics.rows.cost import COST
 from bench.metrics.rows.representation import REPRESENTATION
-from bench.metrics.seen import MISSING, Need, Seen, seen_of
+from bench.metrics.rows.robustness import ROBUSTNESS
+from bench.metrics.seen import MISSING, Made, Need, Seen, seen_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
     "METRICS",
+    "Made",
     "Metric",
     "Need",
     "Seen",
@@ -213,7 +216,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             score=Lazy("bench.metrics.classification", "calibration_error"),
             per_image=False,
         ),
-        **{metric.id: metric for metric in REPRESENTATION},
+        **{metric.id: metric for metric in (*REPRESENTATION, *ROBUSTNESS, *COST)},
     }
 )
 

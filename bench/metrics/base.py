@@ -55,6 +55,11 @@ class Metric:
         return self.task in FURTHER_TASKS
 
     @property
+    def compared(self) -> bool:
+        """Whether values of two runs may be compared: not of costs, which are the machine's."""
+        return not self.further or bool(FURTHER_TASKS[self.task].headline)
+
+    @property
     def judges(self) -> ModelKind:
         """The kind of model that it scores."""
         return (FURTHER_TASKS if self.further else TASKS)[self.task].judges
@@ -71,7 +76,7 @@ class Metric:
 
     def compute(self, seen: Seen, config: EvaluationConfig) -> "Tensor":
         """One value per image, float32 (N,), or one per set, float64: NaN if an output it reads is
-        not finite.
+        not finite. Of a further task, NaN also stands for values per image that are not defined.
 
         Raises ValueError if `seen` lacks a need or shapes do not match, BadInput for settings
         that do not suit the images.
@@ -81,24 +86,33 @@ class Metric:
         view = seen.only(self.needs)
         with torch.no_grad():
             self._check_shapes(view)
-            if self.per_image:
+            if self.per_image and not self.further:
                 parts = [self.score(part, config) for part in self._parts(view)]
                 return torch.cat(parts).float()
             if not self._finite(view):
                 return torch.tensor(torch.nan, dtype=torch.float64)
-            return self.score(view, config).double()
+            found = self.score(view, config)
+            return found.float() if found.ndim else found.double()
 
     def _parts(self, view: Seen) -> Iterator[Seen]:
         """Images a few at a time; classes all at once."""
-        if self.further or "images" not in self.needs:
+        if "images" not in self.needs:
             yield view
             return
         yield from view.split(max(1, CHUNK_VALUES // view.images[0].numel()))
 
     def _finite(self, view: Seen) -> bool:
-        parts = [view, view.train] if "train" in self.needs else [view]
-        outputs = self.needs & OUTPUTS
-        return all(bool(part.tensor(name).isfinite().all()) for part in parts for name in outputs)
+        return all(
+            bool(part.tensor(name).isfinite().all())
+            for part in self._all(view)
+            for name in self.needs & OUTPUTS & part.offers
+        )
+
+    def _all(self, view: Seen) -> list[Seen]:
+        """The part and the other parts that it reads."""
+        train = [view.train] if "train" in self.needs else []
+        validation = view.validation if "validation" in self.needs else None
+        return [view, *train, *([] if validation is None else [validation])]
 
     def _check_shapes(self, view: Seen) -> None:
         if {"images", "reconstructions"} <= self.needs:
@@ -106,7 +120,7 @@ class Metric:
         if {"labels", "logits"} <= self.needs:
             _check_classes(self.id, "logits", view.labels, view.logits)
         if {"labels", "codes"} <= self.needs:
-            for part in [view, view.train] if "train" in self.needs else [view]:
+            for part in self._all(view):
                 _check_classes(self.id, "codes", part.labels, part.codes)
 
 

@@ -1,7 +1,7 @@
 """What metrics may read of one part of the data, for one model: `Seen`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,12 +16,17 @@ Need = Literal[
     "others",
     "decode",
     "reconstruct",
+    "model",
     "train",
+    "validation",
 ]
 OUTPUTS: frozenset[Need] = frozenset({"reconstructions", "codes", "logits", "kl"})
 """What a model computes, and may get wrong."""
 PER_IMAGE: frozenset[Need] = OUTPUTS | {"images", "labels"}
 """Tensors with a row for each image of the part."""
+TENSORS: frozenset[Need] = PER_IMAGE | {"others"}
+PARTS: frozenset[Need] = frozenset({"train", "validation"})
+"""Other parts of the data, as the same model sees them."""
 MISSING: "Mapping[Need, str]" = {
     "images": "needs images",
     "reconstructions": "needs reconstructions",
@@ -32,11 +37,28 @@ MISSING: "Mapping[Need, str]" = {
     "others": "needs a known data set that another one of the same shape is foreign to",
     "decode": "needs a code",
     "reconstruct": "needs an autoencoder",
+    "model": "is measured with the test part alone",
     "train": "needs the training part",
+    "validation": "needs the validation part",
 }
 """Why a metric is left out where there is no such thing, for people."""
-Made: TypeAlias = "Tensor | Seen | Callable[[Tensor], Tensor]"
+Made: TypeAlias = "Tensor | Seen | Network | Callable[[Tensor], Tensor] | None"
 T = TypeVar("T")
+
+
+class Network(Protocol):
+    """What a metric of cost may ask of an autoencoder (`bench.models.base`)."""
+
+    channels_last: ClassVar[bool]
+
+    def encode_images(self, x: "Tensor") -> "Tensor":
+        """Images (N, C, H, W) in [0, 1] -> codes (N, code_size)."""
+
+    def decode_images(self, z: "Tensor") -> "Tensor":
+        """Codes (N, code_size) -> images (N, C, H, W) in [0, 1]."""
+
+    def state_dict(self) -> "Mapping[str, Tensor]":
+        """The weights by name."""
 
 
 class Seen:
@@ -46,7 +68,8 @@ class Seen:
     `labels`: int64 (N,); `logits`: float32 (N, K); `kl`: float32 (N, size), the KL divergence of
     each number of a variational code from the prior, in nats; `others`: images of another data set,
     like `images`, but (M, C, H, W); `decode`, `reconstruct`: functions of the model, (M, size)
-    codes -> images and images -> images, on the CPU; `train`: the training part of the same model.
+    codes -> images and images -> images, on the CPU; `model`: the network itself; `train`,
+    `validation`: those parts of the data, as the same model sees them.
     Reading what there is not (logits of an autoencoder), or what `only` left out, raises
     ValueError.
     """
@@ -83,8 +106,8 @@ class Seen:
 
     def tensor(self, name: Need) -> "Tensor":
         """A tensor, by name."""
-        found = self._get(name)
-        assert not isinstance(found, Seen) and not callable(found), name
+        found: Tensor = self._get(name)  # type: ignore[assignment]
+        assert name in TENSORS, name
         return found
 
     def function(self, name: Need) -> "Callable[[Tensor], Tensor]":
@@ -137,10 +160,23 @@ class Seen:
         return self.function("reconstruct")(images)
 
     @property
+    def model(self) -> Network:
+        """The network, on its device."""
+        found: Network = self._get("model")  # type: ignore[assignment]
+        return found
+
+    @property
     def train(self) -> "Seen":
         """The whole training part, on the CPU; it has no `train` of its own."""
         found = self._get("train")
         assert isinstance(found, Seen)
+        return found
+
+    @property
+    def validation(self) -> "Seen | None":
+        """The whole validation part, on the CPU; None if a protocol has none."""
+        found = self._get("validation")
+        assert found is None or isinstance(found, Seen)
         return found
 
     def only(self, needs: Iterable[Need]) -> "Seen":
@@ -154,10 +190,16 @@ class Seen:
 
         def source(name: Need) -> "Callable[[], Made]":
             if name == "train":
-                return lambda: self.train.only(self.train.offers & wanted)
+                return lambda: self.train.part_of(wanted)
+            if name == "validation":
+                return lambda: self.validation and self.validation.part_of(wanted)
             return lambda: self._get(name)
 
         return Seen({name: source(name) for name in wanted}, self._shared)
+
+    def part_of(self, wanted: frozenset[Need]) -> "Seen":
+        """What there is of `wanted`, without other parts."""
+        return self.only(wanted & self.offers - PARTS)
 
     def split(self, count: int) -> "Iterator[Seen]":
         """The same images, at most `count` at a time; each with the whole training part."""
