@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.store import Store, write_atomically
+from bench.evaluation.evaluate import Sources
 from bench.metrics.threads import one_thread
 from bench.models.base import Classifier
 from bench.models.zoo import build_classifier, variant
@@ -129,6 +130,16 @@ class FeatureSpaces:
     store: Store
     trained: FeatureNetwork
     untrained: FeatureNetwork
+
+    def sources(self, images: Tensor) -> Sources:
+        """What metrics read of a part of the data, by its images (N, C, H, W), uint8."""
+        return {
+            "features": lambda: self.kept(self.trained, images),
+            "untrained_features": lambda: self.kept(self.untrained, images),
+            "network": lambda: self.trained.features,
+            "untrained_network": lambda: self.untrained.features,
+            "confidence": lambda: self.trained.confidence,
+        }
 
     def kept(self, network: FeatureNetwork, images: Tensor) -> Tensor:
         """`network.features(images)` of images that many runs read: kept in `mlruns/features/`."""
