@@ -260,11 +260,7 @@ def evaluate_part(part: Coded, config: EvaluationConfig) -> Evaluation:
     """As `evaluate`, of a part whose codes may have been read already."""
     model, data, seen = part.model, part.data, part.whole
     chosen = [name for name in chosen_metrics(config) if not _lacks(name, seen)]
-    found = {
-        name: value
-        for name, value in of_part(chosen, seen, config).items()
-        if value.ndim or not METRICS[name].further or value.isfinite()
-    }
+    found = of_part(chosen, seen, config)
     whole = {name: value.item() for name, value in found.items() if not value.ndim}
     scores: dict[str, list[Tensor]] = {
         name: [values] for name, values in found.items() if values.ndim

@@ -259,10 +259,13 @@ def per_image(
 def of_part(metric_ids: Iterable[str], seen: Seen, config: EvaluationConfig) -> "dict[str, Tensor]":
     """The metrics in `metric_ids` that `per_image` leaves out, of a whole part of the data.
 
-    One float32 tensor (N,), or one float64 number, per metric; errors as of `per_image`.
+    One float32 tensor (N,), or one float64 number, per metric; errors as of `per_image`. A metric
+    of a further task that is not defined here (NaN) is left out.
     """
     chosen = [metric for metric in _rows(metric_ids) if metric.further or not metric.per_image]
-    return {metric.id: metric.compute(seen, config) for metric in chosen}
+    found = {metric.id: metric.compute(seen, config) for metric in chosen}
+    undefined = {row.id for row in chosen if row.further and found[row.id].isnan().any()}
+    return {name: value for name, value in found.items() if name not in undefined}
 
 
 def whole_set(metric_ids: Iterable[str], seen: Seen, config: EvaluationConfig) -> dict[str, float]:

@@ -46,6 +46,7 @@ COST = (
         higher_is_better=False,
         unit="bytes",
         formula="bytes of the stored weights",
+        needs=frozenset({"model"}),
         score=Lazy("bench.metrics.cost", "weight_bytes"),
     ),
 )

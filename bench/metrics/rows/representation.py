@@ -1,11 +1,14 @@
 """Rows of METRICS: what a code is worth as a representation."""
 
+import math
 from functools import partial
 
 from bench.core.lazy import Lazy
 from bench.metrics.base import Metric
 from bench.metrics.seen import Need
 
+LARGEST_CODE = 65_536
+"""The largest latent size of a protocol."""
 _CODES: frozenset[Need] = frozenset({"codes"})
 _CLASSES: frozenset[Need] = frozenset({"codes", "labels"})
 _FITTED: frozenset[Need] = frozenset({"codes", "labels", "train"})
@@ -136,7 +139,7 @@ REPRESENTATION = (
     _number(
         id="active_units",
         title="Active units",
-        bounds=(0.0, float("inf")),
+        bounds=(0.0, LARGEST_CODE),
         formula="how many numbers of the mean code have a variance over images above 0.01",
         source="Burda, Grosse, Salakhutdinov 2016, section 5",
         needs=_CODES,
@@ -148,17 +151,17 @@ REPRESENTATION = (
         higher_is_better=False,
         unit="nats",
         decimals=4,
-        bounds=(0.0, float("inf")),
+        bounds=(0.0, math.inf),
         formula="mean over images and numbers of the code of KL(q(z_i|x) || N(0, 1)) = "
         "1/2 (mu^2 + sigma^2 - log sigma^2 - 1)",
         source="Kingma, Welling 2014, appendix B",
-        needs=frozenset({"codes", "kl"}),
+        needs=frozenset({"kl"}),
         score=_here("kl_per_dimension"),
     ),
     _number(
         id="participation_ratio",
         title="Participation ratio",
-        bounds=(0.0, float("inf")),
+        bounds=(0.0, LARGEST_CODE),
         formula="(sum l)^2 / sum l^2 of the eigenvalues l of the codes' covariance",
         source="Gao, Trautmann, Yu, Santhanam, Ryu, Shenoy, Ganguli 2017",
         needs=_CODES,
