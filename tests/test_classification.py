@@ -17,16 +17,20 @@ from typer.testing import CliRunner, Result
 from bench.benchmark.reproduction import findings, plans_of
 from bench.cli import app
 from bench.core.errors import BadInput, CheckFailed
-from bench.core.protocol import Expected, load_protocol
+from bench.core.protocol import Expected, SplitConfig, load_protocol
 from bench.core.spec import RunRecord
 from bench.core.store import Store
-from bench.evaluation.feature_network import PINNED, load_feature_network
+from bench.data import load_splits
+from bench.evaluation import feature_network
+from bench.evaluation.feature_network import feature_spaces, load_feature_network
 from bench.execution.runner import execute, ignore_epochs, rescore
 from bench.leaderboard.ledger import row_of
 from bench.leaderboard.origins import PublishedFigure
 from bench.metrics import metrics_of
 from bench.models.zoo import MODELS
+from bench.records import feature_cards
 from bench.records.classes import class_scores, top_confusions
+from bench.records.feature_cards import network_for
 from bench.records.files import WEIGHTS, iter_records, read_arrays, read_weights
 from bench.registry import load_champion, load_classifier
 from bench.tracking.models import surroundings
@@ -168,39 +172,117 @@ def test_check_and_verify_prove_the_champion(home: Store) -> None:
     assert "autoencoder" not in card
 
 
-def test_the_champion_is_a_feature_network(home: Store, tmp_path: Path) -> None:
-    folder = home.registry / "fashion_mnist_mini/tiny_classifier.classes10"
-    card = json.loads((folder / "card.json").read_text())
-    sha256 = card["weights"]["sha256"]
-    network = load_feature_network(folder, sha256)
+def test_a_champion_is_pinned_once_as_a_feature_network(
+    home: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion_folder = home.registry / "fashion_mnist_mini/tiny_classifier.classes10"
+    sha256 = json.loads((champion_folder / "card.json").read_text())["weights"]["sha256"]
+    taken = _bench("features", "pin", TRACK)
+    assert taken.exit_code == 2
+    assert "fashion_mnist_mini has feature network c80a16f02654 already" in taken.output
+    monkeypatch.setattr(feature_cards, "shipped", lambda: Store(tmp_path))
+    done = _bench("features", "pin", TRACK)
+    assert done.exit_code == 0, done.output
+    folder = home.registry / "features" / sha256
+    network = load_feature_network(folder)
     images = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
-    champion = load_classifier(folder)
+    champion = load_classifier(champion_folder)
     with torch.no_grad():
         expected = champion.features(images.float() / 255)
+        shares = champion(images.float() / 255).double().softmax(dim=1).amax(dim=1)
     torch.testing.assert_close(network.features(images), expected)
+    torch.testing.assert_close(network.confidence(network.features(images)), shares)
     assert expected.shape == (5, champion.feature_size)
-    # Another champion is no damage, and nothing is to be restored.
-    with pytest.raises(CheckFailed, match=rf"another network .*{sha256[:12]}\.\.\..*0{{12}}\.\.\."):
-        load_feature_network(folder, "0" * 64)
+    before = (folder / WEIGHTS).read_bytes()
+    again = _bench("features", "pin", TRACK)
+    assert again.exit_code == 2
+    assert f"fashion_mnist_mini has feature network {sha256[:12]} already" in again.output
+    # Neither a promotion nor a check takes it for a champion, and none replaces it.
+    assert _bench("promote").exit_code == 0
+    assert _bench("leaderboard", "--check").exit_code == 0
+    assert (folder / WEIGHTS).read_bytes() == before
+    (row,) = [
+        row
+        for row in json.loads(_bench("features", "list", "--json").stdout)
+        if row["network"] == sha256[:12]
+    ]
+    assert row["serves"] == "fashion_mnist_mini"
     with pytest.raises(BadInput, match="1x28x28"):
         network.features(torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
     with pytest.raises(BadInput, match=r"takes uint8 images .*these are float32"):
         network.features(images.float() / 255)
-    changed = tmp_path / "changed"
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    with pytest.raises(CheckFailed, match="its folder has another name"):
+        load_feature_network(moved)
+    changed = tmp_path / sha256
     shutil.copytree(folder, changed)
     with (changed / WEIGHTS).open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(CheckFailed, match="was changed"):
-        load_feature_network(changed, sha256)
-    with pytest.raises(BadInput, match="no classifier in"):
-        load_feature_network(home.registry / "nowhere", sha256)
+        load_feature_network(changed)
+    card = (changed / "card.json").read_text()
+    (changed / "card.json").write_text(card.replace('"serves"', '"serve"'))
+    with pytest.raises(CheckFailed, match="damaged or of another version"):
+        load_feature_network(changed)
+    with pytest.raises(BadInput, match="no feature network in"):
+        load_feature_network(home.registry / "nowhere")
     with pytest.raises(BadInput, match="load_classifier"):
-        load_champion(folder)
+        load_champion(champion_folder)
 
 
-def test_the_pinned_feature_network_is_the_committed_one() -> None:
-    network = load_feature_network(REGISTRY / PINNED)
-    assert network.features(torch.zeros(2, 1, 28, 28, dtype=torch.uint8)).shape[0] == 2
+PINNED = {
+    "fashion_mnist": "c80a16f026540af5d110ea3eb86d497a2138ca02c15d7ef0214eadd58fe70df4",
+    "mnist": "a7906e08e3b31ea1363d2920bfbdeb8ae04e270bf1427f2827d857d563de2442",
+}
+"""Numbers made with other networks cannot be compared with those that are committed."""
+
+
+@pytest.mark.parametrize("label", PINNED)
+def test_the_committed_feature_networks_stay(label: str, tmp_path: Path) -> None:
+    elsewhere = Store(tmp_path)
+    for name in (label, f"{label}_mini"):
+        found = network_for(elsewhere, name)
+        assert found is not None
+        folder, card = found
+        assert card.sha256 == PINNED[label] == folder.name
+    assert folder == REGISTRY / "features" / PINNED[label]
+    network = load_feature_network(folder)
+    splits = load_splits(f"{label}_mini", SplitConfig())
+    images, labels = (torch.from_numpy(part) for part in splits.test)
+    with torch.no_grad():
+        called = network.model.classify(network.features(images)).argmax(dim=1)
+    # Its accuracy on all test images, within three standard errors of 1,000 of them.
+    accuracy = card.scores["test"]["accuracy"]
+    error = 3 * (accuracy * (1 - accuracy) / len(images)) ** 0.5
+    assert (called == labels).double().mean().item() == pytest.approx(accuracy, abs=error)
+    assert network_for(elsewhere, "folder-123456") is None
+
+
+def test_features_are_the_same_beside_other_images_and_with_more_threads(store: Store) -> None:
+    spaces = feature_spaces(store, "fashion_mnist_mini", (1, 28, 28))
+    assert spaces is not None
+    assert feature_spaces(store, "fashion_mnist_mini", (1, 32, 32)) is None
+    images = torch.from_numpy(load_splits("fashion_mnist_mini", SplitConfig()).test.images[:250])
+    first = spaces.trained.features(images)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert torch.equal(spaces.trained.features(images), first)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    kept = spaces.kept(spaces.trained, images)
+    assert torch.equal(kept, first)
+    (path,) = (store.mlruns / "features").iterdir()
+    feature_network._RECENT.clear()
+    asked = path.stat().st_mtime_ns
+    assert torch.equal(spaces.kept(spaces.trained, images), first)
+    assert path.stat().st_mtime_ns == asked
+    feature_network._RECENT.clear()
+    path.write_bytes(b"torn")
+    assert torch.equal(spaces.kept(spaces.trained, images), first), "made again"
+    assert not torch.equal(spaces.kept(spaces.untrained, images), first)
 
 
 def test_mlflow_shows_curves_tables_and_pictures(home: Store, record: RunRecord) -> None:

@@ -32,7 +32,17 @@ def _ran(home: Path, commands: Commands, heavy: tuple[str, ...]) -> tuple[str, s
 
 COMMANDS = (
     *("run", "sweep", "reproduce", "models", "protocols", "speed", "leaderboard", "promote"),
-    *("verify", "figures", "simulate-ranks", "registry", "data", "ui", "sync", "doctor"),
+    *(
+        "verify",
+        "figures",
+        "simulate-ranks",
+        "registry",
+        "features",
+        "data",
+        "ui",
+        "sync",
+        "doctor",
+    ),
 )
 
 
@@ -53,6 +63,7 @@ def test_looking_is_light() -> None:
         ("models",),
         ("protocols",),
         ("registry", "list"),
+        ("features", "list"),
         ("registry", "show", "fashion_mnist_mini.quick.d8"),
     )
     assert _loaded(ROOT, looking) == ""

@@ -21,6 +21,7 @@ import bench
 from bench.cli import (
     catalogue,
     data,
+    features,
     figures,
     leaderboard,
     registry,
@@ -124,6 +125,7 @@ app.command(rich_help_panel="Results")(leaderboard.verify)
 app.command(rich_help_panel="Results")(figures.figures)
 app.command("simulate-ranks", rich_help_panel="Results")(simulation.simulate_ranks)
 app.add_typer(registry.app, name="registry", rich_help_panel="Results")
+app.add_typer(features.app, name="features", rich_help_panel="Results")
 app.add_typer(data.app, name="data", rich_help_panel="Data and tracking")
 app.command(rich_help_panel="Data and tracking")(ui.ui)
 app.command(rich_help_panel="Data and tracking")(sync.sync)

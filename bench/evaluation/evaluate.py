@@ -25,6 +25,7 @@ from bench.metrics import (
     seen_of,
     whole_set,
 )
+from bench.metrics.seen import SHORT
 from bench.models.base import Autoencoder, Classifier, ImageModel
 from bench.models.variational import divergence
 
@@ -112,7 +113,12 @@ class Coded:
             sources["decode"] = lambda: functools.partial(_decode, self.model)
         if self.model.variational:
             sources["kl"] = self._all_divergences
-        return Seen(sources | self._rest)
+        if self.model.code_size and self.model.levels is None:
+            sources["vectors"] = lambda: seen.codes
+            if self.model.code_size <= SHORT:
+                sources["short_vectors"] = lambda: seen.codes
+        seen = Seen(sources | self._rest)
+        return seen
 
     def batches(self) -> Iterator[Seen]:
         """The part by batches, contiguous, on the model's device."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bench.core.protocol import WHOLE_LOSS, EvaluationConfig
 from bench.core.spec import RunSpec
+from bench.core.store import Store, open_store
 from bench.data import DATASETS, LabelledImages, Splits, load_set
 from bench.evaluation.evaluate import (
     Classification,
@@ -26,8 +27,9 @@ from bench.evaluation.evaluate import (
     evaluate_part,
     seen_by,
 )
+from bench.evaluation.feature_network import FeatureSpaces, feature_spaces
 from bench.evaluation.gallery import build_gallery, classification_gallery
-from bench.metrics import Seen
+from bench.metrics import METRICS, Seen, chosen_metrics
 from bench.metrics.latent import active_fraction, active_units, dead_codes
 from bench.models.base import Autoencoder, Classifier, ImageModel
 
@@ -52,9 +54,12 @@ class Scored(ABC):
         """Scores per image and arrays for figures (see `bench.records.files` for the keys)."""
 
 
-def score(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
-    """Score a trained model on its device, by the task of its spec."""
-    return SCORED[spec.task](model, spec, splits)
+def score(model: ImageModel, spec: RunSpec, splits: Splits, store: Store | None = None) -> Scored:
+    """Score a trained model on its device, by the task of its spec.
+
+    `store` (default: the workspace found from here) has feature networks, and keeps features.
+    """
+    return SCORED[spec.task](model, spec, splits, store or open_store())
 
 
 def on_device(data: LabelledImages, device: torch.device, labelled: bool = True) -> Labelled:
@@ -133,29 +138,56 @@ class _Reconstruction(Scored):
         )
 
 
-def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
+def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits, store: Store) -> Scored:
     assert isinstance(model, Autoencoder)
     device, labelled = device_of(model), len(splits.class_names) > 1
-    train = _training(model, splits)
+    spaces = _feature_spaces(spec, splits, store)
+
+    def featured(part: LabelledImages) -> Sources:
+        return {} if spaces is None else spaces.sources(torch.from_numpy(part.images))
+
+    @functools.cache
+    def train() -> Seen:
+        return Coded(model, on_device(splits.train, device, labelled), featured(splits.train)).whole
+
     rest: Sources = {
         "train": train,
+        "mean_image": lambda: _mean_image(splits),
         "validation": lambda: None if validation is None else validation.whole,
     }
     if splits.name in DATASETS and (foreign := DATASETS[splits.name].foreign):
         rest["others"] = lambda: _test_images(foreign)
 
-    def coded(part: LabelledImages, more: Sources | None = None) -> Coded:
-        return Coded(model, on_device(part, device, labelled), rest | (more or {}))
+    def coded(part: LabelledImages, other: LabelledImages, more: Sources | None = None) -> Coded:
+        beside = other if len(other.images) else splits.train
+        own: Sources = {**featured(part), "counterpart": lambda: Seen(featured(beside))}
+        return Coded(model, on_device(part, device, labelled), rest | own | (more or {}))
 
-    validation = coded(splits.validation) if len(splits.validation.images) else None
+    validation = None
+    if len(splits.validation.images):
+        validation = coded(splits.validation, splits.test)
+    test = coded(splits.test, splits.validation, {"model": lambda: model})
     return _Reconstruction(
         model,
         splits,
         spec.selection_metric,
         spec.evaluation,
         None if validation is None else evaluate_part(validation, spec.evaluation),
-        evaluate_part(coded(splits.test, {"model": lambda: model}), spec.evaluation),
+        evaluate_part(test, spec.evaluation),
     )
+
+
+def _mean_image(splits: Splits) -> torch.Tensor:
+    """The mean of the training images (1, C, H, W), float32 in [0, 1]."""
+    return torch.from_numpy(splits.train.images.mean(axis=0, dtype=np.float64) / 255)[None].float()
+
+
+def _feature_spaces(spec: RunSpec, splits: Splits, store: Store) -> FeatureSpaces | None:
+    """The feature network of the data set, if a metric reads it and there is one."""
+    read = (METRICS[name].needs for name in chosen_metrics(spec.evaluation) if name in METRICS)
+    if not any("features" in needs or "untrained_features" in needs for needs in read):
+        return None
+    return feature_spaces(store, spec.dataset_label, splits.image_shape)
 
 
 @functools.cache
@@ -192,7 +224,7 @@ class _Classification(Scored):
         return scores | classification_gallery(self.splits, self.parts)
 
 
-def _classification(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
+def _classification(model: ImageModel, spec: RunSpec, splits: Splits, _store: Store) -> Scored:
     assert isinstance(model, Classifier)
     device = device_of(model)
     parts = {"validation": splits.validation, "test": splits.test}
@@ -207,7 +239,7 @@ def _classification(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
     )
 
 
-SCORED: Mapping[str, Callable[[ImageModel, RunSpec, Splits], Scored]] = {
+SCORED: Mapping[str, Callable[[ImageModel, RunSpec, Splits, Store], Scored]] = {
     "reconstruction": _reconstruction,
     "classification": _classification,
 }

@@ -157,7 +157,7 @@ def _trained(
     facts = _facts(model, splits, result)
     scores: dict[str, dict[str, float]] = {}
     if result.status == "finished":
-        scored = score(model, spec, splits)
+        scored = score(model, spec, splits, store)
         scores = scored.means()
         facts |= scored.signs()
         arrays = {**scored.arrays(), **_progress(result, splits)}
@@ -251,12 +251,17 @@ def load_weights(model: ImageModel, weights: Arrays) -> None:
     model.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
 
 
-def rescore(spec: RunSpec, weights: Arrays) -> dict[str, dict[str, float]]:
-    """Recompute scores from weights: `scores[part][metric]` for parts "val" and "test"."""
-    return _evaluated(spec, weights).means()
+def rescore(
+    spec: RunSpec, weights: Arrays, store: Store | None = None
+) -> dict[str, dict[str, float]]:
+    """Recompute scores from weights: `scores[part][metric]` for parts "val" and "test".
+
+    `store` as in `bench.evaluation.scoring.score`.
+    """
+    return _evaluated(spec, weights, store).means()
 
 
-def _evaluated(spec: RunSpec, weights: Arrays) -> Scored:
+def _evaluated(spec: RunSpec, weights: Arrays, store: Store | None) -> Scored:
     prepare_torch(spec.threads)
     splits = _splits(spec.dataset, spec.split)
     if splits.digest != spec.data_digest:
@@ -267,7 +272,7 @@ def _evaluated(spec: RunSpec, weights: Arrays) -> Scored:
     model = build(spec, splits)
     load_weights(model, weights)
     model.to(checked_device(spec.device))
-    return score(model, spec, splits)
+    return score(model, spec, splits, store)
 
 
 def _rescored(known: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
@@ -276,7 +281,7 @@ def _rescored(known: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
         diverged = dataclasses.replace(known, spec=spec, evaluation_digest=spec.evaluation_digest)
         return write_scores(store.records, diverged, {})
     weights = read_weights(store.records, known)
-    scored = _evaluated(spec, weights)
+    scored = _evaluated(spec, weights, store)
     old = read_arrays(store.records, known)
     kept = {
         key: value for key, value in old.items() if not key.startswith(("validation/", "test/"))

@@ -16,6 +16,8 @@ from bench.core.protocol import EvaluationConfig
 from bench.core.tasks import TASKS
 from bench.metrics.base import PSNR_CAP, Metric
 from bench.metrics.rows.cost import COST
+from bench.metrics.rows.generation import GENERATION
+from bench.metrics.rows.interpolation import INTERPOLATION
 from bench.metrics.rows.representation import REPRESENTATION
 from bench.metrics.rows.robustness import ROBUSTNESS
 from bench.metrics.seen import MISSING, Made, Need, Seen, seen_of
@@ -216,7 +218,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             score=Lazy("bench.metrics.classification", "calibration_error"),
             per_image=False,
         ),
-        **{metric.id: metric for metric in (*REPRESENTATION, *ROBUSTNESS, *COST)},
+        **{
+            metric.id: metric
+            for metric in (*REPRESENTATION, *GENERATION, *INTERPOLATION, *ROBUSTNESS, *COST)
+        },
     }
 )
 

@@ -17,16 +17,38 @@ Need = Literal[
     "decode",
     "reconstruct",
     "model",
+    "vectors",
+    "short_vectors",
+    "features",
+    "untrained_features",
+    "network",
+    "untrained_network",
+    "confidence",
+    "mean_image",
     "train",
     "validation",
+    "counterpart",
 ]
-OUTPUTS: frozenset[Need] = frozenset({"reconstructions", "codes", "logits", "kl"})
+OUTPUTS: frozenset[Need] = frozenset(
+    {"reconstructions", "codes", "logits", "kl", "vectors", "short_vectors"}
+)
 """What a model computes, and may get wrong."""
-PER_IMAGE: frozenset[Need] = OUTPUTS | {"images", "labels"}
+PER_IMAGE: frozenset[Need] = OUTPUTS | {
+    "images",
+    "labels",
+    "features",
+    "untrained_features",
+}
 """Tensors with a row for each image of the part."""
-TENSORS: frozenset[Need] = PER_IMAGE | {"others"}
-PARTS: frozenset[Need] = frozenset({"train", "validation"})
+TENSORS: frozenset[Need] = PER_IMAGE | {"others", "mean_image"}
+PARTS: frozenset[Need] = frozenset({"train", "validation", "counterpart"})
 """Other parts of the data, as the same model sees them."""
+SHORT = 512
+"""Numbers in the longest code to which covariances are fitted."""
+_NETWORK = (
+    "needs a feature network for these images; train one with: bench run --protocol classifier "
+    "--model cnn_classifier --dataset ..., and pin it with: bench features pin RUN"
+)
 MISSING: "Mapping[Need, str]" = {
     "images": "needs images",
     "reconstructions": "needs reconstructions",
@@ -38,8 +60,17 @@ MISSING: "Mapping[Need, str]" = {
     "decode": "needs a code",
     "reconstruct": "needs an autoencoder",
     "model": "is measured with the test part alone",
+    "vectors": "needs a code of real numbers",
+    "short_vectors": f"needs a code of at most {SHORT} real numbers",
+    "features": _NETWORK,
+    "untrained_features": _NETWORK,
+    "network": _NETWORK,
+    "untrained_network": _NETWORK,
+    "confidence": _NETWORK,
+    "mean_image": "needs the training part",
     "train": "needs the training part",
     "validation": "needs the validation part",
+    "counterpart": "needs another part of the data",
 }
 """Why a metric is left out where there is no such thing, for people."""
 Made: TypeAlias = "Tensor | Seen | Network | Callable[[Tensor], Tensor] | None"
@@ -70,6 +101,12 @@ class Seen:
     like `images`, but (M, C, H, W); `decode`, `reconstruct`: functions of the model, (M, size)
     codes -> images and images -> images, on the CPU; `model`: the network itself; `train`,
     `validation`: those parts of the data, as the same model sees them.
+    `vectors`, `short_vectors`: codes of real numbers, of any number or of at most 512.
+    `features`, `untrained_features`: float32 (N, F), of the images in the feature network of the
+    data set and in an untrained one; `network`, `untrained_network`: these, uint8 images ->
+    features; `confidence`: features -> the probability of the most likely class. `mean_image`:
+    (1, C, H, W), of the training part. `counterpart`: the other held-out part, or, if there is
+    none, the training part; it offers features alone.
     Reading what there is not (logits of an autoencoder), or what `only` left out, raises
     ValueError.
     """
@@ -151,6 +188,50 @@ class Seen:
         """(M, C, H, W), float32 in [0, 1]: images of another data set."""
         return self.tensor("others")
 
+    @property
+    def vectors(self) -> "Tensor":
+        """(N, code_size), float32: codes of real numbers."""
+        return self.tensor("vectors")
+
+    @property
+    def short_vectors(self) -> "Tensor":
+        """(N, code_size), float32: codes of at most 512 real numbers."""
+        return self.tensor("short_vectors")
+
+    @property
+    def features(self) -> "Tensor":
+        """(N, F), float32: the images in the feature network of the data set."""
+        return self.tensor("features")
+
+    @property
+    def untrained_features(self) -> "Tensor":
+        """(N, F), float32: the images in an untrained network of the same architecture."""
+        return self.tensor("untrained_features")
+
+    @property
+    def mean_image(self) -> "Tensor":
+        """(1, C, H, W), float32 in [0, 1]: the mean of the training images."""
+        return self.tensor("mean_image")
+
+    def network(self, images: "Tensor") -> "Tensor":
+        """uint8 images (M, C, H, W) -> their features (M, F)."""
+        return self.function("network")(images)
+
+    def untrained_network(self, images: "Tensor") -> "Tensor":
+        """As `network`, in the untrained network."""
+        return self.function("untrained_network")(images)
+
+    def confidence(self, features: "Tensor") -> "Tensor":
+        """Features (M, F) -> the probability of the most likely class (M,)."""
+        return self.function("confidence")(features)
+
+    @property
+    def counterpart(self) -> "Seen":
+        """Another part of the data, of which there are features alone."""
+        found = self._get("counterpart")
+        assert isinstance(found, Seen)
+        return found
+
     def decode(self, codes: "Tensor") -> "Tensor":
         """Codes (M, code_size) -> images (M, C, H, W) in [0, 1], on the CPU."""
         return self.function("decode")(codes)
@@ -193,6 +274,8 @@ class Seen:
                 return lambda: self.train.part_of(wanted)
             if name == "validation":
                 return lambda: self.validation and self.validation.part_of(wanted)
+            if name == "counterpart":
+                return lambda: self.counterpart.part_of(wanted)
             return lambda: self._get(name)
 
         return Seen({name: source(name) for name in wanted}, self._shared)

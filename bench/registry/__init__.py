@@ -15,6 +15,7 @@
 | champions.py    | the folders of champions: installed, swapped back, checked            |
 | loading.py      | their networks, rebuilt from card and weights                         |
 | promotion.py    | choosing champions, and rollback                                      |
+| features.py     | feature networks, pinned once and never replaced                      |
 | mirror.py       | champions in MLflow's Model Registry                                  |
 | verification.py | scores recomputed from weights                                        |
 """

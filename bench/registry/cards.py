@@ -134,11 +134,12 @@ def _of_today(content: bytes) -> bytes:
 
 def without_path(card: Card) -> Card:
     """The card with its images known by label and digest, not by a path of one machine."""
-    spec = _without_path(card.spec)
+    spec = known_by_label(card.spec)
     return card if spec == card.spec else sealed(dataclasses.replace(card, spec=spec))
 
 
-def _without_path(spec: RunSpec) -> RunSpec:
+def known_by_label(spec: RunSpec) -> RunSpec:
+    """A spec with its images known by label and digest, not by a path of one machine."""
     own = ":" in spec.dataset
     kept = spec.definition.kept(spec.dataset_label) if spec.definition else None
     dataset = spec.dataset_label if own else spec.dataset
@@ -179,7 +180,7 @@ def card_of(record: RunRecord, track: str, weights: Weights, arrays: Arrays) -> 
         track_name=str(record.track),
         run_key=record.run_key,
         evaluation_digest=record.evaluation_digest,
-        spec=_without_path(record.spec),
+        spec=known_by_label(record.spec),
         weights=weights,
         scores=record.scores,
         facts=record.facts,

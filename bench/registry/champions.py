@@ -21,6 +21,7 @@ from bench.core.text import ODD_BYTES
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.render import Champion
 from bench.leaderboard.wording import short_title, shown_score
+from bench.records.feature_cards import FEATURES
 from bench.records.files import (
     WEIGHTS,
     Arrays,
@@ -64,7 +65,7 @@ def champions(registry: Path) -> dict[str, Card]:
     """The cards of all champions by track; CheckFailed names a card that was changed."""
     found = {}
     for path in sorted(registry.glob(f"*/*/{CARD}")):
-        if path.parent.name.startswith("."):
+        if path.parent.name.startswith(".") or path.parent.parent.name == FEATURES:
             continue
         card = read_card(path, f"registry/{path.relative_to(registry)}")
         if registry / card.folder != path.parent:

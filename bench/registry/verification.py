@@ -154,7 +154,8 @@ def _record(store: Store, record: RunRecord, dataset: str) -> Verified:
 def _rescore(store: Store, spec: RunSpec, weights: Arrays, dataset: str) -> Scores:
     """Recompute on the CPU, which every machine has."""
     images = located(store, spec, dataset)
-    return rescore(dataclasses.replace(spec, dataset=images, device="cpu", threads=1), weights)
+    here = dataclasses.replace(spec, dataset=images, device="cpu", threads=1)
+    return rescore(here, weights, store)
 
 
 def _verified(name: str, what: str, spec: RunSpec, written: Scores, again: Scores) -> Verified:
