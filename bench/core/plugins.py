@@ -6,19 +6,21 @@ A name is qualified by its package: the entry point `my_ae` of the package `my-p
 used. One that cannot be imported or used is named in one line, and costs nothing else.
 """
 
+import dataclasses
 import functools
 import importlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from bench.core.errors import BadInput
+from bench.core.errors import BadInput, unknown_name
 from bench.core.identity import NAME_RULE, is_name
 
+Row = TypeVar("Row")
 Group = Literal["bench.models", "bench.datasets", "bench.metrics"]
 GROUPS: Mapping[Group, str] = MappingProxyType(
     {"bench.models": "model", "bench.datasets": "data set", "bench.metrics": "metric"}
@@ -48,16 +50,17 @@ class Plugin:
         """The object itself; BadInput, in one line, if it cannot be imported."""
         if self.problem:
             raise BadInput(self.problem)
-        found = imported(lambda: importlib.import_module(self.module), self._what)
+        found = imported(lambda: importlib.import_module(self.module), self.what)
         for name in self.attribute.split("."):
             try:
                 found = getattr(found, name)
             except AttributeError:
-                raise BadInput(f"{self._what}: {self.module} has no {self.attribute}") from None
+                raise BadInput(f"{self.what}: {self.module} has no {self.attribute}") from None
         return found
 
     @property
-    def _what(self) -> str:
+    def what(self) -> str:
+        """How messages name it."""
         return f"{GROUPS[self.group]} {self.name} of the installed package {self.origin}"
 
 
@@ -72,6 +75,71 @@ def imported(load: Callable[[], Any], what: str) -> Any:
         said = " ".join(str(error).split())[:300]
         reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
         raise BadInput(f"{what} cannot be imported ({reason}); repair it") from None
+
+
+class Table(Mapping[str, Row]):
+    """The rows of bench by id, and those of installed packages by their qualified name.
+
+    Iterating names every row and imports nothing. Looking for one of a package imports it; a row
+    that cannot be used is not in the table, and `missing` says why.
+    """
+
+    def __init__(self, shipped: Mapping[str, Row], group: Group, kind: type[Row]) -> None:
+        self.shipped = shipped
+        self._group, self._kind = group, kind
+        self._loaded: dict[str, Row | BadInput] = {}
+
+    def __getitem__(self, name: str) -> Row:
+        if name in self.shipped:
+            return self.shipped[name]
+        found = self._of_package(name)
+        if found is None or isinstance(found, BadInput):
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.shipped
+        yield from installed(self._group)
+
+    def __len__(self) -> int:
+        return len(self.shipped) + len(installed(self._group))
+
+    def usable(self) -> list[Row]:
+        """Every row that can be used; imports those of packages."""
+        return [self[name] for name in self if name in self]
+
+    def problems(self) -> list[str]:
+        """One line for each row of a package that cannot be used; imports all of them."""
+        found = map(self._of_package, installed(self._group))
+        return [str(each) for each in found if isinstance(each, BadInput)]
+
+    def missing(self, name: str, *others: str) -> BadInput:
+        """Why a name is not in the table: a package's row is broken, or there is none. `others`:
+        what else could have been given."""
+        found = self._of_package(name)
+        if isinstance(found, BadInput):
+            return found
+        return unknown_name(GROUPS[self._group], name, (*self, *others))
+
+    def _of_package(self, name: str) -> Row | BadInput | None:
+        plugin = installed(self._group).get(name)
+        if plugin is None:
+            return None
+        if name not in self._loaded:
+            try:
+                self._loaded[name] = self._row(plugin)
+            except BadInput as error:
+                self._loaded[name] = error
+        return self._loaded[name]
+
+    def _row(self, plugin: Plugin) -> Row:
+        found = plugin.load()
+        if not isinstance(found, self._kind):
+            raise BadInput(
+                f"{plugin.what} must be a {self._kind.__name__}, it is a {type(found).__name__}"
+            )
+        row: Row = dataclasses.replace(found, id=plugin.name)  # type: ignore[type-var]
+        return row
 
 
 @functools.cache

@@ -47,7 +47,6 @@ from bench.registry.results import (
 from bench.registry.scores import FOLDER, remove_leftovers, renewed
 
 PAGE, ORIGINS = "registry/README.md", "registry/origins.md"
-_DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,11 @@ class TableUpdate:
 
 def ranked(rows: Ledger, results: Results) -> list[TableCell]:
     """The ranked table of comparable ledger rows."""
-    return rank_table(rows, results.known, _DIRECTIONS, score_columns(results.ledger))
+    directions = {
+        metric: metric in METRICS and METRICS[metric].higher_is_better
+        for metric in {row.selection_metric for row in rows}
+    }
+    return rank_table(rows, results.known, directions, score_columns(results.ledger))
 
 
 def look(store: Store, scope: Scope) -> TableUpdate:
