@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from bench.cli import data as cli
 from bench.core.errors import BadInput, CheckFailed
+from bench.core.plugins import Table
 from bench.core.protocol import SplitConfig
 from bench.data import DATASETS, LabelledImages, describe_dataset, load_set, load_splits
 from bench.data.fetch import fetch
@@ -55,7 +56,7 @@ ROW = Dataset(
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, and a table with one more row."""
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "cache"))
-    rows = {**DATASETS, ROW.id: ROW}
+    rows = Table({**DATASETS.shipped, ROW.id: ROW}, "bench.datasets", Dataset)
     for module in ("table", "loading", "known", "fetch", "survey"):
         monkeypatch.setattr(f"bench.data.{module}.DATASETS", rows)
     return tmp_path / "cache"

@@ -142,11 +142,11 @@ def test_a_row_of_ones_own_needs_no_download(
         folders=(str(tmp_path / "mine"),),
     )
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "cache"))
-    monkeypatch.setitem(DATASETS, "mine", row)  # type: ignore[arg-type]
+    monkeypatch.setitem(DATASETS.shipped, "mine", row)  # type: ignore[arg-type]
     assert describe_dataset("mine").counts == {"train": 50, "test": 50}
     assert "mine" in [listed["id"] for listed in list_datasets() if listed["here"]]
     gone = dataclasses.replace(row, folders=())
-    monkeypatch.setitem(DATASETS, "mine", gone)  # type: ignore[arg-type]
+    monkeypatch.setitem(DATASETS.shipped, "mine", gone)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=r"mine has no download; .* --from DIR"):
         fetch("mine")
     with pytest.raises(BadInput, match=r"not here .*; take it from files that you have"):

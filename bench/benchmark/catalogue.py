@@ -7,6 +7,7 @@ from typing import Any
 from bench.benchmark.forecast import forecast, known_forecast
 from bench.benchmark.plan import Request, default_workers, plan
 from bench.core.errors import BadInput, BenchError
+from bench.core.plugins import installed
 from bench.core.protocol import load_protocol
 from bench.core.seeds import all_seeds, first_seeds
 from bench.core.store import Store
@@ -15,8 +16,11 @@ from bench.models.zoo import MODELS
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """One row per variant, at the native code size of its origin; a classifier has no code."""
-    return [
+    """One row per variant, at the native code size of its origin; a classifier has no code.
+
+    Then the models of installed packages, from their metadata alone: nothing is imported.
+    """
+    ours = [
         {
             "id": name,
             "origin": row.origin,
@@ -28,6 +32,15 @@ def describe_models() -> list[dict[str, Any]]:
             "line": row.line,
         }
         for name, row in MODELS.items()
+    ]
+    return ours + [
+        {
+            **dict.fromkeys(ours[0]),
+            "id": name,
+            "origin": plugin.origin,
+            "line": plugin.problem or f"the class {plugin.module}:{plugin.attribute}",
+        }
+        for name, plugin in installed("bench.models").items()
     ]
 
 

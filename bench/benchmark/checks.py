@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from bench.core.errors import BadInput, unknown_name
+from bench.core.errors import BadInput
 from bench.core.protocol import WHOLE_LOSS, Protocol
 from bench.core.spec import SplitSizes
 from bench.core.tasks import FURTHER_TASKS, TASKS
@@ -67,7 +67,7 @@ def check_numbers(latent_dims: Iterable[int], seeds: Iterable[int], threads: int
 
 def _check_metric(name: str) -> None:
     if name not in METRICS:
-        raise unknown_name("metric", name, METRICS)
+        raise METRICS.missing(name)
 
 
 def _check_task_of(metric: str, protocol: Protocol) -> None:

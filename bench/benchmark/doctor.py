@@ -166,7 +166,8 @@ def _data_sets() -> Mapping[str, object]:
     from bench.data import DATASETS, find_dataset
 
     found: dict[str, object] = {}
-    for name in DATASETS:
+    for row in DATASETS.usable():
+        name = row.id
         try:
             found[name] = str(find_dataset(name))
         except BenchError:

@@ -200,8 +200,9 @@ def _signature(spec: RunSpec, sizes: SplitSizes) -> str:
     shape = "x".join(map(str, sizes.image_shape))
     machine = f"{platform.node()} {os.cpu_count()} cores torch {version('torch')}"
     closed = f" {sizes.train} images" if variant(spec.model).closed_form else ""
+    code = f"r{spec.model_revision}{spec.source}"
     return (
-        f"{machine} | {spec.model} r{spec.model_revision} {size} {dict(spec.hyperparameters)} "
+        f"{machine} | {spec.model} {code} {size} {dict(spec.hyperparameters)} "
         f"{shape} batch {spec.train.batch_size} {spec.device} {spec.threads} threads{closed}"
     )
 

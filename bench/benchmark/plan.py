@@ -16,7 +16,7 @@ from bench.core.protocol import Protocol, TrainConfig
 from bench.core.recipes import LEAST_STEPS, TRAIN_LONGER
 from bench.core.seeds import AdaptiveSeeds, first_seeds
 from bench.core.spec import RunRecord, RunSpec, SplitSizes, cells_of
-from bench.core.store import Store
+from bench.core.store import Store, shipped
 from bench.core.tasks import TASKS
 from bench.data import (
     ImageSet,
@@ -28,6 +28,7 @@ from bench.data import (
 )
 from bench.execution.devices import accelerators, available_cores, resolved_device
 from bench.metrics import METRICS, chosen_metrics
+from bench.models.own import named
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
 from bench.records.files import sound_record
 from bench.registry.changes import unchanged
@@ -49,6 +50,8 @@ class Request:
     threads: int = 1
     baselines: bool = False
     """Whether the closed forms run along with any trained autoencoder, at its code sizes."""
+    beside_committed: bool = False
+    """Whether own models that are asked for alone go without closed forms that are committed."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     check_names(protocol)
     check_numbers(request.latent_dims, request.seeds, request.threads)
     dataset = dataset_reference(protocol.dataset_for(request.dataset))
-    models = request.models or protocol.models or _models_of_task(protocol)
+    models = tuple(dict.fromkeys(map(named, request.models)))
+    models = models or protocol.models or _models_of_task(protocol)
     check_tasks(models, protocol)
     device = resolved_device(request.device)
     with said_of(protocol, "" if request.dataset else "dataset"):
@@ -162,6 +166,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
             split=protocol.split,
             model=model,
             model_revision=row.revision,
+            source=row.source,
             latent_dim=latent_dim,
             hyperparameters=checked_hyperparameters(model, given),
             train=train,
@@ -175,8 +180,15 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
             definition=protocol.kept(label),
         )
 
-    cells = [(model, size) for size in _sizes(request) for model in models]
+    cells, without = _with_native_code(
+        [(model, size) for size in _sizes(request) for model in models], protocol
+    )
     along = _baselines(protocol, cells) if request.baselines else []
+    if request.beside_committed and all(variant(model).source for model in models):
+        specs_along = {cell: spec(*cell) for cell in along}
+        with unchanged(shipped()):
+            known = in_ledger(shipped(), specs_along.values())
+        along = [cell for cell in along if specs_along[cell].run_key not in known]
     sizes = SplitSizes(
         len(splits.train.images),
         len(splits.validation.images),
@@ -184,7 +196,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
         splits.image_shape,
         len(splits.class_names),
     )
-    notes = [*data_notes(splits), *size_notes(protocol, [*cells, *along], sizes)]
+    notes = [*data_notes(splits), *without, *size_notes(protocol, [*cells, *along], sizes)]
     cells, along = (solvable(protocol, given, sizes) for given in (cells, along))
     notes += [*_along_in_words(along), *_short_in_words(train, sizes, cells)]
     seeding = Seeding(protocol, request.seeds, store)
@@ -234,6 +246,23 @@ def _along_in_words(along: Sequence[Cell]) -> list[str]:
     runs, are = ("run", "they are") if len(names) > 1 else ("runs", "it is")
     listed = " and ".join(names)
     return [f"{listed} {runs} along, for the margins: {are} solved in seconds"] if along else []
+
+
+def _with_native_code(cells: Sequence[Cell], protocol: Protocol) -> tuple[list[Cell], list[str]]:
+    """The cells without native ones of own models that have no native code, and what to say."""
+    lacking = [
+        name
+        for name, size in cells
+        if size is None
+        and TASKS[protocol.task].has_code
+        and variant(name).source
+        and variant(name).native_latent_dim is None
+    ]
+    notes = [
+        f"{name} is left out at its native code size: its class declares no native_latent_dim"
+        for name in lacking
+    ]
+    return [cell for cell in cells if cell[1] is not None or cell[0] not in lacking], notes
 
 
 def _models_of_task(protocol: Protocol) -> tuple[str, ...]:

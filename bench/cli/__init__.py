@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 import bench
 from bench.cli import (
     catalogue,
+    conform,
     data,
     features,
     figures,
@@ -117,6 +118,7 @@ app.command(rich_help_panel="Benchmark")(run.run)
 app.command(rich_help_panel="Benchmark")(sweeping.sweep)
 app.command(rich_help_panel="Benchmark")(reproduce.reproduce)
 app.command(rich_help_panel="Benchmark")(catalogue.models)
+app.command(rich_help_panel="Benchmark")(conform.conform)
 app.command(rich_help_panel="Benchmark")(catalogue.protocols)
 app.command(rich_help_panel="Benchmark")(speed.speed)
 app.command(rich_help_panel="Results")(leaderboard.leaderboard)

@@ -26,7 +26,7 @@ def models(as_json: JsonOption = False) -> None:
                 r["id"],
                 r["origin"],
                 console.or_dash(r["native_code_size"]),
-                f"{r['parameters']:,}",
+                console.or_dash(r["parameters"] and f"{r['parameters']:,}"),
                 r["line"],
             )
             for r in rows

@@ -107,6 +107,15 @@ def names(values: Sequence[str], option: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parts))
 
 
+def model_names(values: Sequence[str], option: str) -> tuple[str, ...]:
+    """As `names`; the path of a class of one's own (`a,b/mine.py:Net`) may hold commas."""
+    return tuple(
+        name
+        for value in values
+        for name in ((value,) if ".py:" in value else names([value], option))
+    )
+
+
 def given(text: str, option: str) -> str:
     """Refuse an empty text: an unset shell variable must not mean "everything"."""
     if not text:

@@ -22,8 +22,11 @@ def list_(as_json: JsonOption = False) -> None:
     """List the known data sets: what they hold and where they are."""
     from bench.data.content import PARTS
     from bench.data.survey import list_datasets
+    from bench.data.table import DATASETS
 
     rows = list_datasets()
+    for problem in DATASETS.problems():
+        console.say(problem)
     if as_json:
         console.print_json(rows)
         return

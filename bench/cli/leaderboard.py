@@ -69,7 +69,7 @@ def leaderboard(
     scope = scope_of(protocol, given)
     found = publishing.write(store, scope, refresh) if write else publishing.look(store, scope)
     _show(found, as_json, written=write)
-    if not found.boards:
+    if not found.boards and not found.own:
         from bench.registry.naming import changed_since
 
         if changed := changed_since(store, given):
@@ -113,8 +113,11 @@ def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
     if as_json:
         console.print_json(
             [
-                _as_json(cell.columns() | {"committed_with_bench": committed})
-                for committed, boards in ((False, found.boards), (True, found.committed))
+                _as_json(cell.columns() | {"committed_with_bench": committed, "own": own})
+                for committed, own, boards in (
+                    *((False, False, found.boards), (True, False, found.committed)),
+                    (False, True, found.own),
+                )
                 for board in boards
                 for cell in board.cells
             ]
@@ -125,6 +128,10 @@ def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
         for board in found.committed:
             section = short_section(board)
             title = f"committed with bench: {section.title}"
+            console.print_section(dataclasses.replace(section, title=title))
+        for board in found.own:
+            section = short_section(board)
+            title = f"Models of your own, {section.title}, each ranked as if it were added"
             console.print_section(dataclasses.replace(section, title=title))
     facts = (cell.facts[FEW_STEPS] for board in found.boards for cell in board.cells)
     for line in [*found.lines, *advice(facts)]:
@@ -229,6 +236,14 @@ def verify(
     everything: Annotated[
         bool, typer.Option("--all", help="All champions and all local records.")
     ] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Records of this variant, or of a class of your own: mine.py:Net (repeatable).",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(help="Where own images are now: csv:PATH, npz:PATH or folder:PATH."),
@@ -239,6 +254,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Recompute scores from weights and fail if they differ from the recorded ones."""
+    from bench.models.zoo import known_model
     from bench.registry.naming import label_of
     from bench.registry.verification import raise_problems, targets
     from bench.registry.verification import verify as recompute
@@ -246,10 +262,11 @@ def verify(
     if names and everything:
         raise BadInput(f"--all verifies everything; leave it out, or {', '.join(names)}")
     store = open_store()
+    models = [known_model(name) for name in console.model_names(model or [], "--model")]
     given = chosen_dataset(dataset, image_size, scale, label_column)
     if given:
         label_of(store, given)  # refuses what cannot be read
-    chosen = targets(store, names or [], everything)
+    chosen = targets(store, names or [], everything, models)
     found = []
     for item in recompute(store, chosen, given):
         found.append(item)

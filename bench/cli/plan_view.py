@@ -120,6 +120,7 @@ def execute_plan(
     from bench.core.recipes import FEW_STEPS
     from bench.execution.places import Workers
     from bench.leaderboard.steps import advice, few_steps
+    from bench.registry.own import standings
 
     with (
         console.RunProgress(len(plan.missing)) as progress,
@@ -128,13 +129,16 @@ def execute_plan(
         result = running.execute_plan(plan, workers, shown_in(progress, cost))
     if result.missed:
         console.say(f"{result.missed} runs are not in MLflow yet; send them with: bench sync")
+    own = standings(store, result.specs)
     if in_json:
-        console.print_json(_result_as_json(plan, result))
+        console.print_json(_result_as_json(plan, result) | ({"own": own} if own else {}))
     facts = (few_steps(record).get(FEW_STEPS, 0.0) for record in result.records.values())
     for line in advice(facts):
         console.say(line)
     for failed in result.failures:
         console.say(f"failed: {failed.spec.title}: {failed.reason}\n{failed.detail}".rstrip())
+    for line in own:
+        console.say(line)
     console.say(
         f"{result.trained} trained, {len(result.records)} of {len(result.specs)} runs recorded; "
         f"see the table with: {look}"

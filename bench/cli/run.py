@@ -29,7 +29,12 @@ from bench.core.store import open_store
 def run(
     protocol: ProtocolOption = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Only these variants (repeatable).")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Only these variants, or a class of your own: mine.py:Net (repeatable).",
+        ),
     ] = None,
     latent_dim: Annotated[
         list[str] | None, typer.Option("--latent-dim", "-d", help="Only these code sizes: 8,32.")
@@ -74,7 +79,7 @@ def run(
     given = chosen_dataset(dataset, image_size, scale, label_column)
     request = Request(
         load_protocol(default_protocol(given) if protocol is None else protocol),
-        models=console.names(model or [], "--model"),
+        models=console.model_names(model or [], "--model"),
         latent_dims=console.whole_numbers(latent_dim or [], "--latent-dim", 1, 65_536),
         native=native,
         seeds=console.whole_numbers(seed or [], "--seed", 0, 2**31 - 1) or tuple(range(seeds or 0)),
@@ -82,6 +87,7 @@ def run(
         device=place.planned_device(device),
         threads=threads,
         baselines=True,
+        beside_committed=True,
     )
     store = open_store().prepare()
     made = plan(request, store)

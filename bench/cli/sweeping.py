@@ -63,7 +63,12 @@ WinnerOption = Annotated[
 def sweep(
     context: typer.Context,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Variant to tune (repeatable).")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Variant to tune, or a class of your own: mine.py:Net (repeatable).",
+        ),
     ] = None,
     all_models: AllOption = False,
     trials: TrialsOption = 30,
@@ -106,6 +111,7 @@ def sweep(
     Stop with Ctrl-C at any time: the same command resumes.
     """
     from bench.execution.places import choose_place
+    from bench.models.own import is_reference, named
     from bench.sweep.plan import SweepRequest, tunable
     from bench.tracking import tracking_is_off
 
@@ -114,13 +120,14 @@ def sweep(
     given = chosen_dataset(dataset, image_size, scale, label_column)
     protocol = default_protocol(given) if protocol is None else protocol
     found, is_file = load_protocol(protocol), protocol.endswith(".toml")
-    if bool(model) + all_models + (winner is not None) != 1:
+    own = winner is not None and all(map(is_reference, model or []))  # says where the class is
+    if (bool(model) and not own) + all_models + (winner is not None) != 1:
         raise BadInput("say what to tune: one of --model NAME (repeatable), --all, --winner STUDY")
     if winner is not None:
-        _refuse_search_options(context)
+        _refuse_search_options(context, {"model"} if own else set())
     request = SweepRequest(
         found,
-        console.names(model or [], "--model") or tunable(found),
+        console.model_names(model or [], "--model") or tunable(found),
         console.whole_numbers(latent_dim or [], "--latent-dim", 1, 65_536),
         native=native,
         protocol_reference=str(Path(protocol).resolve()) if is_file else protocol,
@@ -140,15 +147,17 @@ def sweep(
     store = open_store().prepare()
     if winner is not None:
         name = console.given(winner, "--winner")
+        for text in model or []:
+            named(text)
         studies.train_winner(name, request, where, store, dry_run=dry_run, as_json=as_json)
     else:
         studies.search_all(request, where, store, dry_run=dry_run, as_json=as_json)
 
 
-def _refuse_search_options(context: typer.Context) -> None:
-    """Refuse search options given with --winner, which ignores them."""
+def _refuse_search_options(context: typer.Context, more: set[str]) -> None:
+    """Refuse search options given with --winner, which ignores them; `more` are useful as well."""
     useful = {"winner", "workers", "threads", "executor", "address", "device", "dry_run", "as_json"}
-    for name in sorted(set(context.params) - useful):
+    for name in sorted(set(context.params) - useful - more):
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise BadInput(

@@ -65,6 +65,10 @@ def _is_missing(value: object) -> bool:
     return value is None
 
 
+def _is_empty(value: object) -> bool:
+    return value == ""
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """Complete specification of one run: what to train, on what, how, and how to score it.
@@ -74,7 +78,8 @@ class RunSpec:
     code. `recipe` is "default" or "tuned (30 trials)". `device` and `threads` are recorded but
     not part of the identity. `ranked` comes from the protocol; files hold it only if it is false.
     `definition` is the whole protocol as stored (`Protocol.kept`); specs in cards and in trials of
-    earlier versions lack it.
+    earlier versions lack it. `source` identifies the code of a model that is not one of bench's own
+    (16 hexadecimal digits, `models.own`): other code is another training. Specs of others lack it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -99,6 +104,7 @@ class RunSpec:
     threads: int = 1
     ranked: Annotated[bool, Field(exclude_if=bool)] = True
     definition: Annotated[Protocol | None, Field(exclude_if=_is_missing)] = None
+    source: Annotated[str, Field(pattern="^([0-9a-f]{16})?$", exclude_if=_is_empty)] = ""
 
     @property
     def run_key(self) -> str:
@@ -116,6 +122,7 @@ class RunSpec:
                 # The selection metric decides which weights are kept and when training stops.
                 "selection_metric": self.selection_metric,
                 "seed": self.seed,
+                **({"source": self.source} if self.source else {}),
             }
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.disk import failure_behind
-from bench.core.errors import BadInput, unknown_name
+from bench.core.errors import BadInput
 from bench.core.paths import given_path
 from bench.core.spec import Part
 from bench.core.store import sync_folder, write_atomically, writing_to
@@ -39,7 +39,7 @@ def fetch(name: str, source: Path | None = None) -> Path:
     if the download fails or the cache cannot be written.
     """
     if name not in DATASETS:
-        raise unknown_name("data set", name, DATASETS)
+        raise DATASETS.missing(name)
     row = DATASETS[name]
     if row.bundled:
         raise BadInput(f"{name} comes with the package; there is nothing to fetch")

@@ -157,7 +157,9 @@ def _check_digests(
     found = sha256_of_part(part, content)
     names = {kind: idx_name(part, kind) for kind in ("images", "labels")}
     for kind, name in names.items():
-        owner = next((o.id for o in DATASETS.values() if o.sha256.get(name) == found[name]), None)
+        owner = next(
+            (o.id for o in DATASETS.shipped.values() if o.sha256.get(name) == found[name]), None
+        )
         if owner not in (None, row.id):
             raise BadInput(f"{places[kind]}: holds the {part} {kind} of {owner}, not of {row.id}")
         if row.sha256 and found[name] != row.sha256[name]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.core.errors import BadInput, unknown_name
+from bench.core.errors import BadInput
 from bench.core.identity import checked_name, own_label, slug
 from bench.core.paths import given_path
 from bench.core.protocol import SplitConfig
@@ -145,4 +145,4 @@ def _own(dataset: str) -> Own | None:
     kind = "folder" if given.is_dir() else Path(given.name.removesuffix(".gz")).suffix[1:]
     if kind in KINDS:
         raise BadInput(f"unknown data set '{dataset}'; for your own images write {kind}:{dataset}")
-    raise unknown_name("data set", dataset, (*DATASETS, *(f"{kind}:PATH" for kind in KINDS)))
+    raise DATASETS.missing(dataset, *(f"{kind}:PATH" for kind in KINDS))

@@ -24,7 +24,7 @@ def list_datasets() -> list[dict[str, Any]]:
             "here": here,
             "where": where,
         }
-        for row in DATASETS.values()
+        for row in DATASETS.usable()
         for here, where in [_where(row)]
     ]
 
@@ -35,7 +35,7 @@ def check_datasets(names: Sequence[str]) -> list[dict[str, Any]]:
     Raises CheckFailed naming each known set whose files are wrong, and BadInput for a named set
     that is missing or a user's own files that cannot be used.
     """
-    chosen = list(names) or [row.id for row in DATASETS.values() if _where(row)[0]]
+    chosen = list(names) or [row.id for row in DATASETS.usable() if _where(row)[0]]
     rows: list[dict[str, Any]] = []
     faults: list[str] = []
     for name in chosen:

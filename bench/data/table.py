@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.core.plugins import Table
 from bench.core.spec import Part
 from bench.data.idx import idx_name
 
@@ -179,4 +180,5 @@ _ROWS = (
     ),
 )
 
-DATASETS: Mapping[str, Dataset] = {row.id: row for row in _ROWS}
+DATASETS = Table({row.id: row for row in _ROWS}, "bench.datasets", Dataset)
+"""The sets of bench, and those of installed packages."""

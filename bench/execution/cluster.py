@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from bench.execution.events import (
 from bench.execution.parcel import Parcel, pack, unpack
 from bench.execution.software import running_software
 from bench.execution.worker import attempt, no_room
+from bench.models.own import adopt, code_of
 from bench.records.files import record_folder
 
 _LISTEN_SECONDS = 2.0
@@ -113,6 +114,8 @@ class Trainer:
     def train(self, spec: RunSpec, parcel: Parcel) -> None:
         """Execute a spec; its events are returned by `listen`."""
         unpack(parcel, spec, self._store)
+        if parcel.code is not None:
+            adopt(parcel.code.written_to(self._store.root / "code" / spec.source))
 
         def on_epoch(values: EpochValues) -> bool:
             self._said.put((EpochEnded(spec, values), None))
@@ -225,7 +228,8 @@ class RayPool:
         for slot in self._slots:
             if slot.is_ready and slot.spec is None and self._queue:
                 slot.spec = self._queue.popleft()
-                slot.actor.train.remote(slot.spec, pack(self._store, slot.spec))
+                parcel = replace(pack(self._store, slot.spec), code=code_of(slot.spec.model))
+                slot.actor.train.remote(slot.spec, parcel)
                 slot.answer = slot.actor.listen.remote()
                 yield Started(slot.spec)
 

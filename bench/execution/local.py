@@ -23,6 +23,8 @@ from bench.execution.events import (
 )
 from bench.execution.software import Software, adopt, running_software
 from bench.execution.worker import attempt
+from bench.models.own import Origin, origin_of
+from bench.models.own import adopt as take_origin
 
 
 @dataclass
@@ -108,6 +110,8 @@ class LocalPool:
             if worker.spec is None and self._queue:
                 worker.spec = self._queue.popleft()
                 with contextlib.suppress(OSError):  # _listen notices a dead worker
+                    if (origin := origin_of(worker.spec.model)) is not None:
+                        worker.pipe.send(origin)
                     worker.pipe.send(worker.spec)
                 yield Started(worker.spec)
 
@@ -165,11 +169,16 @@ def _cause(exit_code: int | None) -> str:
 
 
 def _work(pipe: Connection, store: Store, software: Software) -> None:
-    """A worker's main loop: receive specs, send events, until the head is gone."""
+    """A worker's main loop: receive specs, send events, until the head is gone.
+
+    Where an own model is comes before its spec, which names no place.
+    """
     adopt(software)
     with contextlib.suppress(EOFError, OSError):
         while True:
             message = pipe.recv()
+            if isinstance(message, Origin):
+                take_origin(message)
             if isinstance(message, RunSpec):  # a late "stop" for a finished run is dropped
                 pipe.send(attempt(message, store, _reporter(message, pipe)))
 

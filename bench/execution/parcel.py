@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bench.core.spec import RunRecord, RunSpec, TrialSpec
 from bench.core.store import Store, write_atomically
+from bench.models.own import Code
 from bench.records.files import (
     Arrays,
     read_arrays,
@@ -16,12 +17,14 @@ from bench.records.files import (
 
 @dataclass(frozen=True)
 class Parcel:
-    """The stored files of one run: its record with both files, or its checkpoint."""
+    """The stored files of one run: its record with both files, or its checkpoint; and the code of
+    its model, if that is not bench's own."""
 
     record: RunRecord | None = None
     weights: Arrays | None = None
     arrays: Arrays | None = None
     checkpoint: bytes | None = None
+    code: Code | None = None
 
 
 def pack(store: Store, spec: RunSpec) -> Parcel:

@@ -23,7 +23,7 @@ from bench.evaluation.scoring import Scored, on_device, score
 from bench.execution.environment import environment
 from bench.execution.operations import multiply_adds
 from bench.models.base import ClosedFormAutoencoder, ImageModel
-from bench.models.zoo import build_network
+from bench.models.zoo import build_network, variant
 from bench.records.files import (
     Arrays,
     enter,
@@ -125,8 +125,16 @@ def build(spec: RunSpec, splits: SearchSplits) -> ImageModel:
 
 
 def build_for(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> ImageModel:
-    """As `build`, from the shape of the images (C, H, W) and the number of classes alone."""
+    """As `build`, from the shape of the images (C, H, W) and the number of classes alone.
+
+    Raises BadInput if the code of an own model is not that of the spec.
+    """
     torch.manual_seed(spec.seed)
+    if variant(spec.model).source != spec.source:
+        raise BadInput(
+            f"{spec.title} was trained with other code (digest {spec.source}) than model "
+            f"{spec.model} has now; give the file as it was, or train it again"
+        )
     model = build_network(spec.model, image_shape, spec.latent_dim, spec.hyperparameters, classes)
     layout = torch.channels_last if model.channels_last else torch.contiguous_format
     return model.to(memory_format=layout)

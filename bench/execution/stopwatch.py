@@ -10,6 +10,7 @@ from typing import cast
 from bench.core.errors import BenchError
 from bench.core.spec import RunSpec, SplitSizes
 from bench.execution.local import deaf_to_ctrl_c
+from bench.models.own import Origin, adopt, origin_of
 
 Speeds = tuple[float, float]
 """Seconds per trained and per scored image; for a closed form, of its whole fit and 0."""
@@ -52,7 +53,7 @@ class Stopwatch:
 
     def _ask(self, what: Question, spec: RunSpec, sizes: SplitSizes) -> object:
         try:
-            self._pipe.send((what, spec, sizes))
+            self._pipe.send((what, spec, sizes, origin_of(spec.model)))
             answer = self._pipe.recv()
         except (EOFError, OSError):
             raise BenchError(
@@ -83,8 +84,10 @@ def _memory(spec: RunSpec, sizes: SplitSizes) -> int:
     return needed_bytes(spec, sizes)
 
 
-def _answered(what: Question, spec: RunSpec, sizes: SplitSizes) -> object:
+def _answered(what: Question, spec: RunSpec, sizes: SplitSizes, origin: Origin | None) -> object:
     os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is first imported
+    if origin is not None:
+        adopt(origin)
     try:
         return what(spec, sizes)
     except BenchError as error:

@@ -54,7 +54,7 @@ LATER_FACTS = ("train_loss", "train_accuracy", "best_val_accuracy", *SIGNS)
 `best_val_accuracy`: of the best epoch, even if another was kept."""
 _ENVIRONMENT = ("device", "threads", "bench", "torch", "git_commit")
 BENCH_DIGEST = "bench_digest"
-LATER_CELLS = ("hyperparameters", BENCH_DIGEST, "seed_rule")
+LATER_CELLS = ("hyperparameters", BENCH_DIGEST, "seed_rule", "source")
 """Columns that older rows lack, of other fields; `bench_digest`: of the code that made the row."""
 _SCORES = ("val_", "test_")
 
@@ -77,6 +77,7 @@ class LedgerRow(CsvRow):
     LATER_FACTS. `configuration` is what its seeds share; `finished` is in UTC, to the second.
     `hyperparameters`: the variant's own, as `beta=4`; empty if it has none, and in older rows.
     `seed_rule`: the seeds of its protocol (`core.seeds.rule_text`); "" where older rows lack it.
+    `source`: the digest of the code of an own model, whose rows the ledger never has; "" of others.
     """
 
     dataset: Name
@@ -104,6 +105,7 @@ class LedgerRow(CsvRow):
     environment: Mapping[str, str]
     hyperparameters: str = ""
     seed_rule: SeedRule = ""
+    source: str = ""
 
     @classmethod
     def of_cells(cls, cells: Mapping[str, str]) -> Self:
@@ -212,6 +214,7 @@ def row_of(record: RunRecord) -> LedgerRow:
             f"{key}={cell_text(value)}" for key, value in sorted(spec.hyperparameters.items())
         ),
         seed_rule=_seed_rule(spec),
+        source=spec.source,
     )
 
 

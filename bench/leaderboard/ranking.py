@@ -45,11 +45,11 @@ class TableCell:
     highest error of its seeds on validation is above the lowest, as the selection metric has it.
     `margin`: how much lower the test MSE is than PCA's, in %. `interval`, `test_interval`: 95 %
     of the selection metric over seeds and images, on validation and on test. `ranks`: the lowest
-    and the highest rank that the comparisons leave it, None where `why_unranked` says why there
-    are none. `in_protocol`: its protocol names it; ranks are among such rows, and another row has
-    those that it would have among them. `best_share`: in which share of draws of seeds and images
-    it has the lowest error; `first_in_halves`, of the first such row: in how many of HALVES random
-    halves of the validation images it stays first.
+    and the highest rank that the comparisons leave it, among `among` rows, None where
+    `why_unranked` says why there are none. `in_protocol`: its protocol names it; ranks are among
+    such rows, and another row has those that it would have among them. `best_share`: in which share
+    of draws of seeds and images it has the lowest error; `first_in_halves`, of the first such row:
+    in how many of HALVES random halves of the validation images it stays first.
     """
 
     board: BoardKey
@@ -83,6 +83,7 @@ class TableCell:
     ranks: tuple[int, int] | None = None
     best_share: float = math.nan
     first_in_halves: int | None = None
+    among: int = 0
 
     def mean(self, column: str) -> float:
         """The mean score of a column such as `test_mse`; NaN: no run has it."""
@@ -279,6 +280,7 @@ def _with_ranks(
     found = known.of(competition)
     on_part = {(row.configuration, row.part): row for row in found.cells}
     ranges = ranges_of_ranks(found)
+    named = {row.configuration for row in found.cells if row.in_protocol}
     ranked = []
     for cell in cells:
         why = cell.why_unranked or ("" if holds else NOT_COMPARED)
@@ -298,6 +300,7 @@ def _with_ranks(
                 first_in_halves=validation.first_in_halves,
                 why_unranked=why,
                 ranks=None if why else ranges[cell.configuration],
+                among=len(named | {cell.configuration}),
             )
         )
     return ranked

@@ -183,8 +183,10 @@ def _rows_of_protocols() -> Mapping[tuple[str, str], Protocol]:
 def in_protocol(row: LedgerRow) -> bool:
     """Whether a row is one that its protocol names: its default recipe, of its variants.
 
-    A protocol that is not shipped names all rows of the default recipe.
+    A protocol that is not shipped names all rows of the default recipe. None names own models.
     """
+    if row.source:
+        return False
     protocol = _rows_of_protocols().get((row.protocol, row.protocol_fingerprint))
     if row.recipe != "default" or protocol is None:
         return row.recipe == "default"

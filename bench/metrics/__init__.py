@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from bench.core.errors import unknown_name
 from bench.core.lazy import Lazy
+from bench.core.plugins import Table
 from bench.core.protocol import EvaluationConfig
 from bench.core.tasks import TASKS
 from bench.metrics.base import PSNR_CAP, Metric
@@ -46,7 +46,7 @@ _CLASSES: frozenset[Need] = frozenset({"labels", "logits"})
 _MACRO = "the usual definition; as scikit-learn's {} with average='macro' and zero_division=0"
 _WANG = "Wang, Bovik, Sheikh, Simoncelli 2004; as scikit-image's structural_similarity"
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
+_ROWS: Mapping[str, Metric] = MappingProxyType(
     {
         "mse": Metric(
             id="mse",
@@ -225,6 +225,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     }
 )
 
+METRICS = Table(_ROWS, "bench.metrics", Metric)
+"""The metrics of bench, and those of installed packages."""
+
 
 def metrics_of(task: str) -> dict[str, Metric]:
     """The rows of METRICS of a task or further task."""
@@ -234,7 +237,7 @@ def metrics_of(task: str) -> dict[str, Metric]:
 def metrics_for(task: str) -> dict[str, Metric]:
     """The rows of METRICS for the models that `task` judges, those of further tasks included."""
     judged = TASKS[task].judges
-    return {name: metric for name, metric in METRICS.items() if metric.judges == judged}
+    return {metric.id: metric for metric in METRICS.usable() if metric.judges == judged}
 
 
 def chosen_metrics(config: EvaluationConfig) -> tuple[str, ...]:
@@ -284,5 +287,5 @@ def _rows(metric_ids: Iterable[str]) -> list[Metric]:
     ids = tuple(metric_ids)
     for name in ids:
         if name not in METRICS:
-            raise unknown_name("metric", name, METRICS)
+            raise METRICS.missing(name)
     return [METRICS[name] for name in ids]

@@ -1,12 +1,13 @@
 """The row type of MODELS, and what rows share: origins, recipes, outputs, search ranges."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BadInput
-from bench.core.protocol import Scalar
+from bench.core.protocol import Scalar, TrainConfig
 from bench.core.spec import Choice, FloatRange, IntRange, SearchRange
 from bench.core.tasks import TASKS, ModelKind
 
@@ -21,6 +22,7 @@ ORIGINS: Mapping[str, str] = {
     "S3": "a tapered and a convolutional autoencoder on MNIST digits",
     "S4": "fully connected autoencoder at two code sizes on Fashion-MNIST",
     "literature": "from the papers that their classes name, sized for this suite",
+    "own": "not bench's: a class that was named by its file or module, or of an installed package",
 }
 
 
@@ -78,12 +80,13 @@ class Variant:
     `allowed` gives the range (inclusive) of each of the `hyperparameters`; the `search` ranges
     lie within.
     `origin_recipe`: the origin's recipe by keys of TrainConfig; a sweep tries it early.
+    `source`: the digest of the code of a model that is not one of MODELS (see `own`).
     """
 
     line: str
     origin: str
     build: "Callable[..., ImageModel]"
-    native_parameters: int
+    native_parameters: int = 0
     native_latent_dim: int | None = None
     native_code_size: int | None = None
     kind: ModelKind = "autoencoder"
@@ -95,11 +98,121 @@ class Variant:
     closed_form: bool = False
     value_range: tuple[float, float] = (0.0, 1.0)
     may_be_champion: bool = True
+    source: str = ""
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that can judge it: those that judge its kind of model."""
         return tuple(task.id for task in TASKS.values() if task.judges == self.kind)
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A hyperparameter as the class of an own model declares it: the default, the allowed range
+    (inclusive), and what a sweep searches, within it; None: a sweep leaves it alone."""
+
+    default: Scalar
+    allowed: SearchRange
+    search: SearchRange | None = None
+
+
+def declared_row(network: Any, what: str, source: str) -> Variant:
+    """The row of a model that is not one of MODELS, as its class declares it.
+
+    `hyperparameters` maps names to `Hyperparameter`s; the constructor takes the shape of the images
+    (C, H, W), the latent size (of a classifier: the number of classes) and these by name.
+    `native_latent_dim` is the latent size that `--native` means, if it has one. Raises BadInput
+    beginning with `what` for a class that is no model or declares something impossible.
+    """
+    from bench.models.base import Autoencoder, Classifier, ClosedFormAutoencoder
+
+    if not (isinstance(network, type) and issubclass(network, Autoencoder | Classifier)):
+        kind = "a class" if isinstance(network, type) else f"a {type(network).__name__}"
+        raise BadInput(
+            f"{what} is {kind} that is no Autoencoder or Classifier; derive it from "
+            "bench.models.Autoencoder"
+        )
+    if missing := ", ".join(sorted(getattr(network, "__abstractmethods__", ()))):
+        raise BadInput(f"{what} lacks {missing}; every model needs it")
+    given = _declared(network, what)
+    _check_constructor(network, what, given)
+    trained = not issubclass(network, ClosedFormAutoencoder)
+    classifies = issubclass(network, Classifier)
+    recipe = (CLASSIFIER_SEARCH if classifies else RECIPE_SEARCH) if trained else {}
+    searched = {key: each.search for key, each in given.items() if each.search is not None}
+    native = getattr(network, "native_latent_dim", None)
+    if native is not None and (not isinstance(native, int) or native < 1):
+        raise BadInput(f"{what}: native_latent_dim must be a whole number from 1, got {native!r}")
+    lines = (inspect.getdoc(network) or "").strip().splitlines()
+    return Variant(
+        line=lines[0] if "__doc__" in vars(network) and lines else "a model of your own",
+        origin="own",
+        build=network,
+        native_latent_dim=native,
+        kind="classifier" if classifies else "autoencoder",
+        hyperparameters={key: each.default for key, each in given.items()},
+        allowed={key: each.allowed for key, each in given.items()},
+        search={**recipe, **searched},
+        closed_form=not trained,
+        value_range=getattr(network, "value_range", (0.0, 1.0)),
+        may_be_champion=False,
+        source=source,
+    )
+
+
+def _declared(network: Any, what: str) -> dict[str, Hyperparameter]:
+    """The hyperparameters of a class, with canonical defaults."""
+    given = getattr(network, "hyperparameters", {})
+    if not isinstance(given, Mapping):
+        raise BadInput(f"{what}: hyperparameters must be a dict of Hyperparameter, got {given!r}")
+    found = {}
+    for key, each in given.items():
+        where = f"{what}: hyperparameters[{key!r}]"
+        if not isinstance(each, Hyperparameter):
+            raise BadInput(f"{where} must be a Hyperparameter(default, allowed, search)")
+        if not isinstance(key, str) or not key.isidentifier() or key in TrainConfig.__annotations__:
+            raise BadInput(f"{where}: the name must be an argument's, and no key of the recipe")
+        ranges = [("allowed", each.allowed), *([("search", each.search)] if each.search else [])]
+        for part, space in ranges:
+            if not _is_range(space):
+                raise BadInput(
+                    f"{where}.{part} must be a FloatRange or IntRange with low < high, or a Choice "
+                    f"of numbers, texts or truth values, got {space!r}"
+                )
+            for value in _ends(space):
+                checked_value(f"{where}.{part}", value, each.allowed)
+        default = checked_value(f"{where}.default", each.default, each.allowed)
+        found[key] = Hyperparameter(default, each.allowed, each.search)
+    return found
+
+
+def _is_range(space: object) -> bool:
+    match space:
+        case Choice(values):
+            return (
+                isinstance(values, tuple)
+                and len(values) > 0
+                and all(isinstance(value, bool | int | float | str) for value in values)
+            )
+        case FloatRange(low, high, log) | IntRange(low, high, log):
+            numbers = all(isinstance(end, int | float) for end in (low, high))
+            return numbers and low < high and (low > 0 or not log)
+    return False
+
+
+def _ends(space: SearchRange) -> tuple[Scalar, ...]:
+    return space.values if isinstance(space, Choice) else (space.low, space.high)
+
+
+def _check_constructor(network: Any, what: str, given: Mapping[str, Hyperparameter]) -> None:
+    """The constructor must take the shape, the size and each hyperparameter, and need no more."""
+    try:
+        inspect.signature(network.__init__).bind(None, (1, 28, 28), 8, **given)
+    except TypeError as error:
+        raise BadInput(
+            f"{what}: __init__(self, image_shape, latent_dim, ...) must take the shape of the "
+            f"images, the latent size and each hyperparameter by name, and need no more: {error}"
+        ) from None
 
 
 def checked_value(where: str, value: Scalar, allowed: SearchRange) -> Scalar:

@@ -13,6 +13,7 @@ from bench.core.errors import BadInput, unknown_name
 from bench.core.lazy import Lazy
 from bench.core.protocol import Scalar
 from bench.core.spec import Choice, FloatRange, IntRange
+from bench.models import own
 from bench.models.rows import (
     CLASSIFIER_SEARCH,
     NOISE_LEVEL,
@@ -274,10 +275,24 @@ MODELS: Mapping[str, Variant] = {
 
 
 def variant(name: str) -> Variant:
-    """The row of a variant; BadInput with the nearest names if there is none."""
-    if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
-    return MODELS[name]
+    """The row of a variant, of MODELS or of a model that was typed or is installed (see `own`).
+
+    Raises BadInput with the nearest names if there is none, and as `own.row`.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    found = own.row(name)
+    if found is None:
+        raise own.unknown(name, MODELS)
+    return found
+
+
+def known_model(text: str) -> str:
+    """The name of a variant, or of a class that is typed (`mine.py:Net`); raises as `variant` and
+    `own.named`."""
+    name = own.named(text)
+    variant(name)
+    return name
 
 
 def checked_hyperparameters(name: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -308,6 +323,7 @@ def build_network(
     lacks or does not allow, a latent size below 1, too large for the variant or given to a
     classifier, fewer than 2 classes, or images that are neither grey nor RGB.
     """
+    name = own.named(name)
     row = variant(name)
     channels, height, width = image_shape
     if channels not in (1, 3) or min(height, width) < 1:
@@ -324,6 +340,11 @@ def build_network(
                 f"latent size {latent_dim} is impossible; expected a whole number from 1"
             )
         size = row.native_latent_dim if latent_dim is None else latent_dim
+        if size is None and row.source:
+            raise BadInput(
+                f"model {name} has no native code: give a latent size, or declare "
+                "native_latent_dim in its class"
+            )
     model = row.build(_network_shape(row, image_shape), size, **extra)
     model.take_images(image_shape)
     return model
@@ -350,7 +371,10 @@ def build(
     classes: int = 0,
     **hyperparameters: Scalar,
 ) -> "ImageModel":
-    """As `build_network`, hyperparameters as keywords: `build("vae", latent_dim=8, beta=1)`."""
+    """As `build_network`, hyperparameters as keywords: `build("vae", latent_dim=8, beta=1)`.
+
+    `name` may be a class of your own: `build("mine.py:Net", latent_dim=8)`.
+    """
     return build_network(name, image_shape, latent_dim, hyperparameters, classes)
 
 

@@ -30,6 +30,7 @@ from bench.metrics import METRICS
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
 from bench.registry.checking import check_results
+from bench.registry.own import own_boards
 from bench.registry.results import (
     REFRESH,
     Results,
@@ -46,23 +47,28 @@ from bench.registry.results import (
 from bench.registry.scores import FOLDER, remove_leftovers, renewed
 
 PAGE, ORIGINS = "registry/README.md", "registry/origins.md"
-_DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)
 class TableUpdate:
     """The result of `look` or `write`: the tables, messages, the files written, and the tables
-    committed with bench, if they are not those of the workspace itself."""
+    committed with bench, if they are not those of the workspace itself; and `own`, those of own
+    models, which stand beside them."""
 
     boards: Sequence[Board]
     lines: Sequence[str]
     changed: Sequence[str] = ()
     committed: Sequence[Board] = ()
+    own: Sequence[Board] = ()
 
 
 def ranked(rows: Ledger, results: Results) -> list[TableCell]:
     """The ranked table of comparable ledger rows."""
-    return rank_table(rows, results.known, _DIRECTIONS, score_columns(results.ledger))
+    directions = {
+        metric: metric in METRICS and METRICS[metric].higher_is_better
+        for metric in {row.selection_metric for row in rows}
+    }
+    return rank_table(rows, results.known, directions, score_columns(results.ledger))
 
 
 def look(store: Store, scope: Scope) -> TableUpdate:
@@ -74,7 +80,9 @@ def look(store: Store, scope: Scope) -> TableUpdate:
         boards = _boards(store, shown, scope)
     lines = [*reproduction(merged, results.ledger), *([problem] if problem else [])]
     lines += [f"drift: {drift}" for drift in merged.drifted]
-    return TableUpdate(boards, lines, committed=_committed(store, scope))
+    return TableUpdate(
+        boards, lines, committed=_committed(store, scope), own=own_boards(store, scope)
+    )
 
 
 def _committed(store: Store, scope: Scope) -> list[Board]:

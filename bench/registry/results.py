@@ -144,8 +144,13 @@ def local_rows(store: Store, scope: Scope) -> list[LedgerRow]:
     For the tables committed with bench, rows are marked as UNCOMMITTED if nobody can get the code
     that made them: it was changed since its commit, and is not what is committed now either. Other
     workspaces rank whatever was made in them. Records from before the digest are not marked.
+    Those of own models are never among them: they have tables of their own (`registry.own`).
     """
-    rows = (row_of(record) for record in iter_records(store.records) if record.status != "stopped")
+    rows = (
+        row_of(record)
+        for record in iter_records(store.records)
+        if record.status != "stopped" and not record.spec.source
+    )
     held = [row for row in rows if scope.holds(row)]
     return [_marked(row) for row in held] if is_shipped(store) else held
 

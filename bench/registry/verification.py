@@ -16,6 +16,7 @@ from bench.execution.runner import rescore
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.merging import disagreement
 from bench.metrics import METRICS
+from bench.models.zoo import variant
 from bench.records.files import Arrays, iter_records, read_weights
 from bench.registry.cards import Card
 from bench.registry.champions import champion_weights, champions, check_folder
@@ -47,14 +48,18 @@ class Verified:
 Target = Card | RunRecord
 
 
-def targets(store: Store, names: Sequence[str], everything: bool) -> list[Target]:
-    """What to verify: champions by track, runs by run key; without names all champions.
+def targets(
+    store: Store, names: Sequence[str], everything: bool, models: Sequence[str] = ()
+) -> list[Target]:
+    """What to verify: champions by track, runs by run key; without names all champions, or the
+    local records of `models`.
 
-    `everything` adds all local records. Raises BadInput for an unknown name, with the nearest.
+    `everything` adds all local records. Raises BadInput for an unknown name, with the nearest, for
+    a named run whose code is your own and not at hand, and for a model without a record.
     """
     with unchanged(store):
         cards = champions(store.registry)
-    if not names and not everything:
+    if not names and not everything and not models:
         if not cards:
             raise BadInput("there are no champions yet; name a run, or use --all")
         return list(cards.values())
@@ -66,7 +71,36 @@ def targets(store: Store, names: Sequence[str], everything: bool) -> list[Target
     }
     if everything:
         return [*cards.values(), *records.values()]
-    return [found for name in names for found in _target(name, cards, records.values())]
+    if not names:
+        return _records_of(models, records.values())
+    found = [each for name in names for each in _target(name, cards, records.values())]
+    for each in found:
+        if isinstance(each, RunRecord) and (why := _lacks_code(each.spec)):
+            raise BadInput(why)
+    return found
+
+
+def _records_of(models: Sequence[str], records: Collection[RunRecord]) -> list[Target]:
+    for model in models:
+        if not any(record.spec.model == model for record in records):
+            raise BadInput(
+                f"there is no record of {model} here (other code is another model); make one with: "
+                "bench run --model"
+            )
+    return [record for record in records if record.spec.model in models]
+
+
+def _lacks_code(spec: RunSpec) -> str:
+    """Why the network of an own model cannot be built, or ""."""
+    if not spec.source:
+        return ""
+    try:
+        found = variant(spec.model).source
+    except BenchError as error:
+        return f"{spec.title}: {error}"
+    if found == spec.source:
+        return ""
+    return f"{spec.title} was trained with other code of {spec.model} (digest {spec.source})"
 
 
 def _target(name: str, cards: Mapping[str, Card], records: Collection[RunRecord]) -> list[Target]:
@@ -143,6 +177,9 @@ def _against_ledger(store: Store, card: Card, again: Scores) -> str:
 
 
 def _record(store: Store, record: RunRecord, dataset: str) -> Verified:
+    if why := _lacks_code(record.spec):
+        found = _verified(record.run_key, record.spec.title, record.spec, record.scores, {})
+        return dataclasses.replace(found, problem=f"skipped: {why}", skipped=True)
     try:
         again = _rescore(store, record.spec, read_weights(store.records, record), dataset)
     except BenchError as error:

@@ -14,6 +14,7 @@ from bench.core.seeds import all_seeds, first_seeds
 from bench.core.spec import NO_CODE, Choice, RunSpec, SearchRange, TrialSpec
 from bench.core.store import Store
 from bench.core.tasks import TASKS
+from bench.models.own import named
 from bench.models.zoo import MODELS, variant
 from bench.sweep.results import has_trials, iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER, check_names
@@ -127,6 +128,7 @@ def plan_studies(request: SweepRequest, store: Store) -> list[StudyPlan]:
             f"protocol {protocol.name} holds no validation images, so nothing can be tuned under "
             "it; choose another --protocol"
         )
+    request = dataclasses.replace(request, models=tuple(map(named, request.models)))
     for model in request.models:
         search_space(model)
     given: tuple[int | None, ...] = (*request.latent_dims, *((None,) if request.native else ()))

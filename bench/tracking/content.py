@@ -73,6 +73,7 @@ def parameters(spec: RunSpec) -> dict[str, str]:
         "split": f"{spec.split.kind}, validation {spec.split.validation}, seed {spec.split.seed}",
         "selection_metric": spec.selection_metric,
         "model_revision": str(spec.model_revision),
+        **({"model_source": spec.source} if spec.source else {}),
         "device": spec.device,
         "threads": str(spec.threads),
         **{f"train.{key}": value for key, value in recipe.items()},

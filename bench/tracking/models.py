@@ -20,8 +20,10 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 import bench
+from bench.core.errors import BenchError
 from bench.core.spec import RunRecord
 from bench.core.store import Store
+from bench.models.own import Code, code_of
 from bench.models.rows import OUTPUTS
 from bench.records.files import WEIGHTS, read_arrays, read_weights, record_folder
 from bench.tracking import content
@@ -46,7 +48,8 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
     if there:
         return there
     read_weights(store.records, record)
-    name = f"{record.spec.model}-{record.track}"
+    own = code_of(record.spec.model) if record.spec.source else None
+    name = f"{record.spec.model.replace('.', '-')}-{record.track}"  # MLflow allows no dots
     example = read_arrays(store.records, record)["shown/test/x"][:2].astype(np.float32)
     with tempfile.TemporaryDirectory() as folder, surroundings(client.tracking_uri, experiment_id):
         info = Model.log(
@@ -62,8 +65,8 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
             artifacts={
                 # As addresses: MLflow would take %2F in a path for an escape.
                 "weights": (record_folder(store.records, record.run_key) / WEIGHTS).as_uri(),
-                "card": _card(Path(folder), record).as_uri(),
-                "code": _code(Path(folder)).as_uri(),
+                "card": _card(Path(folder), record, own).as_uri(),
+                "code": _code(Path(folder), own).as_uri(),
             },
             signature=_signature(record),
             input_example=(example, {"output": OUTPUTS[record.spec.task][0]}),
@@ -99,11 +102,31 @@ def _logged_before(client: MlflowClient, experiment_id: str, run_id: str, record
     return ""
 
 
-def _card(folder: Path, record: RunRecord) -> Path:
+def lacks_code(record: RunRecord) -> str:
+    """Why the code of a record's model, which travels with a served model, is not at hand; or "".
+
+    Only a path that was typed in this process, or an installed package, says where it is.
+    """
+    spec = record.spec
+    if not spec.source:
+        return ""
+    try:
+        found = code_of(spec.model)
+    except BenchError as error:
+        return str(error)
+    if found is not None and found.origin.digest == spec.source:
+        return ""
+    return (
+        f"MLflow cannot serve {spec.title} yet, whose code is your own; send it with: "
+        "bench run --model path/to/file.py:Class"
+    )
+
+
+def _card(folder: Path, record: RunRecord, own: Code | None) -> Path:
     """The file from which the served model is rebuilt."""
     spec = record.spec
     path = folder / "card.json"
-    card = {
+    card: dict[str, Any] = {
         "model": spec.model,
         "model_revision": spec.model_revision,
         "latent_dim": spec.latent_dim,
@@ -114,12 +137,21 @@ def _card(folder: Path, record: RunRecord) -> Path:
         "run_key": record.run_key,
         "bench_version": bench.__version__,
     }
+    if own is not None:
+        origin = own.origin
+        card["own"] = {
+            "module": origin.module,
+            "attribute": origin.attribute,
+            "digest": origin.digest,
+            "files": list(origin.files),
+            "by_path": origin.by_path,
+        }
     path.write_text(json.dumps(card, indent=1), encoding="utf-8")
     return path
 
 
-def _code(folder: Path) -> Path:
-    """A copy of the packages that define the variants."""
+def _code(folder: Path, own: Code | None) -> Path:
+    """A copy of the packages that define the variants, and in `own` of an own model's code."""
     target = folder / "code" / "bench"
     target.mkdir(parents=True)
     for name in _CODE:
@@ -128,6 +160,8 @@ def _code(folder: Path) -> Path:
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target / name)
+    if own is not None:
+        own.written_to(target.parent / "own")
     return target.parent
 
 

@@ -48,6 +48,8 @@ class ServedModel(PythonModel):
             # The model includes the classes; an installed suite takes precedence over them.
             sys.path.append(str(Path(context.artifacts["code"])))
         self._shape: tuple[int, int, int] = tuple(card["image_shape"])
+        if "own" in card:
+            _take_code(card, Path(context.artifacts["code"]) / "own")
         self._model = _rebuild(card, Path(context.artifacts["weights"]).read_bytes())
         self._outputs = _outputs(self._model)
 
@@ -114,6 +116,26 @@ def _outputs(model: "ImageModel") -> Mapping[str, Callable[["Tensor"], "Tensor"]
         "features": model.features,
         "logits": model,
     }
+
+
+def _take_code(card: dict[str, Any], folder: Path) -> None:
+    """Let the class of a model that is not bench's own come from the code logged with it."""
+    from bench.models.own import Origin, adopt
+
+    own, name = card["own"], card["model"]
+    files = tuple(own["files"])
+    adopt(
+        Origin(
+            name,
+            folder,
+            own["module"],
+            own["attribute"],
+            own["digest"],
+            files,
+            own["by_path"],
+            f"{name} as it was logged",
+        )
+    )
 
 
 def _rebuild(card: dict[str, Any], weights: bytes) -> "ImageModel":

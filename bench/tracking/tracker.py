@@ -58,6 +58,7 @@ class Connection:
         self._failures = 0
         self._quiet_until = 0.0
         self._missed: set[str] = set()
+        self._said: set[str] = set()
         self.offline = ""
         self._attempt(lambda book: None)
 
@@ -240,6 +241,11 @@ class RunTracker(Connection):
         if median is None:
             return
         keys = {record.run_key for record in records}
+        if why := models.lacks_code(median):
+            if why not in self._said:
+                _log.warning("%s", why)
+            self._said.add(why)
+            return
 
         def write(book: RunBook) -> None:
             entry = book.find(median.run_key, fresh=True)
