@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 import bench
 from bench.cli import (
     catalogue,
+    comparing,
     conform,
     data,
     features,
@@ -122,6 +123,7 @@ app.command(rich_help_panel="Benchmark")(conform.conform)
 app.command(rich_help_panel="Benchmark")(catalogue.protocols)
 app.command(rich_help_panel="Benchmark")(speed.speed)
 app.command(rich_help_panel="Results")(leaderboard.leaderboard)
+app.command(rich_help_panel="Results")(comparing.compare)
 app.command(rich_help_panel="Results")(leaderboard.promote)
 app.command(rich_help_panel="Results")(leaderboard.verify)
 app.command(rich_help_panel="Results")(figures.figures)

@@ -1,6 +1,7 @@
 """Shared output functions of the commands: stderr for progress, stdout for results."""
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -51,14 +52,16 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     print_section(Section(title, table=table_of(columns, rows)))
 
 
-def print_section(section: Section) -> None:
-    """A section for people, on stdout. Pictures are files of a page and not shown."""
+def print_section(section: Section, most: int = 0) -> None:
+    """A section for people, on stdout, at most so many characters wide (0: as wide as lines are).
+
+    Pictures are files of a page and not shown.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # A pipe has no width of its own: do not squeeze a table to 80 columns there.
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=min(width(), most) if most else width())
     # A title may hold brackets, which are no markup here.
     title = Text(shown(section.title)) if section.title else None
     parts: list[Table | Text] = [Text(shown(text)) for text in section.facts]
@@ -82,8 +85,10 @@ def show(text: str) -> None:
 
 
 def width() -> int:
-    """Characters in a line of stdout: the terminal's, or enough for any table in a pipe."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
+    """Characters in a line of stdout: the terminal's (or COLUMNS), or enough for any table in a
+    pipe, which has no width of its own."""
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS")
+    return shutil.get_terminal_size().columns if known else 200
 
 
 def whole_numbers(values: Sequence[str], option: str, lowest: int, highest: int) -> tuple[int, ...]:

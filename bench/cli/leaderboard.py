@@ -113,7 +113,7 @@ def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
     if as_json:
         console.print_json(
             [
-                _as_json(cell.columns() | {"committed_with_bench": committed, "own": own})
+                json_row(cell.columns() | {"committed_with_bench": committed, "own": own})
                 for committed, own, boards in (
                     *((False, False, found.boards), (True, False, found.committed)),
                     (False, True, found.own),
@@ -148,12 +148,13 @@ def _listed(changed: Sequence[str]) -> str:
     return ", ".join([*others, *counted])
 
 
-def _as_json(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with None for NaN, which JSON lacks."""
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in columns.items()
-    }
+def json_row(value: Any) -> Any:
+    """A value with None for NaN, which JSON lacks, also within mappings and lists."""
+    if isinstance(value, Mapping):
+        return {key: json_row(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_row(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def promote(
@@ -277,7 +278,7 @@ def verify(
 
 def _show_verified(found: list["Verified"], as_json: bool) -> None:
     if as_json:
-        console.print_json([_as_json(vars(item)) for item in found])
+        console.print_json([json_row(vars(item)) for item in found])
         return
     console.print_table(
         "",

@@ -22,6 +22,7 @@ from bench.figures.comparison import (
 )
 from bench.figures.drawing import attempt, drawn
 from bench.figures.group import Cell, Group
+from bench.figures.reconstruction import Differing, differences
 from bench.figures.sheet import image_grid
 from bench.figures.study import STUDY_FIGURES, StudyTrials, TrialPoint
 from bench.figures.style import Arrays, to_png
@@ -34,6 +35,7 @@ __all__ = [
     "TRACK_FIGURES",
     "Bar",
     "Cell",
+    "Differing",
     "FigureRow",
     "Group",
     "GroupFigureRow",
@@ -43,6 +45,7 @@ __all__ = [
     "TrialPoint",
     "as_files",
     "attempt",
+    "differences",
     "draw_figures",
     "draw_files",
     "drawn",

@@ -1,5 +1,8 @@
 """Figures of decoded images: reconstructions, samples, interpolation, progress."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -11,6 +14,23 @@ from bench.metrics import METRICS, Metric
 
 _LONGEST_NAME = 13
 _STEPS_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Differing:
+    """Images on which two rows differ most: `images` (N, C, H, W) uint8, of which the first row is
+    better on the first `split`, the second on the others.
+
+    By row: `scores` (N,) of `metric`, mean over its seeds; `reconstructions` (N, C, H, W) in [0, 1]
+    where its weights are at hand, and `seeds`, whose they are.
+    """
+
+    metric: str
+    images: NDArray[np.uint8]
+    split: int
+    scores: Mapping[str, NDArray[np.float32]]
+    reconstructions: Mapping[str, NDArray[np.float32]]
+    seeds: Mapping[str, int]
 
 
 @styled
@@ -86,6 +106,42 @@ def interpolation(record: RunRecord, arrays: Arrays) -> Figure:
     way = "with more and more of B's indices" if code_bits(record) else "on the line from A to B"
     title = f"Interpolation: decoded codes {way}"
     return draw_sheet(title, describe(record), rows, breaks=(1, 1 + steps))
+
+
+@styled
+def differences(title: str, below: str, found: Differing) -> Figure:
+    """Images on which two rows differ most, with the scores of each row above them and, where its
+    weights are at hand, its reconstructions below."""
+    decimals = METRICS[found.metric].decimals
+    above = [
+        "\n".join(f"{row} {values[image]:.{decimals}f}" for row, values in found.scores.items())
+        for image in range(len(found.images))
+    ]
+    rows: list[Row] = []
+    for block in _split(found):
+        rows.append(
+            Row(
+                found.images[block].astype(np.float32) / np.float32(255),
+                f"{_leader(found, block)}\nis better",
+                above[block],
+                new_block=bool(rows),
+            )
+        )
+        rows += [
+            Row(images[block], f"{row}\nseed {found.seeds[row]}")
+            for row, images in found.reconstructions.items()
+        ]
+    return draw_sheet(title, below, rows)
+
+
+def _split(found: Differing) -> list[slice]:
+    blocks = [slice(0, found.split), slice(found.split, len(found.images))]
+    return [block for block in blocks if block.start < block.stop]
+
+
+def _leader(found: Differing, block: slice) -> str:
+    first, second = [*found.scores][:2]
+    return first if block.start < found.split else second
 
 
 @styled

@@ -213,6 +213,28 @@ def family_evidence(competition: Competition, scores_of: ScoresOf) -> Evidence |
     return evidence(samples, competition.first.selection_metric)
 
 
+def compare_cells(competition: Competition, scores_of: ScoresOf) -> tuple[Ledger, Comparison]:
+    """A row of each ranked cell, and how these cells compare on validation, as `compute` has it.
+
+    Raises as `compute`.
+    """
+    cells, family = _ranked_cells(competition)
+    samples = _samples(cells, "validation", competition, scores_of)
+    return [rows[0] for rows in cells], compare(samples, competition.first.selection_metric, family)
+
+
+def scores_by_image(rows: Ledger, part: str, scores_of: ScoresOf) -> Scores | None:
+    """The scores (N,) of a cell on each image of "validation" or "test", mean over its finished
+    runs; None if those of one of them are missing."""
+    finished = [row for row in rows if row.status == "finished"]
+    found = [scores_of(row, part) for row in finished]
+    known = [scores for scores in found if scores is not None]
+    if not known or len(known) < len(found):
+        return None
+    mean: Scores = np.stack(known).mean(axis=0)
+    return mean
+
+
 def compute(
     competition: Competition, scores_of: ScoresOf
 ) -> tuple[list[IntervalRow], list[PairRow]]:

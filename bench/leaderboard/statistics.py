@@ -60,13 +60,14 @@ class Interval:
 @dataclass(frozen=True)
 class Pair:
     """Rows `first` and `second` (indices). `difference`: level of the first minus that of the
-    second, below 0 where the first is better; `p` before and after Holm's correction in the pair's
-    family.
+    second, below 0 where the first is better; `share`: in which share of draws of other seeds and
+    images the first is better; `p` before and after Holm's correction in the pair's family.
     """
 
     first: int
     second: int
     difference: Interval
+    share: float
     p: float
     p_holm: float
 
@@ -148,7 +149,10 @@ def compare(samples: Sequence[Sample], metric: str, family: int = 0) -> Comparis
     p = behrens_fisher(found, seeds)
     corrected = corrected_p(p, own)
     pairs = tuple(
-        Pair(i, j, _difference(found, drawn, i, j), float(p[i, j]), float(corrected[i, j]))
+        Pair(
+            *(i, j, _difference(found, drawn, i, j), _share(drawn[i], drawn[j])),
+            *(float(p[i, j]), float(corrected[i, j])),
+        )
         for i in range(len(samples))
         for j in range(i + 1, len(samples))
     )
@@ -208,6 +212,11 @@ def _best(drawn: Floats, family: int) -> tuple[float, ...]:
     outside, of the family and itself."""
     lowest = drawn[:family].min(axis=0)
     return tuple(float((row <= lowest).mean()) for row in drawn)
+
+
+def _share(first: Floats, second: Floats) -> float:
+    """In which share of draws the first level is the lower one; equal ones count half."""
+    return float((first < second).mean() + (first == second).mean() / 2)
 
 
 def _difference(found: Evidence, drawn: Floats, i: int, j: int) -> Interval:

@@ -78,8 +78,9 @@ def champions(registry: Path) -> dict[str, Card]:
     return found
 
 
-def _with_shipped(store: Store) -> list[Store]:
-    """Where champions are found: in the workspace first, then among those committed with bench."""
+def with_shipped(store: Store) -> list[Store]:
+    """Where champions and tables are found: in the workspace first, then in what is committed with
+    bench."""
     ours = shipped()
     same = not ours.registry.is_dir() or ours.registry.resolve() == store.registry.resolve()
     return [store] if same else [store, ours]
@@ -93,7 +94,7 @@ def find_champion(store: Store, track: str) -> tuple[Store, Card]:
     """
     name = track.replace("/", ".")
     listed: dict[str, tuple[Store, Card]] = {}
-    for each in _with_shipped(store):
+    for each in with_shipped(store):
         with unchanged(each):
             for title, card in champions(each.registry).items():
                 listed.setdefault(title, (each, card))
@@ -134,7 +135,7 @@ def describe_champions(store: Store) -> list[dict[str, Any]]:
 
     Those of the workspace, then those committed with bench.
     """
-    return [row for each in _with_shipped(store) for row in _described(each, each == store)]
+    return [row for each in with_shipped(store) for row in _described(each, each == store)]
 
 
 def _described(store: Store, own: bool) -> list[dict[str, Any]]:

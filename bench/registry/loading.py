@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from bench.core.errors import BadInput, CheckFailed
-from bench.core.store import open_store
+from bench.core.spec import RunRecord, RunSpec
+from bench.core.store import Store, open_store
 from bench.data import load_splits
 from bench.evaluation.gallery import fitted_codes
 from bench.execution.runner import build_for, load_weights
 from bench.models.base import Autoencoder, Classifier, ImageModel
-from bench.records.files import Arrays
+from bench.records.files import Arrays, read_weights
 from bench.registry.cards import CARD, Card, read_card
 from bench.registry.champions import champion, champion_weights, find_champion
 from bench.registry.changes import unchanged
@@ -83,15 +84,25 @@ def _check_network(card: Card, weights: Arrays, place: Path) -> None:
 
 
 class LoadedModel:
-    """An autoencoder of the registry over numpy arrays.
+    """An autoencoder of the registry, or of a run, over numpy arrays.
 
     Images are N x C x H x W (N x H x W if they are grey): uint8 from 0 to 255, or floats in [0, 1].
-    `card` says where it comes from.
+    `spec` says how it was trained, `title` what it is called, such as `cnn_ae, champion of
+    fashion_mnist_mini.quick.d32`; `card` is a champion's, None for a run.
     """
 
-    def __init__(self, model: Autoencoder, card: Card) -> None:
+    def __init__(
+        self, model: Autoencoder, spec: RunSpec, title: str, card: Card | None = None
+    ) -> None:
         self._model = model
+        self.spec = spec
+        self.title = title
         self.card = card
+
+    @property
+    def network(self) -> Autoencoder:
+        """The network itself, in evaluation mode on the CPU."""
+        return self._model
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -127,7 +138,7 @@ class LoadedModel:
         generator = torch.Generator().manual_seed(seed)
         codes = torch.randn(count, self.code_size, generator=generator)
         if not self._model.gaussian_prior:
-            spec = self.card.spec
+            spec = self.spec
             train = load_splits(located(open_store(), spec), spec.split).train.images
             codes = fitted_codes(self._model, train, codes, generator)
         return self._by_batches(self._model.decode_images, codes)
@@ -180,5 +191,21 @@ def load(name: str) -> LoadedModel:
     """
     store, found = find_champion(open_store(), name)
     with unchanged(store):
-        card = champion(store.registry, found.track)
-        return LoadedModel(load_champion(store.registry / card.folder), card)
+        return load_committed(store, champion(store.registry, found.track))
+
+
+def load_committed(store: Store, card: Card) -> LoadedModel:
+    """The champion of a card in a store's registry. Raises as `load_champion`."""
+    model = load_champion(store.registry / card.folder)
+    return LoadedModel(model, card.spec, f"{card.summary.row}, champion of {card.track}", card)
+
+
+def load_record(store: Store, record: RunRecord) -> LoadedModel:
+    """The autoencoder of a local record. Raises BadInput for a classifier, CheckFailed if its
+    weights were changed."""
+    model = build_for(record.spec, record.image_shape, len(record.class_names))
+    if not isinstance(model, Autoencoder):
+        raise BadInput(f"run {record.run_key} is a classifier; name an autoencoder's")
+    load_weights(model, read_weights(store.records, record))
+    title = f"{record.spec.title}, run {record.run_key}"
+    return LoadedModel(model.eval(), record.spec, title)

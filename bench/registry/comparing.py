@@ -1,0 +1,405 @@
+"""`bench compare`: the rows of some variants beside each other, and the images they differ on."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.commands import protocol_reference
+from bench.core.errors import BadInput, CheckFailed, unknown_name
+from bench.core.protocol import DEFAULT_PROTOCOL, known_protocols
+from bench.core.spec import RunRecord
+from bench.core.store import Store
+from bench.data import DATASETS, Splits, load_splits
+from bench.leaderboard.comparing import Contrast, SideBySide, picture_title
+from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, current
+from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.significance import (
+    Competition,
+    compare_cells,
+    competitions,
+    scores_by_image,
+)
+from bench.metrics import METRICS
+from bench.models.zoo import MODELS
+from bench.records.files import iter_records
+from bench.records.selection import shown_record
+from bench.registry.champions import champions, with_shipped
+from bench.registry.changes import unchanged
+from bench.registry.naming import located
+from bench.registry.publishing import ranked
+from bench.registry.results import (
+    Results,
+    Scope,
+    as_far_as_known,
+    merge_local,
+    read_results,
+    record_of_row,
+    scores_reader,
+)
+from bench.registry.scores import Kept
+
+if TYPE_CHECKING:
+    from bench.figures import Differing
+    from bench.registry.loading import LoadedModel
+
+SHOWN = 8
+"""So many images on which the first row is better, and so many on which the second is."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `compare_rows` found: by track the rows beside each other; `notes`, what else a reader
+    should know; `machines`, where training times were measured; and where all this stands."""
+
+    sides: tuple[SideBySide, ...]
+    notes: tuple[str, ...]
+    machines: str
+    store: Store
+    tables: "_Tables"
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of a store: its results with local records, and the ranked cells."""
+
+    store: Store
+    results: Results
+    cells: Sequence[TableCell]
+    latest: BoardKey | None
+    rows: Ledger = field(repr=False)
+
+    def boards(self) -> dict[BoardKey, list[TableCell]]:
+        """The cells by board: that of the newest local record first, then the default protocol."""
+        found: dict[BoardKey, list[TableCell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.board, []).append(cell)
+        order = sorted(
+            found,
+            key=lambda key: (key != self.latest, key.protocol != DEFAULT_PROTOCOL, key),
+        )
+        return {key: found[key] for key in order}
+
+
+def compare_rows(store: Store, names: Sequence[str], sizes: Sequence[int], scope: Scope) -> Found:
+    """Compare rows, named by their variant or as in the tables (`cnn_ae, tuned (30 trials)`), on
+    one board: the newest on which all have a row, at `sizes` or at every size that they share.
+
+    Workspace and committed scores together; the tables committed with bench where the workspace
+    has no such board. Raises BadInput for an unknown name, for rows without a common board or size,
+    and for rows that the rules do not rank, saying which and what to do.
+    """
+    if len(set(names)) < 2:
+        raise BadInput(f"expected two different variants, got {' '.join(names) or 'none'}")
+    tables = [_tables(each, scope) for each in with_shipped(store)]
+    _check_names(names, tables)
+    refused: BadInput | None = None
+    for table in tables:
+        for cells in table.boards().values():
+            if groups := _groups(cells, names, sizes):
+                try:
+                    return _compared(table, cells, groups, names)
+                except BadInput as error:  # another board may have ranks and scores
+                    refused = refused or error
+    raise refused or _no_common_board(tables, names, sizes)
+
+
+def _tables(store: Store, scope: Scope) -> _Tables:
+    with unchanged(store):
+        before = read_results(store.registry)
+        merged = merge_local(store, before, scope, refresh=False)
+        results, _ = as_far_as_known(store, before, merged.ledger)
+    fingerprint = scope.protocol.fingerprint if scope.protocol else ""
+    rows = [row for row in current(results.ledger, fingerprint) if scope.holds(row)]
+    local = [*merged.added, *merged.reproduced]
+    newest = max((row for row in local if scope.holds(row)), key=_finished, default=None)
+    return _Tables(store, results, ranked(rows, results), newest.board if newest else None, rows)
+
+
+def _finished(row: LedgerRow) -> Any:
+    return row.finished, row.run_key
+
+
+def _check_names(names: Sequence[str], tables: Sequence[_Tables]) -> None:
+    rows = {cell.row for table in tables for cell in table.cells}
+    for name in names:
+        if name not in MODELS and name not in rows:
+            raise unknown_name("variant", name, {*MODELS, *rows})
+
+
+def _named(cell: TableCell, name: str) -> bool:
+    """Whether a name is that of a cell's row, or of its variant by the default recipe."""
+    plain = cell.recipe == "default" and cell.size_name != "native"
+    return cell.row == name or (plain and cell.model == name)
+
+
+def _place(cell: TableCell) -> tuple[str, str]:
+    """What rows beside each other share: the track, and the size among over-complete codes."""
+    return cell.title, cell.size_name if cell.track.overcomplete else ""
+
+
+def _groups(
+    cells: Sequence[TableCell], names: Sequence[str], sizes: Sequence[int]
+) -> list[tuple[TableCell, ...]]:
+    """The cells of all names, by track; empty unless all have one at every one of `sizes`."""
+    places: dict[tuple[str, str], dict[str, TableCell]] = {}
+    for cell in cells:
+        for name in names:
+            if _named(cell, name):
+                places.setdefault(_place(cell), {}).setdefault(name, cell)
+    whole = [
+        tuple(found[name] for name in names)
+        for found in places.values()
+        if len(found) == len(names)
+    ]
+    if not sizes:
+        return whole
+    chosen = [group for group in whole if _size(group[0]) in sizes]
+    return chosen if {_size(group[0]) for group in chosen} == set(sizes) else []
+
+
+def _size(cell: TableCell) -> int | None:
+    if cell.track.overcomplete:
+        return int(cell.size_name) if cell.size_name.isdigit() else cell.code_size
+    return None if cell.track.classifies else cell.code_size
+
+
+def _no_common_board(
+    tables: Sequence[_Tables], names: Sequence[str], sizes: Sequence[int]
+) -> BadInput:
+    """Why nothing can be compared, and the command that makes what is missing."""
+    for table in tables:
+        for board, cells in table.boards().items():
+            have = {
+                name: sorted({_size(cell) or 0 for cell in cells if _named(cell, name)})
+                for name in names
+            }
+            if not all(have.values()):
+                continue
+            lacking = {
+                name: [size for size in (sizes or _union(have)) if size not in found]
+                for name, found in have.items()
+            }
+            name, missing = next((item for item in lacking.items() if item[1]), ("", []))
+            if not missing:
+                continue
+            protocol = protocol_reference(board.protocol)
+            return BadInput(
+                f"{name} has no row of {_listed(missing)} numbers in {board.protocol} on "
+                f"{board.dataset} (it has {_listed(have[name])}); make it with: bench run "
+                f"--protocol {protocol} --model {name} --latent-dim {','.join(map(str, missing))}"
+            )
+    where = "; ".join(f"{name} is in {_boards_of(tables, name)}" for name in names)
+    models = " ".join(f"--model {name}" for name in names if name in MODELS)
+    return BadInput(f"no table has all of them: {where}; make one with: bench run {models}")
+
+
+def _union(have: Mapping[str, Sequence[int]]) -> list[int]:
+    return sorted({size for found in have.values() for size in found})
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return " and ".join(map(str, sizes))
+
+
+def _boards_of(tables: Sequence[_Tables], name: str) -> str:
+    found = {
+        f"{cell.board.protocol} on {cell.board.dataset}"
+        for table in tables
+        for cell in table.cells
+        if _named(cell, name)
+    }
+    return ", ".join(sorted(found)) or "none"
+
+
+def _compared(
+    tables: _Tables,
+    cells: Sequence[TableCell],
+    groups: Sequence[tuple[TableCell, ...]],
+    names: Sequence[str],
+) -> Found:
+    unranked = [cell for group in groups for cell in group if cell.why_unranked]
+    usable = [group for group in groups if not any(cell.why_unranked for cell in group)]
+    if not usable:
+        first = unranked[0]
+        raise BadInput(
+            f"{first.row} in {first.title} cannot be compared: {first.why_unranked}; see: bench "
+            f"leaderboard --protocol {protocol_reference(first.board.protocol)}"
+        )
+    held = {competition.title: competition for competition in _competitions(tables, cells[0].board)}
+    kept = Kept(tables.store.registry, tables.results.scores)
+    scores_of = scores_reader(tables.store, kept)
+    sides = []
+    with unchanged(tables.store):
+        for group in usable:
+            rows, comparison = compare_cells(held[group[0].title], scores_of)
+            places = {row.configuration: place for place, row in enumerate(rows)}
+            sides.append(SideBySide(group, tuple(_contrasts(group, places, comparison.pairs))))
+    notes = [f"not compared: {cell.row} in {cell.title}: {cell.why_unranked}" for cell in unranked]
+    notes += _other_boards(tables, cells[0].board, names)
+    return Found(tuple(sides), tuple(notes), _machines(tables, usable), tables.store, tables)
+
+
+def _competitions(tables: _Tables, board: BoardKey) -> Iterator[Competition]:
+    return competitions([row for row in tables.rows if row.board == board])
+
+
+def _contrasts(
+    group: Sequence[TableCell], places: Mapping[str, int], pairs: Sequence[Any]
+) -> Iterator[Contrast]:
+    by_place = {(pair.first, pair.second): pair for pair in pairs}
+    for index, first in enumerate(group):
+        for second in group[index + 1 :]:
+            i, j = places[first.configuration], places[second.configuration]
+            pair = by_place[min(i, j), max(i, j)]
+            difference, share = pair.difference, pair.share
+            if i > j:
+                difference = dataclasses.replace(
+                    difference, mean=-difference.mean, low=-difference.high, high=-difference.low
+                )
+                share = 1 - share
+            yield Contrast(first, second, difference, share, pair.p_holm)
+
+
+def _other_boards(tables: _Tables, chosen: BoardKey, names: Sequence[str]) -> Iterator[str]:
+    """Where else these rows can be compared."""
+    others = [
+        protocol_reference(board.protocol)
+        for board, cells in tables.boards().items()
+        if board != chosen and _groups(cells, names, ())
+    ]
+    if others:
+        yield f"also in other tables: --protocol {', '.join(dict.fromkeys(others))}"
+
+
+def _machines(tables: _Tables, groups: Sequence[Sequence[TableCell]]) -> str:
+    """On what the runs were trained: `on cpu, 1 thread`."""
+    compared = {cell.configuration for group in groups for cell in group}
+    found = {
+        _machine(row)
+        for row in tables.rows
+        if row.configuration in compared and row.board == groups[0][0].board
+    }
+    return f"on {' and '.join(sorted(found))}, of the machine that ran it"
+
+
+def _machine(row: LedgerRow) -> str:
+    threads = row.environment.get("threads", "")
+    count = f", {threads} thread{'' if threads == '1' else 's'}" if threads else ""
+    return f"{row.environment.get('device', 'an unknown device')}{count}"
+
+
+def differing(found: Found, side: SideBySide, count: int = SHOWN) -> "Differing":
+    """The `count` test images, at most, on which the first row is better than the second by most,
+    and as many the other way round.
+
+    Raises BadInput if the scores or the images are not on this machine, CheckFailed if the images
+    are not those that were scored.
+    """
+    from bench.figures import Differing
+
+    tables = found.tables
+    scores_of = scores_reader(tables.store, Kept(tables.store.registry, tables.results.scores))
+    scores: dict[str, NDArray[np.float32]] = {}
+    for cell in side.cells:
+        held = scores_by_image(_rows_of(tables, cell), "test", scores_of)
+        if held is None:
+            raise BadInput(
+                f"the test scores of {cell.row} by image are not on this machine; "
+                "run it here, then compare again"
+            )
+        scores[cell.row] = held
+    first, second = (scores[cell.row] for cell in side.cells[:2])
+    metric = side.cells[0].selection_metric
+    lead = (first - second) * (-1 if METRICS[metric].higher_is_better else 1)
+    order = np.argsort(lead, kind="stable")
+    ours = order[:count][lead[order[:count]] < 0]
+    theirs = order[::-1][:count][lead[order[::-1][:count]] > 0]
+    chosen = np.concatenate((ours, theirs))
+    if not len(chosen):
+        raise BadInput(f"{' and '.join(scores)} have the same score on every test image")
+    splits = _splits_of(tables, side.cells[0])
+    if len(splits.test.images) != len(first):
+        raise CheckFailed(
+            f"{splits.name} has {len(splits.test.images):,} test images here, {len(first):,} were "
+            "scored; compare where the same images are"
+        )
+    images = splits.test.images[chosen]
+    models = {cell.row: _weights_at_hand(tables, cell) for cell in side.cells}
+    at_hand = {row: held for row, held in models.items() if held is not None}
+    return Differing(
+        metric,
+        images,
+        len(ours),
+        {row: held[chosen] for row, held in scores.items()},
+        {row: model.reconstruct(images) for row, (model, _) in at_hand.items()},
+        {row: seed for row, (_, seed) in at_hand.items()},
+    )
+
+
+def picture(found: Found, side: SideBySide) -> tuple[bytes, list[str]]:
+    """The PNG of `differing`, and the rows that are in it without reconstructions, because their
+    weights are not at hand. Raises as `differing`."""
+    from bench.figures import differences, to_png
+
+    images = differing(found, side)
+    title, below = picture_title(side)
+    without = [cell.row for cell in side.cells if cell.row not in images.reconstructions]
+    return to_png(differences(title, below, images)), without
+
+
+def _rows_of(tables: _Tables, cell: TableCell) -> Ledger:
+    return [
+        row
+        for row in tables.rows
+        if row.board == cell.board and row.configuration == cell.configuration
+    ]
+
+
+def _local_records(tables: _Tables, cell: TableCell) -> list[RunRecord]:
+    found = (record_of_row(tables.store, row) for row in _rows_of(tables, cell))
+    return [record for record in found if record is not None]
+
+
+def _weights_at_hand(tables: _Tables, cell: TableCell) -> "tuple[LoadedModel, int] | None":
+    """The model of a row and its seed, from a local record or the registry; None: neither."""
+    from bench.registry.loading import load_committed, load_record
+
+    if cell.track.classifies:
+        return None
+    if (record := shown_record(_local_records(tables, cell))) is not None:
+        return load_record(tables.store, record), record.spec.seed
+    for card in champions(tables.store.registry).values():
+        same = (card.track, card.summary.configuration) == (cell.title, cell.configuration)
+        if same and card.weights.committed:
+            return load_committed(tables.store, card), card.spec.seed
+    return None
+
+
+def _splits_of(tables: _Tables, cell: TableCell) -> Splits:
+    """The images of a cell's board, split as its protocol says."""
+    board = cell.board
+    if board.dataset in DATASETS:
+        for protocol in known_protocols():
+            if (protocol.name, protocol.fingerprint) == board[1:3]:
+                return _checked(load_splits(board.dataset, protocol.split), board)
+    for record in iter_records(tables.store.records):
+        spec = record.spec
+        if (spec.dataset_label, spec.protocol, spec.protocol_fingerprint) == board[:3]:
+            return _checked(load_splits(located(tables.store, spec), spec.split), board)
+    raise BadInput(
+        f"the test images of {board.protocol} on {board.dataset} are not on this machine; run "
+        "one of its rows here, then compare again"
+    )
+
+
+def _checked(splits: Splits, board: BoardKey) -> Splits:
+    if splits.digest != board.data_digest:
+        raise CheckFailed(
+            f"the images of {board.dataset} here are not those of the table (digest "
+            f"{splits.digest[:16]}, there {board.data_digest[:16]}); compare where those are"
+        )
+    return splits
