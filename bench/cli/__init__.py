@@ -24,6 +24,7 @@ from bench.cli import (
     figures,
     leaderboard,
     registry,
+    report,
     reproduce,
     run,
     simulation,
@@ -122,6 +123,7 @@ app.command(rich_help_panel="Results")(leaderboard.leaderboard)
 app.command(rich_help_panel="Results")(leaderboard.promote)
 app.command(rich_help_panel="Results")(leaderboard.verify)
 app.command(rich_help_panel="Results")(figures.figures)
+app.command(rich_help_panel="Results")(report.report)
 app.command("simulate-ranks", rich_help_panel="Results")(simulation.simulate_ranks)
 app.add_typer(registry.app, name="registry", rich_help_panel="Results")
 app.add_typer(data.app, name="data", rich_help_panel="Data and tracking")
