@@ -61,10 +61,11 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-leaderboard: $(STAMP) ## run what has no record yet, promote the champions, write the tables
+leaderboard: $(STAMP) ## run what has no record yet, promote the champions, write tables and page
 	$(BENCH) run $(WHAT) $(ARGS)
 	$(BENCH) leaderboard $(WHAT) --write
 	$(BENCH) promote $(WHAT)
+	$(BENCH) report
 
 calibration: $(STAMP) ## simulate tables with known truths: how often is a rank wrong?
 	$(BENCH) simulate-ranks $(WHAT) --write $(ARGS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from bench.figures.palette import LOOKS, look
+from bench.core.palette import LOOKS, look
 from bench.models.zoo import MODELS
 from bench.tracking.content import colour
 

@@ -27,6 +27,7 @@ from bench.cli import (
     figures,
     leaderboard,
     registry,
+    report,
     reproduce,
     run,
     simulation,
@@ -127,6 +128,7 @@ app.command(rich_help_panel="Results")(comparing.compare)
 app.command(rich_help_panel="Results")(leaderboard.promote)
 app.command(rich_help_panel="Results")(leaderboard.verify)
 app.command(rich_help_panel="Results")(figures.figures)
+app.command(rich_help_panel="Results")(report.report)
 app.command("simulate-ranks", rich_help_panel="Results")(simulation.simulate_ranks)
 app.add_typer(registry.app, name="registry", rich_help_panel="Results")
 app.add_typer(features.app, name="features", rich_help_panel="Results")

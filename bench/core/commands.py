@@ -47,33 +47,39 @@ def protocol_reference(name: str) -> str:
 
 
 def repeat_command(spec: RunSpec) -> str:
-    """The command that trains a run again.
+    """The command that trains a run again."""
+    known = _dataset_of(spec)
+    dataset = "" if spec.dataset == known else spec.dataset
+    label = "" if known in (None, spec.dataset) else spec.dataset_label
+    runs = Runs(spec.protocol, [spec.model], [spec.size_name], [spec.seed], dataset)
+    return repeat_cell(runs, spec.recipe, label)
+
+
+def repeat_cell(runs: Runs, recipe: str, label: str = "") -> str:
+    """The command that trains runs of one variant, size and recipe again.
 
     A tuned recipe is that of its study's winner; a published figure before the last epoch belongs
-    to `bench reproduce`.
+    to `bench reproduce`. `label`: of the data set in the study's name, where it is not the
+    protocol's.
     """
-    if found := _BUDGET.fullmatch(spec.protocol):
-        return f"bench reproduce {spec.model}" + " --first-epochs" * (found["epoch"] == "1")
-    if found := _STUDY.fullmatch(spec.recipe):
+    (model,), (size,) = runs.models, runs.sizes
+    if found := _BUDGET.fullmatch(runs.protocol):
+        return f"bench reproduce {model}" + " --first-epochs" * (found["epoch"] == "1")
+    if found := _STUDY.fullmatch(recipe):
+        sized = {NO_CODE: (), "native": ("native",)}.get(size, (f"d{size}",))
+        name = ".".join([runs.protocol, *([label] if label else []), model, *sized])
         number = f".{found['number']}" if found["number"] else ""
-        return shlex.join(["bench", "sweep", "--winner", f"{_study(spec)}{number}"])
-    dataset = "" if spec.dataset == _dataset_of(spec) else spec.dataset
-    return Runs(spec.protocol, [spec.model], [spec.size_name], [spec.seed], dataset).command
+        return shlex.join(["bench", "sweep", "--winner", f"{name}{number}"])
+    return runs.command
 
 
-def _study(spec: RunSpec) -> str:
-    """The name of the study of a run's cell: `quick.fc_ae.d8`, `classifier.cnn_classifier`.
-
-    With the data set where it is not the protocol's.
-    """
-    size = {NO_CODE: (), "native": ("native",)}.get(spec.size_name, (f"d{spec.size_name}",))
-    other = () if _dataset_of(spec) in (None, spec.dataset) else (spec.dataset_label,)
-    return ".".join([spec.protocol, *other, spec.model, *size])
+def dataset_of_protocol(name: str) -> str | None:
+    """The data set of a shipped protocol, by its name in records; empty: own images; None: it is
+    a file of its user's."""
+    reference = protocol_reference(name)
+    return None if reference.endswith(".toml") else load_protocol(reference).dataset
 
 
 def _dataset_of(spec: RunSpec) -> str | None:
     """The data set of the run's protocol, empty for `own`; None if that is not known."""
-    if spec.definition is not None:
-        return spec.definition.dataset
-    reference = protocol_reference(spec.protocol)
-    return None if reference.endswith(".toml") else load_protocol(reference).dataset
+    return spec.definition.dataset if spec.definition else dataset_of_protocol(spec.protocol)

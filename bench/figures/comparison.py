@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from bench.core.palette import look
 from bench.figures.labels import End, height_for, label_ends
-from bench.figures.palette import look
 from bench.figures.style import (
     COLOURS,
     INK,

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.core.palette import Look, look
 from bench.core.spec import RunRecord
 from bench.core.track import Track
-from bench.figures.palette import Look, look
 from bench.figures.style import Arrays, counted
 from bench.metrics import METRICS, Metric
 

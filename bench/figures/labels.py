@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from bench.figures.palette import Look
+from bench.core.palette import Look
 from bench.figures.style import DPI, INK, MUTED
 
 _SIZE = 8.5

@@ -5,6 +5,9 @@ those of a Markdown table have to be.
 """
 # ruff: noqa: E501
 
+import re
+from itertools import takewhile
+
 from bench.core.recipes import LEAST_STEPS
 from bench.core.seeds import LEAST_SEEDS
 from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, TOLERANCE
@@ -99,3 +102,21 @@ Notes that a row may wear:
 Each row of the four tables ends in a digest of its other cells. `bench leaderboard --check` proves all of this page from
 these files, and the comparisons from the scores; `bench verify` computes a champion's scores again from its weights.
 """
+
+
+def _reasons() -> dict[re.Pattern[str], str]:
+    """The table of notes in RULES: a pattern for each note, and when a row wears it."""
+    lines = RULES[RULES.index("| note | when |") :].splitlines()[2:]
+    found = {}
+    for line in takewhile(lambda line: line.startswith("|"), lines):
+        note, when = (part.strip() for part in line.strip("|").split("|"))
+        found[re.compile(re.sub(r"\b[nm]\b", r"[0-9.e+]+", re.escape(note)))] = when
+    return found
+
+
+_REASONS = _reasons()
+
+
+def reason(badge: str) -> str:
+    """When a row wears a badge, as the table of notes says it (Markdown); "" for another text."""
+    return next((when for note, when in _REASONS.items() if note.fullmatch(badge)), "")

@@ -8,6 +8,7 @@
 | score_files.py  | what such a file holds                                                |
 | calibration.py  | the rule of the tables in simulated ones                              |
 | publishing.py   | tables, pictures, the README's block: rendered, written, checked      |
+| exhibits.py     | what the web page shows of a row beside the tables                    |
 | frames.py       | all runs and the tables as frames, for the Python API                 |
 | cards.py        | card.json of a champion                                               |
 | card_text.py    | card.md, rendered from it                                             |

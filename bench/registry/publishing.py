@@ -30,6 +30,7 @@ from bench.metrics import METRICS
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
 from bench.registry.checking import check_results
+from bench.registry.exhibits import index_page
 from bench.registry.own import own_boards
 from bench.registry.results import (
     REFRESH,
@@ -46,7 +47,10 @@ from bench.registry.results import (
 )
 from bench.registry.scores import FOLDER, remove_leftovers, renewed
 
-PAGE, ORIGINS = "registry/README.md", "registry/origins.md"
+PAGE, ORIGINS, INDEX = "registry/README.md", "registry/origins.md", "registry/index.html"
+_QUOTED = 120
+"""Characters of a page in a message; lines with pictures are long."""
+_DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,33 @@ def write_pages(store: Store, results: Results) -> list[str]:
     return changed + write_changed(store.committed, files)
 
 
+def write_index(store: Store) -> list[str]:
+    """Render registry/index.html from the committed files; returns it if it changed."""
+    with one_writer(store):
+        results = read_results(store.registry)
+        with changing(store) as staged:
+            return write_changed(staged.committed, {INDEX: _index(staged, results).encode()})
+
+
+def index_text(store: Store, link: str) -> str:
+    """The page of the committed files, with a link to MLflow on this machine.
+
+    Of a workspace without results: that of the results committed with bench.
+    """
+    with unchanged(store):
+        results = read_results(store.registry)
+        if results.ledger or is_shipped(store):
+            return _index(store, results, link)
+    ours = shipped()
+    with unchanged(ours):
+        return _index(ours, read_results(ours.registry), link)
+
+
+def _index(store: Store, results: Results, link: str = "") -> str:
+    boards = _without_origins(_boards(store, results, Scope()))
+    return index_page(store.registry, boards, results, link)
+
+
 def check(store: Store) -> list[str]:
     """Check everything in `registry/` and the README's block against the committed files alone.
 
@@ -189,7 +220,8 @@ def _compare(name: str, found: str, expected: str) -> None:
         if here != there or number >= min(len(old), len(new)):
             says, gives = _first_difference(here, there)
             raise CheckFailed(
-                f"{name} line {number + 1} says '{says}' where the ledger gives '{gives}'; "
+                f"{name} line {number + 1} says '{says[:_QUOTED]}' where the ledger gives "
+                f"'{gives[:_QUOTED]}'; "
                 "write it again with: bench leaderboard --write"
             )
     raise CheckFailed(f"{name} differs in its line ends; write it: bench leaderboard --write")
@@ -215,10 +247,9 @@ def _read(path: Path) -> str:
 def _rendered(store: Store, results: Results) -> dict[str, str]:
     """The text of every page rendered from the committed files, by path relative to the root."""
     boards = _boards(store, results, Scope())
-    origins = {protocol.name for protocol in known_protocols() if protocol.expected}
+    shown = _without_origins(boards)
     simulated = calibration_section(results.calibration, current(results.ledger))
-    shown = [board for board in boards if board.protocol not in origins]
-    pages = {PAGE: page(shown, simulated)}
+    pages = {PAGE: page(shown, simulated), INDEX: index_page(store.registry, shown, results)}
     findings = findings_of(claims_of(origin_protocols()), results.ledger)
     if any(finding.ours is not None for finding in findings):
         pages[ORIGINS] = origins_page(findings)
@@ -228,6 +259,12 @@ def _rendered(store: Store, results: Results) -> dict[str, str]:
         _, _, tail = rest.partition(END)
         pages[FRONT] = head + block(boards) + tail
     return pages
+
+
+def _without_origins(boards: Sequence[Board]) -> list[Board]:
+    """Those whose protocol is not an origin's own, whose rows stand in origins.md."""
+    origins = {protocol.name for protocol in known_protocols() if protocol.expected}
+    return [board for board in boards if board.protocol not in origins]
 
 
 def _has_markers(store: Store) -> bool:

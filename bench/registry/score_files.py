@@ -9,6 +9,10 @@ A file has these arrays for each finished seed, of N validation and M test image
 | SEED/curve                   | float32       | the same metric on validation after each epoch    |
 | SEED/x_hat                   | uint8         | the first seed's reconstructions of up to 24 test |
 |                              | 24, C, H, W   | images, which are in `originals-<digest>`         |
+| SEED/samples                 | uint8         | up to 24 decoded draws of the first seed          |
+|                              | N, C, H, W    |                                                   |
+| SEED/interpolation           | uint8         | its decoded points between the codes of pairs of  |
+|                              | N, C, H, W    | images, one pair after the other                  |
 
 The scale is chosen so that the mean over images is kept. The files are not compressed: git, wheels
 and archives do that, and the bytes are the same on every machine. Pictures are of known data sets
@@ -33,6 +37,10 @@ PRECISION = 1e-4
 """The largest relative distance between the mean of the scores and the ledger's mean."""
 _LARGEST_EXPONENT = 15  # of float16: 2 ** 15 < 65504
 Tensors = dict[str, NDArray[Any]]
+PICTURES = 24
+"""The most pictures of one kind in a file."""
+SHOWN = ("x_hat", "samples", "interpolation")
+"""The pictures of a cell's first seed."""
 
 
 def encoded(scores: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
@@ -77,17 +85,26 @@ def tensors_of(row: LedgerRow, record: RunRecord, arrays: Arrays) -> Tensors:
 
 
 def pictures_of(row: LedgerRow, arrays: Arrays) -> Arrays:
-    """The pictures of a run on a known data set; people's own images are not published."""
-    names = ("x", "x_hat")
-    if row.dataset not in DATASETS or any(f"pictures/{name}" not in arrays for name in names):
+    """The pictures of a run on a known data set, `x` and some of SHOWN; people's own images are not
+    published, and large ones are not kept."""
+    if row.dataset not in DATASETS or any(key not in arrays for key in _PICTURES[:2]):
         return {}
-    return {name: arrays[f"pictures/{name}"] for name in names}
+    found = {key.removeprefix("pictures/"): arrays[key] for key in _PICTURES[:2]}
+    for key in _PICTURES[2:]:
+        if key in arrays:
+            images = arrays[key].reshape(-1, *arrays[key].shape[-3:])[:PICTURES]
+            found[key.partition("/")[0]] = np.rint(255 * images.clip(0, 1)).astype(np.uint8)
+    return found
+
+
+_PICTURES = ("pictures/x", "pictures/x_hat", "samples/x_hat", "interpolation/x_hat")
+"""The arrays of a record that pictures are made from."""
 
 
 def kept_arrays(row: LedgerRow, arrays: Arrays) -> list[str]:
     """The keys of the arrays of a record from which a row's file is made."""
     wanted = [f"{part}/{row.selection_metric}" for part in PARTS.values()]
-    return [key for key in (*wanted, "pictures/x", "pictures/x_hat") if key in arrays]
+    return [key for key in (*wanted, *_PICTURES) if key in arrays]
 
 
 def is_run_of(row: LedgerRow, arrays: Arrays) -> bool:

@@ -15,6 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from safetensors.numpy import load, save
 
@@ -28,6 +30,7 @@ from bench.leaderboard.merging import PARTS
 from bench.leaderboard.significance import Scores, cell_name
 from bench.records.files import Arrays, read_safetensors
 from bench.registry.score_files import (
+    SHOWN,
     Tensors,
     check_content,
     decoded,
@@ -138,7 +141,7 @@ class Kept:
             self._read[cell] = (
                 load(self._new[name])
                 if name in self._new
-                else _tensors(self._registry, row, self._index[cell])
+                else read_cell(self._registry, row, self._index[cell])
             )
         found = self._read[cell]
         check_content(found, [row], f"registry/{name}", _MEND)
@@ -187,7 +190,9 @@ def renewed(
                 tensors |= tensors_of(row, *fresh[row.seed])
         originals = entry.originals if entry and f"{first.seed}/x_hat" in tensors else None
         if pictures := pictures_of(first, fresh[first.seed][1]) if first.seed in fresh else {}:
-            tensors[f"{first.seed}/x_hat"] = pictures["x_hat"]
+            tensors |= {
+                f"{first.seed}/{name}": pictures[name] for name in SHOWN if name in pictures
+            }
             content = save({"x": pictures["x"]})
             originals = sha256(content).hexdigest()
             files[_originals(first, originals)] = content
@@ -222,7 +227,7 @@ def _is_of(key: str, rows: Ledger, first: LedgerRow) -> bool:
     """Whether an array belongs to one of these rows; pictures are of the first one only."""
     seed, _, name = key.partition("/")
     return any(seed == str(row.seed) for row in rows) and (
-        name != "x_hat" or seed == str(first.seed)
+        name not in SHOWN or seed == str(first.seed)
     )
 
 
@@ -254,14 +259,24 @@ def _originals(row: LedgerRow, sha: str) -> str:
     return f"{FOLDER}/{row.dataset}/{row.protocol}/originals-{sha[:16]}.safetensors"
 
 
-def _tensors(registry: Path, row: LedgerRow, entry: ScoresRow) -> Tensors:
+def read_originals(registry: Path, row: LedgerRow, entry: ScoresRow) -> NDArray[np.uint8]:
+    """The test images (N, C, H, W) of a cell's pictures, which it must have.
+
+    CheckFailed as for `read_cell`.
+    """
+    assert entry.originals is not None
+    path = child(registry, _originals(row, entry.originals))
+    return read_safetensors(path, entry.originals, _MEND)["x"]
+
+
+def read_cell(registry: Path, row: LedgerRow, entry: ScoresRow) -> Tensors:
     """The arrays of a cell's file; CheckFailed if it is missing, or another file."""
     return read_safetensors(child(registry, _file(row)), entry.sha256, _MEND)
 
 
 def _checked(registry: Path, rows: Ledger, entry: ScoresRow) -> Tensors:
-    """As `_tensors`, after comparing the means with the ledger's."""
-    tensors = _tensors(registry, rows[0], entry)
+    """As `read_cell`, after comparing the means with the ledger's."""
+    tensors = read_cell(registry, rows[0], entry)
     check_content(tensors, rows, f"registry/{_file(rows[0])}", _MEND)
     return tensors
 
@@ -281,8 +296,7 @@ def check_scores(registry: Path, index: Sequence[ScoresRow], ledger: Ledger) -> 
             )
         _checked(registry, held, entry)
         if entry.originals:
-            path = child(registry, _originals(held[0], entry.originals))
-            read_safetensors(path, entry.originals, _MEND)
+            read_originals(registry, held[0], entry)
     listed = [entry.cell for entry in index]
     if listed != [cell for cell in cells if cell in set(listed)]:
         raise CheckFailed(f"{where} is not in the order in which it is written; {mend}")

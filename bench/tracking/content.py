@@ -50,7 +50,7 @@ def run_name(spec: RunSpec) -> str:
 
 def colour(model: str) -> str:
     """One colour per variant, the same in every chart of every experiment."""
-    from bench.figures.palette import look
+    from bench.core.palette import look
 
     return look(model).colour
 

@@ -1,4 +1,4 @@
-"""One look per variant, the same in every figure and in every chart of MLflow.
+"""One look per variant, the same in every figure, in every chart of MLflow and on the page.
 
 A look is a colour, a marker and a line style. No two variants share marker and line style, so they
 differ in grey print, too. The colours are Okabe and Ito's (2008), then those farthest from all

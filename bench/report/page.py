@@ -1,0 +1,153 @@
+"""The page: what stands above the boards, the boards, and the data of their rows."""
+
+import math
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from string import Template
+
+from bench.core.protocol import DEFAULT_PROTOCOL
+from bench.leaderboard.csv_rows import rounded
+from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.render import Board
+from bench.leaderboard.rules import reason
+from bench.leaderboard.wording import short_title
+from bench.report.charts import cost_by_error, error_by_size, note, rank_panels
+from bench.report.content import Exhibit, Exhibits, as_json, row_id, text, without_markdown
+from bench.report.details import details
+from bench.report.sheets import Sheet, affordable
+from bench.report.tables import board_table
+from bench.report.wall import board_wall
+
+Originals = Mapping[tuple[str, str], Sheet]
+"""The test images of a board's reconstructions, by data set and protocol."""
+
+
+def web_page(
+    boards: Sequence[Board], exhibits: Exhibits, originals: Originals, link: str = ""
+) -> str:
+    """The whole page.
+
+    `exhibits` by `row_id`; rows may have none. `link`: the address of MLflow's interface on this
+    machine, which the committed page has not.
+    """
+    ordered = sorted(
+        boards, key=lambda board: (board.protocol != DEFAULT_PROTOCOL, not board.known)
+    )
+    shown = affordable(_sheets(exhibits, originals))
+    parts = []
+    for number, board in enumerate(ordered):
+        images = originals.get((board.dataset, board.protocol))
+        wall = board_wall(board, exhibits, images, shown)
+        parts += [*_head(board, number), *_figures(board), board_table(board), *wall, "</section>"]
+    script = _file("page.js")
+    hashed = b64encode(sha256(script.encode()).digest()).decode()
+    return Template(_file("page.html")).substitute(
+        policy="default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{hashed}'",
+        style=_file("page.css"),
+        mlflow=f' <a href="{text(link)}">All runs in MLflow</a>.' if link else "",
+        answer=_answer(ordered[0]) if ordered else "No results yet: <code>bench run</code>.",
+        boards="\n".join(parts),
+        data=_data(ordered, exhibits),
+        script=script,
+    )
+
+
+@cache
+def _file(name: str) -> str:
+    return files("bench.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _sheets(exhibits: Exhibits, originals: Originals) -> Iterator[Sheet]:
+    yield from originals.values()
+    for exhibit in exhibits.values():
+        yield from exhibit.sheets.values()
+
+
+def _head(board: Board, number: int) -> Iterator[str]:
+    images = max(cell.facts["train_images"] for cell in board.cells)
+    answer = f"{_answer(board)} " if number else ""
+    yield '<section class="board">'
+    yield f"<h2>{text(board.protocol)} <small>on {text(board.dataset)}</small></h2>"
+    yield f"<p>{answer}{images:,.0f} training images{'' if board.known else ', own'}.</p>"
+
+
+def _answer(board: Board) -> str:
+    """Which rows may be the best at each size, in a sentence."""
+    sizes: dict[str, list[str]] = {}
+    for track, cells in board.tracks().items():
+        best = [cell.row for cell in cells if cell.may_be_best]
+        if best:
+            others = len(best) - 1
+            more = f" or one of {others} others" if others > 1 else f" or <b>{text(best[-1])}</b>"
+            named = f"<b>{text(best[0])}</b>{more if others else ''}"
+            sizes.setdefault(named, []).append(text(track.heading.lower()))
+    where = f"Best on <b>{text(board.dataset)}</b> ({text(board.protocol)})"
+    if not sizes:
+        return f"{where}: no row is ranked yet."
+    parts = [f"{_joined(headings)}: {named}" for named, headings in sizes.items()]
+    unranked = any(cell.why_unranked for cell in board.cells)
+    more = " Rows without ranks are not counted; their notes say why." if unranked else ""
+    return f"{where}, {'; '.join(parts)}.{more}"
+
+
+def _joined(headings: Sequence[str]) -> str:
+    """`code size 8, 16, 32`: what all headings begin with stands once."""
+    kind, _, _ = headings[0].rpartition(" ")
+    if len(headings) > 1 and all(each.rpartition(" ")[0] == kind for each in headings):
+        return f"{kind} {', '.join(each.rpartition(' ')[2] for each in headings)}"
+    return ", ".join(headings)
+
+
+def _figures(board: Board) -> Iterator[str]:
+    ranks = "\n".join(rank_panels(board))
+    panels = f'<div class="panels" tabindex="0" role="group" aria-label="Ranges">{ranks}</div>'
+    drawn = [
+        ("Error against code size", error_by_size(board)),
+        ("Cost against error, with the Pareto front", cost_by_error(board)),
+        ("Ranges of ranks", panels if ranks else ""),
+    ]
+    found = [
+        f"<figure>\n<figcaption>{title}</figcaption>\n{picture}</figure>"
+        for title, picture in drawn
+        if picture
+    ]
+    if found:
+        left_out = note(board)
+        yield f'<div class="figures">{"".join(found)}</div>'
+        yield f'<p class="readout" role="status">{text(left_out)}</p>'
+
+
+def _data(boards: Sequence[Board], exhibits: Exhibits) -> str:
+    """What the script needs: the columns of the CSV, and for each row its values and details."""
+    held = [(board, cell) for board in boards for cell in board.cells]
+    columns = list(dict.fromkeys(name for _, cell in held for name in cell.columns()))
+    rows = {}
+    for board, cell in held:
+        values = cell.columns()
+        exhibit = exhibits.get(row_id(cell), Exhibit())
+        curves = exhibit.curves.items()
+        rows[row_id(cell)] = {
+            "facets": [cell.board.dataset, cell.board.protocol, cell.track.size_words, _task(cell)],
+            "values": [_number(values.get(name)) for name in columns],
+            "metric": short_title(board.metric),
+            "curves": [[seed, [_number(value) for value in curve]] for seed, curve in curves],
+            "badges": [[badge, without_markdown(reason(badge))] for badge in cell.badges],
+            "command": exhibit.command,
+            "details": details(cell, exhibit),
+        }
+    return as_json({"columns": columns, "rows": rows})
+
+
+def _task(cell: TableCell) -> str:
+    return "classification" if cell.track.classifies else "reconstruction"
+
+
+def _number(value: object) -> object:
+    """With nine digits as in the ledger, so that averages are the same on every machine."""
+    if isinstance(value, float):
+        return rounded(value) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,102 @@
+"""The table of a board: every row of its tracks, with texts from the view model."""
+
+import re
+
+from bench.core.palette import look
+from bench.core.view import Column
+from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.render import Board, full_table, short_table
+from bench.leaderboard.rules import reason
+from bench.leaderboard.wording import DASH, notes
+from bench.report.content import row_id, text, without_markdown
+
+_ALWAYS = {"95 % interval"}
+"""Columns of the full table that are shown at once, beside those of the short one."""
+_LATER = {"active", "parameters", "test PSNR (dB)"}
+"""Columns of the short table that are not."""
+_ON_PHONES = {"code size", "classes", "ranks", "variant", "over PCA"}
+
+
+def board_table(board: Board) -> str:
+    """The rows of all tables of a board in one, the size of the code first."""
+    tables = {track: full_table(cells) for track, cells in board.tracks().items()}
+    columns = list(dict.fromkeys(column for table in tables.values() for column in table.columns))
+    short = short_table(board).columns
+    main = {column.title for column in short} - _LATER | _ALWAYS
+    first_score = next((c.title for c in short if c.title.startswith("validation ")), "")
+    sized = [short[0], *columns]
+    kinds = [_kind(column, main, first_score) for column in sized]
+    head = "".join(
+        f'<th scope="col"{kind}><button>{text(column.title)}</button></th>'
+        for column, kind in zip(sized, kinds, strict=True)
+    )
+    lines = [
+        '<div class="scroll" tabindex="0" role="group" aria-label="Table, scrolls sideways">',
+        f"<table><thead><tr>{head}</tr></thead>\n<tbody>",
+    ]
+    for track, cells in board.tracks().items():
+        champion = board.champions.get(cells[0].title)
+        titles = [column.title for column in tables[track].columns]
+        for place, (cell, texts) in enumerate(zip(cells, tables[track].rows, strict=True)):
+            known = dict(zip(titles, texts, strict=True))
+            known |= {short[0].title: track.size_words}
+            is_champion = champion is not None and champion.row == cell.row
+            fields = [
+                _field(cell, column.title, known.get(column.title, DASH), kind, is_champion)
+                for column, kind in zip(sized, kinds, strict=True)
+            ]
+            mark = ' class="first"' if place == 0 else ""
+            lines.append(f'<tr id="{row_id(cell)}"{mark}>{"".join(fields)}</tr>')
+    return "\n".join([*lines, "</tbody></table></div>"])
+
+
+def _kind(column: Column, main: set[str], first_score: str) -> str:
+    """The attributes of a column's cells: numbers, only with "All columns", not on phones."""
+    words = ["n"] if column.numeric else []
+    if column.title not in main:
+        words.append("more")
+    elif column.title not in _ON_PHONES | {first_score}:
+        words.append("wide")
+    return f' class="{" ".join(words)}"' if words else ""
+
+
+def _field(cell: TableCell, title: str, shown: str, kind: str, champion: bool) -> str:
+    if title == "variant":
+        crown = ' <span class="badge good" title="Holds this track in the registry">champion</span>'
+        return (
+            f'<th scope="row"><span class="key" style="--c:{look(cell.model).colour}"></span>'
+            f'<span class="name">{text(shown)}</span>{crown if champion else ""}</th>'
+        )
+    if title == "notes":
+        return f"<td{kind}>{_notes(cell)}</td>"
+    value = sort_value(shown)
+    key = "" if value is None else f' data-v="{value:.9g}"'
+    mean, sign, spread = text(shown).partition(" ± ")
+    more = f'<span class="pm">{sign}{spread}</span>' if sign else ""
+    return f"<td{kind}{key}>{mean}{more}</td>"
+
+
+_NUMBER = re.compile(r"(< )?([+−-]?[0-9][0-9,]*(?:\.[0-9]+)?)( (?:min|M)\b)?")
+_UNITS = {" min": 60.0, " M": 1e6}
+
+
+def sort_value(shown: str) -> float | None:
+    """The number that a cell of a table begins with, in seconds or ones; None if it has none.
+
+    `< 1 %` is below every number that is shown with its digits.
+    """
+    found = _NUMBER.match(shown)
+    if found is None:
+        return None
+    value = float(found[2].replace("−", "-").replace(",", "")) * _UNITS.get(found[3] or "", 1.0)
+    return 0.5 * value if found[1] else value
+
+
+def _notes(cell: TableCell) -> str:
+    """Badges with their reasons, then what else the notes of the tables say."""
+    badges = "".join(
+        f'<span class="badge" title="{text(without_markdown(reason(badge)))}">{text(badge)}</span> '
+        for badge in cell.badges
+    )
+    others = [part for part in notes(cell).split("; ") if part and part not in cell.badges]
+    return f"{badges}{text('; '.join(others))}"
