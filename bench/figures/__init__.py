@@ -27,7 +27,7 @@ from bench.figures.sheet import image_grid
 from bench.figures.study import STUDY_FIGURES, StudyTrials, TrialPoint
 from bench.figures.style import Arrays, to_png
 from bench.figures.table import FigureRow, table
-from bench.figures.tracks import TRACK_FIGURES, GroupFigureRow
+from bench.figures.tracks import TRACK_FIGURES, GroupFigureRow, variants_sheet
 
 __all__ = [
     "FIGURES",
@@ -54,6 +54,7 @@ __all__ = [
     "ranking_bars",
     "rate_distortion",
     "to_png",
+    "variants_sheet",
 ]
 
 

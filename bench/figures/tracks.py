@@ -1,6 +1,6 @@
 """TRACK_FIGURES: figures over the runs of one track, or over all tracks of a protocol."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,7 +14,7 @@ from bench.core.tasks import TASKS, ModelKind
 from bench.figures.classes import scores_by_class
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
 from bench.figures.group import Cell, Group
-from bench.figures.sheet import Row, draw_sheet
+from bench.figures.sheet import Images, Row, draw_sheet
 from bench.figures.style import (
     INK,
     code_bits,
@@ -75,6 +75,15 @@ def side_by_side(group: Group) -> Figure:
         rows,
         cell=_SMALL_CELL if len(cells) > _MANY_ROWS else None,
     )
+
+
+@styled
+def variants_sheet(images: Images, decoded: Sequence[tuple[str, Images]], below: str) -> Figure:
+    """Test images (N, C, H, W) above their reconstructions, one row for each label."""
+    rows = [Row(images, "test image")]
+    rows += [Row(x_hat, label, new_block=i == 0) for i, (label, x_hat) in enumerate(decoded)]
+    title = f"The same test images through {counted(len(decoded), 'variant')}"
+    return draw_sheet(title, below, rows, cell=_SMALL_CELL if len(decoded) > _MANY_ROWS else None)
 
 
 def _shows(cell: Cell) -> bool:

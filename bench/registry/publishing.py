@@ -1,19 +1,15 @@
 """The pages of `registry/`: tables, figures and the README's block; writing and checking them."""
 
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from bench.core.errors import CheckFailed
-from bench.core.identity import digest, sha256_of_file
 from bench.core.protocol import known_protocols, origin_protocols
 from bench.core.store import Store, child, is_shipped, shipped, write_atomically
 from bench.core.text import ODD_BYTES
-from bench.core.view import Picture, picture_markdown
+from bench.core.view import picture_markdown
 from bench.leaderboard.calibration import calibration_section
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, score_columns
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
@@ -25,8 +21,9 @@ from bench.leaderboard.render import (
     block,
     page,
 )
-from bench.leaderboard.significance import cell_name, competitions
+from bench.leaderboard.significance import competitions
 from bench.metrics import METRICS
+from bench.registry.board_figures import board_figures
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
 from bench.registry.checking import check_results
@@ -292,7 +289,8 @@ def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
             continue
         same = _cells_of(table, name)
         superseded = len(everything[name]) - len(group)
-        found = (figure.stored(store, group, same) for figure in _FIGURES)
+        figures = board_figures(store.registry, group, same, results.scores)
+        found = (figure.stored(store.registry) for figure in figures)
         pictures = tuple(picture for picture in found if picture is not None)
         boards.append(Board(same, superseded, pictures, held))
     return boards
@@ -311,92 +309,6 @@ def _by_board(rows: Ledger) -> dict[tuple[str, str], list[LedgerRow]]:
     return dict(sorted(groups.items()))
 
 
-class _Point(NamedTuple):
-    """The arguments of `bench.figures.Point`; checking a figure's numbers draws nothing."""
-
-    model: str
-    code_size: int
-    scores: tuple[float, ...]
-    variant: str
-
-
-class _Standing(NamedTuple):
-    """The arguments of `bench.figures.Standing`."""
-
-    row: str
-    table: str
-    low: int
-    high: int
-    place: int
-
-
-@dataclass(frozen=True)
-class _BoardFigure:
-    """A figure of a board: its title, its file's last part, and the numbers that it shows."""
-
-    title: str
-    name: str
-    numbers: Callable[[Ledger, Sequence[TableCell]], Sequence[_Point] | Sequence[_Standing]]
-
-    def file(self, rows: Ledger) -> str:
-        """Its file, relative to registry/."""
-        return f"{rows[0].dataset}/{rows[0].protocol}.{self.name}.png"
-
-    def stored(self, store: Store, rows: Ledger, cells: Sequence[TableCell]) -> Picture | None:
-        """The stored figure, with its SHA-256 and the digest of the numbers that it was drawn
-        from; None if it was never drawn."""
-        path = child(store.registry, self.file(rows))
-        numbers = self.numbers(rows, cells)
-        if not numbers or not path.exists():
-            return None
-        drawn_from = digest({"points": [_flat(number) for number in numbers]})
-        source = f"{self.file(rows)} {sha256_of_file(path)[:16]} drawn from {drawn_from}"
-        return Picture(self.title, self.file(rows), source)
-
-
-def _flat(numbers: _Point | _Standing) -> list[object]:
-    if isinstance(numbers, _Point):
-        return [numbers.model, numbers.code_size, *numbers.scores]
-    return list(numbers)
-
-
-def _points(rows: Ledger, _: Sequence[TableCell]) -> list[_Point]:
-    """The test scores of every cell by code size in real numbers.
-
-    Leaves out over-complete codes, which compress nothing, and bits, which need another axis.
-    """
-    points = []
-    for competition in competitions(rows):
-        if not competition.track.on_size_axis:
-            continue
-        for group in competition.cells.values():
-            found = (row.selected("test") for row in group)
-            scores = tuple(score for score in found if score is not None)
-            if scores:
-                size = competition.track.size
-                points.append(_Point(cell_name(group[0]), size, scores, group[0].model))
-    return points if len({point.code_size for point in points}) > 1 else []
-
-
-def _standings(_: Ledger, cells: Sequence[TableCell]) -> list[_Standing]:
-    """The ranges of ranks of a board with a table of more than two ranked rows."""
-    places: Counter[str] = Counter()
-    found = []
-    for cell in cells:
-        if cell.ranks is not None and cell.in_protocol:
-            places[cell.title] += 1
-            found.append(
-                _Standing(cell.row, cell.track.heading, *cell.ranks, place=places[cell.title])
-            )
-    return found if max(places.values(), default=0) > 2 else []
-
-
-_FIGURES = (
-    _BoardFigure("Score against code size", "rate_distortion", _points),
-    _BoardFigure("Ranges of ranks", "ranks", _standings),
-)
-
-
 def _redraw(store: Store, results: Results) -> list[str]:
     """Draw the figures whose numbers changed. Other versions of matplotlib draw different bytes
     from the same numbers, so figures with unchanged numbers are kept."""
@@ -409,14 +321,14 @@ def _redraw(store: Store, results: Results) -> list[str]:
     changed = []
     for name, rows in _by_board(rows_shown).items():
         cells = _cells_of(table, name)
-        for figure in _FIGURES:
-            numbers = figure.numbers(rows, cells)
-            picture = figure.stored(store, rows, cells)
-            is_drawn = picture is not None and picture_markdown(picture) in text
-            if not numbers or is_drawn or not rows[0].ranked:
+        if not rows[0].ranked:
+            continue
+        for figure in board_figures(store.registry, rows, cells, results.scores):
+            picture = figure.stored(store.registry)
+            if picture is not None and picture_markdown(picture) in text:
                 continue
-            file = figure.file(rows)
-            content = drawn(file, partial(_png, figure.name, numbers, rows))
+            file = figure.file
+            content = drawn(file, figure.draw)
             path = child(store.registry, file)
             if content is None:
                 path.unlink(missing_ok=True)  # of earlier numbers
@@ -424,17 +336,3 @@ def _redraw(store: Store, results: Results) -> list[str]:
             write_atomically(path, content)
             changed.append(f"registry/{file}")
     return changed
-
-
-def _png(name: str, numbers: Sequence[tuple[Any, ...]], rows: Ledger) -> bytes:
-    from bench.figures import Point, Standing, rank_ranges, rate_distortion, to_png
-
-    first = rows[0]
-    about = f"{first.dataset} · {first.protocol}"
-    if name == "ranks":
-        return to_png(rank_ranges([Standing(*each) for each in numbers], f"{about} · validation"))
-    seeds = len({row.seed for row in rows})
-    about += f" · test images · up to {seeds} seed{'s' * (seeds > 1)}"
-    return to_png(
-        rate_distortion([Point(*each) for each in numbers], first.selection_metric, about)
-    )
