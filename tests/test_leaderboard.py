@@ -308,6 +308,7 @@ def test_comparing_anew_needs_scores_and_says_of_which_runs(promoted):
     run_all(promoted, dataclasses.replace(protocol, seeds=(7,)), models=("vae",))
     with pytest.raises(BadInput, match=r"--model fc_ae --latent-dim 8 --seed 0,1,2"):
         publishing.write(promoted, EVERYTHING, refresh=False)
+    publishing.write_pages(promoted, read_results(promoted.registry))
     assert publishing.check(promoted)
     shown = publishing.look(promoted, EVERYTHING)
     assert math.isnan(cells(shown)["vae"]["rank_low"])
@@ -336,8 +337,8 @@ def test_own_images_have_tables_of_their_own(promoted, tmp_path):
 
 
 def test_rows_are_json(promoted):
-    from bench.cli.leaderboard import _as_json
+    from bench.cli.leaderboard import json_row
 
     found = publishing.look(promoted, EVERYTHING)
     for board in found.boards:
-        json.dumps([_as_json(cell.columns()) for cell in board.cells], allow_nan=False)
+        json.dumps([json_row(cell.columns()) for cell in board.cells], allow_nan=False)
