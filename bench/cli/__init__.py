@@ -23,6 +23,7 @@ from bench.cli import (
     comparing,
     data,
     figures,
+    inference,
     leaderboard,
     registry,
     reproduce,
@@ -126,6 +127,12 @@ app.command(rich_help_panel="Results")(leaderboard.verify)
 app.command(rich_help_panel="Results")(figures.figures)
 app.command("simulate-ranks", rich_help_panel="Results")(simulation.simulate_ranks)
 app.add_typer(registry.app, name="registry", rich_help_panel="Results")
+app.command(rich_help_panel="Use a model")(inference.encode)
+app.command(rich_help_panel="Use a model")(inference.reconstruct)
+app.command(rich_help_panel="Use a model")(inference.anomaly)
+app.command(rich_help_panel="Use a model")(inference.interpolate)
+app.command(rich_help_panel="Use a model")(inference.sample)
+app.command(rich_help_panel="Use a model")(inference.export)
 app.add_typer(data.app, name="data", rich_help_panel="Data and tracking")
 app.command(rich_help_panel="Data and tracking")(ui.ui)
 app.command(rich_help_panel="Data and tracking")(sync.sync)
