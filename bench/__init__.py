@@ -9,7 +9,7 @@
 
 | name      | what it does                                                             |
 |-----------|--------------------------------------------------------------------------|
-| load      | a champion that encodes, decodes, reconstructs and samples               |
+| load      | a champion or run that encodes, decodes, interpolates and samples        |
 | results   | every run of ledger and workspace, as a frame                            |
 | table     | the ranked tables, as a frame                                            |
 | build     | an untrained variant, a torch module                                     |

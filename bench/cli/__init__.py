@@ -25,6 +25,7 @@ from bench.cli import (
     data,
     features,
     figures,
+    inference,
     leaderboard,
     registry,
     report,
@@ -132,6 +133,12 @@ app.command(rich_help_panel="Results")(report.report)
 app.command("simulate-ranks", rich_help_panel="Results")(simulation.simulate_ranks)
 app.add_typer(registry.app, name="registry", rich_help_panel="Results")
 app.add_typer(features.app, name="features", rich_help_panel="Results")
+app.command(rich_help_panel="Use a model")(inference.encode)
+app.command(rich_help_panel="Use a model")(inference.reconstruct)
+app.command(rich_help_panel="Use a model")(inference.anomaly)
+app.command(rich_help_panel="Use a model")(inference.interpolate)
+app.command(rich_help_panel="Use a model")(inference.sample)
+app.command(rich_help_panel="Use a model")(inference.export)
 app.add_typer(data.app, name="data", rich_help_panel="Data and tracking")
 app.command(rich_help_panel="Data and tracking")(ui.ui)
 app.command(rich_help_panel="Data and tracking")(sync.sync)

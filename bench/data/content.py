@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +35,7 @@ class ImageSet:
     """A whole data set as stored on disk: one to three parts, all of one shape.
 
     `notes`: what its reader did that a person should know, such as conversions, one line each.
+    `files`: of a folder, the file of each image by part, relative to the folder.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ImageSet:
     parts: Mapping[Part, LabelledImages]
     source: str
     notes: tuple[str, ...] = ()
+    files: Mapping[Part, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -72,17 +72,19 @@ def _read_folder(path: Path, name: str, reading: Reading) -> ImageSet:
     reader = _Reader(reading, faults)
     reader.begin(every)
     parts: dict[Part, LabelledImages] = {}
+    names: dict[Part, tuple[str, ...]] = {}
     for part, by_class in files.items():
         labels = [classes.index(label) for label, of in by_class.items() for _ in of]
         paths = [file for of in by_class.values() for file in of]
         if not paths:
             faults.add("a part of the data without images", folders[part])
         parts[part] = LabelledImages(reader.pixels(paths), np.array(labels, np.int64))
+        names[part] = tuple(file.relative_to(path).as_posix() for file in paths)
     faults.refuse(reader)
     reader.check_brightness(path)
-    names = tuple(label or ONE_CLASS for label in classes)
+    class_names = tuple(label or ONE_CLASS for label in classes)
     notes = (*_parts_used(folders, path), *reader.notes())
-    return ImageSet(name, names, parts, own_source(name, path, reading), notes)
+    return ImageSet(name, class_names, parts, own_source(name, path, reading), notes, names)
 
 
 def _part_folders(path: Path) -> dict[Part, Path]:

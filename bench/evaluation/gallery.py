@@ -222,21 +222,27 @@ def _gaussian_like(codes: Tensor, noise: Tensor) -> Tensor:
     return drawn
 
 
-def _interpolation(model: Autoencoder, shown: NDArray[np.generic]) -> Gallery:
-    """Decode evenly spaced points between the codes of neighbouring shown test images.
+def codes_between(model: Autoencoder, first: Tensor, second: Tensor, steps: int) -> Tensor:
+    """`steps` evenly spaced codes from `first` to `second` (P, d), both included: (P, steps, d).
 
     Between discrete codes there are no points: their numbers are exchanged one after the other.
     """
+    weights = torch.linspace(0, 1, steps, device=first.device).view(1, steps, 1)
+    here, there = first[:, None], second[:, None]
+    if model.levels is None:
+        return here * (1 - weights) + there * weights
+    place = torch.arange(model.code_size, device=first.device) / model.code_size
+    return torch.where(place < weights, there, here)
+
+
+def _interpolation(model: Autoencoder, shown: NDArray[np.generic]) -> Gallery:
+    """Decode evenly spaced points between the codes of neighbouring shown test images."""
     pairs = len(shown) // 2
     if not pairs:
         return {}
     ends = torch.from_numpy(shown[: 2 * pairs].astype(np.float32)).to(_device(model))
     codes = model.encode_images(ends).view(pairs, 2, -1)
-    weights = torch.linspace(0, 1, STEPS, device=codes.device).view(1, STEPS, 1)
-    points = codes[:, :1] * (1 - weights) + codes[:, 1:] * weights
-    if model.levels is not None:
-        place = torch.arange(model.code_size, device=codes.device) / model.code_size
-        points = torch.where(place < weights, codes[:, 1:], codes[:, :1])
+    points = codes_between(model, codes[:, 0], codes[:, 1], STEPS)
     decoded = model.decode_images(points.flatten(0, 1))
     return {
         "interpolation/x": _to_numpy(ends).reshape(pairs, 2, *model.image_shape),

@@ -22,7 +22,13 @@ from bench.figures.comparison import (
 )
 from bench.figures.drawing import attempt, drawn
 from bench.figures.group import Cell, Group
-from bench.figures.reconstruction import Differing, differences
+from bench.figures.reconstruction import (
+    Differing,
+    differences,
+    image_sheet,
+    interpolation_sheet,
+    paired_sheet,
+)
 from bench.figures.sheet import image_grid
 from bench.figures.study import STUDY_FIGURES, StudyTrials, TrialPoint
 from bench.figures.style import Arrays, to_png
@@ -50,6 +56,9 @@ __all__ = [
     "draw_files",
     "drawn",
     "image_grid",
+    "image_sheet",
+    "interpolation_sheet",
+    "paired_sheet",
     "rank_ranges",
     "ranking_bars",
     "rate_distortion",

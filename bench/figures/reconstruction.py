@@ -1,6 +1,6 @@
 """Figures of decoded images: reconstructions, samples, interpolation, progress."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +8,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.core.spec import RunRecord
-from bench.figures.sheet import Row, draw_sheet
+from bench.figures.sheet import Images, Row, draw_sheet
 from bench.figures.style import Arrays, code_bits, describe, ranked_part, short_name, styled
 from bench.metrics import METRICS, Metric
 
 _LONGEST_NAME = 13
 _STEPS_SHOWN = 6
+_ACROSS = 8
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ def progress(record: RunRecord, arrays: Arrays) -> Figure:
 @styled
 def samples(record: RunRecord, arrays: Arrays) -> Figure:
     """Decoded random codes, eight per row."""
-    images = arrays["samples/x_hat"]
-    rows = [Row(images[start : start + 8]) for start in range(0, len(images), 8)]
+    rows = _in_rows(arrays["samples/x_hat"])
     if not arrays["samples/fitted"][0]:
         source = "z from N(0, I)"
     elif code_bits(record):
@@ -84,8 +84,7 @@ def samples(record: RunRecord, arrays: Arrays) -> Figure:
 @styled
 def standard_samples(record: RunRecord, arrays: Arrays) -> Figure:
     """Decoded z ~ N(0, I), eight per row, for codes that were not trained towards N(0, I)."""
-    images = arrays["samples/standard_x_hat"]
-    rows = [Row(images[start : start + 8]) for start in range(0, len(images), 8)]
+    rows = _in_rows(arrays["samples/standard_x_hat"])
     title = "Decoded codes, z from N(0, I) as it is"
     return draw_sheet(title, f"{describe(record)} · codes were not trained towards it", rows)
 
@@ -97,12 +96,7 @@ def interpolation(record: RunRecord, arrays: Arrays) -> Figure:
     Indices of a discrete code have nothing in between: they are exchanged one after the other.
     """
     ends, between = arrays["interpolation/x"], arrays["interpolation/x_hat"]
-    steps = between.shape[1]
-    heads = ["image A", *(f"{i / (steps - 1):.0%}" for i in range(steps)), "image B"]
-    rows = []
-    for pair, (ends_of_pair, decoded) in enumerate(zip(ends, between, strict=True)):
-        images = np.concatenate([ends_of_pair[:1], decoded, ends_of_pair[1:]])
-        rows.append(Row(images, f"pair {pair + 1}", heads if pair == 0 else ()))
+    rows, steps = _paths(ends, between), between.shape[1]
     way = "with more and more of B's indices" if code_bits(record) else "on the line from A to B"
     title = f"Interpolation: decoded codes {way}"
     return draw_sheet(title, describe(record), rows, breaks=(1, 1 + steps))
@@ -160,6 +154,51 @@ def extremes(record: RunRecord, arrays: Arrays) -> Figure:
     unit = f" in {metric.unit}" if metric.unit else ""
     title = f"Best and worst {ranked_part(record)} images by {metric.title.lower()}{unit}"
     return draw_sheet(title, describe(record), rows)
+
+
+@styled
+def paired_sheet(
+    title: str, below: str, images: Images, again: Images, names: Sequence[tuple[str, str]]
+) -> Figure:
+    """Images (N, C, H, W) in [0, 1] with their names and scores, eight in a row, above their
+    reconstructions."""
+    texts = [f"{short_name(name, _LONGEST_NAME)}\n{score}" for name, score in names]
+    rows = []
+    for start in range(0, len(images), _ACROSS):
+        block = slice(start, start + _ACROSS)
+        rows.append(Row(images[block], "image", texts[block], new_block=bool(start)))
+        rows.append(Row(again[block], "reconstruction"))
+    return draw_sheet(title, below, rows)
+
+
+@styled
+def interpolation_sheet(title: str, below: str, ends: Images, decoded: Images) -> Figure:
+    """Pairs of images (P, 2, C, H, W) and what was decoded between them (P, steps, C, H, W)."""
+    return draw_sheet(title, below, _paths(ends, decoded), breaks=(1, 1 + decoded.shape[1]))
+
+
+@styled
+def image_sheet(title: str, below: str, images: Images) -> Figure:
+    """Images (N, C, H, W) in [0, 1], eight in a row."""
+    return draw_sheet(title, below, _in_rows(images))
+
+
+def _in_rows(images: Images) -> list[Row]:
+    return [Row(images[start : start + _ACROSS]) for start in range(0, len(images), _ACROSS)]
+
+
+def _paths(ends: Images, between: Images) -> list[Row]:
+    """A row for each pair: its first image, the decoded ones, its second image."""
+    steps = between.shape[1]
+    heads = ["image A", *(f"{i / (steps - 1):.0%}" for i in range(steps)), "image B"]
+    return [
+        Row(
+            np.concatenate([pair[:1], decoded, pair[1:]]),
+            f"pair {number + 1}",
+            heads if number == 0 else (),
+        )
+        for number, (pair, decoded) in enumerate(zip(ends, between, strict=True))
+    ]
 
 
 def _class_names(record: RunRecord, labels: NDArray[np.int64]) -> list[str]:

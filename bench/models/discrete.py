@@ -135,7 +135,7 @@ class VectorQuantised(Autoencoder):
         """(N, C, H, W) -> indices (N, positions) as whole floating-point numbers."""
         vectors: Tensor = self.encoder(x)
         indices = self.codebook.nearest(vectors.flatten(0, 1))
-        return indices.view(len(x), self.code_size).to(x.dtype)
+        return indices.view(x.shape[0], self.code_size).to(x.dtype)
 
     def decode(self, z: Tensor) -> Tensor:
         """Indices (N, positions), rounded to 0 to 511 -> (N, C, H, W) in [0, 1]."""

@@ -23,11 +23,11 @@ class MeanImage(ClosedFormAutoencoder):
 
     def encode(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 0): there is no code."""
-        return x.new_zeros(len(x), 0)
+        return x.new_zeros(x.shape[0], 0)
 
     def decode(self, z: Tensor) -> Tensor:
         """(N, 0) -> the mean image N times."""
-        return self.mean.view(1, *self.image_shape).expand(len(z), *self.image_shape)
+        return self.mean.view(1, *self.image_shape).expand(z.shape[0], *self.image_shape)
 
 
 class Pca(ClosedFormAutoencoder):
@@ -62,7 +62,7 @@ class Pca(ClosedFormAutoencoder):
 
     def decode(self, z: Tensor) -> Tensor:
         """(N, latent_dim) -> (N, C, H, W), not clipped."""
-        return (z @ self.components + self.mean).view(len(z), *self.image_shape)
+        return (z @ self.components + self.mean).view(z.shape[0], *self.image_shape)
 
 
 def _mean(images: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from bench.core.identity import sha256_of_file
 from bench.core.spec import RunRecord
 from bench.core.store import Store, child, shipped, write_atomically
 from bench.core.text import ODD_BYTES
+from bench.core.track import Track
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.render import Champion
 from bench.leaderboard.wording import short_title, shown_score
@@ -108,6 +109,22 @@ def find_champion(store: Store, track: str) -> tuple[Store, Card]:
     if len(fitting) > 1:
         raise BadInput(f"'{track}' is the end of several tracks: {', '.join(fitting)}; name one")
     return listed[fitting[0]]
+
+
+def largest_track(store: Store, name: str) -> str:
+    """The track of a protocol's champion with the largest code of real numbers, of those in the
+    workspace, else of those committed with bench; any other name is returned as it is."""
+    for each in with_shipped(store):
+        with unchanged(each):
+            cards = champions(each.registry).values()
+        tracks = {
+            track.size: card.track
+            for card in cards
+            if card.spec.protocol == name and (track := Track.parse(card.track_name)).on_size_axis
+        }
+        if tracks:
+            return tracks[max(tracks)]
+    return name
 
 
 def champion(registry: Path, track: str) -> Card:

@@ -8,20 +8,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.core.errors import BadInput, CheckFailed
+from bench.core.errors import BadInput, CheckFailed, unknown_name
+from bench.core.protocol import DEFAULT_PROTOCOL
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store, open_store
 from bench.data import load_splits
-from bench.evaluation.gallery import fitted_codes
+from bench.evaluation.gallery import CODES, codes_between, fitted_codes
 from bench.execution.runner import build_for, load_weights
+from bench.leaderboard.ledger import configuration_of
 from bench.models.base import Autoencoder, Classifier, ImageModel
-from bench.records.files import Arrays, read_weights
+from bench.models.zoo import MODELS
+from bench.records.files import Arrays, iter_records, read_weights
+from bench.records.selection import shown_record
 from bench.registry.cards import CARD, Card, read_card
-from bench.registry.champions import champion, champion_weights, find_champion
+from bench.registry.champions import (
+    champion,
+    champion_weights,
+    champions,
+    find_champion,
+    largest_track,
+    with_shipped,
+)
 from bench.registry.changes import unchanged
 from bench.registry.naming import located
 
 _BATCH = 500
+_LEAST_KEY = 4
+"""So many characters of a run key are enough if they fit one run only."""
 
 
 def load_champion(folder: Path | str) -> Autoencoder:
@@ -127,20 +140,53 @@ class LoadedModel:
         """Images after encoding and decoding, in [0, 1]. BadInput as `encode`."""
         return self._by_batches(self._model.reconstruct, self._checked_images(images))
 
-    def sample(self, count: int, seed: int = 0) -> NDArray[np.float32]:
-        """`count` decoded random codes, in [0, 1].
+    def interpolate(
+        self, first: NDArray[Any], second: NDArray[Any], steps: int = 8
+    ) -> NDArray[np.float32]:
+        """Images decoded from `steps` evenly spaced codes between pairs of images, both ends
+        included, in [0, 1]: float32 N x steps x C x H x W.
 
-        Codes come from N(0, I) if the variant was trained towards it, else from a distribution
-        fitted to codes of its training images; these must then be on this machine.
+        Numbers of a discrete code are exchanged one after the other. BadInput as `encode`, for
+        different numbers of images, and for fewer than two steps.
+        """
+        if steps < 2 or len(first) != len(second):
+            raise BadInput(
+                f"expected as many second images as first ones and from 2 steps, got {len(first)}, "
+                f"{len(second)} and {steps}"
+            )
+        here, there = (torch.from_numpy(self.encode(images)) for images in (first, second))
+        codes = codes_between(self._model, here, there, steps).flatten(0, 1)
+        decoded = self._by_batches(self._model.decode_images, codes)
+        return decoded.reshape(len(first), steps, *self.image_shape)
+
+    @property
+    def sampler(self) -> str:
+        """Where the codes of `sample` come from, in words."""
+        if self._model.gaussian_prior:
+            return "codes from N(0, I), towards which it was trained"
+        if self._model.levels is None:
+            return f"codes from a Gaussian fitted to those of the first {CODES:,} training images"
+        return f"each number as frequent as in codes of the first {CODES:,} training images"
+
+    def sample(self, count: int, seed: int = 0, dataset: str = "") -> NDArray[np.float32]:
+        """`count` decoded random codes, in [0, 1]; `sampler` says where they come from.
+
+        A distribution is fitted to codes of the training images, which must then be on this
+        machine: own images at `dataset` (folder:PATH, ...) if not where they were. Raises BadInput
+        if they are not, if they are other images, and for a count below 1.
         """
         if count < 1:
             raise BadInput(f"cannot draw {count} samples; expected a number from 1")
         generator = torch.Generator().manual_seed(seed)
         codes = torch.randn(count, self.code_size, generator=generator)
         if not self._model.gaussian_prior:
-            spec = self.spec
-            train = load_splits(located(open_store(), spec), spec.split).train.images
-            codes = fitted_codes(self._model, train, codes, generator)
+            splits = load_splits(located(open_store(), self.spec, dataset), self.spec.split)
+            if splits.digest != self.spec.data_digest:
+                raise BadInput(
+                    f"{splits.source} has other images than {self.spec.dataset_label}, on which "
+                    "the model was trained; say where those are with --dataset"
+                )
+            codes = fitted_codes(self._model, splits.train.images, codes, generator)
         return self._by_batches(self._model.decode_images, codes)
 
     def _by_batches(
@@ -181,17 +227,85 @@ class LoadedModel:
         return torch.from_numpy(given.astype(np.float32))
 
 
-def load(name: str) -> LoadedModel:
-    """The champion autoencoder of a track, such as `fashion_mnist_mini.quick.d32`.
+def load(name: str = "") -> LoadedModel:
+    """An autoencoder of the registry or of this workspace, ready for use on the CPU.
 
-    The end of a track's name is enough if it fits one track only: `quick.d32`. Reads the registry
-    of this workspace (see `bench.core.store.open_store`), then the one committed with bench. Raises
-    BadInput for a name that fits none or several, or whose weights are not in the registry,
-    CheckFailed if they were changed.
+    | name                           | model                                                     |
+    |--------------------------------|-----------------------------------------------------------|
+    | "" or a protocol, as `quick`   | its champion at the largest code size (default: `quick`)  |
+    | the end of a track, `quick.d8` | the champion of the one track that ends so                |
+    | `MODEL:SIZE`, as `cnn_ae:32`   | the newest row here of this variant and latent size (the  |
+    |                                | seed with the median validation score), else a champion   |
+    | the beginning of a run key     | that run, from 4 characters on                            |
+
+    Champions are looked up in the registry of this workspace (see `bench.core.store.open_store`),
+    then in the one committed with bench. Raises BadInput for a name that fits none or several, for
+    a classifier and for weights that are not here, CheckFailed if they were changed.
     """
-    store, found = find_champion(open_store(), name)
-    with unchanged(store):
-        return load_committed(store, champion(store.registry, found.track))
+    store = open_store()
+    if ":" in name:
+        return _of_variant(store, name)
+    if (record := _run_named(store, name)) is not None:
+        return load_record(store, record)
+    place, found = find_champion(store, largest_track(store, name or DEFAULT_PROTOCOL))
+    with unchanged(place):
+        return load_committed(place, champion(place.registry, found.track))
+
+
+def _of_variant(store: Store, name: str) -> LoadedModel:
+    model, _, size = name.partition(":")
+    if model not in MODELS:
+        raise unknown_name("variant", model, MODELS)
+    if MODELS[model].kind == "classifier":
+        raise BadInput(f"{model} is a classifier, without a code; name an autoencoder")
+    if size != "native" and not (size.isascii() and size.isdigit() and len(size) < 9):
+        raise BadInput(f"'{name}': '{size}' is no latent size; expected MODEL:SIZE as cnn_ae:32")
+    if (record := _newest(store, model, size)) is not None:
+        return load_record(store, record)
+    held = []
+    for place in with_shipped(store):
+        with unchanged(place):
+            for card in champions(place.registry).values():
+                if card.spec.has_code and card.weights.committed:
+                    held.append(f"{card.spec.model}:{card.spec.size_name}")
+                    if held[-1] == name:
+                        return load_committed(place, card)
+    how = "--native" if size == "native" else f"--latent-dim {size}"
+    champions_here = ", ".join(dict.fromkeys(held)) or "none"
+    raise BadInput(
+        f"no weights of {name} are here (of champions: {champions_here}); train it with: bench run "
+        f"--model {model} {how}"
+    )
+
+
+def _run_named(store: Store, name: str) -> RunRecord | None:
+    """The local run whose key begins so; BadInput if several do."""
+    if len(name) < _LEAST_KEY or set(name) - set("0123456789abcdef"):
+        return None
+    records = iter_records(store.records)
+    found = {each.run_key: each for each in records if each.run_key.startswith(name)}
+    if len(found) > 1:
+        raise BadInput(f"run {name} is ambiguous: {', '.join(sorted(found))}")
+    record = next(iter(found.values()), None)
+    if record is not None and record.status != "finished":
+        raise BadInput(f"run {name} has no weights: it ended as {record.status}")
+    return record
+
+
+def _newest(store: Store, model: str, size: str) -> RunRecord | None:
+    """The record that represents the newest local cell of a variant at a latent size."""
+    records = [
+        each
+        for each in iter_records(store.records)
+        if (each.spec.model, each.spec.size_name, each.status) == (model, size, "finished")
+    ]
+    if not records:
+        return None
+    newest = max(records, key=lambda each: (each.finished_unix_ms, each.run_key)).spec
+    cell = (newest.board, configuration_of(newest))
+    return shown_record(
+        [each for each in records if (each.spec.board, configuration_of(each.spec)) == cell]
+    )
 
 
 def load_committed(store: Store, card: Card) -> LoadedModel:
@@ -207,5 +321,6 @@ def load_record(store: Store, record: RunRecord) -> LoadedModel:
     if not isinstance(model, Autoencoder):
         raise BadInput(f"run {record.run_key} is a classifier; name an autoencoder's")
     load_weights(model, read_weights(store.records, record))
-    title = f"{record.spec.title}, run {record.run_key}"
-    return LoadedModel(model.eval(), record.spec, title)
+    spec = record.spec
+    title = f"{spec.title}, run {record.run_key} of {spec.protocol} on {spec.dataset_label}"
+    return LoadedModel(model.eval(), spec, title)

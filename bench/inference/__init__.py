@@ -1,0 +1,1 @@
+"""Trained models on a person's own images: codes, reconstructions, scores, samples, ONNX."""
