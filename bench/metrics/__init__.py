@@ -14,17 +14,31 @@ from bench.core.errors import unknown_name
 from bench.core.lazy import Lazy
 from bench.core.protocol import EvaluationConfig
 from bench.core.tasks import TASKS
-from bench.metrics.base import PSNR_CAP, Metric
+from bench.metrics.base import PSNR_CAP, Metric, Tolerance
 from bench.metrics.seen import Need, Seen, seen_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["METRICS", "Metric", "Need", "Seen", "metrics_of", "per_image", "seen_of", "whole_set"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Need",
+    "Seen",
+    "Tolerance",
+    "metrics_of",
+    "per_image",
+    "seen_of",
+    "whole_set",
+]
 
 _IMAGES: frozenset[Need] = frozenset({"images", "reconstructions"})
 _CLASSES: frozenset[Need] = frozenset({"labels", "logits"})
 _MACRO = "the usual definition; as scikit-learn's {} with average='macro' and zero_division=0"
+_COUNTED = Tolerance(run=0.015, tied=2)
+"""Of accuracies. 0.015 is 1.5 standard errors of an accuracy of 0.9 over 1,000 images."""
+_COUNTED_BY_CLASS = Tolerance(run=0.015, tied=4)
+"""An image that changes sides moves the scores of two classes, or of two bins."""
 _WANG = "Wang, Bovik, Sheikh, Simoncelli 2004; as scikit-image's structural_similarity"
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
@@ -121,6 +135,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             needs=frozenset({"codes", "labels", "train"}),
             score=Lazy("bench.metrics.neighbours", "knn_accuracy"),
             per_image=False,
+            tolerance=_COUNTED,
         ),
         "accuracy": Metric(
             id="accuracy",
@@ -136,6 +151,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             source="the usual definition; as scikit-learn's accuracy_score",
             needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "accuracy"),
+            tolerance=_COUNTED,
         ),
         "cross_entropy": Metric(
             id="cross_entropy",
@@ -167,6 +183,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "macro_precision"),
             per_image=False,
+            tolerance=_COUNTED_BY_CLASS,
         ),
         "macro_recall": Metric(
             id="macro_recall",
@@ -183,6 +200,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "macro_recall"),
             per_image=False,
+            tolerance=_COUNTED_BY_CLASS,
         ),
         "macro_f1": Metric(
             id="macro_f1",
@@ -199,6 +217,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "macro_f1"),
             per_image=False,
+            tolerance=_COUNTED_BY_CLASS,
         ),
         "calibration_error": Metric(
             id="calibration_error",
@@ -215,6 +234,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "calibration_error"),
             per_image=False,
+            tolerance=_COUNTED_BY_CLASS,
         ),
     }
 )

@@ -27,6 +27,7 @@ from bench.leaderboard.render import (
 )
 from bench.leaderboard.significance import cell_name, competitions
 from bench.metrics import METRICS
+from bench.registry.card_checks import check_cards
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
 from bench.registry.checking import check_results
@@ -138,36 +139,27 @@ def check(store: Store) -> list[str]:
 
 
 def _check(store: Store) -> list[str]:
-    results, without = check_results(store.registry)
+    results, without = check_results(store.registry, shipped=is_shipped(store))
     count = check_champions(store.registry)
-    _check_cards_are_current(store, results)
+    table = ranked(current(results.ledger), results)
+    moved = check_cards(store.registry, results, table)
     for name, text in _rendered(store, results).items():
         _compare(name, _read(store.committed / name), text)
     # Without its markers the README's table would not be checked.
     if (store.committed / FRONT).exists() and not _has_markers(store):
         raise CheckFailed(_no_markers(store))
     lines = [f"{len(results.ledger)} rows, {count} champions and {PAGE} agree with each other"]
+    if moved:
+        lines.append(
+            f"the cards of {', '.join(moved)} do not say the place that the table gives now; renew "
+            "them: bench promote"
+        )
     if without:
         lines.append(
             f"{without} ranked runs have no scores in registry/{FOLDER}/: comparisons with them "
             f"stand as they were computed; run them again, then: {REFRESH}"
         )
     return lines
-
-
-def _check_cards_are_current(store: Store, results: Results) -> None:
-    # A training may be on several boards, so its configuration alone is no key.
-    rows = {
-        (competition.title, key): tuple(row.row_digest for row in group)
-        for competition in competitions(current(results.ledger))
-        for key, group in competition.cells.items()
-    }
-    for track, card in champions(store.registry).items():
-        if rows.get((track, card.summary.configuration), card.rows) != card.rows:
-            raise CheckFailed(
-                f"registry/{card.folder}/card.json was written from other rows of results.csv "
-                f"than there are now for {card.summary.row} in {track}; fix it with: bench promote"
-            )
 
 
 def _compare(name: str, found: str, expected: str) -> None:
