@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.core.errors import CheckFailed
+from bench.core.errors import BadInput, CheckFailed
 from bench.core.identity import digest, sha256_of_file
 from bench.core.protocol import known_protocols, origin_protocols
 from bench.core.store import Store, child, is_shipped, shipped, write_atomically
@@ -31,6 +31,15 @@ from bench.registry.card_checks import check_cards
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
 from bench.registry.checking import check_results
+from bench.registry.confirmations import (
+    CONFIRMATIONS,
+    ConfirmationRow,
+    agreement,
+    check_confirmations,
+    confirmed,
+    encode_confirmations,
+    read_confirmations,
+)
 from bench.registry.results import (
     REFRESH,
     Results,
@@ -120,6 +129,26 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     return TableUpdate(_boards(store, results, scope), [*lines, *notices], changed)
 
 
+def confirm(store: Store, scope: Scope) -> tuple[list[ConfirmationRow], list[str]]:
+    """Add what this machine reproduced to the confirmations; returns the new rows and the files
+    written. Raises as `agreement`, and BadInput if all of it was added before."""
+    with one_writer(store):
+        known = read_confirmations(store.registry)
+        there = {row.key for row in known}
+        new = [row for row in agreement(store, scope) if row.key not in there]
+        if not new:
+            raise BadInput(
+                "this commit was confirmed today on this family of processors already; nothing "
+                "was written"
+            )
+        results = read_results(store.registry)
+        with changing(store) as staged:
+            content = encode_confirmations([*known, *new])
+            changed = write_changed(staged.committed, {f"registry/{CONFIRMATIONS}": content})
+            changed += write_pages(staged, results)
+    return new, changed
+
+
 def write_pages(store: Store, results: Results) -> list[str]:
     """Render figures, registry/README.md and the README's block; returns the files written."""
     changed = _redraw(store, results)
@@ -142,6 +171,7 @@ def _check(store: Store) -> list[str]:
     results, without = check_results(store.registry, shipped=is_shipped(store))
     count = check_champions(store.registry)
     table = ranked(current(results.ledger), results)
+    check_confirmations(store.registry, results.ledger)
     moved = check_cards(store.registry, results, table)
     for name, text in _rendered(store, results).items():
         _compare(name, _read(store.committed / name), text)
@@ -233,6 +263,7 @@ def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
     table = ranked(rows, results)
     held = shown_champions(champions(store.registry))
     everything = _by_board(results.ledger)
+    confirmations = confirmed(read_confirmations(store.registry))
     boards = []
     for name, group in _by_board(rows).items():
         if not scope.holds(group[0]):
@@ -241,7 +272,8 @@ def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
         superseded = len(everything[name]) - len(group)
         found = (figure.stored(store, group, same) for figure in _FIGURES)
         pictures = tuple(picture for picture in found if picture is not None)
-        boards.append(Board(same, superseded, pictures, held))
+        runs = confirmations.get((*name, group[0].protocol_fingerprint), 0)
+        boards.append(Board(same, superseded, pictures, held, runs))
     return boards
 
 
