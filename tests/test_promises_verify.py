@@ -3,6 +3,7 @@ exit code 3, whichever score it is; rounding is not."""
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from registry_store import D8
@@ -12,7 +13,7 @@ from bench.cli import app
 from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.leaderboard.ledger import encode_ledger
-from bench.records.files import iter_records
+from bench.records.files import iter_records, record_folder
 from bench.registry import champions as folders
 from bench.registry.card_text import card_text
 from bench.registry.cards import Card, sealed
@@ -125,9 +126,12 @@ def test_one_that_fails_does_not_hide_behind_those_that_do_not(promoted):
     assert "1 of 12 did not verify" in err
 
 
-def test_weights_that_are_too_large_are_skipped_and_said(promoted):
+def test_weights_that_are_too_large_are_skipped_and_said(promoted, monkeypatch):
+    monkeypatch.setattr("bench.registry.champions.MOST_BYTES", 1000)
     card = folders.champion(promoted.registry, D8)
     rewrite(promoted, weights=dataclasses.replace(card.weights, committed=False))
+    assert "verified" in bench_verify(D8)[1]  # from the weights of its run, which is here
+    shutil.rmtree(record_folder(promoted.records, card.run_key))
     result = CliRunner().invoke(app, ["verify", D8, "--json"])
     assert result.exit_code == 0
     assert "too large" in json.dumps(json.loads(result.stdout))

@@ -51,6 +51,14 @@ def leaderboard(
     refresh: Annotated[
         bool, typer.Option("--refresh", help="With --write: accept values that drifted.")
     ] = False,
+    confirm: Annotated[
+        bool,
+        typer.Option(
+            "--confirm",
+            help="Add what this machine reproduced to registry/confirmations.csv: date, commit, "
+            "family of processors, no names. A courtesy, not a proof.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Rank what was run: local records and the committed ledger together.
@@ -60,6 +68,8 @@ def leaderboard(
     from bench.registry import publishing
 
     _refuse_mixture(write, check, refresh, protocol is not None or dataset is not None)
+    if confirm and (write or check or refresh):
+        raise BadInput("--confirm stands alone: leave --write, --check and --refresh out")
     store = open_store()
     if check:
         for line in publishing.check(store):
@@ -67,6 +77,9 @@ def leaderboard(
         return
     given = chosen_dataset(dataset, image_size, scale, label_column)
     scope = scope_of(protocol, given)
+    if confirm:
+        _confirm(scope)
+        return
     found = publishing.write(store, scope, refresh) if write else publishing.look(store, scope)
     _show(found, as_json, written=write)
     if not found.boards and not found.own:
@@ -83,6 +96,18 @@ def leaderboard(
             f"no results here yet{' under these settings' if again else ''}; make some with: "
             + " ".join(["bench run", *again])
         )
+
+
+def _confirm(scope: "Scope") -> None:
+    from bench.registry import publishing
+
+    rows, changed = publishing.confirm(open_store(), scope)
+    for row in rows:
+        console.say(
+            f"confirmed {row.reproduced} of {row.rows} rows of {row.protocol} on {row.dataset} "
+            f"({row.processor}, commit {row.commit})"
+        )
+    console.say(f"wrote {_listed(changed)}; this is a courtesy, not a proof: see bench verify")
 
 
 def _refuse_mixture(write: bool, check: bool, refresh: bool, filtered: bool) -> None:

@@ -9,6 +9,7 @@ import functools
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,59 @@ def load_weights(model: ImageModel, weights: Arrays) -> None:
     model.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
 
 
+@dataclass(frozen=True)
+class Recomputed:
+    """What follows from the weights of a run and its images.
+
+    `scores[part][metric]` for parts "val" and "test"; `facts` of the network and of its codes;
+    `arrays` as in a record; `images` by part. `solved`: the scores of a closed form that was solved
+    again; None for a trained network.
+    """
+
+    scores: dict[str, dict[str, float]]
+    facts: dict[str, float]
+    arrays: Arrays
+    images: dict[str, int]
+    split_digest: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    solved: dict[str, dict[str, float]] | None = None
+
+
+def recompute(spec: RunSpec, weights: Arrays, store: Store | None = None) -> Recomputed:
+    """Score weights again, count the network's parameters and multiply-adds again, and solve a
+    closed form again. Raises as `execute` for other data or a missing device.
+
+    `store` as in `bench.evaluation.scoring.score`.
+    """
+    model, splits = _restored(spec, weights)
+    scored = score(model, spec, splits, store)
+    facts = {
+        "parameters": float(model.learned_numbers),
+        "multiply_adds": multiply_adds(model),
+        **model.sizes,
+        "train_images": float(len(splits.train.images)),
+        **_copies(splits),
+        **scored.signs(),
+    }
+    solved = None
+    if isinstance(model, ClosedFormAutoencoder):
+        again = build(spec, splits)
+        assert isinstance(again, ClosedFormAutoencoder)
+        again.fit(on_device(splits.train, checked_device(spec.device)).images)
+        solved = score(again, spec, splits, store).means()
+    return Recomputed(
+        scored.means(),
+        facts,
+        scored.arrays(),
+        {"val": len(splits.validation.images), "test": len(splits.test.images)},
+        splits.split_digest,
+        splits.image_shape,
+        splits.class_names,
+        solved,
+    )
+
+
 def rescore(
     spec: RunSpec, weights: Arrays, store: Store | None = None
 ) -> dict[str, dict[str, float]]:
@@ -269,7 +323,19 @@ def rescore(
     return _evaluated(spec, weights, store).means()
 
 
+def size_of_weights(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> int:
+    """The bytes of the weights of a network, without the header of their file."""
+    with torch.device("meta"):
+        model = build_for(spec, image_shape, classes)
+    return sum(value.numel() * value.element_size() for value in model.state_dict().values())
+
+
 def _evaluated(spec: RunSpec, weights: Arrays, store: Store | None) -> Scored:
+    model, splits = _restored(spec, weights)
+    return score(model, spec, splits, store)
+
+
+def _restored(spec: RunSpec, weights: Arrays) -> tuple[ImageModel, Splits]:
     prepare_torch(spec.threads)
     splits = _splits(spec.dataset, spec.split)
     if splits.digest != spec.data_digest:
@@ -279,8 +345,7 @@ def _evaluated(spec: RunSpec, weights: Arrays, store: Store | None) -> Scored:
         )
     model = build(spec, splits)
     load_weights(model, weights)
-    model.to(checked_device(spec.device))
-    return score(model, spec, splits, store)
+    return model.to(checked_device(spec.device)), splits
 
 
 def _rescored(known: RunRecord, spec: RunSpec, store: Store) -> RunRecord:

@@ -38,6 +38,8 @@ FACTS = (
     "active_units",
     "output_std",
 )
+OF_NETWORK = ("parameters", "multiply_adds", "compression_ratio", "train_images")
+"""Facts that all runs of a cell share: they follow from the network and the split."""
 UNCOMMITTED = "uncommitted"
 SIGNS = (
     *("predicted_classes", "dead_codes", "active_fraction"),

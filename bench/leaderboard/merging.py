@@ -3,8 +3,9 @@
 A run key is written once. A record of a run that is already in the ledger *agrees* if its mean
 selection score differs from the ledger's, on validation and on test, by at most:
 
-- trained variants: 1 % of the ledger's value (another processor rounds differently, and training
-  magnifies that: between code paths of CPUs runs moved by at most 0.3 %);
+- trained variants: the tolerance of its metric (`Metric.tolerance`): 1 % of the ledger's value
+  (another processor rounds differently, and training magnifies that: between code paths of CPUs
+  runs moved by at most 0.3 %), 0.015 for an accuracy;
 - closed forms: 0.1 % of the ledger's value.
 
 Two runs that both diverged agree as well. A record that differs by more and is nowhere worse is
@@ -27,7 +28,6 @@ from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, ledger_of
 from bench.metrics import METRICS
 
 CLOSED_FORM_TOLERANCE = 1e-3
-TOLERANCE = 1e-2
 PARTS = {"val": "validation", "test": "test"}
 
 
@@ -147,5 +147,8 @@ def _shown(value: float | None, missing: str) -> str:
 
 
 def _tolerance(known: LedgerRow, value: float | None) -> float:
-    size = math.nan if value is None else abs(value)
-    return (CLOSED_FORM_TOLERANCE if known.closed_form else TOLERANCE) * size
+    if value is None:
+        return math.nan
+    if known.closed_form:
+        return CLOSED_FORM_TOLERANCE * abs(value)
+    return METRICS[known.selection_metric].tolerance.from_training(value)

@@ -59,12 +59,14 @@ class Champion:
 @dataclass(frozen=True)
 class Board:
     """The content of one section: the ranked cells of a protocol on a data set, how many ledger
-    rows of earlier settings are hidden, its figures, the champions by track title."""
+    rows of earlier settings are hidden, its figures, the champions by track title, and how many
+    runs on other machines or days confirmed rows of it."""
 
     cells: Sequence[TableCell]
     superseded: int
     pictures: tuple[Picture, ...]
     champions: Mapping[str, Champion]
+    confirmations: int = 0
 
     @property
     def dataset(self) -> str:
@@ -147,6 +149,11 @@ def _facts(board: Board) -> str:
         text += (
             f" {board.superseded} older rows of [results.csv](results.csv), made with earlier "
             "settings or revisions, are not shown and were not compared with these."
+        )
+    if board.confirmations:
+        text += (
+            f" Confirmed by {board.confirmations} run{'s' * (board.confirmations > 1)} "
+            "([confirmations.csv](confirmations.csv)): a courtesy, not a proof."
         )
     return text
 

@@ -10,13 +10,14 @@ from itertools import takewhile
 
 from bench.core.recipes import LEAST_STEPS
 from bench.core.seeds import LEAST_SEEDS
-from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, TOLERANCE
+from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE
 from bench.leaderboard.pair_tests import LEAST_ROWS
 from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
 from bench.leaderboard.significance import MOST_FAILURES
 from bench.leaderboard.spread import WIDE_SPREAD
 from bench.leaderboard.statistics import ALPHA, DRAWS, LEVEL
 from bench.leaderboard.steps import LARGEST_FALL
+from bench.metrics import Tolerance
 
 
 def _percent(share: float) -> str:
@@ -84,7 +85,7 @@ Notes that a row may wear:
 6. A row names the commit and the digest of bench/ (its Python and TOML files) that made it. In the tables committed with
    bench, rows that were made with uncommitted changes of bench/ have no rank until exactly these changes are committed.
 7. A run stands in the ledger once. When it is repeated, it counts as reproduced if its validation and its test
-   score are within {_percent(TOLERANCE)} of the committed ones ({_percent(CLOSED_FORM_TOLERANCE)} for solved rows); the committed row stays. A run that differs by more
+   score are within {_percent(Tolerance().run)} of the committed ones ({_percent(CLOSED_FORM_TOLERANCE)} for solved rows); the committed row stays. A run that differs by more
    and is nowhere worse is reported as better than the committed run; any other as drift, and nothing is written.
 
 ## Files

@@ -50,13 +50,31 @@ def why_incomplete(seeds: Seeds, rows: Ledger) -> str:
         return "" if found == sorted(seeds) else _expected(seeds_in_words(sorted(seeds)), found)
     if found != list(range(len(found))):
         return _expected("0, 1, 2 and so on", found)
-    if len(found) < seeds.least:
+    return _wrong_number(seeds, rows)
+
+
+def _wrong_number(seeds: AdaptiveSeeds, rows: Ledger) -> str:
+    """Fewer or more seeds, from 0 on, than the spread of a cell needs."""
+    found = len(rows)
+    if found < seeds.least:
         return f"fewer than {seeds.least} seeds"
-    if len(found) > seeds.most:
+    if found > seeds.most:
         return f"more than {seeds.most} seeds"
-    if needs_seed(seeds, rows[0].selection_metric, len(found), _scores(rows)):
+    if needs_seed(seeds, rows[0].selection_metric, found, _scores(rows)):
         return f"another seed needed: half width {_width(rows):.2g}, more than {seeds.until:g}"
     return ""
+
+
+def seeds_enough(seeds: Seeds, rows: Ledger) -> int:
+    """How many adaptive seeds were enough where more were run; 0: each was needed, or they are a
+    list. Who goes on until a seed is good chooses seeds."""
+    if not isinstance(seeds, AdaptiveSeeds):
+        return 0
+    in_order = sorted(rows, key=lambda row: row.seed)
+    for count in range(seeds.least, len(rows)):
+        if not needs_seed(seeds, rows[0].selection_metric, count, _scores(in_order[:count])):
+            return count
+    return 0
 
 
 def _expected(seeds: str, found: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ from bench.core.lazy import Lazy
 from bench.core.plugins import Table
 from bench.core.protocol import EvaluationConfig
 from bench.core.tasks import TASKS
-from bench.metrics.base import PSNR_CAP, Metric
+from bench.metrics.base import PSNR_CAP, Metric, Tolerance
 from bench.metrics.rows.cost import COST
 from bench.metrics.rows.generation import GENERATION
 from bench.metrics.rows.interpolation import INTERPOLATION
@@ -31,6 +31,7 @@ __all__ = [
     "Metric",
     "Need",
     "Seen",
+    "Tolerance",
     "chosen_metrics",
     "metrics_for",
     "metrics_of",
@@ -44,6 +45,10 @@ __all__ = [
 _IMAGES: frozenset[Need] = frozenset({"images", "reconstructions"})
 _CLASSES: frozenset[Need] = frozenset({"labels", "logits"})
 _MACRO = "the usual definition; as scikit-learn's {} with average='macro' and zero_division=0"
+_COUNTED = Tolerance(run=0.015, tied=2)
+"""Of accuracies. 0.015 is 1.5 standard errors of an accuracy of 0.9 over 1,000 images."""
+_COUNTED_BY_CLASS = Tolerance(run=0.015, tied=4)
+"""An image that changes sides moves the scores of two classes, or of two bins."""
 _WANG = "Wang, Bovik, Sheikh, Simoncelli 2004; as scikit-image's structural_similarity"
 
 _ROWS: Mapping[str, Metric] = MappingProxyType(
@@ -138,6 +143,7 @@ _ROWS: Mapping[str, Metric] = MappingProxyType(
             source="the usual definition; as scikit-learn's accuracy_score",
             needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "accuracy"),
+            tolerance=_COUNTED,
         ),
         "cross_entropy": Metric(
             id="cross_entropy",
@@ -169,6 +175,7 @@ _ROWS: Mapping[str, Metric] = MappingProxyType(
             needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "macro_precision"),
             per_image=False,
+            tolerance=_COUNTED_BY_CLASS,
         ),
         "macro_recall": Metric(
             id="macro_recall",
@@ -185,6 +192,7 @@ _ROWS: Mapping[str, Metric] = MappingProxyType(
             needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "macro_recall"),
             per_image=False,
+            tolerance=_COUNTED_BY_CLASS,
         ),
         "macro_f1": Metric(
             id="macro_f1",
@@ -201,6 +209,7 @@ _ROWS: Mapping[str, Metric] = MappingProxyType(
             needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "macro_f1"),
             per_image=False,
+            tolerance=_COUNTED_BY_CLASS,
         ),
         "calibration_error": Metric(
             id="calibration_error",
@@ -217,6 +226,7 @@ _ROWS: Mapping[str, Metric] = MappingProxyType(
             needs=_CLASSES,
             score=Lazy("bench.metrics.classification", "calibration_error"),
             per_image=False,
+            tolerance=_COUNTED_BY_CLASS,
         ),
         **{
             metric.id: metric

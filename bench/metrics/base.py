@@ -24,6 +24,33 @@ images of 28x28, 0.14 s in chunks of 64), and memory is bounded for any set."""
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """By how much a score may differ when it is computed again.
+
+    From the same weights on another processor: by the share `weights` of the recorded value, or, of
+    a score that counts images, as if `tied` images near a tie were answered differently. Of the
+    same run trained again: by the share `run` of the value, or, of such counts (`tied` above 0), by
+    `run` itself: the accuracy of two trainings may be 0.900 and 0.915 on 1,000 images.
+    """
+
+    weights: float = 1e-4
+    run: float = 1e-2
+    tied: int = 0
+
+    def from_weights(self, value: float, images: int) -> float:
+        """The largest distance from `value`, a mean over so many images, with equal weights."""
+        return self.tied / images if self.tied else max(self.weights * abs(value), LEAST)
+
+    def from_training(self, value: float) -> float:
+        """The largest distance from `value` of the same run trained again."""
+        return self.run if self.tied else self.run * abs(value)
+
+
+LEAST = 1e-7
+"""Absolute, for scores at or near 0."""
+
+
+@dataclass(frozen=True)
 class Metric:
     """One row of METRICS. Raise `revision` by hand when a change alters numbers.
 
@@ -32,6 +59,7 @@ class Metric:
     `score` may read of a `Seen`; it gives one value per image (N,), or, if not `per_image`, one for
     the whole set. Comparisons resample images of the former, and of the latter seeds alone.
     `task`: an id of TASKS, or of FURTHER_TASKS: such a formula gets a whole part at once.
+    `tolerance` says when a score that was computed again is the recorded one.
     """
 
     id: str
@@ -48,6 +76,7 @@ class Metric:
     needs: frozenset[Need]
     score: "Callable[[Seen, EvaluationConfig], Tensor]"
     per_image: bool = True
+    tolerance: Tolerance = Tolerance()
 
     @property
     def further(self) -> bool:

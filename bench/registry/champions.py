@@ -53,6 +53,11 @@ PICTURES = (
 """A record's figures among these are drawn: for a classifier the last four and its curves."""
 
 
+def fits(size: int) -> bool:
+    """Whether weights of so many bytes are committed beside the card."""
+    return size <= MOST_BYTES
+
+
 @dataclass(frozen=True)
 class ChampionRank:
     """A champion's standing: its cell of the ranked table, the challenger's, its ledger rows."""
@@ -207,7 +212,7 @@ def install(
     """
     size = (record_folder(store.records, record.run_key) / WEIGHTS).stat().st_size
     read_weights(store.records, record)  # checks the digest
-    weights = Weights(record.weights_sha256, size, size <= MOST_BYTES)
+    weights = Weights(record.weights_sha256, size, fits(size))
     arrays = read_arrays(store.records, record)
     bare = card_of(record, track, weights, arrays)
     final = child(store.registry, bare.folder)

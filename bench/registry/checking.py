@@ -1,13 +1,23 @@
-"""Checks the tables of `registry/` against each other and against the scores per image."""
+"""Checks the tables of `registry/` against each other and against the scores per image.
+
+Whatever follows from the committed scores is computed again: means, intervals, comparisons. What a
+row says of itself is held against what its protocol, its variant and the rows beside it say
+(`check_rows`), since who rewrites a row can compute its digest as well.
+"""
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.core.errors import CheckFailed
+from bench.core.protocol import Protocol, known_protocols
+from bench.core.seeds import rule_text, seeds_in_words
+from bench.core.spec import RunSpec
 from bench.leaderboard.csv_rows import CsvRow
-from bench.leaderboard.ledger import current, ledger_of
+from bench.leaderboard.ledger import OF_NETWORK, Ledger, LedgerRow, current, ledger_of
+from bench.leaderboard.seeds import seeds_enough, seeds_planned, why_incomplete
 from bench.leaderboard.significance import (
     Competition,
     IntervalRow,
@@ -16,6 +26,8 @@ from bench.leaderboard.significance import (
     competitions,
     compute,
 )
+from bench.metrics import METRICS
+from bench.models.zoo import MODELS, checked_hyperparameters
 from bench.registry.results import CELLS, PAIRS, RESULTS, Results, all_kept, read_results
 from bench.registry.scores import FOLDER, INDEX, Kept, check_scores
 
@@ -23,13 +35,15 @@ _ABSOLUTE = {"best_share": 0.002}
 """A share of draws changes by steps, where a last digit turns a draw round."""
 
 
-def check_results(registry: Path) -> tuple[Results, int]:
-    """Check the four tables against each other and against the scores per image.
+def check_results(registry: Path, *, shipped: bool) -> tuple[Results, int]:
+    """Check the four tables against each other and against the scores per image; `shipped`: they
+    are those committed with bench.
 
     Returns the tables, and how many ranked runs have no committed scores: comparisons with these
     cannot be computed again here. Raises CheckFailed naming the file and the problem.
     """
     results = read_results(registry)
+    check_rows(results.ledger, shipped=shipped)
     written = dataclasses.replace(results, ledger=ledger_of(results.ledger))
     for name, rendered in written.files().items():
         path = registry / name
@@ -97,3 +111,173 @@ def _is_close(one: CsvRow, other: CsvRow) -> bool:
         else ours[name] == theirs[name]
         for name in ours
     )
+
+
+def check_rows(ledger: Ledger, *, shipped: bool) -> None:
+    """Check what the rows of the ledger say of themselves; CheckFailed names the first that is
+    wrong.
+
+    `shipped`: in the tables committed with bench, the name of a shipped protocol means today's
+    settings and seeds. Workspaces keep tables of the versions that made them.
+    """
+    for row in ledger:
+        for what in (_wrong_score(row), _wrong_track(row)):
+            if what:
+                raise _wrong(row, what)
+    _check_images(ledger)
+    cells: dict[tuple[str, ...], list[LedgerRow]] = {}
+    for row in ledger:
+        cells.setdefault((*row.board, row.configuration), []).append(row)
+    for rows in cells.values():
+        _check_cell(rows)
+    if shipped:
+        for row in current(ledger):
+            if what := _wrong_settings(row):
+                raise _wrong(row, what)
+        for competition in competitions(current(ledger)):
+            for rows in competition.cells.values():
+                if what := _wrong_seeds(rows):
+                    raise _wrong(rows[0], what)
+
+
+def _wrong(row: LedgerRow, what: str) -> CheckFailed:
+    return CheckFailed(
+        f"registry/{RESULTS}: {row.title} ({row.dataset}, {row.protocol}): {what}; restore the "
+        f"committed file (git checkout -- registry/{RESULTS})"
+    )
+
+
+def _wrong_score(row: LedgerRow) -> str:
+    """A score or a fact that no run has."""
+    for column, value in row.scores.items():
+        metric = METRICS.get(column.partition("_")[2])
+        low, high = metric.bounds if metric else (-math.inf, math.inf)
+        if not low <= value <= high:
+            return f"{column} is {value:g}, outside of {low:g} to {high:g}"
+    for name, value in row.facts.items():
+        if name in _NOT_NEGATIVE and value < 0:
+            return f"{name} is {value:g}, below 0"
+    if row.status == "finished" and row.selected("test") is None:
+        return f"a finished run without a test {row.selection_metric}"
+    return ""
+
+
+_NOT_NEGATIVE = ("parameters", "multiply_adds", "train_seconds", "images_per_second", "best_epoch")
+
+
+def _wrong_track(row: LedgerRow) -> str:
+    """A track of other codes than the row has."""
+    track, size = row.track, row.code_size
+    if track.kind == "real" and (size or row.latent_dim or 0) != track.size:
+        return f"code_size is {size}, but it stands in track {track}"
+    if track.classifies != (size is None):
+        return f"track {track} is not one of its task"
+    return ""
+
+
+def _check_images(ledger: Ledger) -> None:
+    """One label means one set of images, and a protocol divides them in one way."""
+    of_label: dict[str, LedgerRow] = {}
+    of_protocol: dict[tuple[str, ...], LedgerRow] = {}
+    for row in ledger:
+        first = of_label.setdefault(row.dataset, row)
+        if first.data_digest != row.data_digest:
+            raise _wrong(row, f"data_digest is not that of {first.title} on the same images")
+        key = row.dataset, row.protocol, row.protocol_fingerprint
+        first = of_protocol.setdefault(key, row)
+        if first.split_digest != row.split_digest:
+            raise _wrong(row, f"split_digest is not that of {first.title} on the same board")
+
+
+def _check_cell(rows: Ledger) -> None:
+    """Runs that differ only by seed are of one network."""
+    first = rows[0]
+    for row in rows[1:]:
+        for name in _SHARED:
+            if row.cells.get(name) != first.cells.get(name):
+                raise _wrong(
+                    row,
+                    f"{name} is {row.cells.get(name, 'missing')}, of seed {first.seed} it is "
+                    f"{first.cells.get(name, 'missing')}",
+                )
+    for name in ("seed", "run_key"):
+        times = Counter(row.cells[name] for row in rows)
+        for row in rows:
+            if times[row.cells[name]] > 1:
+                raise _wrong(row, f"two runs of its cell have the {name} {row.cells[name]}")
+
+
+_SHARED = (
+    *("track", "model", "model_revision", "closed_form", "recipe", "latent_dim", "code_size"),
+    *("selection_metric", "ranked", *OF_NETWORK),
+)
+
+
+def _wrong_settings(row: LedgerRow) -> str:
+    """Other settings than the shipped protocol of that name has, or another run than it says."""
+    named = [each for each in known_protocols() if each.name == row.protocol]
+    if not named:
+        return ""
+    protocol = named[0]
+    rule = rule_text(protocol.seeds)
+    pairs: dict[str, tuple[object, object]] = {
+        "protocol_fingerprint": (row.protocol_fingerprint, protocol.fingerprint),
+        "selection_metric": (row.selection_metric, protocol.selection_metric),
+        "ranked": (row.ranked, protocol.ranked),
+    }
+    if protocol.ranked and row.seed_rule:  # rows from before the column have none
+        pairs["seed_rule"] = (row.seed_rule, rule)
+    known = MODELS.get(row.model)
+    if known is not None and known.revision == row.model_revision:
+        pairs["closed_form"] = (row.closed_form, known.closed_form)
+        if row.recipe == "default":
+            spec = _spec_of(row, protocol)
+            pairs["run_key"] = (row.run_key, spec.run_key)
+            pairs["configuration"] = (
+                row.configuration,
+                dataclasses.replace(spec, seed=0).run_key,
+            )
+    for name, (says, gives) in pairs.items():
+        if says != gives:
+            return f"{name} is {says}, the shipped protocol gives {gives}"
+    return ""
+
+
+def _spec_of(row: LedgerRow, protocol: Protocol) -> RunSpec:
+    """The run of a row of the default recipe, as the protocol plans it."""
+    given = protocol.hyperparameters.get(row.model, {})
+    return RunSpec(
+        protocol=row.protocol,
+        protocol_fingerprint=row.protocol_fingerprint,
+        task=protocol.task,
+        dataset=row.dataset,
+        dataset_label=row.dataset,
+        data_digest=row.data_digest,
+        split=protocol.split,
+        model=row.model,
+        model_revision=row.model_revision,
+        latent_dim=row.latent_dim,
+        hyperparameters=checked_hyperparameters(row.model, given),
+        train=protocol.train.for_images(int(row.facts.get("train_images", 0))),
+        evaluation=protocol.evaluation,
+        metric_revisions={name: METRICS[name].revision for name in protocol.evaluation.metrics},
+        selection_metric=protocol.selection_metric,
+        seed=row.seed,
+        ranked=protocol.ranked,
+    )
+
+
+def _wrong_seeds(rows: Ledger) -> str:
+    """Seeds that were chosen: some missing, too few or too many of a shipped protocol's rule."""
+    first = rows[0]
+    if not first.ranked or first.closed_form:
+        return ""
+    rule = seeds_planned(rows)
+    if rule is not None:
+        enough = seeds_enough(rule, rows)
+        many = f"{enough} seeds were enough, {len(rows)} were run" if enough else ""
+        return why_incomplete(rule, rows) or many
+    found = [row.seed for row in rows]  # rows from before the column seed_rule
+    if found != list(range(len(found))):
+        return f"seeds {seeds_in_words(found)}, where all from 0 on are expected"
+    return ""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.core.errors import CheckFailed
+from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import known_protocols, origin_protocols
 from bench.core.store import Store, child, is_shipped, shipped, write_atomically
 from bench.core.text import ODD_BYTES
@@ -21,12 +21,21 @@ from bench.leaderboard.render import (
     block,
     page,
 )
-from bench.leaderboard.significance import competitions
 from bench.metrics import METRICS
 from bench.registry.board_figures import board_figures
+from bench.registry.card_checks import check_cards
 from bench.registry.champions import champions, check_champions, shown_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
 from bench.registry.checking import check_results
+from bench.registry.confirmations import (
+    CONFIRMATIONS,
+    ConfirmationRow,
+    agreement,
+    check_confirmations,
+    confirmed,
+    encode_confirmations,
+    read_confirmations,
+)
 from bench.registry.exhibits import index_page
 from bench.registry.own import own_boards
 from bench.registry.results import (
@@ -128,6 +137,26 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     return TableUpdate(_boards(store, results, scope), [*lines, *notices], changed)
 
 
+def confirm(store: Store, scope: Scope) -> tuple[list[ConfirmationRow], list[str]]:
+    """Add what this machine reproduced to the confirmations; returns the new rows and the files
+    written. Raises as `agreement`, and BadInput if all of it was added before."""
+    with one_writer(store):
+        known = read_confirmations(store.registry)
+        there = {row.key for row in known}
+        new = [row for row in agreement(store, scope) if row.key not in there]
+        if not new:
+            raise BadInput(
+                "this commit was confirmed today on this family of processors already; nothing "
+                "was written"
+            )
+        results = read_results(store.registry)
+        with changing(store) as staged:
+            content = encode_confirmations([*known, *new])
+            changed = write_changed(staged.committed, {f"registry/{CONFIRMATIONS}": content})
+            changed += write_pages(staged, results)
+    return new, changed
+
+
 def write_pages(store: Store, results: Results) -> list[str]:
     """Render figures, registry/README.md and the README's block; returns the files written."""
     changed = _redraw(store, results)
@@ -174,36 +203,28 @@ def check(store: Store) -> list[str]:
 
 
 def _check(store: Store) -> list[str]:
-    results, without = check_results(store.registry)
+    results, without = check_results(store.registry, shipped=is_shipped(store))
     count = check_champions(store.registry)
-    _check_cards_are_current(store, results)
+    table = ranked(current(results.ledger), results)
+    check_confirmations(store.registry, results.ledger)
+    moved = check_cards(store.registry, results, table)
     for name, text in _rendered(store, results).items():
         _compare(name, _read(store.committed / name), text)
     # Without its markers the README's table would not be checked.
     if (store.committed / FRONT).exists() and not _has_markers(store):
         raise CheckFailed(_no_markers(store))
     lines = [f"{len(results.ledger)} rows, {count} champions and {PAGE} agree with each other"]
+    if moved:
+        lines.append(
+            f"the cards of {', '.join(moved)} do not say the place that the table gives now; renew "
+            "them: bench promote"
+        )
     if without:
         lines.append(
             f"{without} ranked runs have no scores in registry/{FOLDER}/: comparisons with them "
             f"stand as they were computed; run them again, then: {REFRESH}"
         )
     return lines
-
-
-def _check_cards_are_current(store: Store, results: Results) -> None:
-    # A training may be on several boards, so its configuration alone is no key.
-    rows = {
-        (competition.title, key): tuple(row.row_digest for row in group)
-        for competition in competitions(current(results.ledger))
-        for key, group in competition.cells.items()
-    }
-    for track, card in champions(store.registry).items():
-        if rows.get((track, card.summary.configuration), card.rows) != card.rows:
-            raise CheckFailed(
-                f"registry/{card.folder}/card.json was written from other rows of results.csv "
-                f"than there are now for {card.summary.row} in {track}; fix it with: bench promote"
-            )
 
 
 def _compare(name: str, found: str, expected: str) -> None:
@@ -283,6 +304,7 @@ def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
     table = ranked(rows, results)
     held = shown_champions(champions(store.registry))
     everything = _by_board(results.ledger)
+    confirmations = confirmed(read_confirmations(store.registry))
     boards = []
     for name, group in _by_board(rows).items():
         if not scope.holds(group[0]):
@@ -292,7 +314,8 @@ def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
         figures = board_figures(store.registry, group, same, results.scores)
         found = (figure.stored(store.registry) for figure in figures)
         pictures = tuple(picture for picture in found if picture is not None)
-        boards.append(Board(same, superseded, pictures, held))
+        runs = confirmations.get((*name, group[0].protocol_fingerprint), 0)
+        boards.append(Board(same, superseded, pictures, held, runs))
     return boards
 
 

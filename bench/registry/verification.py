@@ -1,33 +1,56 @@
-"""Recompute scores from weights and compare them with the recorded ones.
+"""Recompute from weights what was written down of them: the proof behind digests.
 
-Scores are recomputed from the same weights and images, so only rounding may differ: by up to
-0.01 % of the recorded value. This holds for a champion's card; its ledger row may come from a run
-on another machine and has the tolerance of reproductions (merging.py).
+Digests find accidents: who rewrites a row can compute its digest as well. What the weights give can
+be computed by everyone. Of champions and of local records these are compared: every score, each at
+its metric's own tolerance (`Metric.tolerance`); the scores per image; the facts of the network and
+of its codes; the identity of the run. Closed forms are solved again from the training images. What
+nobody can compute again is in NOT_COMPARED, by name.
+
+A champion's ledger row may come from a run on another machine and has the tolerance of
+reproductions (merging.py).
 """
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.core.errors import BadInput, BenchError, CheckFailed, unknown_name
+from bench.core.recipes import BEST_OF
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store
-from bench.execution.runner import rescore
+from bench.execution.runner import Recomputed, recompute, size_of_weights
 from bench.leaderboard.csv_rows import rounded
-from bench.leaderboard.merging import disagreement
-from bench.metrics import METRICS
+from bench.leaderboard.ledger import LedgerRow
+from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, PARTS, disagreement
+from bench.metrics import METRICS, Tolerance
+from bench.metrics.base import LEAST
 from bench.models.zoo import variant
-from bench.records.files import Arrays, iter_records, read_weights
+from bench.records.files import Arrays, iter_records, read_arrays, read_record, read_weights
 from bench.registry.cards import Card
-from bench.registry.champions import champion_weights, champions, check_folder
+from bench.registry.champions import champion_weights, champions, check_folder, fits
 from bench.registry.changes import unchanged
 from bench.registry.naming import located
-from bench.registry.results import read_results
+from bench.registry.results import Results, read_results
+from bench.registry.scores import Kept
 
-TOLERANCE = 1e-4
-"""Relative: the same weights on another processor or number of threads round differently."""
-_LEAST = 1e-7
-"""Absolute, for scores at or near 0."""
+NOT_COMPARED = {
+    "train_seconds": "the time of one training on one machine",
+    "images_per_second": "the speed of one machine",
+    "best_epoch": "of the training, which only `--retrain` repeats",
+    "epochs_run": "of the training, which only `--retrain` repeats",
+    BEST_OF: "of a study, whose trials are in registry/studies/",
+}
+"""The facts that do not follow from weights and images, each with what it is. Any other fact is
+computed again."""
+_OF_IMAGES = 2e-3
+"""The largest distance of a score per image, relative to the mean score: the registry keeps 11
+binary digits of each, and other processors round differently."""
+_OF_FACTS = 1e-3
+"""Relative. Counts of a network are exact; signs of codes are sums over images."""
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -138,83 +161,223 @@ def raise_problems(found: Sequence[Verified]) -> None:
 def _champion(store: Store, card: Card, dataset: str) -> Verified:
     with unchanged(store):
         card = champions(store.registry).get(card.track, card)  # another one by now, perhaps
-    what = f"champion {card.summary.row}"
-    if not card.weights.committed:
-        reason = "skipped: its weights are too large to be committed; verify its run instead"
-        found = _verified(card.track, what, card.spec, card.scores, {})
-        return dataclasses.replace(found, problem=reason, skipped=True)
-    folder = store.registry / card.folder
+        results = read_results(store.registry)
+    found = _verified(card.track, f"champion {card.summary.row}", card.spec, card.scores)
     try:
+        weights = _weights_of(store, card)
+        if weights is None:
+            reason = (
+                "skipped: its weights are too large to be committed; verify it where its run is"
+            )
+            return dataclasses.replace(found, problem=reason, skipped=True)
+        again = _recompute(store, card.spec, weights, dataset)
+        row = _row_of_champion(results, card)
+        per_image = {
+            part: scores
+            for part, name in PARTS.items()
+            if (scores := Kept(store.registry, results.scores).scores_of(row, name)) is not None
+        }
+    except BenchError as error:
+        return dataclasses.replace(found, problem=str(error))
+    return _compared(found, card, again, per_image, _against_ledger(row, again))
+
+
+def _weights_of(store: Store, card: Card) -> Arrays | None:
+    """The weights beside a card, or of the local record of its run; None if they are too large to
+    be committed and not on this machine.
+
+    Raises CheckFailed for weights that are missing or changed, and where the network is so small
+    that its weights belong beside the card.
+    """
+    if card.weights.committed:
+        folder = store.registry / card.folder
         with unchanged(store):
             check_folder(store.registry, folder, card)
-            weights = champion_weights(folder, card)
-        again = _rescore(store, card.spec, weights, dataset)
-    except BenchError as error:
-        found = _verified(card.track, what, card.spec, card.scores, {})
-        return dataclasses.replace(found, problem=str(error))
-    found = _verified(card.track, what, card.spec, card.scores, again)
-    if found.problem:
-        return found
-    return dataclasses.replace(found, problem=_against_ledger(store, card, again))
+            return champion_weights(folder, card)
+    size = size_of_weights(card.spec, card.image_shape, len(card.class_names))
+    if fits(size):
+        raise CheckFailed(
+            f"card.json says that its weights are too large to be committed, but this network has "
+            f"no more than {size:,} bytes; promote it again where its run is"
+        )
+    record = read_record(store.records, card.run_key)
+    if record is None or record.weights_sha256 != card.weights.sha256:
+        return None
+    return read_weights(store.records, record)
 
 
-def _against_ledger(store: Store, card: Card, again: Scores) -> str:
-    """Why the ledger's row of the champion's run does not match the recomputed scores."""
-    results = read_results(store.registry)
+def _row_of_champion(results: Results, card: Card) -> LedgerRow:
+    """The ledger's row of a champion's run; CheckFailed if there is none."""
     board = card.spec.dataset_label, card.spec.protocol, card.spec.protocol_fingerprint
-    key = card.run_key, card.evaluation_digest, *board
     for row in results.ledger:
-        if row.key == key:
-            found = {
-                f"{part}_{name}": rounded(value)
-                for part, scores in again.items()
-                for name, value in scores.items()
-            }
-            local = dataclasses.replace(row, scores={**row.scores, **found})
-            why = disagreement(row, local)
-            return f"results.csv: {why}" if why else ""
-    return ""
+        if row.key == (card.run_key, card.evaluation_digest, *board):
+            return row
+    raise CheckFailed(f"results.csv has no row of its run {card.run_key}; promote again")
+
+
+def _against_ledger(row: LedgerRow, again: Recomputed) -> str:
+    """Why a row of the ledger does not match what its weights give."""
+    found = {
+        f"{part}_{name}": rounded(value)
+        for part, scores in again.scores.items()
+        for name, value in scores.items()
+    }
+    if why := disagreement(row, dataclasses.replace(row, scores={**row.scores, **found})):
+        return f"results.csv: {why}"
+    written: dict[str, dict[str, float]] = {"val": {}, "test": {}}
+    for column, value in row.scores.items():
+        part, _, name = column.partition("_")
+        written[part][name] = value
+    if why := _other_score(written, again.scores, _of_training):
+        return f"results.csv: {why}"
+    known = {name: value for name, value in row.facts.items() if name in again.facts}
+    return f"results.csv: {why}" if (why := _other_fact(known, again.facts)) else ""
 
 
 def _record(store: Store, record: RunRecord, dataset: str) -> Verified:
+    found = _verified(record.run_key, record.spec.title, record.spec, record.scores)
     if why := _lacks_code(record.spec):
-        found = _verified(record.run_key, record.spec.title, record.spec, record.scores, {})
         return dataclasses.replace(found, problem=f"skipped: {why}", skipped=True)
     try:
-        again = _rescore(store, record.spec, read_weights(store.records, record), dataset)
+        again = _recompute(store, record.spec, read_weights(store.records, record), dataset)
+        arrays = read_arrays(store.records, record)
     except BenchError as error:
-        found = _verified(record.run_key, record.spec.title, record.spec, record.scores, {})
         return dataclasses.replace(found, problem=str(error))
-    return _verified(record.run_key, record.spec.title, record.spec, record.scores, again)
+    metrics = METRICS.keys() & {name for scores in record.scores.values() for name in scores}
+    for metric in sorted(metrics):
+        per_image = {
+            part: arrays[f"{name}/{metric}"]
+            for part, name in PARTS.items()
+            if f"{name}/{metric}" in arrays
+        }
+        if why := _other_images(metric, per_image, again):
+            return dataclasses.replace(found, problem=why)
+    return _compared(found, record, again, {}, "")
 
 
-def _rescore(store: Store, spec: RunSpec, weights: Arrays, dataset: str) -> Scores:
+def _recompute(store: Store, spec: RunSpec, weights: Arrays, dataset: str) -> Recomputed:
     """Recompute on the CPU, which every machine has."""
     images = located(store, spec, dataset)
     here = dataclasses.replace(spec, dataset=images, device="cpu", threads=1)
-    return rescore(here, weights, store)
+    return recompute(here, weights, store)
 
 
-def _verified(name: str, what: str, spec: RunSpec, written: Scores, again: Scores) -> Verified:
+def _verified(name: str, what: str, spec: RunSpec, written: Scores) -> Verified:
     part = "val" if "val" in written else "test"
     metric = spec.selection_metric
-    return Verified(
-        name,
-        what,
-        f"{part} {metric}",
-        written[part][metric],
-        again.get(part, {}).get(metric, float("nan")),
-        _difference(written, again) if again else "",
+    recorded = written.get(part, {}).get(metric, math.nan)
+    return Verified(name, what, f"{part} {metric}", recorded, math.nan, "")
+
+
+def _compared(
+    found: Verified,
+    written: Target,
+    again: Recomputed,
+    per_image: Mapping[str, NDArray[np.generic]],
+    of_ledger: str,
+) -> Verified:
+    """The result with what was recomputed, and the first thing that is otherwise."""
+    part, _, metric = found.metric.partition(" ")
+    found = dataclasses.replace(found, recomputed=again.scores.get(part, {}).get(metric, math.nan))
+
+    def of_weights(name: str, part: str, value: float) -> float:
+        return _tolerance(name).from_weights(value, again.images[part])
+
+    def of_closed_form(_: str, __: str, value: float) -> float:
+        return max(CLOSED_FORM_TOLERANCE * abs(value), LEAST)
+
+    solved = ""
+    if again.solved is not None and (
+        why := _other_score(written.scores, again.solved, of_closed_form)
+    ):
+        solved = f"solved again from the training images: {why}"
+    problem = (
+        _other_identity(written, again)
+        or _other_score(written.scores, again.scores, of_weights)
+        or solved
+        or _other_fact(written.facts, again.facts)
+        or _other_images(metric, per_image, again)
+        or of_ledger
     )
+    return dataclasses.replace(found, problem=problem)
 
 
-def _difference(written: Scores, again: Scores) -> str:
-    """The first score that was not reproduced."""
+def _other_identity(written: Target, again: Recomputed) -> str:
+    """What says that this is another run, or another way of scoring, than its identity names."""
+    spec = written.spec
+    pairs: dict[str, tuple[object, object]] = {
+        "run key": (written.run_key, spec.run_key),
+        "evaluation digest": (written.evaluation_digest, spec.evaluation_digest),
+        "digest of the split": (written.split_digest, again.split_digest),
+        "shape of the images": (tuple(written.image_shape), tuple(again.image_shape)),
+        "classes": (tuple(written.class_names), tuple(again.class_names)),
+    }
+    for what, (says, is_now) in pairs.items():
+        if says != is_now:
+            return f"its {what} is {is_now}, written down as {says}"
+    return ""
+
+
+def _tolerance(name: str) -> Tolerance:
+    """A whole training loss is no metric and has the usual tolerance."""
+    return METRICS[name].tolerance if name in METRICS else Tolerance()
+
+
+def _of_training(name: str, _: str, value: float) -> float:
+    return _tolerance(name).from_training(value)
+
+
+def _other_score(
+    written: Scores, again: Scores, tolerance: Callable[[str, str, float], float]
+) -> str:
+    """The first score that was not reproduced; `tolerance` is given a metric, a part, a value."""
     for part, scores in written.items():
         for name, value in scores.items():
             if name in METRICS and not METRICS[name].compared:
                 continue
-            new = again.get(part, {}).get(name, float("nan"))
-            if not abs(new - value) <= max(TOLERANCE * abs(value), _LEAST):
+            new = again.get(part, {}).get(name, math.nan)
+            if not abs(new - value) <= tolerance(name, part, value):
                 return f"{part} {name} is {new:.6g} from the weights, written down as {value:.6g}"
+    for part, scores in again.items():
+        if missing := scores.keys() - written.get(part, {}).keys():
+            return f"{part} {min(missing)} is not written down"
+    return ""
+
+
+def _other_fact(written: Mapping[str, float], again: Mapping[str, float]) -> str:
+    """The first fact that the network, its codes or its images do not give."""
+    for name in sorted((written.keys() | again.keys()) - NOT_COMPARED.keys()):
+        old, new = written.get(name, math.nan), again.get(name, math.nan)
+        if name in again and name not in written:
+            continue  # older records lack later facts
+        exact = old.is_integer() and new.is_integer() and name not in _COUNTED_CODES
+        if not abs(new - old) <= (0.0 if exact else max(_OF_FACTS * abs(old), LEAST)):
+            return f"{name} is {new:.6g}, written down as {old:.6g}"
+    return ""
+
+
+_COUNTED_CODES = frozenset({"active_units", "active_fraction", "dead_codes"})
+"""Counts of codes, which a last digit may put on the other side of a threshold."""
+
+
+def _other_images(
+    metric: str, written: Mapping[str, NDArray[np.generic]], again: Recomputed
+) -> str:
+    """Whether the scores per image are those of the weights; `written` by part."""
+    tied = _tolerance(metric).tied
+    for part, scores in written.items():
+        new = again.arrays.get(f"{PARTS[part]}/{metric}")
+        if new is None or new.shape != scores.shape:
+            return f"{part} {metric} has {len(scores)} scores per image where the weights give none"
+        ours, theirs = new.astype(np.float64), scores.astype(np.float64)
+        away = np.abs(theirs - ours)
+        if tied:
+            if not np.count_nonzero(away) <= tied:
+                return f"{part} {metric} per image is not what the weights give"
+        elif not away.max() <= _OF_IMAGES * max(np.abs(ours).max(), LEAST):
+            worst = int(np.nanargmax(away)) if np.isfinite(away).any() else 0
+            return (
+                f"{part} {metric} of image {worst} is {ours[worst]:.6g} from the weights, written "
+                f"down as {theirs[worst]:.6g}"
+            )
     return ""
