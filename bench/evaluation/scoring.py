@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bench.core.protocol import WHOLE_LOSS
 from bench.core.spec import RunSpec
 from bench.data import LabelledImages, Splits
+from bench.evaluation.codes import Decode
 from bench.evaluation.evaluate import (
     Classification,
     Evaluation,
@@ -51,9 +52,13 @@ class Scored(ABC):
         """Scores per image and arrays for figures (see `bench.records.files` for the keys)."""
 
 
-def score(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
-    """Score a trained model on its device, by the task of its spec."""
-    return SCORED[spec.task](model, spec, splits)
+def score(model: ImageModel, spec: RunSpec, splits: Splits, decode: Decode | None = None) -> Scored:
+    """Score a trained model on its device, by the task of its spec.
+
+    `decode` makes images of an autoencoder's codes where no image was seen; without it the model
+    itself does. Raises CheckFailed as `evaluate`.
+    """
+    return SCORED[spec.task](model, spec, splits, decode)
 
 
 def on_device(data: LabelledImages, device: torch.device, labelled: bool = True) -> Labelled:
@@ -68,12 +73,13 @@ def device_of(model: ImageModel) -> torch.device:
     return first.device
 
 
-def _training(model: ImageModel, splits: Splits) -> Train:
+def _training(model: ImageModel, splits: Splits, decode: Decode | None = None) -> Train:
     """The training part as the model sees it: the same for all parts that are scored."""
 
     def training() -> Seen:
         labelled = len(splits.class_names) > 1
-        return seen_by(model, on_device(splits.train, device_of(model), labelled))
+        data = on_device(splits.train, device_of(model), labelled)
+        return seen_by(model, data, decode=decode)
 
     return functools.cache(training)
 
@@ -129,15 +135,17 @@ class _Reconstruction(Scored):
         return scores | build_gallery(self.model, self.splits, self.ranked, self.metric)
 
 
-def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
+def _reconstruction(
+    model: ImageModel, spec: RunSpec, splits: Splits, decode: Decode | None
+) -> Scored:
     assert isinstance(model, Autoencoder)
     device, labelled = device_of(model), len(splits.class_names) > 1
-    train = _training(model, splits)
+    train = _training(model, splits, decode)
     more: Sources = {}
 
     def found(part: LabelledImages) -> Evaluation:
         data = on_device(part, device, labelled)
-        return evaluate(model, data, spec.evaluation, train, more)
+        return evaluate(model, data, spec.evaluation, train, more, decode)
 
     return _Reconstruction(
         model,
@@ -175,7 +183,9 @@ class _Classification(Scored):
         return scores | classification_gallery(self.splits, self.parts)
 
 
-def _classification(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
+def _classification(
+    model: ImageModel, spec: RunSpec, splits: Splits, _decode: Decode | None
+) -> Scored:
     assert isinstance(model, Classifier)
     device = device_of(model)
     parts = {"validation": splits.validation, "test": splits.test}
@@ -190,7 +200,7 @@ def _classification(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
     )
 
 
-SCORED: Mapping[str, Callable[[ImageModel, RunSpec, Splits], Scored]] = {
+SCORED: Mapping[str, Callable[[ImageModel, RunSpec, Splits, Decode | None], Scored]] = {
     "reconstruction": _reconstruction,
     "classification": _classification,
 }

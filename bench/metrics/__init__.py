@@ -15,6 +15,7 @@ from bench.core.lazy import Lazy
 from bench.core.protocol import EvaluationConfig
 from bench.core.tasks import TASKS
 from bench.metrics.base import PSNR_CAP, Metric
+from bench.metrics.quantised import with_few_bits
 from bench.metrics.rows.representation import REPRESENTATION
 from bench.metrics.seen import MISSING, Need, Seen, seen_of
 
@@ -41,7 +42,7 @@ _CLASSES: frozenset[Need] = frozenset({"labels", "logits"})
 _MACRO = "the usual definition; as scikit-learn's {} with average='macro' and zero_division=0"
 _WANG = "Wang, Bovik, Sheikh, Simoncelli 2004; as scikit-image's structural_similarity"
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
+_ROWS: Mapping[str, Metric] = MappingProxyType(
     {
         "mse": Metric(
             id="mse",
@@ -216,6 +217,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         **{metric.id: metric for metric in REPRESENTATION},
     }
 )
+METRICS: Mapping[str, Metric] = MappingProxyType(with_few_bits(_ROWS))
 
 
 def metrics_of(task: str) -> dict[str, Metric]:

@@ -16,9 +16,18 @@ Need = Literal[
     "others",
     "decode",
     "reconstruct",
+    "reconstructions_8bit",
+    "reconstructions_4bit",
+    "reconstructions_2bit",
     "train",
 ]
-OUTPUTS: frozenset[Need] = frozenset({"reconstructions", "codes", "logits", "kl"})
+SENT: "Mapping[Need, int]" = {
+    "reconstructions_8bit": 8,
+    "reconstructions_4bit": 4,
+    "reconstructions_2bit": 2,
+}
+"""Reconstructions from real codes that were sent with so many bits per number."""
+OUTPUTS: frozenset[Need] = frozenset({"reconstructions", "codes", "logits", "kl", *SENT})
 """What a model computes, and may get wrong."""
 PER_IMAGE: frozenset[Need] = OUTPUTS | {"images", "labels"}
 """Tensors with a row for each image of the part."""
@@ -32,6 +41,7 @@ MISSING: "Mapping[Need, str]" = {
     "others": "needs a known data set that another one of the same shape is foreign to",
     "decode": "needs a code",
     "reconstruct": "needs an autoencoder",
+    **dict.fromkeys(SENT, "needs a code of real numbers"),
     "train": "needs the training part",
 }
 """Why a metric is left out where there is no such thing, for people."""
@@ -46,7 +56,9 @@ class Seen:
     `labels`: int64 (N,); `logits`: float32 (N, K); `kl`: float32 (N, size), the KL divergence of
     each number of a variational code from the prior, in nats; `others`: images of another data set,
     like `images`, but (M, C, H, W); `decode`, `reconstruct`: functions of the model, (M, size)
-    codes -> images and images -> images, on the CPU; `train`: the training part of the same model.
+    codes -> images and images -> images, on the CPU; `reconstructions_8bit` and so on: like
+    `reconstructions`, from real codes that were sent with so many bits per number; `train`: the
+    training part of the same model.
     Reading what there is not (logits of an autoencoder), or what `only` left out, raises
     ValueError.
     """
