@@ -29,6 +29,10 @@ from bench.execution.decoding import DecoderLost, decoder_of
 from bench.execution.events import Failed, Finished
 from bench.execution.runner import build, execute, ignore_epochs
 from bench.execution.worker import attempt
+from bench.leaderboard.ledger import row_of, score_columns
+from bench.leaderboard.ranking import rank_table
+from bench.leaderboard.render import full_table
+from bench.leaderboard.significance import Significance
 from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.rows import Variant
 from bench.models.zoo import MODELS
@@ -191,8 +195,23 @@ def test_what_is_packed_into_digits_is_lost_at_8_bits(cheating: Run) -> None:
     honest = cheating(cheats.Honest)
     assert isinstance(honest, Finished)
     packed, plain = event.record.scores["val"], honest.record.scores["val"]
-    assert packed["mse"] < 0.8 * plain["mse"], "it cheats"
+    assert packed["mse"] < 0.95 * plain["mse"], "it cheats"
     assert packed["mse_8bit"] > 1.25 * packed["mse"]
+    rows = [row_of(event.record), row_of(honest.record)]
+    table = {
+        cell.model: cell
+        for cell in rank_table(rows, Significance(), {"mse": False}, score_columns(rows))
+    }
+    cell = table["packed"]
+    assert cell.why_unranked == "its code needs more than 8 bits per number"
+    share = 100 * (packed["mse_8bit"] / packed["mse"] - 1)
+    assert f"needs more than 8 bits per number: +{share:.0f} %" in cell.badges
+    assert table["honest"].why_unranked == "not compared yet"
+    assert not any("8 bits" in badge for badge in table["honest"].badges)
+    assert cell.code_bits == table["honest"].code_bits == 4 * 32
+    shown = full_table([cell, table["honest"]])
+    assert [column.title for column in shown.columns].count("bits") == 1
+    assert "test MSE at 8 bits" in [column.title for column in shown.columns]
 
 
 def test_codes_travel_as_their_numbers_alone() -> None:
