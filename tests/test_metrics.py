@@ -21,7 +21,9 @@ from bench.models.base import ClosedFormAutoencoder
 from bench.models.zoo import build_model
 
 CONFIG = EvaluationConfig()
-PIXELS = [name for name, row in metrics_of("reconstruction").items() if row.per_image]
+PIXELS = [
+    name for name, row in metrics_of("reconstruction").items() if "reconstructions" in row.needs
+]
 UNIFORM = {"win_size": 7, "data_range": 1.0}
 GAUSSIAN = {
     "gaussian_weights": True,

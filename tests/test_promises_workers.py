@@ -159,7 +159,8 @@ import dataclasses, pickle, sys
 from pathlib import Path
 import torch
 from bench.core.store import Store
-from bench.execution.runner import execute, execute_trial, ignore_epochs, prepare_torch
+from bench.execution.processor import prepare_torch
+from bench.execution.runner import execute, execute_trial, ignore_epochs
 
 how, home = sys.argv[1:]
 here = torch.full((1,), 1e-30)

@@ -19,7 +19,8 @@ from bench.core.protocol import load_protocol
 from bench.core.spec import EpochValues, RunSpec
 from bench.core.store import Store
 from bench.data import load_splits
-from bench.execution.runner import StoppedEarly, execute, ignore_epochs, prepare_torch, rescore
+from bench.execution.processor import prepare_torch
+from bench.execution.runner import StoppedEarly, execute, ignore_epochs, rescore
 from bench.records.files import iter_records, read_arrays, read_record, read_weights
 
 

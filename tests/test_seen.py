@@ -27,6 +27,7 @@ from bench.evaluation.scoring import score
 from bench.execution.runner import build, execute, ignore_epochs, load_weights, rescore
 from bench.leaderboard.ledger import row_of
 from bench.metrics import METRICS, Made, Metric, Need, Seen, per_image, seen_of, whole_set
+from bench.metrics.seen import SENT
 from bench.models.base import Autoencoder
 from bench.models.zoo import build_model
 from bench.records.files import read_arrays, read_weights
@@ -57,6 +58,7 @@ class Reader(Seen):
             "images": made("images", pixels),
             "reconstructions": made("reconstructions", pixels),
             "codes": made("codes", lambda: torch.randn(images, 3, generator=drawn)),
+            **{need: made(need, pixels) for need in SENT},
             "labels": made("labels", lambda: torch.arange(images) % 4),
             "logits": made("logits", lambda: torch.randn(images, 4, generator=drawn)),
             "kl": made("kl", lambda: torch.rand(images, 3, generator=drawn)),

@@ -8,6 +8,8 @@ from pydantic import AfterValidator
 
 Kind = Literal["real", "bits", "overcomplete", "classes"]
 
+REAL_BITS = 32
+"""Of a number of a code of real numbers, as it is sent from encoder to decoder: a float32."""
 _PREFIXES: dict[Kind, str] = {"real": "d", "bits": "b", "classes": "classes"}
 _OVERCOMPLETE = "overcomplete"
 _SPELLED = re.compile(r"(d|b|classes)(0|[1-9][0-9]*)")

@@ -13,7 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.core.errors import CheckFailed
 from bench.core.protocol import EvaluationConfig
+from bench.evaluation.codes import Decode, checked_codes
+from bench.evaluation.quantisation import Ranges, quantised, ranges_of
+from bench.evaluation.sealed import sealed
 from bench.metrics import (
     METRICS,
     Made,
@@ -25,7 +29,7 @@ from bench.metrics import (
     seen_of,
     whole_set,
 )
-from bench.metrics.seen import SHORT
+from bench.metrics.seen import SENT, SHORT
 from bench.models.base import Autoencoder, Classifier, ImageModel
 from bench.models.variational import divergence
 
@@ -84,19 +88,38 @@ def _chunks(model: ImageModel, images: Tensor) -> Iterator[Tensor]:
         yield chunk.to(torch.float32).div_(255.0).contiguous(memory_format=layout)
 
 
+_SMALLER = 32
+"""Codes at once when they are decoded again."""
+_ROUNDING = 5e-3
+"""The largest difference of two decodings of a code, on [0, 1]: products of matrices of other sizes
+round differently, on a GPU in about three decimal digits (TF32)."""
+
+
+def _same(images: Tensor, others: Tensor) -> bool:
+    """Whether images (N, C, H, W) differ by rounding only; NaN equals NaN."""
+    near = (images - others).abs() <= _ROUNDING
+    return bool((near | (images.isnan() & others.isnan())).all())
+
+
 class Coded:
     """One part of the data (at least one image) as an autoencoder sees it: every image is encoded
     once.
 
     Codes are kept, all reconstructions only if a metric of a whole set has read them. `rest` makes
-    what else metrics read.
+    what else metrics read. `decode` makes images of codes, elsewhere; without it the model itself
+    does.
     """
 
-    def __init__(self, model: Autoencoder, data: Labelled, rest: Sources) -> None:
+    def __init__(
+        self, model: Autoencoder, data: Labelled, rest: Sources, decode: Decode | None = None
+    ) -> None:
         self.model, self.data, self._rest = model, data, rest
+        self.elsewhere = decode is not None
+        self._decode_images = decode or model.decode_images
         self._codes: list[Tensor] = []
         self._divergences: list[Tensor] = []
         self._decoded: list[Tensor] = []
+        self._compared: dict[int, Tensor] = {}
 
     @functools.cached_property
     def whole(self) -> Seen:
@@ -104,13 +127,14 @@ class Coded:
         sources: Sources = {
             "images": lambda: torch.cat([x.contiguous().cpu() for x in self._images()]),
             "reconstructions": self._all_decoded,
-            "reconstruct": lambda: functools.partial(_reconstruct, self.model),
+            "reconstruct": lambda: self._reconstruct,
         }
         if self.data.labelled:
             sources["labels"] = self.data.labels.cpu
         if self.model.code_size:
             sources["codes"] = self.codes
-            sources["decode"] = lambda: functools.partial(_decode, self.model)
+            sources["decode"] = lambda: self._decode_codes
+        sources |= self._coarse(self.codes)
         if self.model.variational:
             sources["kl"] = self._all_divergences
         if self.model.code_size and self.model.levels is None:
@@ -126,6 +150,8 @@ class Coded:
         for place, (x, of) in enumerate(zip(self._images(), labels, strict=True)):
             codes = self._code(place, x)
             x_hat = self._decoded[place] if self._decoded else self._decode(codes)
+            if place in (0, len(labels) // 2, len(labels) - 1):
+                self._compared[place] = x_hat
             given: dict[Need, Tensor] = {
                 "images": x.contiguous(),
                 "reconstructions": x_hat,
@@ -133,7 +159,54 @@ class Coded:
             }
             if self.model.code_size:
                 given["codes"] = codes
-            yield seen_of(given, self._rest)
+            yield seen_of(given, self._rest | self._coarse(_always(codes)))
+
+    def _coarse(self, codes: Callable[[], Tensor]) -> Sources:
+        """Reconstructions of real codes that are sent with few bits per number."""
+
+        def source(bits: int) -> Callable[[], Tensor]:
+            def made() -> Tensor:
+                given = codes()
+                return self._decode_codes(quantised(given, self._ranges(), bits)).to(given.device)
+
+            return made
+
+        real = self.model.levels is None and self.model.code_size
+        return {need: source(bits) for need, bits in SENT.items()} if real else {}
+
+    def _ranges(self) -> Ranges:
+        """Of the training codes."""
+        train = self._rest["train"]() if "train" in self._rest else None
+        if not isinstance(train, Seen):
+            raise ValueError(
+                "codes with few bits need the training part: their range is its codes'"
+            )
+        return train.once("ranges of codes", lambda: ranges_of(train.codes))
+
+    def require_code_alone(self) -> None:
+        """CheckFailed unless an image is decoded from its own code, and from nothing else.
+
+        Of three batches (after `batches`), the codes are decoded again in another order and in
+        smaller batches, and by the model that encoded them.
+        """
+        codes = torch.cat([self._codes[place] for place in self._compared])
+        found = torch.cat(list(self._compared.values()))
+        order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))
+        again = torch.cat([self._decode(part) for part in codes[order].split(_SMALLER)])
+        if not _same(found[order], again):
+            raise CheckFailed(
+                "its decoder makes other images of the same codes in another order: an image may "
+                "depend on its own code alone, not on those beside it or before it"
+            )
+        try:
+            here = torch.cat([self.model.decode_images(part) for part in codes.split(BATCH)])
+        except Exception:
+            here = torch.full_like(found, torch.inf)
+        if not _same(found, here):
+            raise CheckFailed(
+                "its decoder makes other images of the same codes where the images were encoded: "
+                "it uses more than the code and the recorded weights"
+            )
 
     def codes(self) -> Tensor:
         """(N, code_size), float32, on the CPU."""
@@ -147,14 +220,33 @@ class Coded:
 
     def _code(self, place: int, x: Tensor) -> Tensor:
         if place == len(self._codes):
-            codes, log_variance = self.model.posterior_images(x)
+            with sealed("its encoder"):
+                given, log_variance = self.model.posterior_images(x)
+            codes = checked_codes(self.model, given, len(x))
             self._codes.append(codes)
             if log_variance is not None:
                 self._divergences.append(divergence(codes, log_variance))
         return self._codes[place]
 
     def _decode(self, codes: Tensor) -> Tensor:
-        return self.model.decode_images(codes).contiguous()
+        return self._decode_images(codes).contiguous()
+
+    def _reconstruct(self, images: Tensor) -> Tensor:
+        """(M, C, H, W) in [0, 1] -> reconstructions, contiguous, on the CPU."""
+        self.model.eval()
+        found = []
+        for batch in images.split(BATCH):
+            with sealed("its encoder"):
+                given = self.model.encode_images(_prepared(self.model, batch))
+            codes = checked_codes(self.model, given, len(batch))
+            found.append(self._decode(codes).cpu())
+        return torch.cat(found)
+
+    def _decode_codes(self, codes: Tensor) -> Tensor:
+        """(M, code_size) -> images (M, C, H, W) in [0, 1], contiguous, on the CPU."""
+        self.model.eval()
+        batches = (_prepared(self.model, batch) for batch in codes.split(BATCH))
+        return torch.cat([self._decode(batch).cpu() for batch in batches])
 
     def _all_divergences(self) -> Tensor:
         self.codes()
@@ -166,6 +258,10 @@ class Coded:
         return torch.cat([x_hat.cpu() for x_hat in self._decoded])
 
 
+def _always(tensor: Tensor) -> Callable[[], Tensor]:
+    return lambda: tensor
+
+
 def _prepared(model: Autoencoder, batch: Tensor) -> Tensor:
     """A batch on the model's device, in its memory layout if it is one of images."""
     device = next(iter(model.state_dict().values())).device
@@ -174,33 +270,28 @@ def _prepared(model: Autoencoder, batch: Tensor) -> Tensor:
     return batch.to(device).contiguous(memory_format=torch.channels_last)
 
 
-def _reconstruct(model: Autoencoder, images: Tensor) -> Tensor:
-    """(M, C, H, W) in [0, 1] -> reconstructions, contiguous, on the CPU."""
-    model.eval()
-    batches = (_prepared(model, batch) for batch in images.split(BATCH))
-    return torch.cat([model.reconstruct(batch).contiguous().cpu() for batch in batches])
-
-
-def _decode(model: Autoencoder, codes: Tensor) -> Tensor:
-    """(M, code_size) -> images (M, C, H, W) in [0, 1], contiguous, on the CPU."""
-    model.eval()
-    batches = (_prepared(model, batch) for batch in codes.split(BATCH))
-    return torch.cat([model.decode_images(batch).contiguous().cpu() for batch in batches])
-
-
 @functools.singledispatch
-def seen_by(model: ImageModel, data: Labelled, train: Train | None = None) -> Seen:
-    """A part (at least one image) as a model sees it, on the CPU; computed when it is read."""
+def seen_by(
+    model: ImageModel, data: Labelled, train: Train | None = None, decode: Decode | None = None
+) -> Seen:
+    """A part (at least one image) as a model sees it, on the CPU; computed when it is read.
+
+    `decode` makes images of an autoencoder's codes; without it the model itself does.
+    """
     raise TypeError(f"{type(model).__name__} is of no task that can be scored")
 
 
 @seen_by.register
-def _(model: Autoencoder, data: Labelled, train: Train | None = None) -> Seen:
-    return Coded(model, data, {} if train is None else {"train": train}).whole
+def _(
+    model: Autoencoder, data: Labelled, train: Train | None = None, decode: Decode | None = None
+) -> Seen:
+    return Coded(model, data, {} if train is None else {"train": train}, decode).whole
 
 
 @seen_by.register
-def _(model: Classifier, data: Labelled, train: Train | None = None) -> Seen:
+def _(
+    model: Classifier, data: Labelled, train: Train | None = None, decode: Decode | None = None
+) -> Seen:
     def logits() -> Tensor:
         labels = data.labels.split(BATCH)
         answers = map(model.answers, _chunks(model, data.images), labels)
@@ -246,14 +337,23 @@ def classify(
 
 
 def evaluate(
-    model: Autoencoder, data: Labelled, config: EvaluationConfig, train: Train | None = None
+    model: Autoencoder,
+    data: Labelled,
+    config: EvaluationConfig,
+    train: Train | None = None,
+    decode: Decode | None = None,
 ) -> Evaluation:
     """Score every image (at least one) with every metric of `config`; `train` as in `classify`.
+
+    `decode` makes images of codes, elsewhere; without it the model itself does. With it, both must
+    agree, and the order of the codes must not matter. CheckFailed if they do not, or if the codes
+    are none (`codes.checked_codes`).
 
     A model gets no value of metrics that need what it does not have (a code, say), nor of those of
     further tasks that need what the data do not have (classes, say), or are not defined.
     """
-    return evaluate_part(Coded(model, data, {} if train is None else {"train": train}), config)
+    rest: Sources = {} if train is None else {"train": train}
+    return evaluate_part(Coded(model, data, rest, decode), config)
 
 
 def evaluate_part(part: Coded, config: EvaluationConfig) -> Evaluation:
@@ -272,6 +372,8 @@ def evaluate_part(part: Coded, config: EvaluationConfig) -> Evaluation:
         outputs = batch.reconstructions.double().cpu()
         total = total + outputs.sum(dim=0)
         squares = squares + outputs.square().sum(dim=0)
+    if part.elsewhere:
+        part.require_code_alone()
     variance = (squares / len(data) - (total / len(data)).square()).clamp_min(0)
     return Evaluation(
         {name: torch.cat(values).numpy() for name, values in scores.items()},
@@ -287,7 +389,7 @@ def _lacks(metric: str, seen: Seen) -> bool:
     row = METRICS.get(metric)
     if row is None or row.needs - seen.offers == {"train"}:
         return False
-    needed = row.needs if row.further else row.needs & {"codes"}
+    needed = row.needs if row.further else row.needs & {"codes", *SENT}
     return bool(needed - seen.offers)
 
 

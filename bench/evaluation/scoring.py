@@ -16,6 +16,7 @@ from bench.core.protocol import WHOLE_LOSS, EvaluationConfig
 from bench.core.spec import RunSpec
 from bench.core.store import Store, open_store
 from bench.data import DATASETS, LabelledImages, Splits, load_set
+from bench.evaluation.codes import Decode
 from bench.evaluation.evaluate import (
     Classification,
     Coded,
@@ -54,12 +55,20 @@ class Scored(ABC):
         """Scores per image and arrays for figures (see `bench.records.files` for the keys)."""
 
 
-def score(model: ImageModel, spec: RunSpec, splits: Splits, store: Store | None = None) -> Scored:
+def score(
+    model: ImageModel,
+    spec: RunSpec,
+    splits: Splits,
+    store: Store | None = None,
+    decode: Decode | None = None,
+) -> Scored:
     """Score a trained model on its device, by the task of its spec.
 
     `store` (default: the workspace found from here) has feature networks, and keeps features.
+    `decode` makes images of an autoencoder's codes where no image was seen; without it the model
+    itself does. Raises CheckFailed as `evaluate`.
     """
-    return SCORED[spec.task](model, spec, splits, store or open_store())
+    return SCORED[spec.task](model, spec, splits, store or open_store(), decode)
 
 
 def on_device(data: LabelledImages, device: torch.device, labelled: bool = True) -> Labelled:
@@ -74,12 +83,13 @@ def device_of(model: ImageModel) -> torch.device:
     return first.device
 
 
-def _training(model: ImageModel, splits: Splits) -> Train:
+def _training(model: ImageModel, splits: Splits, decode: Decode | None = None) -> Train:
     """The training part as the model sees it: the same for all parts that are scored."""
 
     def training() -> Seen:
         labelled = len(splits.class_names) > 1
-        return seen_by(model, on_device(splits.train, device_of(model), labelled))
+        data = on_device(splits.train, device_of(model), labelled)
+        return seen_by(model, data, decode=decode)
 
     return functools.cache(training)
 
@@ -138,7 +148,9 @@ class _Reconstruction(Scored):
         )
 
 
-def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits, store: Store) -> Scored:
+def _reconstruction(
+    model: ImageModel, spec: RunSpec, splits: Splits, store: Store, decode: Decode | None
+) -> Scored:
     assert isinstance(model, Autoencoder)
     device, labelled = device_of(model), len(splits.class_names) > 1
     spaces = _feature_spaces(spec, splits, store)
@@ -148,7 +160,8 @@ def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits, store: Sto
 
     @functools.cache
     def train() -> Seen:
-        return Coded(model, on_device(splits.train, device, labelled), featured(splits.train)).whole
+        images = on_device(splits.train, device, labelled)
+        return Coded(model, images, featured(splits.train), decode).whole
 
     rest: Sources = {
         "train": train,
@@ -161,7 +174,8 @@ def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits, store: Sto
     def coded(part: LabelledImages, other: LabelledImages, more: Sources | None = None) -> Coded:
         beside = other if len(other.images) else splits.train
         own: Sources = {**featured(part), "counterpart": lambda: Seen(featured(beside))}
-        return Coded(model, on_device(part, device, labelled), rest | own | (more or {}))
+        given = rest | own | (more or {})
+        return Coded(model, on_device(part, device, labelled), given, decode)
 
     validation = None
     if len(splits.validation.images):
@@ -224,7 +238,9 @@ class _Classification(Scored):
         return scores | classification_gallery(self.splits, self.parts)
 
 
-def _classification(model: ImageModel, spec: RunSpec, splits: Splits, _store: Store) -> Scored:
+def _classification(
+    model: ImageModel, spec: RunSpec, splits: Splits, _store: Store, _decode: Decode | None
+) -> Scored:
     assert isinstance(model, Classifier)
     device = device_of(model)
     parts = {"validation": splits.validation, "test": splits.test}
@@ -239,7 +255,7 @@ def _classification(model: ImageModel, spec: RunSpec, splits: Splits, _store: St
     )
 
 
-SCORED: Mapping[str, Callable[[ImageModel, RunSpec, Splits, Store], Scored]] = {
+SCORED: Mapping[str, Callable[[ImageModel, RunSpec, Splits, Store, Decode | None], Scored]] = {
     "reconstruction": _reconstruction,
     "classification": _classification,
 }

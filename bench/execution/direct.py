@@ -11,7 +11,8 @@ from bench.core.spec import EpochValues
 from bench.data import load_splits, require_images
 from bench.evaluation.evaluate import mean_scores
 from bench.evaluation.scoring import on_device
-from bench.execution.runner import ignore_epochs, prepare_torch
+from bench.execution.processor import prepare_torch
+from bench.execution.runner import ignore_epochs
 from bench.models.base import ClosedFormAutoencoder, ImageModel
 from bench.training.train import EpochHook, FitConfig, FitData, fit
 

@@ -137,7 +137,7 @@ class LocalPool:
             return []
         key = dead.spec.run_key
         self._deaths[key] = self._deaths.get(key, 0) + 1
-        cause = _cause(dead.process.exitcode)
+        cause = cause_of_end(dead.process.exitcode)
         if self._deaths[key] == 1:
             self._queue.appendleft(dead.spec)
             return [Lost(dead.spec, f"its worker died ({cause}); trying once more")]
@@ -160,7 +160,7 @@ def deaf_to_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _cause(exit_code: int | None) -> str:
+def cause_of_end(exit_code: int | None) -> str:
     """Why a process ended, in words."""
     if exit_code is not None and exit_code < 0:
         hint = "; out of memory?" if -exit_code == signal.SIGKILL else ""

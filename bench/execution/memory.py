@@ -1,5 +1,7 @@
 """Memory that a run takes at its peak, estimated without allocating the network. In a worker.
 
+With it goes what the process takes that decodes for the worker (`decoding`).
+
 The network is built on torch's meta device, which has shapes and no numbers.
 """
 
@@ -11,10 +13,12 @@ from torch import Tensor
 from bench.core.spec import RunSpec, SplitSizes
 from bench.evaluation.evaluate import BATCH
 from bench.execution.runner import build_for
-from bench.models.base import ClosedFormAutoencoder, ImageModel
+from bench.models.base import Autoencoder, ClosedFormAutoencoder, ImageModel
 
 _PROCESS = 600 << 20
 """Interpreter, torch and what it keeps."""
+_APART = 320 << 20
+"""The same of the process that decodes; it shares libraries with the one that scores."""
 _COPIES = 13
 """Of the parameters: weights, gradients, Adam's two moments and the best weights so far; and twice
 the four that a checkpoint holds, while it is written."""
@@ -27,20 +31,23 @@ _SOLVING = 5
 
 
 def needed_bytes(spec: RunSpec, sizes: SplitSizes) -> int:
-    """Bytes of a worker's memory at the peak of a run."""
+    """Bytes of memory of a worker, and of the process that decodes for it, at a run's peak."""
     pixels = math.prod(sizes.image_shape)
     images = 2 * pixels * (sizes.train + sizes.validation + sizes.test)
     scoring = _SCORING * 4 * BATCH * pixels
     with torch.device("meta"):
         model = build_for(spec, sizes.image_shape, sizes.classes)
+    apart = _APART if isinstance(model, Autoencoder) else 0
     if isinstance(model, ClosedFormAutoencoder):
         solving = _SOLVING * 8 * min(sizes.train, pixels) * pixels if model.code_size else 0
-        return _PROCESS + images + solving + scoring
+        return _PROCESS + apart + images + solving + scoring
     parameters = 4 * sum(parameter.numel() for parameter in model.parameters())
     batch = min(spec.train.batch_size, sizes.train)
     activations = _saved_bytes(model, batch)
-    scoring += activations * BATCH // (batch * _PASSING)
-    return _PROCESS + images + _COPIES * parameters + 2 * activations + scoring
+    passing = activations * BATCH // (batch * _PASSING)
+    scoring += passing
+    apart += (parameters + passing) * bool(apart)
+    return _PROCESS + apart + images + _COPIES * parameters + 2 * activations + scoring
 
 
 def _saved_bytes(model: ImageModel, batch: int) -> int:

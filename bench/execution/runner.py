@@ -3,10 +3,8 @@
 Split, build, fit, evaluate, record: the test images are used once, after training.
 """
 
-import ctypes
 import dataclasses
 import functools
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +19,11 @@ from bench.core.spec import COPIED, EpochValues, RunRecord, RunSpec, TrialResult
 from bench.core.store import Store
 from bench.data import DATASETS, SearchSplits, Splits, load_search_splits, load_splits
 from bench.evaluation.scoring import Scored, on_device, score
+from bench.execution.decoding import decoder_of
 from bench.execution.environment import environment
 from bench.execution.operations import multiply_adds
-from bench.models.base import ClosedFormAutoencoder, ImageModel
+from bench.execution.processor import prepare_torch
+from bench.models.base import Autoencoder, ClosedFormAutoencoder, ImageModel
 from bench.models.zoo import build_network, variant
 from bench.records.files import (
     Arrays,
@@ -35,35 +35,6 @@ from bench.records.files import (
     write_scores,
 )
 from bench.training.train import EpochHook, FitConfig, FitData, FitResult, fit
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_LARGEST_INT = 2**31 - 1
-
-
-def prepare_torch(threads: int) -> None:
-    """Set the threads of this process and flush denormal numbers to 0.
-
-    Adam's moments of a dead unit decay into denormals, which processors handle many times
-    slower; next to Adam's eps of 1e-8 they change no weight.
-    """
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    _keep_freed_memory()
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Make the C library reuse large blocks instead of returning them to the system.
-
-    Feature maps of a batch are blocks of 10 MB, allocated and freed in every step. By default
-    each is mapped again and cleared page by page, a quarter of the time of `conv_baseline_ae`.
-    Results do not change. Only glibc has this setting (mallopt(3)).
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    library = ctypes.CDLL(None)
-    for setting in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-        library.mallopt(setting, _LARGEST_INT)
 
 
 class StoppedEarly(Exception):
@@ -163,12 +134,12 @@ def _trained(
     if result.status == "stopped":
         raise StoppedEarly(spec.title)
     arrays: dict[str, np.typing.NDArray[np.generic]] = {}
-    facts = _facts(model, splits, result)
+    weights = _weights(model)
     scores: dict[str, dict[str, float]] = {}
+    signs: dict[str, float] = {}
     if result.status == "finished":
-        scored = score(model, spec, splits, store)
-        scores = scored.means()
-        facts |= scored.signs()
+        scored = _scored(model, spec, splits, weights, store)
+        scores, signs = scored.means(), scored.signs()
         arrays = {**scored.arrays(), **_progress(result, splits)}
     record = RunRecord(
         run_key=spec.run_key,
@@ -179,7 +150,7 @@ def _trained(
         finished_unix_ms=int(time.time() * 1000),
         history=result.history,
         scores=scores,
-        facts=facts,
+        facts=_facts(model, splits, result) | signs,
         image_shape=splits.image_shape,
         class_names=splits.class_names,
         data_source=splits.source,
@@ -195,7 +166,7 @@ def _trained(
         closed_form=isinstance(model, ClosedFormAutoencoder),
         value_range=getattr(model, "value_range", record.value_range),
     )
-    written = write_record(store.records, record, _weights(model), arrays)
+    written = write_record(store.records, record, weights, arrays)
     checkpoint.unlink(missing_ok=True)
     return written
 
@@ -250,9 +221,20 @@ def _copies(splits: Splits) -> dict[str, float]:
 
 
 def _weights(model: ImageModel) -> Arrays:
+    """A copy: what a model changes in itself while it is scored is not recorded."""
     return {
-        key: value.detach().contiguous().cpu().numpy() for key, value in model.state_dict().items()
+        key: value.detach().cpu().contiguous().numpy().copy()
+        for key, value in model.state_dict().items()
     }
+
+
+def _scored(
+    model: ImageModel, spec: RunSpec, splits: Splits, weights: Arrays, store: Store | None
+) -> Scored:
+    """Score a model; the codes of an autoencoder are decoded in a process apart."""
+    if not isinstance(model, Autoencoder):
+        return score(model, spec, splits, store)
+    return score(model, spec, splits, store, decoder_of(model, spec, weights))
 
 
 def load_weights(model: ImageModel, weights: Arrays) -> None:
@@ -286,7 +268,7 @@ def recompute(spec: RunSpec, weights: Arrays, store: Store | None = None) -> Rec
     `store` as in `bench.evaluation.scoring.score`.
     """
     model, splits = _restored(spec, weights)
-    scored = score(model, spec, splits, store)
+    scored = _scored(model, spec, splits, weights, store)
     facts = {
         "parameters": float(model.learned_numbers),
         "multiply_adds": multiply_adds(model),
@@ -332,7 +314,7 @@ def size_of_weights(spec: RunSpec, image_shape: tuple[int, int, int], classes: i
 
 def _evaluated(spec: RunSpec, weights: Arrays, store: Store | None) -> Scored:
     model, splits = _restored(spec, weights)
-    return score(model, spec, splits, store)
+    return _scored(model, spec, splits, weights, store)
 
 
 def _restored(spec: RunSpec, weights: Arrays) -> tuple[ImageModel, Splits]:

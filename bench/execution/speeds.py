@@ -5,7 +5,8 @@ import time
 import torch
 
 from bench.core.spec import RunSpec, SplitSizes
-from bench.execution.runner import build_for, checked_device, prepare_torch
+from bench.execution.processor import prepare_torch
+from bench.execution.runner import build_for, checked_device
 from bench.execution.stopwatch import Speeds
 from bench.models.base import ClosedFormAutoencoder, ImageModel
 from bench.training.train import make_optimizer

@@ -19,6 +19,7 @@ from bench.core.recipes import BEST_OF, FEW_STEPS, Recipe, budget
 from bench.core.seeds import Seed, SeedRule, rule_text
 from bench.core.spec import COPIED, NO_CODE, RunRecord, RunSpec, Status
 from bench.core.strict import adapter
+from bench.core.track import REAL_BITS
 from bench.leaderboard.csv_rows import CsvRow, TrackText, cell_text, decode, encode, rounded, title
 from bench.leaderboard.steps import few_steps
 
@@ -41,12 +42,14 @@ FACTS = (
 OF_NETWORK = ("parameters", "multiply_adds", "compression_ratio", "train_images")
 """Facts that all runs of a cell share: they follow from the network and the split."""
 UNCOMMITTED = "uncommitted"
+CODE_BITS = "code_bits"
 SIGNS = (
-    *("predicted_classes", "dead_codes", "active_fraction"),
+    *("predicted_classes", "dead_codes", "active_fraction", CODE_BITS),
     *(BEST_OF, COPIED, FEW_STEPS, UNCOMMITTED),
 )
 """`predicted_classes`: how many classes a classifier ever predicts; `dead_codes`: how many discrete
 codes are never used; `active_fraction`: the share of real codes that is not zero;
+`code_bits`: of a code as it is sent;
 `best_of_trials`: the number of trials of a study that the default recipe won; `few_steps`: how many
 steps a short training made (see `steps`); `copied_images`: see
 `core.spec`; `uncommitted`: 1 where nobody can get the code that made the row (see
@@ -179,7 +182,7 @@ def row_of(record: RunRecord) -> LedgerRow:
     """The ledger's row of a record; missing values (scores of a diverged run) are left out."""
     spec = record.spec
     facts = {key: record.facts[key] for key in (*FACTS, *SIGNS) if key in record.facts}
-    facts |= _from_history(record) | few_steps(record)
+    facts |= _from_history(record) | few_steps(record) | _code_bits(record)
     return LedgerRow(
         dataset=spec.dataset_label,
         data_digest=spec.data_digest,
@@ -225,6 +228,13 @@ def _seed_rule(spec: RunSpec) -> str:
     protocol = spec.definition
     known = protocol is not None and protocol.description != NAME_ONLY
     return rule_text(protocol.seeds) if protocol is not None and known else ""
+
+
+def _code_bits(record: RunRecord) -> dict[str, float]:
+    """Bits of a code: those of a discrete one, or 32 for each real number."""
+    if not record.spec.has_code or CODE_BITS in record.facts:
+        return {}
+    return {CODE_BITS: REAL_BITS * record.facts["code_size"]}
 
 
 def _from_history(record: RunRecord) -> dict[str, float]:

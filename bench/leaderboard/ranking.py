@@ -11,9 +11,9 @@ import numpy as np
 from bench.core.recipes import BEST_OF, FEW_STEPS
 from bench.core.spec import COPIED
 from bench.core.tasks import is_reference
-from bench.core.track import Track
+from bench.core.track import REAL_BITS, Track
 from bench.leaderboard.csv_rows import cell_text
-from bench.leaderboard.ledger import FACTS, SIGNS, BoardKey, Ledger
+from bench.leaderboard.ledger import CODE_BITS, FACTS, SIGNS, BoardKey, Ledger
 from bench.leaderboard.seeds import is_wide
 from bench.leaderboard.significance import (
     Competition,
@@ -22,7 +22,7 @@ from bench.leaderboard.significance import (
     competitions,
     why_unranked,
 )
-from bench.leaderboard.spread import WIDE_SPREAD, seed_spread
+from bench.leaderboard.spread import WIDE_SPREAD, WORTH_A_NOTE, loss_at_8_bits, seed_spread
 
 COLLAPSED_SHARE = 0.1
 CONSTANT_SHARE = 0.01
@@ -88,6 +88,21 @@ class TableCell:
     def mean(self, column: str) -> float:
         """The mean score of a column such as `test_mse`; NaN: no run has it."""
         return self.means.get(column, math.nan)
+
+    @property
+    def loss_at_8_bits(self) -> float:
+        """By which share the error on validation rises at 8 bits per number of the code; NaN:
+        unknown, or no code of real numbers."""
+        return loss_at_8_bits(self.means, self.selection_metric)
+
+    @property
+    def code_bits(self) -> float:
+        """Bits of the code as it is sent; NaN: unknown."""
+        if not math.isnan(known := self.facts[CODE_BITS]):
+            return known
+        if self.track.kind == "real":
+            return float(REAL_BITS * (self.code_size or 0))
+        return float(self.track.size) if self.track.kind == "bits" else math.nan
 
     @property
     def is_pca(self) -> bool:
@@ -253,6 +268,7 @@ def _badges(cell: TableCell, widest: float) -> Iterator[str]:
         yield f"{dead:.3g} codes never used"
     if cell.track.overcomplete:
         yield "over-complete"
+    yield from _of_bits(cell)
     if cell.seed_spread > WIDE_SPREAD:
         yield f"seeds differ by more than {100 * WIDE_SPREAD:g} %"
     if cell.diverged:
@@ -265,6 +281,11 @@ def _badges(cell: TableCell, widest: float) -> Iterator[str]:
         yield f"best of {trials:.0f} trials"
     if (copies := cell.facts[COPIED]) > 0:
         yield f"{copies:.0f} images in two parts"
+
+
+def _of_bits(cell: TableCell) -> Iterator[str]:
+    if (loss := cell.loss_at_8_bits) > WORTH_A_NOTE:
+        yield f"needs more than 8 bits per number: +{100 * loss:.0f} %"
 
 
 def _never_called(cell: TableCell) -> float:

@@ -231,6 +231,8 @@ def full_table(cells: Sequence[TableCell], champion: str = "") -> Table:
     metric = cells[0].selection_metric
     shown = _metrics(cells)
     margins = not cells[0].track.classifies
+    # Tables from before codes were sent with fewer bits stay as they are.
+    bits = any(not math.isnan(cell.loss_at_8_bits) for cell in cells)
     header = [
         ">ranks",
         "variant",
@@ -239,6 +241,7 @@ def full_table(cells: Sequence[TableCell], champion: str = "") -> Table:
         ">best in",
         *(f">test {short_title(name)}" for name in shown),
         *([">over PCA", ">active"] if margins else []),
+        *([">bits"] if bits else []),
         ">started / finished / diverged",
         ">parameters",
         ">multiply-adds",
@@ -254,6 +257,7 @@ def full_table(cells: Sequence[TableCell], champion: str = "") -> Table:
             best_share(cell),
             *(score(cell, f"test_{name}", name) for name in shown),
             *([margin(cell), active(cell)] if margins else []),
+            *([whole(cell.code_bits)] if bits else []),
             f"{cell.started} / {cell.finished} / {cell.diverged}",
             whole(cell.facts["parameters"]),
             millions(cell.facts["multiply_adds"]),

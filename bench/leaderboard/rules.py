@@ -10,11 +10,12 @@ from itertools import takewhile
 
 from bench.core.recipes import LEAST_STEPS
 from bench.core.seeds import LEAST_SEEDS
+from bench.core.track import REAL_BITS
 from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE
 from bench.leaderboard.pair_tests import LEAST_ROWS
 from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
 from bench.leaderboard.significance import MOST_FAILURES
-from bench.leaderboard.spread import WIDE_SPREAD
+from bench.leaderboard.spread import TOO_MUCH, WIDE_SPREAD, WORTH_A_NOTE
 from bench.leaderboard.statistics import ALPHA, DRAWS, LEVEL
 from bench.leaderboard.steps import LARGEST_FALL
 from bench.metrics import Tolerance
@@ -42,6 +43,9 @@ RULES = f"""## How to read a row
 - **over PCA**: (PCA's test MSE − the row's) / PCA's. Positive is better than the best linear autoencoder of that code size.
 - **active**: how many numbers of the code vary over validation images (variance above 0.01), averaged over seeds, of how many. Real
   codes only. The threshold suits codes that are drawn towards N(0, I); others have any scale.
+- **bits**: of a code as it is sent: {REAL_BITS} for each real number; a discrete code says how many it needs. **At 8, 4 and 2 bits**: the score
+  where each number of the code is one of 2^8, 2^4 or 2^2 values, equally spaced between its 0.1 % and its 99.9 % quantile over the
+  training codes. Real codes only; runs from before these columns have none.
 - **started / finished / diverged**: runs. Solved variants (`mean_image`, `pca`) need one: no seed changes them.
 - **parameters**: the numbers that training learns, or that solved variants solve for; **multiply-adds**: of encoding and decoding
   one image, or of classifying it; **training**: the median time of a seed on the machine that ran it (device, threads and versions stand in
@@ -57,6 +61,7 @@ Notes that a row may wear:
 | n classes never predicted | a classifier calls no validation image one of these, averaged over seeds |
 | n codes never used | of the discrete codes that the network may choose among, over all validation images, averaged over seeds |
 | over-complete | the code holds at least as many numbers as the image has |
+| needs more than 8 bits per number | at 8 bits per number of its code its validation error is more than {_percent(WORTH_A_NOTE)} higher; honest codes lose about 0.1 % |
 | few steps | a seed was trained for fewer than {LEAST_STEPS} steps, or, at a constant rate, its validation error still fell by more than {_percent(LARGEST_FALL)} in the last tenth |
 | seeds differ by more than {_percent(WIDE_SPREAD)} | the highest mean validation error of its seeds is so much above the lowest; of SSIM and accuracy what is missing to 1, of PSNR the squared error that it stands for |
 | width not reached | it has the most seeds of its protocol, and its mean is still known less well than wanted |
@@ -65,13 +70,15 @@ Notes that a row may wear:
 
 ## The rules
 
-1. The test images are looked at once, after training. Training, choice of the best epoch, tuning, ranking and promotion
+1. The test images are looked at once, after training. They are encoded by one process and decoded by another, which gets the code and
+   the weights and nothing else; a code is as many float32 numbers (or whole numbers) as the row says. Training, choice of the best epoch, tuning, ranking and promotion
    see train and validation only.
 2. Rows are compared within a table only: same data, same protocol fingerprint, same metrics, same code size
    (of classifiers: as many classes).
 3. A trained row needs exactly the seeds of its protocol's list, at least {LEAST_SEEDS}, or a complete prefix 0, 1, 2, ... of adaptive
    seeds. These are added while the {_percent(LEVEL)} interval of the mean over seeds is too wide, which looks at its width alone and so
    favours no row. If more than {_percent(MOST_FAILURES)} of its runs failed, it has no rank.
+   A row whose validation error rises by more than {_percent(TOO_MUCH)} at 8 bits per number has none either: its code holds more numbers than it says.
 4. Rows are compared in the logarithm of the mean error (of 1 − s for SSIM and accuracy; PSNR as it is), so that differences
    are relative. Both rows are scored on the same images; their seeds have nothing to do with each other. A difference is held
    against the Behrens-Fisher distribution: a normal term for the choice of images, from the paired scores, and for each row a

@@ -7,6 +7,7 @@ from, so that tables can be rendered and checked anywhere, and a changed ledger 
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from bench.leaderboard.csv_rows import CsvRow, TrackText, rounded
 from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, current
 from bench.leaderboard.pair_tests import Evidence
 from bench.leaderboard.seeds import seeds_planned, why_incomplete
+from bench.leaderboard.spread import TOO_MUCH, loss_at_8_bits
 from bench.leaderboard.statistics import (
     ALPHA,
     Comparison,
@@ -34,6 +36,7 @@ from bench.leaderboard.statistics import (
     evidence,
     stays_first,
 )
+from bench.metrics.quantised import coarse_id
 
 MOST_FAILURES = 0.1
 
@@ -165,7 +168,21 @@ def why_unranked(rows: Ledger) -> str:
         return "more than 10 % of its runs failed"
     if any(row.selected("val") is None for row in finished):
         return "no validation images"
+    if _loss_at_8_bits(finished) > TOO_MUCH:
+        return "its code needs more than 8 bits per number"
     return "" if rows[0].closed_form else _wrong_seeds(rows, len(finished))
+
+
+def _loss_at_8_bits(finished: Ledger) -> float:
+    """Of the mean scores of the runs that have them; NaN: none has."""
+    metric = finished[0].selection_metric if finished else ""
+    rows = [row.scores for row in finished if not math.isnan(loss_at_8_bits(row.scores, metric))]
+    means = {
+        column: sum(scores[column] for scores in rows) / len(rows)
+        for column in (f"val_{metric}", f"val_{coarse_id(metric)}")
+        if rows
+    }
+    return loss_at_8_bits(means, metric)
 
 
 def _wrong_seeds(rows: Ledger, finished: int) -> str:

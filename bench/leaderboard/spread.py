@@ -1,13 +1,19 @@
-"""How far the seeds of a row lie apart."""
+"""Ratios of errors: how far the seeds of a row lie apart, and what fewer bits of its code cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.metrics import METRICS
+from bench.metrics.quantised import coarse_id
 
 WIDE_SPREAD = 0.03
 """Above this share the seeds of a row are said to differ: about what separates neighbours of a
 table, so that a fourth seed may change the order."""
+
+WORTH_A_NOTE, TOO_MUCH = 0.05, 0.25
+"""By which share the error of codes with 8 bits per number may be above that of the codes as they
+are, before the row says so, and before it has no rank. Honest codes lose about 0.001; numbers that
+several others are packed into lose them all."""
 
 
 def error_of(score: float, metric: str) -> float:
@@ -34,3 +40,20 @@ def seed_spread(scores: Sequence[float], metric: str) -> float:
     if low > 0:
         return high / low - 1
     return math.inf if high > 0 else 0.0
+
+
+def loss_at_8_bits(scores: Mapping[str, float], metric: str) -> float:
+    """By which share the error on validation rises if each number of the code has 8 bits.
+
+    `scores` by column of the ledger, means of a row or of a run. NaN where either score is not
+    there: older rows, discrete codes, models without a code.
+    """
+    if metric not in METRICS:
+        return math.nan
+    plain, coarse = (
+        error_of(scores.get(f"val_{name}", math.nan), metric)
+        for name in (metric, coarse_id(metric))
+    )
+    if plain > 0 or math.isnan(plain):
+        return coarse / plain - 1
+    return math.inf if coarse > 0 else 0.0

@@ -1,6 +1,7 @@
 """Formats the cells of the tables."""
 
 import math
+import re
 
 from bench.leaderboard.ranking import TableCell
 from bench.metrics import METRICS
@@ -17,11 +18,15 @@ def title(metric: str) -> str:
 
 def short_title(metric: str) -> str:
     """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name as a column header."""
-    words = [word.upper() if word in _INITIALS else word.title() for word in metric.split("_")]
+    coarse = _BITS.fullmatch(metric)
+    name, bits = coarse.groups() if coarse else (metric, "")
+    words = [word.upper() if word in _INITIALS else word.title() for word in name.split("_")]
     unit = METRICS[metric].unit if metric in METRICS else ""
-    return " ".join(words) + (f" ({unit})" if unit else "")
+    at = f" at {bits} bits" if bits else ""
+    return " ".join(words) + at + (f" ({unit})" if unit else "")
 
 
+_BITS = re.compile(r"(.+)_(\d+)bit")
 _INITIALS = {"mse", "mae", "psnr", "ssim", "knn", "auc", "fcd", "lpips"}
 
 

@@ -15,6 +15,7 @@ from bench.core.plugins import Table
 from bench.core.protocol import EvaluationConfig
 from bench.core.tasks import TASKS
 from bench.metrics.base import PSNR_CAP, Metric, Tolerance
+from bench.metrics.quantised import with_few_bits
 from bench.metrics.rows.cost import COST
 from bench.metrics.rows.generation import GENERATION
 from bench.metrics.rows.interpolation import INTERPOLATION
@@ -234,8 +235,7 @@ _ROWS: Mapping[str, Metric] = MappingProxyType(
         },
     }
 )
-
-METRICS = Table(_ROWS, "bench.metrics", Metric)
+METRICS = Table(with_few_bits(_ROWS), "bench.metrics", Metric)
 """The metrics of bench, and those of installed packages."""
 
 

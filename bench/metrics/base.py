@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.core.protocol import EvaluationConfig
 from bench.core.tasks import FURTHER_TASKS, TASKS, ModelKind
-from bench.metrics.seen import OUTPUTS, Need, Seen
+from bench.metrics.seen import OUTPUTS, SENT, Need, Seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +101,7 @@ class Metric:
     @property
     def selects(self) -> bool:
         """Whether it can select and rank: per image, of every model, without the training part."""
-        return self.per_image and not self.further and not self.needs & {"codes", "train"}
+        return self.per_image and not self.further and not self.needs & {"codes", "train", *SENT}
 
     def compute(self, seen: Seen, config: EvaluationConfig) -> "Tensor":
         """One value per image, float32 (N,), or one per set, float64: NaN if an output it reads is
@@ -144,8 +144,8 @@ class Metric:
         return [view, *train, *([] if validation is None else [validation])]
 
     def _check_shapes(self, view: Seen) -> None:
-        if {"images", "reconstructions"} <= self.needs:
-            _check_images(self.id, view.images, view.reconstructions)
+        for need in self.needs & {"reconstructions", *SENT} if "images" in self.needs else ():
+            _check_images(self.id, view.images, view.tensor(need))
         if {"labels", "logits"} <= self.needs:
             _check_classes(self.id, "logits", view.labels, view.logits)
         if {"labels", "codes"} <= self.needs:

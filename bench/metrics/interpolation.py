@@ -74,7 +74,8 @@ def path_variation(seen: Seen, _config: EvaluationConfig) -> Tensor:
     mean = steps.mean(dim=1)
     moves = mean > 0
     variation = steps.std(dim=1, correction=0) / mean.where(moves, torch.ones_like(mean))
-    return variation.where(moves, torch.full_like(mean, (POINTS - 2) ** 0.5)).mean()
+    paths: Tensor = variation.where(moves, torch.full_like(mean, (POINTS - 2) ** 0.5))
+    return paths.mean()
 
 
 def midpoint_distance(seen: Seen, _config: EvaluationConfig) -> Tensor:

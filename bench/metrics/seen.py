@@ -25,12 +25,21 @@ Need = Literal[
     "untrained_network",
     "confidence",
     "mean_image",
+    "reconstructions_8bit",
+    "reconstructions_4bit",
+    "reconstructions_2bit",
     "train",
     "validation",
     "counterpart",
 ]
+SENT: "Mapping[Need, int]" = {
+    "reconstructions_8bit": 8,
+    "reconstructions_4bit": 4,
+    "reconstructions_2bit": 2,
+}
+"""Reconstructions from real codes that were sent with so many bits per number."""
 OUTPUTS: frozenset[Need] = frozenset(
-    {"reconstructions", "codes", "logits", "kl", "vectors", "short_vectors"}
+    {"reconstructions", "codes", "logits", "kl", "vectors", "short_vectors", *SENT}
 )
 """What a model computes, and may get wrong."""
 PER_IMAGE: frozenset[Need] = OUTPUTS | {
@@ -68,6 +77,7 @@ MISSING: "Mapping[Need, str]" = {
     "untrained_network": _NETWORK,
     "confidence": _NETWORK,
     "mean_image": "needs the training part",
+    **dict.fromkeys(SENT, "needs a code of real numbers"),
     "train": "needs the training part",
     "validation": "needs the validation part",
     "counterpart": "needs another part of the data",
@@ -99,8 +109,9 @@ class Seen:
     `labels`: int64 (N,); `logits`: float32 (N, K); `kl`: float32 (N, size), the KL divergence of
     each number of a variational code from the prior, in nats; `others`: images of another data set,
     like `images`, but (M, C, H, W); `decode`, `reconstruct`: functions of the model, (M, size)
-    codes -> images and images -> images, on the CPU; `model`: the network itself; `train`,
-    `validation`: those parts of the data, as the same model sees them.
+    codes -> images and images -> images, on the CPU; `reconstructions_8bit` and so on: like
+    `reconstructions`, from real codes that were sent with so many bits per number; `model`: the
+    network itself; `train`, `validation`: those parts of the data, as the same model sees them.
     `vectors`, `short_vectors`: codes of real numbers, of any number or of at most 512.
     `features`, `untrained_features`: float32 (N, F), of the images in the feature network of the
     data set and in an untrained one; `network`, `untrained_network`: these, uint8 images ->

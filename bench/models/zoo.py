@@ -6,7 +6,7 @@ Raise `revision` by hand, with a changelog entry, when a change to the class alt
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BadInput, unknown_name
@@ -345,16 +345,26 @@ def build_network(
                 f"model {name} has no native code: give a latent size, or declare "
                 "native_latent_dim in its class"
             )
-    model = row.build(_network_shape(row, image_shape), size, **extra)
+    network = row.build.load() if isinstance(row.build, Lazy) else row.build
+    return constructed(network, image_shape, size, extra)
+
+
+def constructed(
+    network: "Callable[..., ImageModel]",
+    image_shape: "ImageShape",
+    size: int | None,
+    hyperparameters: Mapping[str, Any],
+) -> "ImageModel":
+    """A network of its class for images of `image_shape`; the other arguments are the class's."""
+    model = network(_network_shape(network, image_shape), size, **hyperparameters)
     model.take_images(image_shape)
     return model
 
 
-def _network_shape(row: Variant, image_shape: "ImageShape") -> "ImageShape":
+def _network_shape(network: object, image_shape: "ImageShape") -> "ImageShape":
     """The shape that the network is built for: that of the images, padded if it must be."""
     from bench.models.base import LEAST_SIDE, SIDE_MULTIPLE
 
-    network = row.build.load() if isinstance(row.build, Lazy) else row.build
     if getattr(network, "any_sides", False):
         return image_shape
     channels, *sides = image_shape

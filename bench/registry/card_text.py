@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.core.spec import to_json_types
 from bench.core.tasks import TASKS, is_reference
 from bench.core.text import for_markdown
+from bench.core.track import REAL_BITS
 from bench.core.view import Picture, Section, markdown, table_of
 from bench.data.table import DATASETS
 from bench.leaderboard.wording import (
@@ -16,6 +17,7 @@ from bench.leaderboard.wording import (
     shown_score,
     whole,
 )
+from bench.metrics.quantised import coarse_id
 from bench.models.zoo import MODELS
 from bench.registry.cards import Card, Summary
 
@@ -63,7 +65,22 @@ def _what_autoencoder(card: Card, line: str, shape: str) -> str:
         f"An image autoencoder: `{card.spec.model}`{line}. It turns images of {shape} (channels x "
         f"height x width) into codes of {whole(card.facts['code_size'])} numbers and back, with "
         f"{whole(card.facts['parameters'])} parameters and "
-        f"{card.facts['multiply_adds'] / 1e6:.2f} million multiply-adds an image."
+        f"{card.facts['multiply_adds'] / 1e6:.2f} million multiply-adds an image.{_bits(card)}"
+    )
+
+
+def _bits(card: Card) -> str:
+    """The bits of a code as it is sent, where its scores say what fewer bits cost."""
+    metric = card.spec.selection_metric
+    name = coarse_id(metric)
+    if name not in card.scores["test"]:
+        return ""
+    bits = card.facts.get("code_bits") or REAL_BITS * card.facts["code_size"]
+    values = (shown_score(card.scores["test"][each], metric) for each in (name, metric))
+    at_8, plain = values
+    return (
+        f" A code is sent as {whole(bits)} bits; with 8 bits per number the test "
+        f"{short_title(metric)} of these weights is {at_8} instead of {plain}."
     )
 
 

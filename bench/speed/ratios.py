@@ -25,7 +25,8 @@ from bench.core.spec import RunSpec
 from bench.core.store import open_store
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled
-from bench.execution.runner import build_for, ignore_epochs, prepare_torch
+from bench.execution.processor import prepare_torch
+from bench.execution.runner import build_for, ignore_epochs
 from bench.execution.speeds import step_seconds
 from bench.metrics import per_image, seen_of
 from bench.models.base import ImageModel
