@@ -52,7 +52,11 @@ class Reader(Seen):
         def pixels() -> Tensor:
             return torch.rand(images, 1, 16, 16, generator=drawn)
 
-        others = needs - {"train", "validation"}
+        others = needs - {"train", "validation", "counterpart"}
+
+        def network(x: Tensor) -> Tensor:
+            return x.float().flatten(1)[:, :6] / 255
+
         sources: dict[Need, Callable[[], Made]] = {
             "images": made("images", pixels),
             "reconstructions": made("reconstructions", pixels),
@@ -64,6 +68,17 @@ class Reader(Seen):
             "decode": made("decode", lambda: lambda z: z.mean(1).view(-1, 1, 1, 1).expand(SHAPE)),
             "reconstruct": made("reconstruct", lambda: lambda x: 0.9 * x),
             "model": made("model", lambda: build_model("mean_image", (1, 16, 16), 3)),
+            "vectors": made("vectors", lambda: torch.randn(images, 3, generator=drawn)),
+            "short_vectors": made("short_vectors", lambda: torch.randn(images, 3, generator=drawn)),
+            "features": made("features", lambda: torch.rand(images, 6, generator=drawn)),
+            "untrained_features": made(
+                "untrained_features", lambda: torch.rand(images, 6, generator=drawn)
+            ),
+            "network": made("network", lambda: network),
+            "untrained_network": made("untrained_network", lambda: network),
+            "confidence": made("confidence", lambda: lambda z: z.softmax(dim=1).amax(dim=1)),
+            "mean_image": made("mean_image", lambda: torch.rand(1, 1, 16, 16, generator=drawn)),
+            "counterpart": made("counterpart", lambda: Reader(others, 45)),
             "train": made("train", lambda: Reader(others, 1_100)),
             "validation": made("validation", lambda: Reader(others, 50)),
         }

@@ -5,7 +5,7 @@ The test images are used here, once, after training.
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,13 @@ from bench.evaluation.evaluate import (
     seen_by,
 )
 from bench.evaluation.feature_network import FeatureSpaces, feature_spaces
-from bench.evaluation.gallery import build_gallery, classification_gallery
+from bench.evaluation.gallery import (
+    Gallery,
+    build_gallery,
+    classification_gallery,
+    generation_gallery,
+    path_gallery,
+)
 from bench.metrics import METRICS, Seen, chosen_metrics
 from bench.metrics.latent import active_fraction, active_units, dead_codes
 from bench.models.base import Autoencoder, Classifier, ImageModel
@@ -97,6 +103,7 @@ class _Reconstruction(Scored):
     metric: str
     validation: Evaluation | None
     test: Evaluation
+    drawn: Gallery
 
     @property
     def ranked(self) -> Evaluation:
@@ -132,7 +139,8 @@ class _Reconstruction(Scored):
             if found is not None
             for metric, values in found.scores.items()
         }
-        return scores | build_gallery(self.model, self.splits, self.ranked, self.metric)
+        shown = build_gallery(self.model, self.splits, self.ranked, self.metric)
+        return scores | shown | self.drawn
 
 
 def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits, store: Store) -> Scored:
@@ -170,7 +178,18 @@ def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits, store: Sto
         spec.selection_metric,
         None if validation is None else evaluate_part(validation, spec.evaluation),
         evaluate_part(test, spec.evaluation),
+        _drawn(test.whole, spec.evaluation.tasks, splits),
     )
+
+
+def _drawn(test: Seen, tasks: Sequence[str], splits: Splits) -> Gallery:
+    """Samples and paths to look at, of the tasks that measure them."""
+    drawn: Gallery = {}
+    if "generation" in tasks and "network" in test.offers:
+        drawn |= generation_gallery(test, splits.train.images)
+    if "interpolation" in tasks and "vectors" in test.offers:
+        drawn |= path_gallery(test, splits.test.images)
+    return drawn
 
 
 def _mean_image(splits: Splits) -> torch.Tensor:

@@ -73,8 +73,9 @@ def path_variation(seen: Seen, _config: EvaluationConfig) -> Tensor:
     steps = _paths(seen).features.double().diff(dim=1).norm(dim=2)
     mean = steps.mean(dim=1)
     moves = mean > 0
-    variation = steps.std(dim=1, correction=0) / mean.where(moves, torch.ones_like(mean))
-    return variation.where(moves, torch.full_like(mean, (POINTS - 2) ** 0.5)).mean()
+    variation = steps.std(dim=1, correction=0) / torch.where(moves, mean, torch.ones_like(mean))
+    still = torch.full_like(mean, (POINTS - 2) ** 0.5)
+    return torch.where(moves, variation, still).mean()
 
 
 def midpoint_distance(seen: Seen, _config: EvaluationConfig) -> Tensor:
