@@ -28,20 +28,14 @@ TENSORS: frozenset[Need] = PER_IMAGE | {"others"}
 PARTS: frozenset[Need] = frozenset({"train", "validation"})
 """Other parts of the data, as the same model sees them."""
 MISSING: "Mapping[Need, str]" = {
-    "images": "needs images",
-    "reconstructions": "needs reconstructions",
-    "codes": "needs a code",
     "labels": "needs images with classes",
-    "logits": "needs a classifier",
+    "others": "needs a known data set to which another one of the same shape is foreign",
     "kl": "needs a variational code",
-    "others": "needs a known data set that another one of the same shape is foreign to",
+    "codes": "needs a code",
     "decode": "needs a code",
-    "reconstruct": "needs an autoencoder",
-    "model": "is measured with the test part alone",
-    "train": "needs the training part",
-    "validation": "needs the validation part",
 }
-"""Why a metric is left out where there is no such thing, for people."""
+"""What a model or a data set may lack, and so why a metric is left out, for people; the first one
+that a metric needs is the most likely."""
 Made: TypeAlias = "Tensor | Seen | Network | Callable[[Tensor], Tensor] | None"
 T = TypeVar("T")
 
