@@ -386,7 +386,7 @@ def test_the_whole_way_to_the_leaderboard(knn_protocol: str, store: Store) -> No
     values = {row["model"]: row["test_knn_accuracy"] for row in rows}
     assert values["mean_image"] == "" and 0 < float(values["pca"]) < 1
     pages = "".join(path.read_text() for path in store.registry.rglob("*.md"))
-    assert "test KNN Accuracy" in pages and f"{float(values['pca']):.4f}" in pages
+    assert "test 5-nearest-neighbour accuracy" in pages and f"{float(values['pca']):.4f}" in pages
 
 
 def test_a_set_without_labels_is_refused_before_training(

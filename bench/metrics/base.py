@@ -31,6 +31,7 @@ class Metric:
     comparisons (`units`), `decimals` says how many a table shows. `needs` is all that the formula
     `score` may read of a `Seen`; it gives one value per image (N,), or, if not `per_image`, one for
     the whole set. Comparisons resample images of the former, and of the latter seeds alone.
+    `beside`: no measure of a row, but a value to compare with: kept, and no column of a board.
     `task`: an id of TASKS, or of FURTHER_TASKS: such a formula gets a whole part at once.
     """
 
@@ -48,6 +49,7 @@ class Metric:
     needs: frozenset[Need]
     score: "Callable[[Seen, EvaluationConfig], Tensor]"
     per_image: bool = True
+    beside: bool = False
 
     @property
     def further(self) -> bool:

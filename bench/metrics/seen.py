@@ -50,29 +50,21 @@ _NETWORK = (
     "--model cnn_classifier --dataset ..., and pin it with: bench features pin RUN"
 )
 MISSING: "Mapping[Need, str]" = {
-    "images": "needs images",
-    "reconstructions": "needs reconstructions",
-    "codes": "needs a code",
-    "labels": "needs images with classes",
-    "logits": "needs a classifier",
-    "kl": "needs a variational code",
-    "others": "needs a known data set that another one of the same shape is foreign to",
-    "decode": "needs a code",
-    "reconstruct": "needs an autoencoder",
-    "model": "is measured with the test part alone",
-    "vectors": "needs a code of real numbers",
-    "short_vectors": f"needs a code of at most {SHORT} real numbers",
     "features": _NETWORK,
     "untrained_features": _NETWORK,
     "network": _NETWORK,
     "untrained_network": _NETWORK,
     "confidence": _NETWORK,
-    "mean_image": "needs the training part",
-    "train": "needs the training part",
-    "validation": "needs the validation part",
-    "counterpart": "needs another part of the data",
+    "labels": "needs images with classes",
+    "others": "needs a known data set to which another one of the same shape is foreign",
+    "kl": "needs a variational code",
+    "short_vectors": f"needs a code of at most {SHORT} real numbers",
+    "vectors": "needs a code of real numbers",
+    "codes": "needs a code",
+    "decode": "needs a code",
 }
-"""Why a metric is left out where there is no such thing, for people."""
+"""What a model or a data set may lack, and so why a metric is left out, for people; the first one
+that a metric needs is the most likely."""
 Made: TypeAlias = "Tensor | Seen | Network | Callable[[Tensor], Tensor] | None"
 T = TypeVar("T")
 
