@@ -3,18 +3,30 @@
 import dataclasses
 from collections.abc import Callable
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from looks import texts
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
+from tiny import TINY
 from torch import Tensor
 
-from bench.core.protocol import EvaluationConfig
-from bench.metrics import METRICS, Seen, metrics_of
+from bench.benchmark.plan import Request, plan
+from bench.core.protocol import EvaluationConfig, load_protocol
+from bench.core.spec import RunRecord, RunSpec
+from bench.core.store import Store
+from bench.data import load_splits
+from bench.evaluation import feature_network
+from bench.evaluation.scoring import score
+from bench.execution.runner import build, execute, ignore_epochs, load_weights, rescore
+from bench.figures import draw_figures
+from bench.leaderboard.ranking import task_badges
+from bench.metrics import METRICS, Seen, metrics_of, why_absent
 from bench.metrics.generation import (
     Sampler,
     as_bytes,
@@ -26,6 +38,8 @@ from bench.metrics.generation import (
     reach,
 )
 from bench.metrics.interpolation import POINTS, between, pairs
+from bench.models.base import Autoencoder, ClosedFormAutoencoder
+from bench.records.files import read_arrays, read_weights
 
 CONFIG = EvaluationConfig()
 Floats = NDArray[np.float64]
@@ -287,3 +301,164 @@ class TestRows:
         alone = _seen(_images, self.codes[:1], self.training)
         row = dataclasses.replace(METRICS["fcd_mixture"])
         assert torch.isnan(row.compute(alone, CONFIG))
+
+
+class TestScoring:
+    """Real images through `score` and `execute`, with the committed feature network."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
+        return Store(tmp_path_factory.mktemp("generation")).prepare()
+
+    @staticmethod
+    def _spec(home: Store, model: str = "pca", **changes: object) -> RunSpec:
+        path = home.root / "tiny.toml"
+        small = TINY.replace("validation = 100", "validation = 400").replace("7000", "400")
+        path.write_text(small + '[evaluation]\ntasks = ["generation", "interpolation"]\n')
+        protocol = dataclasses.replace(load_protocol(str(path)), models=(model,))
+        spec = plan(Request(protocol), home).specs[0]
+        return dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def record(home: Store) -> RunRecord:
+        return execute(TestScoring._spec(home), home, ignore_epochs)
+
+    def test_a_record_has_every_measure_of_both_tasks(self, record: RunRecord) -> None:
+        wanted = set(metrics_of("generation")) | set(metrics_of("interpolation"))
+        for part in ("val", "test"):
+            assert wanted <= set(record.scores[part])
+        found = record.scores["test"]
+        assert found["fcd_real"] < found["fcd_mixture"] < found["fcd_mean_image"]
+        assert found["coverage_real"] > 0.8 > found["coverage_mixture"]
+        assert 0 < found["path_variation"] < 3
+
+    def test_scored_again_with_more_threads_the_values_are_the_same(
+        self, home: Store, record: RunRecord
+    ) -> None:
+        weights = read_weights(home.records, record)
+        again = rescore(dataclasses.replace(record.spec, threads=2), weights, home)
+        for name in metrics_of("generation"):
+            assert again["test"][name] == pytest.approx(record.scores["test"][name], rel=1e-5)
+
+    def test_the_features_of_images_are_kept_once_for_all_runs(
+        self, home: Store, record: RunRecord, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = {path: path.stat().st_mtime_ns for path in (home.mlruns / "features").iterdir()}
+        assert len(kept) == 6, "three parts in two networks"
+        feature_network._RECENT.clear()
+        seen: list[int] = []
+        real = feature_network.FeatureNetwork.features
+        monkeypatch.setattr(
+            feature_network.FeatureNetwork,
+            "features",
+            lambda self, images: (seen.append(len(images)), real(self, images))[1],
+        )
+        rescore(record.spec, read_weights(home.records, record), home)
+        assert {path: path.stat().st_mtime_ns for path in kept} == kept
+        sizes = load_splits(record.spec.dataset, record.spec.split)
+        assert len(sizes.train.images) not in seen
+
+    def test_samples_and_paths_are_kept_to_be_looked_at(
+        self, home: Store, record: RunRecord
+    ) -> None:
+        arrays = read_arrays(home.records, record)
+        splits = load_splits(record.spec.dataset, record.spec.split)
+        for sampler in SAMPLERS:
+            images, near, index, distance = (
+                arrays[f"generated/{sampler}/{key}"]
+                for key in ("x_hat", "nearest", "index", "distance")
+            )
+            assert images.dtype == near.dtype == np.uint8
+            assert images.shape == near.shape == (10, 1, 28, 28)
+            np.testing.assert_array_equal(near, splits.train.images[index])
+            assert (distance > 0).all()
+        assert arrays["paths/x"].shape == (6, 2, 1, 28, 28)
+        assert arrays["paths/x_hat"].shape == (6, 11, 1, 28, 28)
+        assert set(draw_figures(record, arrays)) >= {"samplers", "paths"}
+
+    def test_two_numbers_have_a_grid(self, home: Store) -> None:
+        spec = self._spec(home, latent_dim=2)
+        found = execute(spec, home, ignore_epochs)
+        arrays = read_arrays(home.records, found)
+        assert arrays["grid/x_hat"].shape == (15, 15, 1, 28, 28)
+        assert (np.diff(arrays["grid/z"], axis=0) > 0).all()
+        splits = load_splits(spec.dataset, spec.split)
+        model = build(spec, splits)
+        load_weights(model, read_weights(home.records, found))
+        assert isinstance(model, Autoencoder)
+        # The row goes up with the second number, the column with the first.
+        z = torch.tensor([[arrays["grid/z"][11, 0], arrays["grid/z"][3, 1]]])
+        expected = as_bytes(model.decode_images(z))[0].numpy()
+        np.testing.assert_allclose(arrays["grid/x_hat"][3, 11], expected, atol=1)
+        figure = draw_figures(found, arrays)["latent_grid"]
+        assert "z1" in texts(figure)
+
+    def test_models_without_such_codes_are_left_out(self, home: Store) -> None:
+        mean = execute(self._spec(home, "mean_image"), home, ignore_epochs)
+        assert "fcd_mixture" not in mean.scores["test"]
+        assert mean.scores["test"]["fcd_mean_image"] > mean.scores["test"]["fcd_real"]
+        spec = self._spec(home, "vq_vae", latent_dim=None)
+        splits = load_splits(spec.dataset, spec.split)
+        discrete = score(build(spec, splits), spec, splits, home).means()["test"]
+        assert not {"fcd_prior", "fcd_mixture", "path_variation"} & set(discrete)
+
+    def test_images_without_a_network_have_none_of_it_until_one_is_pinned(
+        self, home: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = self._spec(home).evaluation_digest
+        with monkeypatch.context() as patch:
+            patch.setattr("bench.records.feature_cards.shipped", lambda: home)
+            spec = self._spec(home)
+            assert spec.evaluation_digest != before, "scored again once there is one"
+            splits = load_splits(spec.dataset, spec.split)
+            model = build(spec, splits)
+            assert isinstance(model, ClosedFormAutoencoder)
+            model.fit(torch.from_numpy(splits.train.images))
+            found = score(model, spec, splits, home).means()["test"]
+        assert "mse" in found
+        assert not (set(metrics_of("generation")) | set(metrics_of("interpolation"))) & set(found)
+        said = why_absent(METRICS["fcd_mixture"])
+        assert "train one with: bench run --protocol classifier" in said
+
+    def _badges(self, home: Store, decode: Callable[[Tensor], Tensor]) -> list[str]:
+        """The badges of a row whose decoder is `decode`."""
+        spec = self._spec(home, latent_dim=3)
+        splits = load_splits(spec.dataset, spec.split)
+        model = build(spec, splits)
+        assert isinstance(model, ClosedFormAutoencoder)
+        model.fit(torch.from_numpy(splits.train.images))
+        model.decode = decode  # type: ignore[method-assign]
+        means = score(model, spec, splits, home).means()["val"]
+        cell = SimpleNamespace(mean=lambda column: means.get(column.removeprefix("val_"), np.nan))
+        return list(task_badges("generation", cell))  # type: ignore[arg-type]
+
+    def test_one_image_is_no_better_than_the_mean_image(self, home: Store) -> None:
+        found = self._badges(home, lambda z: torch.zeros(len(z), 1, 28, 28))
+        for words in ("N(0, I)", "a Gaussian", "10 Gaussians"):
+            assert f"samples of {words} no better than the mean image" in found
+
+    def test_a_decoder_that_gives_training_images_has_memorised_them(self, home: Store) -> None:
+        train = load_splits(self._spec(home).dataset, self._spec(home).split).train.images
+        known = torch.from_numpy(train[:400]).float() / 255
+        places = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * 3
+        found = self._badges(home, lambda z: known[torch.cdist(z, places).argmin(dim=1)])
+        assert "memorised samples of a Gaussian" in found
+        assert not any("mean image" in badge for badge in found)
+
+    def test_an_honest_row_has_no_badge(self, home: Store, record: RunRecord) -> None:
+        means = record.scores["val"]
+        cell = SimpleNamespace(mean=lambda column: means[column.removeprefix("val_")])
+        assert list(task_badges("generation", cell)) == []  # type: ignore[arg-type]
+
+    @pytest.mark.slow
+    def test_a_mixture_halves_the_distance_of_a_plain_autoencoder(self, home: Store) -> None:
+        protocol = load_protocol("quick")
+        tasks = dataclasses.replace(protocol.evaluation, tasks=("generation",))
+        wanted = dataclasses.replace(protocol, models=("plain_ae",), evaluation=tasks)
+        for size in (8, 32):
+            spec = plan(Request(wanted, latent_dims=(size,)), home).specs[0]
+            found = execute(spec, home, ignore_epochs).scores["test"]
+            assert found["fcd_mixture"] <= found["fcd_prior"] / 2
+            assert found["fcd_real"] < found["fcd_mixture"] / 4

@@ -164,7 +164,7 @@ def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits, store: Sto
         rest["others"] = lambda: _test_images(foreign)
 
     def coded(part: LabelledImages, other: LabelledImages, more: Sources | None = None) -> Coded:
-        beside = other if len(other.images) else splits.train
+        beside = other if len(other.images) >= len(part.images) else splits.train
         own: Sources = {**featured(part), "counterpart": lambda: Seen(featured(beside))}
         return Coded(model, on_device(part, device, labelled), rest | own | (more or {}))
 

@@ -10,8 +10,8 @@ As many samples are drawn as the part has images, at most 10,000, with seeds of 
 run's), so that rows differ by their codes and decoders alone. They are rounded to 8 bits, like the
 images that they are compared with. Images are compared by features: of the network pinned for the
 data set, and, beside it, of an untrained one. `real` in place of a sampler stands for the other
-held-out part (validation for test and the other way round; without one, the first training
-images): what a perfect sampler would reach. `mean_image` stands for the mean training image alone.
+held-out part (validation for test and the other way round; the first training images if it has
+fewer images): what a perfect sampler would reach. `mean_image` stands for the mean training image.
 
 All values depend on the number of images: the fewer, the larger a Fréchet distance (its bias falls
 with 1/N) and the smaller recall and coverage. Compare values of the same protocol only, and with

@@ -97,8 +97,8 @@ class Seen:
     `features`, `untrained_features`: float32 (N, F), of the images in the feature network of the
     data set and in an untrained one; `network`, `untrained_network`: these, uint8 images ->
     features; `confidence`: features -> the probability of the most likely class. `mean_image`:
-    (1, C, H, W), of the training part. `counterpart`: the other held-out part, or, if there is
-    none, the training part; it offers features alone.
+    (1, C, H, W), of the training part. `counterpart`: the other held-out part, or, if it has
+    fewer images, the training part; it offers features alone.
     Reading what there is not (logits of an autoencoder), or what `only` left out, raises
     ValueError.
     """
