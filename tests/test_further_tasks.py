@@ -1,6 +1,7 @@
 """Further tasks: each measure against a second implementation, and the way into the boards."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,20 +18,28 @@ from torch import Tensor
 
 from bench.benchmark.checks import check_names
 from bench.benchmark.plan import Request, plan
-from bench.core.errors import BadInput
+from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import EvaluationConfig, load_protocol
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.core.tasks import FURTHER_TASKS
-from bench.data import DATASETS, load_splits
+from bench.core.view import markdown
+from bench.data import DATASETS, load_set, load_splits
 from bench.evaluation.evaluate import Labelled, evaluate, seen_by
 from bench.evaluation.scoring import score
 from bench.execution.runner import build, execute, ignore_epochs
-from bench.leaderboard.ranking import TASK_BADGES
-from bench.metrics import METRICS, Need, Seen, chosen_metrics, metrics_of, seen_of
+from bench.leaderboard.ledger import Ledger, LedgerRow, ledger_of, row_of, score_columns
+from bench.leaderboard.ranking import TASK_BADGES, further_tables, rank_table
+from bench.leaderboard.render import Board, sections
+from bench.leaderboard.significance import ScoresOf, Significance, update
+from bench.metrics import METRICS, Need, Seen, chosen_metrics, headlines, metrics_of, seen_of
 from bench.metrics.representation import STRENGTHS, assigned_accuracy, stratified
 from bench.metrics.robustness import DAMAGES, chosen
 from bench.models.zoo import MODELS, build_model
+from bench.records.files import read_arrays
+from bench.registry.results import record_of_row
+from bench.registry.score_files import check_content, decoded, tensors_of
+from bench.registry.verification import _difference
 
 CONFIG = EvaluationConfig()
 ALL = ("representation", "robustness", "cost")
@@ -61,7 +70,7 @@ def parts() -> dict[str, tuple[Tensor, Tensor]]:
 
 
 @pytest.fixture
-def test_part(parts: dict[str, tuple[Tensor, Tensor]]) -> Seen:
+def scored(parts: dict[str, tuple[Tensor, Tensor]]) -> Seen:
     train, validation = (_seen(*parts[name]) for name in ("train", "validation"))
     return _seen(*parts["test"], train=train, validation=validation)
 
@@ -72,7 +81,7 @@ def _value(name: str, seen: Seen) -> float:
 
 @pytest.mark.parametrize("count", [100, 1_000, 0])
 def test_the_probe_is_scikit_learns(
-    parts: dict[str, tuple[Tensor, Tensor]], test_part: Seen, count: int
+    parts: dict[str, tuple[Tensor, Tensor]], scored: Seen, count: int
 ) -> None:
     (x, y), (v, w), (t, u) = (
         (codes.double().numpy(), labels.numpy()) for codes, labels in parts.values()
@@ -87,7 +96,7 @@ def test_the_probe_is_scikit_learns(
             best, most = model, model.score(scaler.transform(v), w)
     assert best is not None
     name = f"probe_accuracy_{count}" if count else "probe_accuracy"
-    hits = METRICS[name].compute(test_part, CONFIG)
+    hits = METRICS[name].compute(scored, CONFIG)
     assert hits.shape == (300,) and set(hits.tolist()) <= {0.0, 1.0}
     assert hits.mean().item() == pytest.approx(best.score(scaler.transform(t), u), abs=0.004)
     assert 0.4 < hits.mean() < 1
@@ -96,21 +105,21 @@ def test_the_probe_is_scikit_learns(
 def test_the_strength_is_chosen_on_validation_alone(
     parts: dict[str, tuple[Tensor, Tensor]],
 ) -> None:
-    """With 100 labels and noise, another validation part chooses another strength."""
+    """Validation images that only a weak, or only a strong penalty gets right choose it."""
     x, y = parts["train"]
-    noisy = torch.cat([x, 5 * torch.randn(len(x), 200)], dim=1)
-    train = _seen(noisy, y)
-    found = set()
-    for turned in (False, True):
-        codes = torch.cat([parts["validation"][0], torch.zeros(200, 200)], dim=1)
-        labels = parts["validation"][1]
-        judged = _seen(noisy[:100] if turned else codes, y[:100] if turned else labels)
-        own = _seen(noisy[:50], y[:50], train=_seen(noisy, y), validation=judged)
+    x = torch.cat([x, 9 * torch.randn(len(x), 30, generator=torch.Generator().manual_seed(1))], 1)
+    places, scaler = stratified(y.numpy(), 100), StandardScaler().fit(x.double().numpy())
+    codes = scaler.transform(x.double().numpy())
+    strong, weak = (
+        LogisticRegression(C=strength, max_iter=500, tol=1e-3).fit(codes[places], y[places])
+        for strength in (STRENGTHS[0], STRENGTHS[-1])
+    )
+    right, other = (torch.from_numpy(each.predict(codes)) == y for each in (strong, weak))
+    for only, expected in ((right & ~other, STRENGTHS[0]), (other & ~right, STRENGTHS[-1])):
+        judged = _seen(x[only], y[only])
+        own = _seen(x[:50], y[:50], train=_seen(x, y), validation=judged)
         METRICS["probe_accuracy_100"].compute(own, CONFIG)
-        view = own.train
-        found.add(view.once("probe of 100 labels", lambda: None).strength)  # type: ignore[attr-defined]
-    assert len(found) == 2
-    assert train is not None
+        assert own.train.once("probe of 100 labels", pytest.fail).strength == expected
 
 
 def test_stratified_subsets_keep_the_shares_of_classes_and_are_fixed() -> None:
@@ -142,7 +151,7 @@ def test_a_probe_that_does_not_converge_says_so(
 
 @pytest.mark.parametrize("name", ["knn_accuracy", "knn_accuracy_raw"])
 def test_neighbours_of_raw_and_standardised_codes(
-    parts: dict[str, tuple[Tensor, Tensor]], test_part: Seen, name: str
+    parts: dict[str, tuple[Tensor, Tensor]], scored: Seen, name: str
 ) -> None:
     (x, y), _, (t, u) = (
         (codes.double().numpy(), labels.numpy()) for codes, labels in parts.values()
@@ -152,11 +161,11 @@ def test_neighbours_of_raw_and_standardised_codes(
     )
     model = KNeighborsClassifier(5).fit(scaler.transform(x), y)
     # Votes of two against two go to the nearest here, to the lower class there.
-    assert _value(name, test_part) == pytest.approx(model.score(scaler.transform(t), u), abs=0.02)
+    assert _value(name, scored) == pytest.approx(model.score(scaler.transform(t), u), abs=0.02)
 
 
-def test_raw_and_standardised_neighbours_differ(test_part: Seen) -> None:
-    assert _value("knn_accuracy", test_part) != _value("knn_accuracy_raw", test_part)
+def test_raw_and_standardised_neighbours_differ(scored: Seen) -> None:
+    assert _value("knn_accuracy", scored) != _value("knn_accuracy_raw", scored)
 
 
 def _entropy(counts: np.ndarray) -> float:
@@ -165,7 +174,7 @@ def _entropy(counts: np.ndarray) -> float:
 
 
 def test_clusters_against_formulas_in_numpy(
-    parts: dict[str, tuple[Tensor, Tensor]], test_part: Seen
+    parts: dict[str, tuple[Tensor, Tensor]], scored: Seen
 ) -> None:
     codes, labels = (part.numpy() for part in parts["test"])
     clusters = KMeans(5, n_init=10, random_state=0).fit_predict(codes.astype(np.float64))
@@ -173,7 +182,7 @@ def test_clusters_against_formulas_in_numpy(
     np.add.at(table, (clusters, labels), 1)
     total = _entropy(table.sum(0)) + _entropy(table.sum(1))
     nmi = (total - _entropy(table.ravel())) / (total / 2)
-    assert _value("kmeans_nmi", test_part) == pytest.approx(nmi, abs=1e-6)
+    assert _value("kmeans_nmi", scored) == pytest.approx(nmi, abs=1e-6)
 
     def pairs(counts: np.ndarray) -> float:
         return float((counts * (counts - 1) / 2).sum())
@@ -181,11 +190,9 @@ def test_clusters_against_formulas_in_numpy(
     expected = pairs(table.sum(0)) * pairs(table.sum(1)) / pairs(np.array([table.sum()]))
     most = (pairs(table.sum(0)) + pairs(table.sum(1))) / 2
     ari = (pairs(table) - expected) / (most - expected)
-    assert _value("kmeans_ari", test_part) == pytest.approx(ari, abs=1e-6)
-    import itertools
-
+    assert _value("kmeans_ari", scored) == pytest.approx(ari, abs=1e-6)
     best = max(sum(table[i, j] for i, j in enumerate(p)) for p in itertools.permutations(range(5)))
-    assert _value("kmeans_accuracy", test_part) == pytest.approx(best / len(labels), abs=1e-6)
+    assert _value("kmeans_accuracy", scored) == pytest.approx(best / len(labels), abs=1e-6)
 
 
 def test_clusters_are_assigned_one_to_one() -> None:
@@ -251,9 +258,8 @@ def test_damages_are_as_strong_as_they_say(name: str) -> None:
     damage, strength = DAMAGES[name]
     found = damage(images, np.arange(400), strength)
     if name.startswith("gaussian"):
-        inside = (found > 0) & (found < 1)
         assert found.min() >= 0 and found.max() <= 1
-        noise = (found - images)[inside & (images > 0.45) & (images < 0.55)]
+        noise = (found - images)[(images > 0.45) & (images < 0.55)]
         assert noise.abs().median().item() == pytest.approx(0.6745 * strength, rel=0.1)
     else:
         black, white = ((found == value).float().mean().item() for value in (0, 1))
@@ -460,3 +466,147 @@ def test_images_without_classes_get_what_needs_none() -> None:
     got = set(found.whole) | set(found.scores)
     assert {"trustworthiness", "active_units", "participation_ratio", "psnr_masking_10"} <= got
     assert not got & {"probe_accuracy", "knn_accuracy", "kmeans_nmi", "ood_auroc"}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ledger, ScoresOf, Store]:
+    """A ledger of three variants with all tasks, and their scores per image."""
+    folder = tmp_path_factory.mktemp("measured")
+    store = Store(folder)
+    protocol = load_protocol(_protocol(folder, '["representation", "robustness", "cost"]'))
+    protocol = dataclasses.replace(protocol, seeds=(0, 1, 2), models=("mean_image", "pca", "fc_ae"))
+    records = [execute(spec, store, ignore_epochs) for spec in plan(Request(protocol), store).specs]
+    rows = {row.row_digest: record for record in records for row in [row_of(record)]}
+
+    def scores_of(row: LedgerRow, part: str, metric: str = "") -> np.ndarray | None:
+        arrays = read_arrays(store.records, rows[row.row_digest])
+        return arrays.get(f"{part}/{metric or row.selection_metric}")
+
+    return ledger_of(map(row_of, records)), scores_of, store
+
+
+def _boards(measured: tuple[Ledger, ScoresOf, Store]) -> Board:
+    ledger, scores_of, _ = measured
+    known = update(Significance(), ledger, scores_of)
+    directions = {name: metric.higher_is_better for name, metric in METRICS.items()}
+    table = rank_table(ledger, known, directions, score_columns(ledger))
+    return Board(table, 0, (), {}, further_tables(ledger, table, known))
+
+
+def test_each_task_is_a_board_over_the_same_rows(
+    measured: tuple[Ledger, ScoresOf, Store],
+) -> None:
+    board = _boards(measured)
+    assert list(board.further) == list(ALL)
+    for task, cells in board.further.items():
+        assert {cell.row for cell in cells} == {"mean_image", "pca", "fc_ae"}, task
+    ranks = {cell.row: cell.ranks for cell in board.further["robustness"]}
+    assert ranks["pca"] == (1, 1) and ranks["mean_image"] == (2, 3) == ranks["fc_ae"]
+    code = {cell.row: cell for cell in board.further["representation"]}
+    assert code["pca"].ranks == (1, 1) and code["fc_ae"].ranks == (2, 2)
+    assert code["mean_image"].ranks is None
+    assert code["mean_image"].why_unranked == "it has no code"
+    assert all(cell.ranks is None for cell in board.further["cost"])
+    assert [cell.row for cell in board.further["cost"]] == [cell.row for cell in board.cells]
+
+
+def test_the_page_says_how_a_board_is_ordered_and_what_is_left_out(
+    measured: tuple[Ledger, ScoresOf, Store],
+) -> None:
+    text = "\n".join(markdown(section) for section in sections(_boards(measured)))
+    assert (
+        "Ordered by PSNR after Gaussian noise 0.2 on validation; ranges of ranks from images"
+        in text
+    )
+    assert "Left out, since this needs a variational code: KL per dimension." in text
+    assert "Left out, since this needs more images" not in text.partition("### Robustness")[2]
+    assert "Costs are not compared" in text and "test k-means NMI" in text
+    ranking = text.partition("### Representation")[0]
+    assert "test MSE" in ranking and "k-means" not in ranking and "Gaussian noise" not in ranking
+
+
+def test_one_value_of_a_set_is_compared_by_seeds_alone(
+    measured: tuple[Ledger, ScoresOf, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = dataclasses.replace(FURTHER_TASKS["representation"], headline="trustworthiness")
+    monkeypatch.setitem(FURTHER_TASKS, "representation", task)  # type: ignore[arg-type]
+    board = _boards(measured)
+    cells = {cell.row: cell for cell in board.further["representation"]}
+    assert cells["pca"].interval[0] == cells["pca"].interval[1], "solved: no seed changes it"
+    assert cells["fc_ae"].interval[0] < cells["fc_ae"].interval[1]
+    assert cells["pca"].first_in_halves is None
+    text = "\n".join(markdown(section) for section in sections(board))
+    assert "one value of all images: ranges of ranks from seeds alone" in text
+
+
+def _with(ledger: Ledger, **values: float) -> Ledger:
+    return tuple(
+        dataclasses.replace(row, scores={**row.scores, **values}) if row.model == "pca" else row
+        for row in ledger
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "column", "bad", "good", "badge"),
+    [
+        ("robustness", "val_ood_auroc", 0.49, 0.5, "AUROC below .5"),
+        ("representation", "val_probe_converged", 0.99, 1.0, "probe not converged"),
+    ],
+)
+def test_sick_rows_wear_the_badge_of_the_task(
+    measured: tuple[Ledger, ScoresOf, Store],
+    task: str,
+    column: str,
+    bad: float,
+    good: float,
+    badge: str,
+) -> None:
+    for value, expected in ((bad, {"pca"}), (good, set())):
+        ledger = _with(measured[0], **{column: value})
+        directions = {name: metric.higher_is_better for name, metric in METRICS.items()}
+        table = rank_table(ledger, Significance(), directions, score_columns(ledger))
+        cells = further_tables(ledger, table, Significance())[task]
+        assert {cell.row for cell in cells if badge in cell.badges} == expected
+        assert not any(badge in cell.badges for cell in table)
+
+
+def test_costs_are_not_verified(measured: tuple[Ledger, ScoresOf, Store]) -> None:
+    """Times and even bytes may differ where weights are scored again; other scores may not."""
+    written = {"test": {"mse": 0.1, "encoding_speed_1": 100.0}}
+    assert not _difference(written, {"test": {"mse": 0.1, "encoding_speed_1": 1.0}})
+    assert _difference(written, {"test": {"mse": 0.2, "encoding_speed_1": 100.0}})
+
+
+def test_the_registry_keeps_scores_per_image_of_headlines(
+    measured: tuple[Ledger, ScoresOf, Store],
+) -> None:
+    ledger, scores_of, store = measured
+    assert headlines() == ("probe_accuracy", "psnr_gaussian_20")
+    row = next(row for row in ledger if row.model == "pca")
+    record = record_of_row(store, row)
+    assert record is not None
+    found = tensors_of(row, record, read_arrays(store.records, record))
+    for metric in headlines():
+        key = f"0/validation/{metric}"
+        exact = scores_of(row, "validation", metric)
+        np.testing.assert_allclose(decoded(found[key], found[f"{key}/scale"]), exact, rtol=1e-3)
+    check_content(found, [row], "here", "mend")
+    changed = {**found, "0/validation/probe_accuracy": 0 * found["0/validation/probe_accuracy"]}
+    with pytest.raises(CheckFailed, match="mean validation probe_accuracy score of seed 0"):
+        check_content(changed, [row], "here", "mend")
+
+
+@pytest.mark.slow(minutes=2)
+@pytest.mark.parametrize(("size", "expected"), [(16, 0.836), (64, 0.859)])
+def test_pca_codes_of_the_full_set_are_as_good_as_published(size: int, expected: float) -> None:
+    """5 nearest of all 60,000 training codes, raw, as scikit-learn's PCA and classifier find."""
+    images = load_set("fashion_mnist")
+    train, test = images.parts["train"], images.parts["test"]
+    model = build_model("pca", (1, 28, 28), size)
+    model.fit(torch.from_numpy(train.images))  # type: ignore[operator]
+    fitted, own = (
+        seen_by(model, Labelled(torch.from_numpy(part.images), torch.from_numpy(part.labels)))
+        for part in (train, test)
+    )
+    scored = _seen(own.codes, own.labels, train=fitted)
+    assert _value("knn_accuracy_raw", scored) == pytest.approx(expected, abs=0.003)
