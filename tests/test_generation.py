@@ -189,7 +189,7 @@ def _seen(decode: Callable[[Tensor], Tensor], codes: Tensor, training: Tensor) -
             "confidence": lambda: lambda z: z.softmax(dim=1).amax(dim=1),
             "mean_image": lambda: decode(training).mean(0, keepdim=True),
         }
-        return Seen(sources | rest)
+        return Seen(sources | rest | {"pairs": lambda: pairs(len(of))})
 
     train = part(training, {})
     return part(codes, {"train": lambda: train, "counterpart": lambda: train})
@@ -208,8 +208,9 @@ class TestPaths:
 
     def test_pairs_are_of_different_images_each_once(self) -> None:
         for count in (2, 12, 3000):
-            starts, ends = pairs(count)
+            starts, ends = pairs(count).T
             assert len(starts) == min(1000, count)
+            assert len(pairs(count, 250)) == min(250, count)
             assert (starts != ends).all()
             assert len(starts.unique()) == len(ends.unique()) == len(starts)
 
@@ -220,10 +221,9 @@ class TestPaths:
 
     def test_measures_are_those_of_loops(self) -> None:
         bent = _seen(lambda z: _images(z**2), self.codes, self.training)
-        starts, ends = pairs(12)
         variations, middles, confidences = [], [], []
         known = bent.train.features.double().numpy()
-        for i, j in zip(starts, ends, strict=True):
+        for i, j in pairs(12).tolist():
             way = [self.codes[i] * (1 - t) + self.codes[j] * t for t in np.linspace(0, 1, 11)]
             seen = [np.rint(255 * np.square(z.numpy())).astype(int) / 255 for z in way]
             steps = [np.linalg.norm(b - a) for a, b in pairwise(seen)]
@@ -341,6 +341,22 @@ class TestScoring:
         again = rescore(dataclasses.replace(record.spec, threads=2), weights, home)
         for name in metrics_of("generation"):
             assert again["test"][name] == pytest.approx(record.scores["test"][name], rel=1e-5)
+
+    def test_every_image_is_encoded_once(
+        self, home: Store, record: RunRecord, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = self._spec(home)
+        splits = load_splits(spec.dataset, spec.split)
+        model = build(spec, splits)
+        load_weights(model, read_weights(home.records, record))
+        seen: list[int] = []
+        encode = type(model).encode
+        monkeypatch.setattr(
+            type(model), "encode", lambda self, x: (seen.append(len(x)), encode(self, x))[1]
+        )
+        score(model, spec, splits, home).means()
+        parts = (splits.train, splits.validation, splits.test)
+        assert sum(seen) == sum(len(part.images) for part in parts)
 
     def test_the_features_of_images_are_kept_once_for_all_runs(
         self, home: Store, record: RunRecord, monkeypatch: pytest.MonkeyPatch

@@ -77,6 +77,7 @@ class Reader(Seen):
             "network": made("network", lambda: network),
             "untrained_network": made("untrained_network", lambda: network),
             "confidence": made("confidence", lambda: lambda z: z.softmax(dim=1).amax(dim=1)),
+            "pairs": made("pairs", lambda: torch.tensor([[0, 1], [1, 2], [2, 0]])),
             "mean_image": made("mean_image", lambda: torch.rand(1, 1, 16, 16, generator=drawn)),
             "counterpart": made("counterpart", lambda: Reader(others, 45)),
             "train": made("train", lambda: Reader(others, 1_100)),

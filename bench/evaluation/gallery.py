@@ -23,7 +23,7 @@ from bench.metrics.generation import (
     sample_features,
     samples,
 )
-from bench.metrics.interpolation import between, pairs
+from bench.metrics.interpolation import between
 from bench.models.base import Autoencoder
 
 SHOWN, SAMPLES, STANDARD, CODES, STEPS = 8, 64, 32, 2000, 5
@@ -91,9 +91,9 @@ def generation_gallery(seen: Seen, train: NDArray[np.uint8]) -> Gallery:
 def path_gallery(seen: Seen, test: NDArray[np.uint8]) -> Gallery:
     """The first paths that the measures of interpolation take, and the test images (N, C, H, W) at
     their ends, as bytes. Arrays under `paths`; none for fewer than two images."""
-    if len(test) < 2:
+    starts, ends = seen.pairs[:PATHS].T
+    if not len(starts):
         return {}
-    starts, ends = (ends[:PATHS] for ends in pairs(min(len(test), MOST_SAMPLES)))
     points = between(seen.vectors[starts], seen.vectors[ends])
     decoded = as_bytes(seen.decode(points.flatten(0, 1))).numpy()
     return {

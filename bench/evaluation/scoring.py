@@ -36,6 +36,7 @@ from bench.evaluation.gallery import (
     path_gallery,
 )
 from bench.metrics import METRICS, Seen, chosen_metrics
+from bench.metrics.interpolation import FEWER, pairs
 from bench.metrics.latent import active_fraction, active_units, dead_codes
 from bench.models.base import Autoencoder, Classifier, ImageModel
 
@@ -170,8 +171,10 @@ def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits, store: Sto
 
     validation = None
     if len(splits.validation.images):
-        validation = coded(splits.validation, splits.test)
-    test = coded(splits.test, splits.validation, {"model": lambda: model})
+        fewer = pairs(len(splits.validation.images), FEWER)
+        validation = coded(splits.validation, splits.test, {"pairs": lambda: fewer})
+    more: Sources = {"model": lambda: model, "pairs": lambda: pairs(len(splits.test.images))}
+    test = coded(splits.test, splits.validation, more)
     return _Reconstruction(
         model,
         splits,

@@ -24,6 +24,7 @@ Need = Literal[
     "network",
     "untrained_network",
     "confidence",
+    "pairs",
     "mean_image",
     "train",
     "validation",
@@ -40,7 +41,7 @@ PER_IMAGE: frozenset[Need] = OUTPUTS | {
     "untrained_features",
 }
 """Tensors with a row for each image of the part."""
-TENSORS: frozenset[Need] = PER_IMAGE | {"others", "mean_image"}
+TENSORS: frozenset[Need] = PER_IMAGE | {"others", "mean_image", "pairs"}
 PARTS: frozenset[Need] = frozenset({"train", "validation", "counterpart"})
 """Other parts of the data, as the same model sees them."""
 SHORT = 512
@@ -97,8 +98,9 @@ class Seen:
     `features`, `untrained_features`: float32 (N, F), of the images in the feature network of the
     data set and in an untrained one; `network`, `untrained_network`: these, uint8 images ->
     features; `confidence`: features -> the probability of the most likely class. `mean_image`:
-    (1, C, H, W), of the training part. `counterpart`: the other held-out part, or, if it has
-    fewer images, the training part; it offers features alone.
+    (1, C, H, W), of the training part. `pairs`: (P, 2), int64, places of different images.
+    `counterpart`: the other held-out part, or, if it has fewer images, the training part; it offers
+    features alone.
     Reading what there is not (logits of an autoencoder), or what `only` left out, raises
     ValueError.
     """
@@ -199,6 +201,11 @@ class Seen:
     def untrained_features(self) -> "Tensor":
         """(N, F), float32: the images in an untrained network of the same architecture."""
         return self.tensor("untrained_features")
+
+    @property
+    def pairs(self) -> "Tensor":
+        """(P, 2), int64: places of pairs of different images."""
+        return self.tensor("pairs")
 
     @property
     def mean_image(self) -> "Tensor":
