@@ -30,6 +30,7 @@ from bench.execution.devices import accelerators, available_cores, resolved_devi
 from bench.metrics import METRICS, chosen_metrics
 from bench.models.own import named
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
+from bench.records.feature_cards import network_revision
 from bench.records.files import sound_record
 from bench.registry.changes import unchanged
 from bench.registry.naming import label_here
@@ -153,6 +154,10 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
 
     measured = chosen_metrics(protocol.evaluation)
 
+    revisions = {name: METRICS[name].revision for name in measured}
+    if any("network" in METRICS[name].needs for name in measured):
+        revisions |= network_revision(store, label)
+
     def spec(model: str, latent_dim: int | None) -> RunSpec:
         row = variant(model)
         given = protocol.hyperparameters.get(model, {})
@@ -171,7 +176,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
             hyperparameters=checked_hyperparameters(model, given),
             train=train,
             evaluation=protocol.evaluation,
-            metric_revisions={name: METRICS[name].revision for name in measured},
+            metric_revisions=revisions,
             selection_metric=protocol.selection_metric,
             seed=first_seeds(protocol.seeds)[0],
             device=device,

@@ -54,6 +54,11 @@ class FurtherTask:
     headline: str
     question: str
 
+    @property
+    def title(self) -> str:
+        """Its name as a heading."""
+        return self.id.title()
+
 
 FURTHER_TASKS: Mapping[str, FurtherTask] = {
     task.id: task

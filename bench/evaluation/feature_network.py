@@ -163,6 +163,8 @@ def _networks(folder: Path) -> tuple[FeatureNetwork, FeatureNetwork]:
 
 
 _RECENT: dict[str, Tensor] = {}
+_DIGEST = 32
+"""Bytes of the SHA-256 at the end of a file of kept features."""
 _MOST_RECENT = 6
 """Three parts of a data set in two networks."""
 
@@ -183,7 +185,11 @@ def _kept(store: Store, network: FeatureNetwork, images: Tensor) -> Tensor:
 def _read(path: Path, count: int, network: FeatureNetwork) -> Tensor | None:
     """Features that an earlier run kept; None if there are none or the file is damaged."""
     try:
-        features = load_tensors(path.read_bytes())["features"]
+        content = path.read_bytes()
+        whole, digest = content[:-_DIGEST], content[-_DIGEST:]
+        if hashlib.sha256(whole).digest() != digest:
+            return None
+        features = load_tensors(whole)["features"]
     except (OSError, SafetensorError, KeyError):
         return None
     return features if features.shape == (count, network.model.feature_size) else None
@@ -191,5 +197,6 @@ def _read(path: Path, count: int, network: FeatureNetwork) -> Tensor | None:
 
 def _written(path: Path, features: Tensor) -> Tensor:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, save_tensors({"features": features.contiguous()}))
+    content = save_tensors({"features": features.contiguous()})
+    write_atomically(path, content + hashlib.sha256(content).digest())
     return features

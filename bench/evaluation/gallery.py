@@ -14,12 +14,22 @@ from torch import Tensor
 from bench.core.protocol import EvaluationConfig
 from bench.data import LabelledImages, Splits
 from bench.evaluation.evaluate import BATCH, Classification, Evaluation
-from bench.metrics import METRICS, seen_of
+from bench.metrics import METRICS, Seen, seen_of
 from bench.metrics.classification import confusion, per_class
+from bench.metrics.generation import (
+    MOST_SAMPLES,
+    SAMPLERS,
+    as_bytes,
+    nearest,
+    sample_features,
+    samples,
+)
+from bench.metrics.interpolation import between
 from bench.models.base import Autoencoder
 
 SHOWN, EXTREMES, SAMPLES, STANDARD, CODES, STEPS = 10, 8, 64, 32, 2000, 5
 MISTAKES = 24
+GENERATED, PATHS, GRID = 10, 6, 15
 PICTURES, LARGEST = 24, 64
 """How many test images are kept as small pictures, and the longest side that these may have."""
 _FULL_COVARIANCE = 512
@@ -31,8 +41,8 @@ Gallery = dict[str, NDArray[np.float32] | NDArray[np.int64] | NDArray[np.uint8]]
 def build_gallery(
     model: Autoencoder, splits: Splits, scored: Evaluation, metric: str, config: EvaluationConfig
 ) -> Gallery:
-    """The arrays under `shown`, `label`, `pictures`, `codes`, `extremes`, `samples` and
-    `interpolation`.
+    """The arrays under `shown`, `label`, `pictures`, `codes`, `extremes`, `samples`,
+    `interpolation` and `grid`.
 
     Their content is described in `bench.records.files`.
 
@@ -61,7 +71,52 @@ def build_gallery(
         }
         gallery |= _samples(model, splits.train.images)
         gallery |= _interpolation(model, gallery["shown/test/x"])
+    if model.code_size == 2 and model.levels is None:
+        gallery |= _grid(model, scored.codes)
     return gallery
+
+
+def generation_gallery(seen: Seen, train: NDArray[np.uint8]) -> Gallery:
+    """The first samples of each sampler, with the nearest training images, as bytes; `seen` is the
+    test part, `train` the training images. Arrays under `generated`."""
+    gallery: Gallery = {}
+    count = min(len(seen.features), MOST_SAMPLES)
+    for sampler in SAMPLERS:
+        if ("vectors" if sampler == "prior" else "short_vectors") not in seen.offers:
+            continue
+        features = sample_features(seen, sampler, count)[:GENERATED]
+        found = nearest(features, seen.train.features)
+        gallery |= {
+            f"generated/{sampler}/x_hat": samples(seen, sampler, count)[:GENERATED].numpy(),
+            f"generated/{sampler}/nearest": train[found.place.numpy()],
+            f"generated/{sampler}/index": found.place.numpy(),
+            f"generated/{sampler}/distance": found.distance.float().numpy(),
+        }
+    return gallery
+
+
+def path_gallery(seen: Seen, test: NDArray[np.uint8]) -> Gallery:
+    """The first paths that the measures of interpolation take, and the test images (N, C, H, W) at
+    their ends, as bytes. Arrays under `paths`; none for fewer than two images."""
+    starts, ends = seen.pairs[:PATHS].T
+    if not len(starts):
+        return {}
+    points = between(seen.vectors[starts], seen.vectors[ends])
+    decoded = as_bytes(seen.decode(points.flatten(0, 1))).numpy()
+    return {
+        "paths/x": np.stack([test[starts.numpy()], test[ends.numpy()]], axis=1),
+        "paths/x_hat": decoded.reshape(len(starts), -1, *test.shape[1:]),
+    }
+
+
+def _grid(model: Autoencoder, codes: NDArray[np.float32]) -> Gallery:
+    """Decoded codes of two numbers on a grid that spans 98 % of the codes along either axis."""
+    low, high = np.percentile(codes, (1, 99), axis=0)
+    axes = np.linspace(low, high, GRID).astype(np.float32)
+    first, second = np.meshgrid(axes[:, 0], axes[:, 1])
+    points = torch.from_numpy(np.column_stack([first.ravel(), second.ravel()]))
+    decoded = as_bytes(model.decode_images(points.to(_device(model))).cpu()).numpy()
+    return {"grid/x_hat": decoded.reshape(GRID, GRID, *model.image_shape), "grid/z": axes}
 
 
 def classification_gallery(splits: Splits, scored: Mapping[str, Classification]) -> Gallery:

@@ -5,7 +5,7 @@ The test images are used here, once, after training.
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +29,15 @@ from bench.evaluation.evaluate import (
     seen_by,
 )
 from bench.evaluation.feature_network import FeatureSpaces, feature_spaces
-from bench.evaluation.gallery import build_gallery, classification_gallery
+from bench.evaluation.gallery import (
+    Gallery,
+    build_gallery,
+    classification_gallery,
+    generation_gallery,
+    path_gallery,
+)
 from bench.metrics import METRICS, Seen, chosen_metrics
+from bench.metrics.interpolation import FEWER, pairs
 from bench.metrics.latent import active_fraction, active_units, dead_codes
 from bench.models.base import Autoencoder, Classifier, ImageModel
 
@@ -108,6 +115,7 @@ class _Reconstruction(Scored):
     config: EvaluationConfig
     validation: Evaluation | None
     test: Evaluation
+    drawn: Gallery
 
     @property
     def ranked(self) -> Evaluation:
@@ -143,9 +151,8 @@ class _Reconstruction(Scored):
             if found is not None
             for metric, values in found.scores.items()
         }
-        return scores | build_gallery(
-            self.model, self.splits, self.ranked, self.metric, self.config
-        )
+        shown = build_gallery(self.model, self.splits, self.ranked, self.metric, self.config)
+        return scores | shown | self.drawn
 
 
 def _reconstruction(
@@ -172,15 +179,17 @@ def _reconstruction(
         rest["others"] = lambda: _test_images(foreign)
 
     def coded(part: LabelledImages, other: LabelledImages, more: Sources | None = None) -> Coded:
-        beside = other if len(other.images) else splits.train
+        beside = other if len(other.images) >= len(part.images) else splits.train
         own: Sources = {**featured(part), "counterpart": lambda: Seen(featured(beside))}
         given = rest | own | (more or {})
         return Coded(model, on_device(part, device, labelled), given, decode)
 
     validation = None
     if len(splits.validation.images):
-        validation = coded(splits.validation, splits.test)
-    test = coded(splits.test, splits.validation, {"model": lambda: model})
+        fewer = pairs(len(splits.validation.images), FEWER)
+        validation = coded(splits.validation, splits.test, {"pairs": lambda: fewer})
+    more: Sources = {"model": lambda: model, "pairs": lambda: pairs(len(splits.test.images))}
+    test = coded(splits.test, splits.validation, more)
     return _Reconstruction(
         model,
         splits,
@@ -188,7 +197,18 @@ def _reconstruction(
         spec.evaluation,
         None if validation is None else evaluate_part(validation, spec.evaluation),
         evaluate_part(test, spec.evaluation),
+        _drawn(test.whole, spec.evaluation.tasks, splits),
     )
+
+
+def _drawn(test: Seen, tasks: Sequence[str], splits: Splits) -> Gallery:
+    """Samples and paths to look at, of the tasks that measure them."""
+    drawn: Gallery = {}
+    if "generation" in tasks and "network" in test.offers:
+        drawn |= generation_gallery(test, splits.train.images)
+    if "interpolation" in tasks and "vectors" in test.offers:
+        drawn |= path_gallery(test, splits.test.images)
+    return drawn
 
 
 def _mean_image(splits: Splits) -> torch.Tensor:

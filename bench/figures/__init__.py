@@ -102,6 +102,28 @@ FIGURES: Mapping[str, FigureRow] = table(
             ordered=True,
         ),
         FigureRow(
+            "latent_grid",
+            "Decoded codes of two numbers, with the codes of images over them",
+            latent.latent_grid,
+            ("grid/x_hat", "grid/z", "codes/z", "codes/label"),
+            judges="autoencoder",
+            ordered=True,
+        ),
+        FigureRow(
+            "samplers",
+            "Samples by sampler above the nearest training images",
+            reconstruction.samplers,
+            ("generated/",),
+            judges="autoencoder",
+        ),
+        FigureRow(
+            "paths",
+            "Eleven decoded codes between pairs of test images",
+            reconstruction.paths,
+            ("paths/x", "paths/x_hat"),
+            judges="autoencoder",
+        ),
+        FigureRow(
             "samples",
             "Decoded random codes",
             reconstruction.samples,

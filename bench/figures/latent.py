@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.core.spec import RunRecord
+from bench.figures.sheet import image_grid
 from bench.figures.style import (
     COLOURS,
     INK,
@@ -64,6 +65,33 @@ def latent_map(record: RunRecord, arrays: Arrays) -> Figure:
     ax.set_ylabel(names[1])
     below = f"{describe(record)} · {len(codes):,} {ranked_part(record)} images"
     put_title(figure, title, below)
+    return figure
+
+
+@styled
+def latent_grid(record: RunRecord, arrays: Arrays) -> Figure:
+    """Decoded codes of two numbers where they lie on the plane, with the codes of images over them.
+
+    Codes outside of the grid, which spans 98 % of them along either axis, are not shown.
+    """
+    axes = np.asarray(arrays["grid/z"], np.float64)
+    figure, (ax,) = plot_canvas(1, 6.4, 6.0)
+    # Rows of the grid go up with the second number, rows of a picture go down.
+    canvas = image_grid(np.asarray(arrays["grid/x_hat"][::-1] / 255, np.float32), 2)
+    half = (axes[-1] - axes[0]) / (2 * (len(axes) - 1))
+    (left, low), (right, high) = axes[0] - half, axes[-1] + half
+    ax.imshow(canvas, extent=(left, right, low, high), aspect="auto", interpolation="antialiased")
+    codes = np.asarray(arrays["codes/z"], np.float64)
+    inside = ((codes >= (left, low)) & (codes <= (right, high))).all(axis=1)
+    labels = np.asarray(arrays["codes/label"]).astype(int)[inside]
+    _scatter(ax, codes[inside], labels, record.class_names)
+    ax.grid(False)
+    ax.set_xlim(left, right)
+    ax.set_ylim(low, high)
+    ax.set_xlabel("z1")
+    ax.set_ylabel("z2")
+    below = f"{describe(record)} · codes of {inside.sum():,} {ranked_part(record)} images"
+    put_title(figure, "Decoded codes of two numbers", below)
     return figure
 
 

@@ -102,6 +102,47 @@ def interpolation(record: RunRecord, arrays: Arrays) -> Figure:
     return draw_sheet(title, describe(record), rows, breaks=(1, 1 + steps))
 
 
+_SAMPLERS = {
+    "prior": "z from N(0, I)",
+    "gaussian": "from a Gaussian",
+    "mixture": "from 10 Gaussians",
+}
+
+
+@styled
+def samplers(record: RunRecord, arrays: Arrays) -> Figure:
+    """Samples of each sampler above the training images that are nearest in feature space."""
+    rows: list[Row] = []
+    for name, label in _SAMPLERS.items():
+        if f"generated/{name}/x_hat" in arrays:
+            away = [f"{distance:.1f}" for distance in arrays[f"generated/{name}/distance"]]
+            rows += [
+                Row(_unit(arrays[f"generated/{name}/x_hat"]), label, away, new_block=bool(rows)),
+                Row(_unit(arrays[f"generated/{name}/nearest"]), "nearest training"),
+            ]
+    below = f"{describe(record)} · numbers: distance of features to the image below"
+    return draw_sheet("Samples by sampler, above the nearest training images", below, rows)
+
+
+@styled
+def paths(record: RunRecord, arrays: Arrays) -> Figure:
+    """Pairs of test images and eleven evenly spaced codes between theirs, decoded."""
+    ends, between = _unit(arrays["paths/x"]), _unit(arrays["paths/x_hat"])
+    steps = between.shape[1]
+    heads = ["image A", *(f"{i / (steps - 1):.0%}" for i in range(steps)), "image B"]
+    rows = [
+        Row(np.concatenate([two[:1], decoded, two[1:]]), f"pair {i}", heads if i == 1 else ())
+        for i, (two, decoded) in enumerate(zip(ends, between, strict=True), start=1)
+    ]
+    title = "Paths between the codes of pairs of test images"
+    return draw_sheet(title, describe(record), rows, breaks=(1, 1 + steps))
+
+
+def _unit(images: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Bytes -> [0, 1]."""
+    return images.astype(np.float32) / np.float32(255)
+
+
 @styled
 def differences(title: str, below: str, found: Differing) -> Figure:
     """Images on which two rows differ most, with the scores of each row above them and, where its

@@ -3,14 +3,15 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from bench.core.recipes import BEST_OF, FEW_STEPS
 from bench.core.spec import COPIED
-from bench.core.tasks import is_reference
+from bench.core.tasks import FURTHER_TASKS, FurtherTask, is_reference
 from bench.core.track import REAL_BITS, Track
 from bench.leaderboard.csv_rows import cell_text
 from bench.leaderboard.ledger import CODE_BITS, FACTS, SIGNS, BoardKey, Ledger
@@ -20,14 +21,18 @@ from bench.leaderboard.significance import (
     Significance,
     cell_name,
     competitions,
+    task_competitions,
     why_unranked,
 )
 from bench.leaderboard.spread import WIDE_SPREAD, WORTH_A_NOTE, loss_at_8_bits, seed_spread
+from bench.metrics import METRICS, metrics_of
 
 COLLAPSED_SHARE = 0.1
 CONSTANT_SHARE = 0.01
 CONSTANT_FLOOR = 1e-4
 NOT_COMPARED = "not compared yet"
+NO_VALUE = "no value of the metric that ranks"
+NO_CODE_TO_MEASURE = "it has no code"
 
 Ends = tuple[float, float]
 UNKNOWN: Ends = (math.nan, math.nan)
@@ -88,6 +93,10 @@ class TableCell:
     def mean(self, column: str) -> float:
         """The mean score of a column such as `test_mse`; NaN: no run has it."""
         return self.means.get(column, math.nan)
+
+    def has(self, column: str) -> bool:
+        """Whether a run has the score of a column."""
+        return not math.isnan(self.mean(column))
 
     @property
     def loss_at_8_bits(self) -> float:
@@ -178,6 +187,113 @@ def rank_table(
         cells = _with_ranks(_with_badges(_with_margins(cells)), competition, known)
         table += sorted(cells, key=lambda cell: _order(cell, higher))
     return table
+
+
+def further_tables(
+    rows: Ledger, table: Sequence[TableCell], known: Significance
+) -> dict[str, list[TableCell]]:
+    """The same rows by further task, for each task that they were measured by.
+
+    `rows` and `table` are what `rank_table` takes and gives. A cell has the headline metric of the
+    task as its selection metric, with intervals and ranks by it, and the badges of the task. A cell
+    without a value of it has no rank. A task without a headline keeps the order of `table`.
+    """
+    found: dict[str, list[TableCell]] = {}
+    for task in FURTHER_TASKS.values():
+        names = {f"{part}_{name}" for name in metrics_of(task.id) for part in ("val", "test")}
+        measured = {cell.board for cell in table if any(cell.has(name) for name in names)}
+        compared = {
+            (each.first.board, each.track): each
+            for each in task_competitions(rows)
+            if each.task == task.id
+        }
+        for board in dict.fromkeys(cell.board for cell in table if cell.board in measured):
+            tracks: dict[Track, list[TableCell]] = {}
+            for cell in table:
+                if cell.board == board:
+                    tracks.setdefault(cell.track, []).append(cell)
+            for track, cells in tracks.items():
+                ordered = _of_task(task, cells, compared.get((board, track)), known)
+                found.setdefault(task.id, []).extend(ordered)
+    return found
+
+
+def _of_task(
+    task: FurtherTask,
+    cells: Sequence[TableCell],
+    competition: Competition | None,
+    known: Significance,
+) -> list[TableCell]:
+    """The cells of one track, in the order of a further task."""
+    compared = {} if competition is None else competition.cells
+    bare = [
+        dataclasses.replace(
+            cell,
+            selection_metric=task.headline,
+            why_unranked=(
+                why_unranked(compared[cell.configuration])
+                if cell.configuration in compared
+                else NO_VALUE
+                if cell.code_size
+                else NO_CODE_TO_MEASURE
+            ),
+            badges=tuple(task_badges(task.id, cell)),
+            interval=UNKNOWN,
+            test_interval=UNKNOWN,
+            ranks=None,
+            best_share=math.nan,
+            first_in_halves=None,
+        )
+        for cell in cells
+    ]
+    if competition is None:
+        return bare
+    higher = METRICS[task.headline].higher_is_better
+    return sorted(_with_ranks(bare, competition, known), key=lambda cell: _order(cell, higher))
+
+
+def task_badges(task: str, cell: TableCell) -> Iterator[str]:
+    """The badges that a further task gives a row, by its means on validation."""
+    for holds, badge in TASK_BADGES.get(task, ()):
+        if holds(cell):
+            yield badge
+
+
+def _no_better_than_the_mean(sampler: str, cell: TableCell) -> bool:
+    """Whether the features of samples are as far from those of images as the mean image alone."""
+    return cell.mean(f"val_fcd_{sampler}") >= cell.mean("val_fcd_mean_image")
+
+
+MEMORISED = 0.9
+"""Of new images a third to one half are nearer to a training image than it is to another one."""
+
+
+def _memorised(sampler: str, cell: TableCell) -> bool:
+    """Whether more than nine of ten samples are nearer to their nearest training image than this
+    one is to the training image nearest to it."""
+    return cell.mean(f"val_closeness_{sampler}") > MEMORISED
+
+
+TASK_BADGES: Mapping[str, Sequence[tuple[Callable[[TableCell], bool], str]]] = {
+    "representation": ((lambda cell: cell.mean("val_probe_converged") < 1, "probe not converged"),),
+    "generation": tuple(
+        rule
+        for sampler, words in (
+            ("prior", "N(0, I)"),
+            ("gaussian", "a Gaussian"),
+            ("mixture", "10 Gaussians"),
+        )
+        for rule in (
+            (
+                partial(_no_better_than_the_mean, sampler),
+                f"samples of {words} no better than the mean image",
+            ),
+            (partial(_memorised, sampler), f"memorised samples of {words}"),
+        )
+    ),
+    "robustness": ((lambda cell: cell.mean("val_ood_auroc") < 0.5, "AUROC below .5"),),
+}
+"""By further task: when a row gets a badge, and its words. NaN gives none."""
 
 
 def _order(cell: TableCell, higher: bool) -> tuple[bool, float, str]:

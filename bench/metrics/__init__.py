@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bench.core.lazy import Lazy
 from bench.core.plugins import Table
 from bench.core.protocol import EvaluationConfig
-from bench.core.tasks import TASKS
+from bench.core.tasks import FURTHER_TASKS, TASKS
 from bench.metrics.base import PSNR_CAP, Metric, Tolerance
 from bench.metrics.quantised import with_few_bits
 from bench.metrics.rows.cost import COST
@@ -34,13 +34,14 @@ __all__ = [
     "Seen",
     "Tolerance",
     "chosen_metrics",
+    "headlines",
     "metrics_for",
     "metrics_of",
     "of_part",
     "per_image",
     "seen_of",
     "whole_set",
-    "why_left_out",
+    "why_absent",
 ]
 
 _IMAGES: frozenset[Need] = frozenset({"images", "reconstructions"})
@@ -256,6 +257,12 @@ def chosen_metrics(config: EvaluationConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*config.metrics, *further)))
 
 
+def headlines() -> tuple[str, ...]:
+    """The metrics with one value per image that order the boards of further tasks."""
+    found = (task.headline for task in FURTHER_TASKS.values())
+    return tuple(name for name in found if name in METRICS and METRICS[name].per_image)
+
+
 def per_image(
     metric_ids: Iterable[str], seen: Seen, config: EvaluationConfig
 ) -> "dict[str, Tensor]":
@@ -287,10 +294,10 @@ def whole_set(metric_ids: Iterable[str], seen: Seen, config: EvaluationConfig) -
     return {metric.id: metric.compute(seen, config).item() for metric in chosen}
 
 
-def why_left_out(metric_id: str, seen: Seen) -> str:
-    """Why a metric cannot be computed of `seen`, for people; empty if it can."""
-    missing = METRICS[metric_id].needs - seen.offers
-    return "; ".join(MISSING[need] for need in sorted(missing))
+def why_absent(metric: Metric) -> str:
+    """Why no row of a board has a metric, for people."""
+    missing = [MISSING[need] for need in MISSING if need in metric.needs]
+    return missing[0] if missing else "needs more images"
 
 
 def _rows(metric_ids: Iterable[str]) -> list[Metric]:

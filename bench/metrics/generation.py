@@ -10,8 +10,8 @@ As many samples are drawn as the part has images, at most 10,000, with seeds of 
 run's), so that rows differ by their codes and decoders alone. They are rounded to 8 bits, like the
 images that they are compared with. Images are compared by features: of the network pinned for the
 data set, and, beside it, of an untrained one. `real` in place of a sampler stands for the other
-held-out part (validation for test and the other way round; without one, the first training
-images): what a perfect sampler would reach. `mean_image` stands for the mean training image alone.
+held-out part (validation for test and the other way round; the first training images if it has
+fewer images): what a perfect sampler would reach. `mean_image` stands for the mean training image.
 
 All values depend on the number of images: the fewer, the larger a Fréchet distance (its bias falls
 with 1/N) and the smaller recall and coverage. Compare values of the same protocol only, and with
@@ -35,6 +35,7 @@ Sampler = Literal["prior", "gaussian", "mixture"]
 Source = Literal["prior", "gaussian", "mixture", "real", "mean_image"]
 Network = Literal["trained", "untrained"]
 Measure = Literal["fcd", "precision", "recall", "density", "coverage", "closeness"]
+SAMPLERS: tuple[Sampler, ...] = ("prior", "gaussian", "mixture")
 MOST_SAMPLES = MOST_FITTED = 10_000
 COMPONENTS = 10
 NEIGHBOURS_OF_RECALL, NEIGHBOURS_OF_COVERAGE = 3, 5
@@ -264,10 +265,18 @@ def _given(seen: Seen, source: Source, network: Network, count: int) -> Tensor:
     """The features of what a source gives: (count, F), or one row for the mean image."""
     if source == "real":
         return _features(seen.counterpart, network)[:count]
+    if source != "mean_image":
+        return sample_features(seen, source, count, network)
     see = seen.network if network == "trained" else seen.untrained_network
-    if source == "mean_image":
-        return see(as_bytes(seen.mean_image))
+    return see(as_bytes(seen.mean_image))
+
+
+def sample_features(
+    seen: Seen, sampler: Sampler, count: int, network: Network = "trained"
+) -> Tensor:
+    """The features of `samples`, float32 (count, F)."""
+    see = seen.network if network == "trained" else seen.untrained_network
     return seen.train.once(
-        f"features of {count} samples of {source}, {network}",
-        lambda: see(samples(seen, source, count)),
+        f"features of {count} samples of {sampler}, {network}",
+        lambda: see(samples(seen, sampler, count)),
     )

@@ -1,37 +1,33 @@
 """Whether the image changes evenly, and stays an image, on the straight line between two codes.
 
-1,000 pairs of different images of the part (as many as it has, if it has fewer), drawn with a fixed
-seed: each image is the start of one path and the end of another at most. On each path 11 evenly
-spaced codes, ends included, are decoded, rounded to 8 bits and seen by the feature network of the
-data set. Between the numbers of a discrete code there is nothing: it has no such paths.
+1,000 pairs of different test images and, to rank by, 250 of validation images (as many as there
+are, if there are fewer), drawn with a fixed seed: each image is the start of one path and the end
+of another at most. On each path 11 evenly spaced codes, ends included, are decoded, rounded to 8
+bits and seen by the feature network of the data set. Between the numbers of a discrete code
+there is nothing: it has no such paths.
 """
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bench.core.protocol import EvaluationConfig
-from bench.metrics.generation import MOST_SAMPLES, as_bytes, nearest, nearest_training
+from bench.metrics.generation import as_bytes, nearest
 from bench.metrics.seen import Seen
 
-PAIRS, POINTS = 1000, 11
+PAIRS, FEWER, POINTS = 1000, 250, 11
+"""Pairs of test and of validation images, and codes on a path."""
 _AT_ONCE = 50
 """Paths decoded at a time."""
 
 
-class Paths(NamedTuple):
-    """`starts`, `ends`: indices of the images, int64 (P,); `features`: float32 (P, 11, F)."""
+def pairs(count: int, most: int = PAIRS) -> Tensor:
+    """min(most, count) pairs of different images among `count`, int64 (P, 2): their places.
 
-    starts: Tensor
-    ends: Tensor
-    features: Tensor
-
-
-def pairs(count: int) -> tuple[Tensor, Tensor]:
-    """The first and second images of min(1,000, count) pairs among `count` > 1 images."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:PAIRS]
-    return order, order.roll(-1)
+    The pairs form a ring: each ends where the next one starts. None of fewer than two images.
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most]
+    ring = torch.stack([order, order.roll(-1)], dim=1)
+    return ring if len(order) > 1 else ring[:0]
 
 
 def between(first: Tensor, second: Tensor) -> Tensor:
@@ -40,21 +36,20 @@ def between(first: Tensor, second: Tensor) -> Tensor:
     return first[:, None] * (1 - weights) + second[:, None] * weights
 
 
-def _paths(seen: Seen) -> Paths:
+def _paths(seen: Seen) -> Tensor:
+    """The features of all paths, float32 (P, 11, F)."""
     return seen.once("paths", lambda: _made(seen))
 
 
-def _made(seen: Seen) -> Paths:
-    starts, ends = pairs(min(len(seen.vectors), MOST_SAMPLES))
-    first = seen.vectors[starts]
+def _made(seen: Seen) -> Tensor:
+    first = seen.vectors[seen.pairs[:, 0]]
     # Every end is the start of another path: it is decoded once.
     own = _seen(seen, first)
     inner = []
     for a, b in zip(first.split(_AT_ONCE), first.roll(-1, 0).split(_AT_ONCE), strict=True):
         points = between(a, b)[:, 1:-1]
         inner.append(_seen(seen, points.flatten(0, 1)).view(len(a), POINTS - 2, -1))
-    features = torch.cat([own[:, None], torch.cat(inner), own.roll(-1, 0)[:, None]], dim=1)
-    return Paths(starts, ends, features)
+    return torch.cat([own[:, None], torch.cat(inner), own.roll(-1, 0)[:, None]], dim=1)
 
 
 def _seen(seen: Seen, codes: Tensor) -> Tensor:
@@ -68,13 +63,14 @@ def path_variation(seen: Seen, _config: EvaluationConfig) -> Tensor:
     population standard deviation divided by the mean: 0 for even steps, 3 if one step has the whole
     length. A path that stands still counts as 3: its image does not change evenly.
     """
-    if len(seen.vectors) < 2:
+    if not len(seen.pairs):
         return torch.tensor(torch.nan, dtype=torch.float64)
-    steps = _paths(seen).features.double().diff(dim=1).norm(dim=2)
+    steps = _paths(seen).double().diff(dim=1).norm(dim=2)
     mean = steps.mean(dim=1)
     moves = mean > 0
-    variation = steps.std(dim=1, correction=0) / mean.where(moves, torch.ones_like(mean))
-    paths: Tensor = variation.where(moves, torch.full_like(mean, (POINTS - 2) ** 0.5))
+    variation = steps.std(dim=1, correction=0) / torch.where(moves, mean, torch.ones_like(mean))
+    still = torch.full_like(mean, (POINTS - 2) ** 0.5)
+    paths: Tensor = torch.where(moves, variation, still)
     return paths.mean()
 
 
@@ -84,18 +80,18 @@ def midpoint_distance(seen: Seen, _config: EvaluationConfig) -> Tensor:
 
     NaN if all these images are in the training part.
     """
-    if len(seen.vectors) < 2:
+    if not len(seen.pairs):
         return torch.tensor(torch.nan, dtype=torch.float64)
     found = _paths(seen)
     training = seen.train.features
-    middle = nearest(found.features[:, POINTS // 2], training).distance.mean()
-    images = nearest_training(seen).distance[found.starts].mean()
+    middle = nearest(found[:, POINTS // 2], training).distance.mean()
+    images = nearest(seen.features[seen.pairs[:, 0]], training).distance.mean()
     return torch.div(middle, images)
 
 
 def path_confidence(seen: Seen, _config: EvaluationConfig) -> Tensor:
     """The mean probability of the most likely class by the feature network, over all points of all
     paths, ends included."""
-    if len(seen.vectors) < 2:
+    if not len(seen.pairs):
         return torch.tensor(torch.nan, dtype=torch.float64)
-    return seen.confidence(_paths(seen).features.flatten(0, 1)).double().mean()
+    return seen.confidence(_paths(seen).flatten(0, 1)).double().mean()

@@ -24,6 +24,7 @@ Need = Literal[
     "network",
     "untrained_network",
     "confidence",
+    "pairs",
     "mean_image",
     "reconstructions_8bit",
     "reconstructions_4bit",
@@ -49,7 +50,7 @@ PER_IMAGE: frozenset[Need] = OUTPUTS | {
     "untrained_features",
 }
 """Tensors with a row for each image of the part."""
-TENSORS: frozenset[Need] = PER_IMAGE | {"others", "mean_image"}
+TENSORS: frozenset[Need] = PER_IMAGE | {"others", "mean_image", "pairs"}
 PARTS: frozenset[Need] = frozenset({"train", "validation", "counterpart"})
 """Other parts of the data, as the same model sees them."""
 SHORT = 512
@@ -59,30 +60,22 @@ _NETWORK = (
     "--model cnn_classifier --dataset ..., and pin it with: bench features pin RUN"
 )
 MISSING: "Mapping[Need, str]" = {
-    "images": "needs images",
-    "reconstructions": "needs reconstructions",
-    "codes": "needs a code",
-    "labels": "needs images with classes",
-    "logits": "needs a classifier",
-    "kl": "needs a variational code",
-    "others": "needs a known data set that another one of the same shape is foreign to",
-    "decode": "needs a code",
-    "reconstruct": "needs an autoencoder",
-    "model": "is measured with the test part alone",
-    "vectors": "needs a code of real numbers",
-    "short_vectors": f"needs a code of at most {SHORT} real numbers",
     "features": _NETWORK,
     "untrained_features": _NETWORK,
     "network": _NETWORK,
     "untrained_network": _NETWORK,
     "confidence": _NETWORK,
-    "mean_image": "needs the training part",
+    "labels": "needs images with classes",
+    "others": "needs a known data set to which another one of the same shape is foreign",
+    "kl": "needs a variational code",
+    "short_vectors": f"needs a code of at most {SHORT} real numbers",
+    "vectors": "needs a code of real numbers",
     **dict.fromkeys(SENT, "needs a code of real numbers"),
-    "train": "needs the training part",
-    "validation": "needs the validation part",
-    "counterpart": "needs another part of the data",
+    "codes": "needs a code",
+    "decode": "needs a code",
 }
-"""Why a metric is left out where there is no such thing, for people."""
+"""What a model or a data set may lack, and so why a metric is left out, for people; the first one
+that a metric needs is the most likely."""
 Made: TypeAlias = "Tensor | Seen | Network | Callable[[Tensor], Tensor] | None"
 T = TypeVar("T")
 
@@ -116,8 +109,9 @@ class Seen:
     `features`, `untrained_features`: float32 (N, F), of the images in the feature network of the
     data set and in an untrained one; `network`, `untrained_network`: these, uint8 images ->
     features; `confidence`: features -> the probability of the most likely class. `mean_image`:
-    (1, C, H, W), of the training part. `counterpart`: the other held-out part, or, if there is
-    none, the training part; it offers features alone.
+    (1, C, H, W), of the training part. `pairs`: (P, 2), int64, places of different images.
+    `counterpart`: the other held-out part, or, if it has fewer images, the training part; it offers
+    features alone.
     Reading what there is not (logits of an autoencoder), or what `only` left out, raises
     ValueError.
     """
@@ -218,6 +212,11 @@ class Seen:
     def untrained_features(self) -> "Tensor":
         """(N, F), float32: the images in an untrained network of the same architecture."""
         return self.tensor("untrained_features")
+
+    @property
+    def pairs(self) -> "Tensor":
+        """(P, 2), int64: places of pairs of different images."""
+        return self.tensor("pairs")
 
     @property
     def mean_image(self) -> "Tensor":

@@ -112,6 +112,13 @@ def network_for(store: Store, label: str) -> tuple[Path, FeatureCard] | None:
     return None
 
 
+def network_revision(store: Store, label: str) -> dict[str, int]:
+    """What identifies the feature network of a data set in the digest of an evaluation; empty if
+    none serves it: once one is pinned, scores made without it are not those of the protocol."""
+    found = network_for(store, label)
+    return {} if found is None else {"feature_network": int(found[1].sha256[:8], 16)}
+
+
 def _serving(registry: Path, label: str) -> Iterator[tuple[Path, FeatureCard]]:
     for folder, card in feature_cards(registry).items():
         if label in card.serves:

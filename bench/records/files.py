@@ -29,6 +29,15 @@ Keys of the arrays (images are float32 in [0, 1]; N validation, M test images):
 |                                |                     | samples above are fitted ones        |
 | interpolation/x                | 5 x 2 x C x H x W   | the ends of 5 pairs of test images   |
 | interpolation/x_hat            | 5 x 5 x C x H x W   | 5 evenly spaced codes, decoded       |
+| generated/SAMPLER/{x_hat,      | 10 x C x H x W      | uint8: samples of the prior, a       |
+| nearest}                       |                     | Gaussian and a mixture, and the      |
+|                                |                     | training images that are nearest     |
+| generated/SAMPLER/{index,      | 10                  | places of these in the training      |
+| distance}                      |                     | part, and distances of features      |
+| paths/x, paths/x_hat           | 6 x 2 x C x H x W,  | uint8: pairs of test images, 11      |
+|                                | 6 x 11 x C x H x W  | evenly spaced codes decoded          |
+| grid/x_hat, grid/z             | 15 x 15 x C x H x W,| uint8: codes of two numbers on a     |
+|                                | 15 x 2              | grid, decoded; its values by axis    |
 | extremes/{x,x_hat}             | 16 x C x H x W      | 8 best, then 8 worst by validation   |
 | extremes/score                 | 16                  | their selection metric               |
 

@@ -25,6 +25,7 @@ from bench.leaderboard.significance import (
     Significance,
     competitions,
     compute,
+    every_competition,
 )
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters
@@ -56,7 +57,7 @@ def check_results(registry: Path, *, shipped: bool) -> tuple[Results, int]:
                 f"registry/{name} is not in the order or the form in which it is written; "
                 "fix it with: bench leaderboard --write"
             )
-    comparable = list(competitions(current(results.ledger)))
+    comparable = list(every_competition(current(results.ledger)))
     for competition in comparable:
         if not results.known.holds_for(competition):
             raise CheckFailed(

@@ -136,7 +136,7 @@ class _Beside:
         same = [row for row in ledger if (row.board, row.track) == (first.board, first.track)]
         return [row for row in current(same) if in_protocol(row)]
 
-    def _scores(self, row: LedgerRow, part: str) -> Scores | None:
+    def _scores(self, row: LedgerRow, part: str, metric: str = "") -> Scores | None:
         if self._kept.holds(row):
-            return self._kept.scores_of(row, part)
-        return self._local(row, part)
+            return self._kept.scores_of(row, part, metric)
+        return self._local(row, part, metric)

@@ -6,6 +6,8 @@ A file has these arrays for each finished seed, of N validation and M test image
 |------------------------------|---------------|---------------------------------------------------|
 | SEED/validation, SEED/test   | float16 N, M  | a score of the selection metric per image, scaled |
 | SEED/validation/scale, ...   | float64 2     | score = value * scale[0] + scale[1]               |
+| SEED/validation/METRIC, ...  | float16 N, M  | likewise, of the metrics that order the boards of |
+|                              |               | further tasks, with their scales                  |
 | SEED/curve                   | float32       | the same metric on validation after each epoch    |
 | SEED/x_hat                   | uint8         | the first seed's reconstructions of up to 24 test |
 |                              | 24, C, H, W   | images, which are in `originals-<digest>`         |
@@ -31,6 +33,7 @@ from bench.data import DATASETS
 from bench.leaderboard.ledger import Ledger, LedgerRow
 from bench.leaderboard.merging import PARTS
 from bench.leaderboard.significance import Scores
+from bench.metrics import headlines
 from bench.records.files import Arrays
 
 PRECISION = 1e-4
@@ -75,13 +78,19 @@ def tensors_of(row: LedgerRow, record: RunRecord, arrays: Arrays) -> Tensors:
     """The scores and the curve of a run."""
     found: Tensors = {}
     for part in PARTS.values():
-        scores = arrays.get(f"{part}/{row.selection_metric}")
-        if scores is not None:
-            key = f"{row.seed}/{part}"
-            found[key], found[f"{key}/scale"] = encoded(scores)
+        for metric in (row.selection_metric, *headlines()):
+            scores = arrays.get(f"{part}/{metric}")
+            if scores is not None:
+                key = _key(row, part, metric)
+                found[key], found[f"{key}/scale"] = encoded(scores)
     name = f"val/{row.selection_metric}"
     curve = [epoch.values[name] for epoch in record.history if name in epoch.values]
     return found | ({f"{row.seed}/curve": np.array(curve, np.float32)} if curve else {})
+
+
+def _key(row: LedgerRow, part: str, metric: str) -> str:
+    """Where a file has a row's scores of a metric on "validation" or "test"."""
+    return f"{row.seed}/{part}" + ("" if metric == row.selection_metric else f"/{metric}")
 
 
 def pictures_of(row: LedgerRow, arrays: Arrays) -> Arrays:
@@ -103,7 +112,8 @@ _PICTURES = ("pictures/x", "pictures/x_hat", "samples/x_hat", "interpolation/x_h
 
 def kept_arrays(row: LedgerRow, arrays: Arrays) -> list[str]:
     """The keys of the arrays of a record from which a row's file is made."""
-    wanted = [f"{part}/{row.selection_metric}" for part in PARTS.values()]
+    metrics = (row.selection_metric, *headlines())
+    wanted = [f"{part}/{metric}" for part in PARTS.values() for metric in metrics]
     return [key for key in (*wanted, *_PICTURES) if key in arrays]
 
 
@@ -118,7 +128,10 @@ def is_run_of(row: LedgerRow, arrays: Arrays) -> bool:
 
 
 def _is_mean(row: LedgerRow, part: str, mean: float | None) -> bool:
-    known = row.selected(part)
+    return _is_near(row.selected(part), mean)
+
+
+def _is_near(known: float | None, mean: float | None) -> bool:
     if known is None or mean is None:
         return known is mean
     return abs(mean - known) <= PRECISION * abs(known)
@@ -128,12 +141,15 @@ def check_content(tensors: Tensors, rows: Ledger, where: str, cure: str) -> None
     """Raise CheckFailed unless the scores of these rows are there with the means of the ledger."""
     for row in rows:
         for part, name in PARTS.items():
-            mean = _mean_of(tensors, f"{row.seed}/{name}")
-            if not _is_mean(row, part, mean):
-                raise CheckFailed(
-                    f"{where}: the mean {name} score of seed {row.seed} is {mean}, "
-                    f"registry/results.csv says {row.selected(part)}; {cure}"
-                )
+            for metric in (row.selection_metric, *headlines()):
+                known = row.scores.get(f"{part}_{metric}")
+                mean = _mean_of(tensors, _key(row, name, metric))
+                if not _is_near(known, mean):
+                    what = "" if metric == row.selection_metric else f" {metric}"
+                    raise CheckFailed(
+                        f"{where}: the mean {name}{what} score of seed {row.seed} is {mean}, "
+                        f"registry/results.csv says {known}; {cure}"
+                    )
 
 
 def _mean_of(tensors: Tensors, key: str) -> float | None:

@@ -128,15 +128,17 @@ class Kept:
         """Whether the scores of the row's cell are about to be written."""
         return _file(row) in self._new
 
-    def scores_of(self, row: LedgerRow, part: str) -> Scores | None:
-        """The scores of a ledger row on "validation" or "test"; None: they are not there.
+    def scores_of(self, row: LedgerRow, part: str, metric: str = "") -> Scores | None:
+        """The scores of a ledger row on "validation" or "test", of its selection metric or of
+        another one; None: they are not there.
 
         Raises CheckFailed if the file is missing or damaged, or has scores of other images than
         those of rows on the same board.
         """
         if not self.holds(row):
             return None
-        cell, key, name = cell_of(row), f"{row.seed}/{part}", _file(row)
+        cell, name = cell_of(row), _file(row)
+        key = f"{row.seed}/{part}/{metric}".rstrip("/")
         if cell not in self._read:
             self._read[cell] = (
                 load(self._new[name])
@@ -148,10 +150,10 @@ class Kept:
         if key not in found:
             return None
         images = len(found[key])
-        if images != self._images.setdefault((*row.board, part), images):
+        if images != self._images.setdefault((*row.board, part, metric), images):
             raise CheckFailed(
                 f"registry/{name} has {images} scores on {part} where other rows of its board have "
-                f"{self._images[*row.board, part]}; restore the committed files"
+                f"{self._images[*row.board, part, metric]}; restore the committed files"
             )
         return decoded(found[key], found[f"{key}/scale"])
 

@@ -31,12 +31,13 @@ class _Measure:
 _MEASURES = (
     _Measure(
         "fcd",
-        "Fréchet classifier distance (FCD)",
+        "FCD",
         False,
         2,
         (0.0, _INFINITE),
         "log",
-        "|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of the features of part and samples",
+        "Fréchet classifier distance: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of the features "
+        "of part and samples",
         "Dowson, Landau 1982; Heusel et al. 2017 with another network",
     ),
     _Measure(
@@ -83,7 +84,7 @@ _MEASURES = (
 )
 _CLOSENESS = _Measure(
     "closeness",
-    "Closeness to training images",
+    "Closeness",
     False,
     3,
     (0.0, 1.0),
@@ -92,7 +93,7 @@ _CLOSENESS = _Measure(
     "after Meehan, Chaudhuri, Dasgupta 2020; about 1/2 for new images, 1 for copies",
 )
 _SOURCES = {
-    "mixture": "mixture of 10 Gaussians",
+    "mixture": "10 Gaussians",
     "gaussian": "Gaussian",
     "prior": "N(0, I)",
     "real": "real images",
@@ -139,6 +140,7 @@ def _row(measure: _Measure, source: str, network: str = "trained") -> Metric:
             network=network,
         ),
         per_image=False,
+        beside=not trained or source in ("real", "mean_image"),
     )
 
 

@@ -3,7 +3,7 @@
 from bench.core.lazy import Lazy
 from bench.metrics.base import Metric
 
-_PATHS = "1,000 pairs of images, 11 evenly spaced codes"
+_PATHS = "1,000 pairs of test images (250 of validation), 11 evenly spaced codes"
 
 INTERPOLATION = (
     Metric(
@@ -18,7 +18,7 @@ INTERPOLATION = (
         transform="log",
         formula=f"standard deviation / mean of the 10 steps' lengths in feature space; {_PATHS}",
         source="after the perceptual path length of Karras, Laine, Aila 2019",
-        needs=frozenset({"vectors", "decode", "network"}),
+        needs=frozenset({"vectors", "pairs", "decode", "network"}),
         score=Lazy("bench.metrics.interpolation", "path_variation"),
         per_image=False,
     ),
@@ -35,7 +35,7 @@ INTERPOLATION = (
         formula="feature distance of the middle of a path to its nearest training image / that of "
         f"the images; {_PATHS}",
         source="the distance of Kynkäänniemi et al. 2019 to a set of images",
-        needs=frozenset({"vectors", "decode", "network", "features", "train"}),
+        needs=frozenset({"vectors", "pairs", "decode", "network", "features", "train"}),
         score=Lazy("bench.metrics.interpolation", "midpoint_distance"),
         per_image=False,
     ),
@@ -51,7 +51,7 @@ INTERPOLATION = (
         transform="log_one_minus",
         formula=f"mean probability of the most likely class by the feature network; {_PATHS}",
         source="the usual definition of confidence (Guo et al. 2017)",
-        needs=frozenset({"vectors", "decode", "network", "confidence"}),
+        needs=frozenset({"vectors", "pairs", "decode", "network", "confidence"}),
         score=Lazy("bench.metrics.interpolation", "path_confidence"),
         per_image=False,
     ),
