@@ -18,7 +18,7 @@ from bench.core.spec import RunSpec
 from bench.leaderboard.csv_rows import DIGEST, CsvRow, decode, encode
 from bench.leaderboard.ledger import configuration_of, decode_ledger, encode_ledger, ledger_of
 from bench.leaderboard.significance import IntervalRow, PairRow
-from bench.metrics import METRICS
+from bench.metrics import METRICS, chosen_metrics
 from bench.models.zoo import MODELS, checked_hyperparameters
 
 LEDGER = Path(__file__).parent.parent / "registry" / "results.csv"
@@ -32,6 +32,7 @@ every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row["run_key"])
 def _spec(row: dict[str, str], protocol: Protocol) -> RunSpec:
     """The run of a row as today's protocol and tables describe it; the data are the row's own."""
     given = protocol.hyperparameters.get(row["model"], {})
+    measured = chosen_metrics(protocol.evaluation)
     return RunSpec(
         protocol=protocol.name,
         protocol_fingerprint=protocol.fingerprint,
@@ -46,7 +47,7 @@ def _spec(row: dict[str, str], protocol: Protocol) -> RunSpec:
         hyperparameters=checked_hyperparameters(row["model"], given),
         train=protocol.train,
         evaluation=protocol.evaluation,
-        metric_revisions={name: METRICS[name].revision for name in protocol.evaluation.metrics},
+        metric_revisions={name: METRICS[name].revision for name in measured},
         selection_metric=protocol.selection_metric,
         seed=int(row["seed"]),
     )

@@ -12,11 +12,21 @@ from skimage import data
 from bench.core.spec import RunRecord
 from bench.figures import TRACK_FIGURES, Cell, Group
 from bench.figures.labels import spread
+from bench.metrics import METRICS
 from bench.models.zoo import MODELS
 from bench.records.selection import median_record
 
 IMAGES = crops(data.camera()[:, :, None], 28, 24)
 ARRAYS = {size: arrays_of(IMAGES, size) for size in (2, 4, 6)}
+
+
+def damaged(score: float) -> dict[str, float]:
+    """PSNR of the clean image, and 1 dB less for each 10 % of damage."""
+    psnr = {"psnr": -10 * np.log10(score)}
+    for name in METRICS:
+        if name.startswith("psnr_"):
+            psnr[name] = psnr["psnr"] - float(name.rpartition("_")[2]) / 10
+    return psnr
 
 
 def record(model: str, size: int, seed: int, better: float, closed_form: bool) -> RunRecord:
@@ -36,7 +46,7 @@ def record(model: str, size: int, seed: int, better: float, closed_form: bool) -
         run_key=spec.run_key,
         spec=spec,
         history=() if closed_form else history,
-        scores={"val": {"mse": score}, "test": {"mse": score}},
+        scores={"val": {"mse": score}, "test": {"mse": score, **damaged(score)}},
     )
 
 
@@ -254,3 +264,18 @@ def test_labels_with_room_stay_where_they_are_wanted() -> None:
     wanted = np.array([80.0, 20.0, 40.0])
     assert np.array_equal(spread(wanted, 13, 100), wanted)
     np.testing.assert_allclose(spread(np.array([50.0, 50.0]), 10, 100), [45, 55])
+
+
+def test_a_damaged_image_stands_at_its_strength() -> None:
+    figure = TRACK_FIGURES["error_under_damage"].draw(TRACK)
+    for ax, strengths in zip(
+        figure.axes, ([0, 0.1, 0.2, 0.3], *[[0, 0.1, 0.25, 0.5]] * 2), strict=True
+    ):
+        (pca,) = (line for line in ax.get_lines() if line.get_label() == "pca")
+        clean = -10 * np.log10(mean(4, 1.0))
+        assert list(pca.get_xdata()) == strengths
+        assert list(pca.get_ydata()) == pytest.approx([clean - 10 * s for s in strengths])
+    bare = dataclasses.replace(
+        TRACK.cells[0], records=(dataclasses.replace(TRACK.cells[0].records[0], scores={}),)
+    )
+    assert "robustness" in TRACK_FIGURES["error_under_damage"].lacks(Group("x", (bare,)))

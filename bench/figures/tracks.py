@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bench.core.tasks import TASKS, ModelKind
 from bench.figures.classes import scores_by_class
 from bench.figures.comparison import Bar, Point, ranking_bars, rate_distortion
+from bench.figures.damage import error_under_damage, lacks_damage
 from bench.figures.group import Cell, Group
 from bench.figures.sheet import Images, Row, draw_sheet
 from bench.figures.style import (
@@ -36,7 +37,8 @@ class GroupFigureRow:
     """One kind of figure of several runs.
 
     `lacks` says why a group has nothing to show, else "". `all_tracks`: it covers all tracks of
-    a protocol on a data set instead of one. `judges`: the kind of its models; None: any.
+    a protocol on a data set instead of one. `judges`: the kind of its models; None: any. `task`:
+    the further task that measures what it shows; empty: none has to.
     """
 
     id: str
@@ -45,10 +47,18 @@ class GroupFigureRow:
     lacks: Callable[[Group], str]
     all_tracks: bool = False
     judges: ModelKind | None = None
+    task: str = ""
 
     def suits(self, group: Group) -> bool:
         """Whether the figure applies to this kind of group at all."""
-        return self.judges in (None, TASKS[group.task].judges)
+        measured = {
+            task
+            for cell in group.cells
+            for record in cell.records
+            for task in record.spec.evaluation.tasks
+        }
+        of_task = not self.task or self.task in measured
+        return of_task and self.judges in (None, TASKS[group.task].judges)
 
 
 @styled
@@ -251,6 +261,14 @@ TRACK_FIGURES: Mapping[str, GroupFigureRow] = MappingProxyType(
                 "Test score of every variant on every class",
                 class_map,
                 _lacks_classes,
+            ),
+            GroupFigureRow(
+                "error_under_damage",
+                "PSNR of reconstructions of damaged test images by strength of the damage",
+                error_under_damage,
+                lacks_damage,
+                judges="autoencoder",
+                task="robustness",
             ),
             GroupFigureRow(
                 "rate_distortion",

@@ -51,6 +51,11 @@ RULES = f"""## How to read a row
   one image, or of classifying it; **training**: the median time of a seed on the machine that ran it (device, threads and versions stand in
   results.csv).
 
+A protocol may measure the same rows by further tasks. Each task is a table of its own: it is ordered by one of its
+metrics, and has ranges of ranks by the same rule; champions are chosen by the ranking alone. A metric with one value per image
+is compared over seeds and images; one with a single value for all images over seeds alone, and the table says so. Costs are
+those of the machine that scored the run, and are neither compared nor verified.
+
 Notes that a row may wear:
 
 | note | when |
@@ -66,6 +71,8 @@ Notes that a row may wear:
 | seeds differ by more than {_percent(WIDE_SPREAD)} | the highest mean validation error of its seeds is so much above the lowest; of SSIM and accuracy what is missing to 1, of PSNR the squared error that it stands for |
 | width not reached | it has the most seeds of its protocol, and its mean is still known less well than wanted |
 | n of m diverged | so many runs ended in numbers that are not finite |
+| probe not converged | of the board of representation: a fit of a linear probe used all of its steps |
+| AUROC below .5 | of the board of robustness: its error is larger on its own images than on those of another data set |
 | best of n trials | a study of n trials found no recipe that did better in its search: the default is its winner |
 
 ## The rules
