@@ -14,11 +14,12 @@ from bench.core.protocol import TrainConfig, load_protocol
 from bench.core.spec import Choice, EpochValues, FloatRange, SearchRange
 from bench.core.store import Store
 from bench.models import zoo
+from bench.models.settings import with_settings
 from bench.models.zoo import MODELS
 from bench.sweep.events import TrialDone, TrialPutBack
 from bench.sweep.plan import SweepRequest, plan_studies
 from bench.sweep.results import iter_trials, kept_value
-from bench.sweep.space import known_recipes, nearest, settings_of, with_settings
+from bench.sweep.space import known_recipes, nearest, settings_of
 from bench.sweep.trials import Trials
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -277,9 +278,21 @@ def verify(
     image_size: ImageSizeOption = None,
     scale: ScaleOption = None,
     label_column: LabelColumnOption = None,
+    retrain: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Draw so many rows of the ledger, train them again and compare instead."
+        ),
+    ] = 0,
+    draw: Annotated[
+        int | None, typer.Option(min=0, help="With --retrain: the seed of the draw.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute scores from weights and fail if they differ from the recorded ones."""
+    """Recompute scores from weights and fail if they differ from the recorded ones.
+
+    With --retrain rows of the ledger that take under two minutes each are trained again.
+    """
     from bench.models.zoo import known_model
     from bench.registry.naming import label_of
     from bench.registry.verification import raise_problems, targets
@@ -290,6 +303,13 @@ def verify(
     store = open_store()
     models = [known_model(name) for name in console.model_names(model or [], "--model")]
     given = chosen_dataset(dataset, image_size, scale, label_column)
+    if draw is not None and not retrain:
+        raise BadInput("--draw is the seed of --retrain; give both, or leave it out")
+    if retrain:
+        if names or everything or given:
+            raise BadInput("--retrain draws rows itself; leave names, --all and --dataset out")
+        _retrain(retrain, draw, as_json)
+        return
     if given:
         label_of(store, given)  # refuses what cannot be read
     chosen = targets(store, names or [], everything, models)
@@ -297,6 +317,23 @@ def verify(
     for item in recompute(store, chosen, given):
         found.append(item)
         console.say(f"[{len(found)}/{len(chosen)}] {item.name}: {item.problem or 'verified'}")
+    _show_verified(found, as_json)
+    raise_problems(found)
+    skipped = sum(item.skipped for item in found)
+    if skipped:
+        console.say(f"{len(found) - skipped} verified, {skipped} skipped: those are not verified")
+
+
+def _retrain(count: int, draw: int | None, as_json: bool) -> None:
+    from bench.benchmark.retraining import retrain
+    from bench.registry.verification import raise_problems
+
+    seed = secrets.randbelow(2**31) if draw is None else draw
+    console.say(f"rows drawn with --draw {seed}")
+    found = []
+    for item in retrain(open_store(), count, seed, console.say):
+        found.append(item)
+        console.say(f"{item.what}: {item.problem or 'agrees with the ledger'}")
     _show_verified(found, as_json)
     raise_problems(found)
 

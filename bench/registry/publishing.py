@@ -52,6 +52,7 @@ from bench.registry.results import (
     write_changed,
 )
 from bench.registry.scores import FOLDER, remove_leftovers, renewed
+from bench.registry.studies import check_studies, new_studies
 
 PAGE, ORIGINS, INDEX = "registry/README.md", "registry/origins.md", "registry/index.html"
 _QUOTED = 120
@@ -120,6 +121,7 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
         refuse_drift(merged.drifted)
     index, new = renewed(store.registry, before.scores, merged.ledger, local_source(store))
     results = computed(store, dataclasses.replace(before, scores=index), merged.ledger, new)
+    new |= new_studies(store, merged.ledger)
     lines = reproduction(merged, before.ledger)
     if merged.refreshed:
         lines.append(f"{merged.refreshed} rows were refreshed")
@@ -132,6 +134,8 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
         changed = write_changed(staged.committed, files)
         changed += write_changed(staged.committed, {f"registry/{k}": v for k, v in new.items()})
         changed += remove_leftovers(staged.registry, index, results.ledger)
+        if is_shipped(store):
+            check_studies(staged.registry, results.ledger)
         changed += write_pages(staged, results)
     notices = [] if _has_markers(store) else [_no_markers(store)]
     return TableUpdate(_boards(store, results, scope), [*lines, *notices], changed)
@@ -207,6 +211,8 @@ def _check(store: Store) -> list[str]:
     count = check_champions(store.registry)
     table = ranked(current(results.ledger), results)
     check_confirmations(store.registry, results.ledger)
+    if is_shipped(store):
+        check_studies(store.registry, results.ledger)
     moved = check_cards(store.registry, results, table)
     for name, text in _rendered(store, results).items():
         _compare(name, _read(store.committed / name), text)

@@ -208,9 +208,8 @@ def _weights_of(store: Store, card: Card) -> Arrays | None:
 
 def _row_of_champion(results: Results, card: Card) -> LedgerRow:
     """The ledger's row of a champion's run; CheckFailed if there is none."""
-    board = card.spec.dataset_label, card.spec.protocol, card.spec.protocol_fingerprint
     for row in results.ledger:
-        if row.key == (card.run_key, card.evaluation_digest, *board):
+        if row.key == (card.run_key, card.evaluation_digest, *_board(card.spec)):
             return row
     raise CheckFailed(f"results.csv has no row of its run {card.run_key}; promote again")
 
@@ -252,7 +251,17 @@ def _record(store: Store, record: RunRecord, dataset: str) -> Verified:
         }
         if why := _other_images(metric, per_image, again):
             return dataclasses.replace(found, problem=why)
-    return _compared(found, record, again, {}, "")
+    row = _rows(store).get((record.run_key, record.evaluation_digest, *_board(record.spec)))
+    return _compared(found, record, again, {}, _against_ledger(row, again) if row else "")
+
+
+def _rows(store: Store) -> dict[tuple[str, ...], LedgerRow]:
+    with unchanged(store):
+        return {row.key: row for row in read_results(store.registry).ledger}
+
+
+def _board(spec: RunSpec) -> tuple[str, str, str]:
+    return spec.dataset_label, spec.protocol, spec.protocol_fingerprint
 
 
 def _recompute(store: Store, spec: RunSpec, weights: Arrays, dataset: str) -> Recomputed:

@@ -15,10 +15,11 @@ from bench.core.spec import NO_CODE, Choice, RunSpec, SearchRange, TrialSpec
 from bench.core.store import Store
 from bench.core.tasks import TASKS
 from bench.models.own import named
+from bench.models.settings import with_settings
 from bench.models.zoo import MODELS, variant
 from bench.sweep.results import has_trials, iter_trials
 from bench.sweep.samplers import DEFAULT_PRUNER, check_names
-from bench.sweep.space import Settings, known_recipes, search_space, with_settings
+from bench.sweep.space import Settings, known_recipes, search_space
 from bench.sweep.storage import checked_address
 
 FRESH_SEEDS_FROM = 1000

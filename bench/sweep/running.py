@@ -26,6 +26,7 @@ from bench.execution.places import Workers
 from bench.figures import STUDY_FIGURES
 from bench.metrics import METRICS
 from bench.records.selection import selection_score
+from bench.records.studies import study_record
 from bench.sweep.analysis import EVALUATOR, analyse
 from bench.sweep.book import StudyBook
 from bench.sweep.events import SweepEvent
@@ -38,7 +39,7 @@ from bench.sweep.samplers import DEFAULT_PRUNER
 from bench.sweep.space import describe_range
 from bench.sweep.storage import FAILURES, open_storage, reading_studies, using_studies
 from bench.sweep.trials import Ticket, TrialCounts
-from bench.sweep.winner import best_of, winner_text, with_larger_budget, write_winner
+from bench.sweep.winner import best_of, winner_text, with_larger_budget, write_study, write_winner
 from bench.tracking import StudyCard, StudyTracker, WorkOver, open_study_tracker
 
 _TRIAL_BYTES = 64 << 10
@@ -377,6 +378,9 @@ def _publish(
     if outcome.winner is not None:
         text = winner_text(book.plan, outcome.winner, outcome.recipe)
         write_winner(store, book.name, text)
+        plan, trials_counted = book.plan, book.heads.patiently(book.trials.counted)
+        found = (book.name, outcome.recipe, plan.base, plan.space, plan.known, trials_counted)
+        write_study(store, study_record(*found))
         texts["winner.toml"] = text
     figures = {
         row.id: partial(row.draw, trials) for row in STUDY_FIGURES.values() if row.can_draw(trials)

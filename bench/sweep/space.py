@@ -9,18 +9,15 @@ import dataclasses
 import math
 import random
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from typing import Literal
 
 from bench.core.errors import BadInput
-from bench.core.protocol import Scalar, TrainConfig
+from bench.core.protocol import Scalar
 from bench.core.spec import Choice, IntRange, RunSpec, SearchRange
 from bench.metrics import METRICS
-from bench.models.zoo import checked_hyperparameters, variant
+from bench.models.zoo import variant
 
 Settings = Mapping[str, Scalar]
-Spec = TypeVar("Spec", bound=RunSpec)
-
-RECIPE_KEYS = {field.name for field in dataclasses.fields(TrainConfig)}
 
 
 def search_space(model: str) -> dict[str, SearchRange]:
@@ -34,15 +31,6 @@ def search_space(model: str) -> dict[str, SearchRange]:
             f"model {model} has nothing to tune (it is solved, not trained); choose another --model"
         )
     return dict(row.search)
-
-
-def with_settings(spec: Spec, settings: Settings) -> Spec:
-    """The spec with other settings; BadInput for a key that this variant does not have."""
-    recipe = {key: value for key, value in settings.items() if key in RECIPE_KEYS}
-    own = {key: value for key, value in settings.items() if key not in RECIPE_KEYS}
-    checked = checked_hyperparameters(spec.model, {**spec.hyperparameters, **own})
-    train = dataclasses.replace(spec.train, **recipe)  # type: ignore[arg-type]
-    return dataclasses.replace(spec, train=train, hyperparameters=checked)
 
 
 def settings_of(spec: RunSpec, space: Mapping[str, SearchRange]) -> dict[str, Scalar]:

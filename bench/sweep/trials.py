@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.core.protocol import Scalar
 from bench.core.spec import Choice, FloatRange, SearchRange, TrialSpec
+from bench.records.studies import StudyTrial
 from bench.sweep.opening import FINISHED, open_study
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import TrialRecord
@@ -177,6 +178,19 @@ class Trials:
         source = str(best.user_attrs.get("source", ""))
         settings = self.plan.known.get(source, best.params)
         return Ticket(best.number, self.plan.spec(settings), source, settings)
+
+    def counted(self) -> list[StudyTrial]:
+        """The trials that count, as they are written to `study.json`."""
+        return [
+            StudyTrial(
+                trial.number,
+                source := str(trial.user_attrs.get("source", "")),
+                dict(self.plan.known.get(source, trial.params)),
+                trial.user_attrs["outcome"],
+                trial.value if trial.state == TrialState.COMPLETE else None,
+            )
+            for trial in self.finished()
+        ]
 
     def best(self) -> tuple[float, int] | None:
         """The best value of a complete trial, with its number."""

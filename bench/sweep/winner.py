@@ -22,10 +22,11 @@ from bench.core.recipes import BEST_OF, Recipe, budget
 from bench.core.spec import RunRecord
 from bench.core.store import Store, write_atomically
 from bench.core.strict import STRICT, parse_strict, read_toml
+from bench.models.settings import RECIPE_KEYS
 from bench.records.files import enter
+from bench.records.studies import STUDY_FILE, StudyRecord
 from bench.sweep.plan import StudyPlan, SweepRequest, plan_studies
 from bench.sweep.results import studies_folder, study_folder
-from bench.sweep.space import RECIPE_KEYS
 from bench.sweep.trials import Ticket
 
 
@@ -64,6 +65,11 @@ def write_winner(store: Store, study: str, text: str) -> Path:
     path = study_folder(store, study) / "winner.toml"
     write_atomically(path, text.encode())
     return path
+
+
+def write_study(store: Store, record: StudyRecord) -> None:
+    """Write what the study found, for `registry/studies/`, to its folder."""
+    write_atomically(study_folder(store, record.study) / STUDY_FILE, record.to_json())
 
 
 def winner_path(given: str, store: Store) -> Path:
