@@ -75,7 +75,7 @@ def test_small_images_are_planned_without_a_look_at_the_memory(
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_variant_takes_more_for_larger_images_and_batches(model: str, store: Store) -> None:
-    """What is not looked at takes about a gigabyte."""
+    """What is not looked at takes little more than a gigabyte, the process that decodes included."""
     task = MODELS[model].tasks[0]
     protocol = load_protocol("quick" if task == "reconstruction" else "classifier_quick")
     (spec, *_) = plan(Request(protocol, (model,)), store).specs
@@ -83,14 +83,16 @@ def test_every_variant_takes_more_for_larger_images_and_batches(model: str, stor
         needed_bytes(spec, SplitSizes(100, 20, 20, (3, side, side), 10)) for side in (32, 64)
     )
     assert small < large
-    assert small < 1.1 * 2**30
+    assert small < 1.4 * 2**30
 
 
 MEASURED = """
 import dataclasses, sys
+import psutil
 from bench.benchmark.plan import Request, plan
 from bench.core.protocol import load_protocol
 from bench.core.store import open_store
+from bench.execution import decoding
 from bench.execution.memory import needed_bytes
 from bench.execution.runner import execute, ignore_epochs
 store = open_store().prepare()
@@ -100,7 +102,8 @@ made = plan(Request(brief, (sys.argv[2],), (8,), dataset=sys.argv[1], seeds=(0,)
 execute(made.specs[0], store, ignore_epochs)
 # Not ru_maxrss: a child starts with the peak of the process that made it.
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
-print(needed_bytes(made.specs[0], made.sizes), peak.split()[1])
+decoder = psutil.Process(decoding._process().process.pid).memory_full_info().uss
+print(needed_bytes(made.specs[0], made.sizes), int(peak.split()[1]) + decoder // 1024)
 """
 
 
