@@ -60,6 +60,7 @@ Notes that a row may wear:
 | seeds differ by more than {_percent(WIDE_SPREAD)} | the highest mean validation error of its seeds is so much above the lowest; of SSIM and accuracy what is missing to 1, of PSNR the squared error that it stands for |
 | width not reached | it has the most seeds of its protocol, and its mean is still known less well than wanted |
 | n of m diverged | so many runs ended in numbers that are not finite |
+| n images in two parts | so many validation and test images are exact copies of one in an earlier part |
 | best of n trials | a study of n trials found no recipe that did better in its search: the default is its winner |
 
 ## The rules

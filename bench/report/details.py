@@ -19,7 +19,7 @@ from bench.leaderboard.wording import (
     whole,
 )
 from bench.metrics import METRICS
-from bench.report.content import Exhibit
+from bench.report.content import Exhibit, plain
 
 Lines = list[tuple[str, str]]
 _BITS = 32
@@ -86,7 +86,11 @@ def details(cell: TableCell, exhibit: Exhibit) -> list[tuple[str, Lines]]:
             ],
         ),
     ]
-    return [(title, lines) for title, lines in groups if lines]
+    return [
+        (title, [(plain(name), plain(value)) for name, value in lines])
+        for title, lines in groups
+        if lines
+    ]
 
 
 def _measures(cell: TableCell, part: str) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,16 @@ from bench.leaderboard.render import Board
 from bench.leaderboard.rules import reason
 from bench.leaderboard.wording import short_title
 from bench.report.charts import cost_by_error, error_by_size, note, rank_panels
-from bench.report.content import Exhibit, Exhibits, as_json, row_id, text, without_markdown
+from bench.report.content import (
+    Exhibit,
+    Exhibits,
+    as_json,
+    plain,
+    row_id,
+    row_key,
+    text,
+    without_markdown,
+)
 from bench.report.details import details
 from bench.report.sheets import Sheet, affordable
 from bench.report.tables import board_table
@@ -30,7 +39,7 @@ def web_page(
 ) -> str:
     """The whole page.
 
-    `exhibits` by `row_id`; rows may have none. `link`: the address of MLflow's interface on this
+    `exhibits` by `row_key`; rows may have none. `link`: the address of MLflow's interface on this
     machine, which the committed page has not.
     """
     ordered = sorted(
@@ -128,15 +137,15 @@ def _data(boards: Sequence[Board], exhibits: Exhibits) -> str:
     rows = {}
     for board, cell in held:
         values = cell.columns()
-        exhibit = exhibits.get(row_id(cell), Exhibit())
+        exhibit = exhibits.get(row_key(cell), Exhibit())
         curves = exhibit.curves.items()
         rows[row_id(cell)] = {
             "facets": [cell.board.dataset, cell.board.protocol, cell.track.size_words, _task(cell)],
             "values": [_number(values.get(name)) for name in columns],
             "metric": short_title(board.metric),
             "curves": [[seed, [_number(value) for value in curve]] for seed, curve in curves],
-            "badges": [[badge, without_markdown(reason(badge))] for badge in cell.badges],
-            "command": exhibit.command,
+            "badges": [[plain(badge), without_markdown(reason(badge))] for badge in cell.badges],
+            "command": plain(exhibit.command),
             "details": details(cell, exhibit),
         }
     return as_json({"columns": columns, "rows": rows})
