@@ -26,7 +26,7 @@ from bench.evaluation.evaluate import Labelled, evaluate, mean_scores, seen_by
 from bench.evaluation.scoring import score
 from bench.execution.runner import build, execute, ignore_epochs, load_weights, rescore
 from bench.leaderboard.ledger import row_of
-from bench.metrics import METRICS, Metric, Need, Seen, per_image, seen_of, whole_set
+from bench.metrics import METRICS, Made, Metric, Need, Seen, per_image, seen_of, whole_set
 from bench.models.base import Autoencoder
 from bench.models.zoo import build_model
 from bench.records.files import read_arrays, read_weights
@@ -35,6 +35,7 @@ CONFIG = EvaluationConfig()
 WITH_KNN = EvaluationConfig(metrics=("mse", "knn_accuracy"))
 
 
+SHAPE = (-1, 1, 16, 16)
 NEEDS: frozenset[Need] = frozenset(get_args(Need))
 
 
@@ -45,19 +46,26 @@ class Reader(Seen):
         drawn = torch.Generator().manual_seed(images)
         self.read: set[Need] = set()
 
-        def made(name: Need, make: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        def made(name: Need, make: Callable[[], Made]) -> Callable[[], Made]:
             return lambda: (self.read.add(name), make())[1]
 
         def pixels() -> Tensor:
             return torch.rand(images, 1, 16, 16, generator=drawn)
 
-        sources: dict[Need, Callable[[], Tensor | Seen]] = {
+        others = needs - {"train", "validation"}
+        sources: dict[Need, Callable[[], Made]] = {
             "images": made("images", pixels),
             "reconstructions": made("reconstructions", pixels),
             "codes": made("codes", lambda: torch.randn(images, 3, generator=drawn)),
             "labels": made("labels", lambda: torch.arange(images) % 4),
             "logits": made("logits", lambda: torch.randn(images, 4, generator=drawn)),
-            "train": lambda: (self.read.add("train"), Reader(needs - {"train"}, 60))[1],
+            "kl": made("kl", lambda: torch.rand(images, 3, generator=drawn)),
+            "others": made("others", lambda: torch.rand(30, 1, 16, 16, generator=drawn)),
+            "decode": made("decode", lambda: lambda z: z.mean(1).view(-1, 1, 1, 1).expand(SHAPE)),
+            "reconstruct": made("reconstruct", lambda: lambda x: 0.9 * x),
+            "model": made("model", lambda: build_model("mean_image", (1, 16, 16), 3)),
+            "train": made("train", lambda: Reader(others, 1_100)),
+            "validation": made("validation", lambda: Reader(others, 50)),
         }
         super().__init__({name: source for name, source in sources.items() if name in needs})
 
@@ -72,7 +80,9 @@ class TestNeeds:
         assert seen.read == row.needs
         assert found.shape == ((40,) if row.per_image else ())
         assert found.dtype == (torch.float32 if row.per_image else torch.float64)
-        assert torch.equal(found, row.compute(Reader(), config)), "what else there is is not read"
+        if row.compared:
+            again = row.compute(Reader(), config)
+            assert torch.equal(found, again), "what else there is is not read"
 
     def test_a_metric_without_one_of_its_needs_says_which(self, row: Metric) -> None:
         for need in row.needs:
@@ -361,7 +371,7 @@ def test_the_whole_way_to_the_leaderboard(knn_protocol: str, store: Store) -> No
     values = {row["model"]: row["test_knn_accuracy"] for row in rows}
     assert values["mean_image"] == "" and 0 < float(values["pca"]) < 1
     pages = "".join(path.read_text() for path in store.registry.rglob("*.md"))
-    assert "test KNN Accuracy" in pages and f"{float(values['pca']):.4f}" in pages
+    assert "test 5-nearest-neighbour accuracy" in pages and f"{float(values['pca']):.4f}" in pages
 
 
 def test_a_set_without_labels_is_refused_before_training(

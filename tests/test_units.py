@@ -26,7 +26,7 @@ def test_scores_become_logarithms_of_errors(metric: str, value: float, unit: flo
     np.testing.assert_allclose(comparison_unit(metric, np.array([[value] * 3])), [[unit] * 3])
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [row.id for row in METRICS.values() if row.compared])
 def test_a_perfect_score_is_a_finite_number(metric: str) -> None:
     row = METRICS[metric]
     found = comparison_unit(metric, row.best)

@@ -9,10 +9,10 @@ import numpy as np
 from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import WHOLE_LOSS, Protocol
 from bench.core.spec import SplitSizes
-from bench.core.tasks import TASKS
+from bench.core.tasks import FURTHER_TASKS, TASKS
 from bench.data import SearchSplits
 from bench.data.limits import refuse_if_too_large
-from bench.metrics import METRICS, metrics_of
+from bench.metrics import METRICS, metrics_for
 from bench.models.zoo import checked_hyperparameters, variant
 
 
@@ -34,6 +34,12 @@ def check_names(protocol: Protocol) -> None:
         with said_of(protocol, "evaluation.metrics"):
             _check_metric(name)
             _check_task_of(name, protocol)
+    for name in protocol.evaluation.tasks:
+        if FURTHER_TASKS[name].judges != TASKS[protocol.task].judges:
+            raise BadInput(
+                f"{protocol.source}: evaluation.tasks: {name} measures "
+                f"{FURTHER_TASKS[name].judges}s, not the models of {protocol.task}; remove it"
+            )
     with said_of(protocol, "selection_metric"):
         _check_selects(protocol.selection_metric, protocol)
     for name, given in protocol.hyperparameters.items():
@@ -65,8 +71,8 @@ def _check_metric(name: str) -> None:
 
 
 def _check_task_of(metric: str, protocol: Protocol) -> None:
-    if metric not in metrics_of(protocol.task):
-        fitting = ", ".join(metrics_of(protocol.task))
+    if metric not in metrics_for(protocol.task):
+        fitting = ", ".join(metrics_for(protocol.task))
         raise BadInput(f"{metric} does not score {protocol.task}; choose among {fitting}")
 
 
@@ -76,7 +82,7 @@ def _check_selects(metric: str, protocol: Protocol) -> None:
         why = "is one value for a whole set of images"
         if METRICS[metric].per_image:
             why = "needs codes or training images"
-        fitting = ", ".join(row.id for row in metrics_of(protocol.task).values() if row.selects)
+        fitting = ", ".join(row.id for row in metrics_for(protocol.task).values() if row.selects)
         raise BadInput(f"{metric} {why} and cannot select or rank; choose among {fitting}")
 
 

@@ -27,7 +27,7 @@ from bench.data import (
     split_set,
 )
 from bench.execution.devices import accelerators, available_cores, resolved_device
-from bench.metrics import METRICS
+from bench.metrics import METRICS, chosen_metrics
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
 from bench.records.files import sound_record
 from bench.registry.changes import unchanged
@@ -147,6 +147,8 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     with said_of(protocol, "train.steps"):
         train = protocol.train.for_images(len(splits.train.images))
 
+    measured = chosen_metrics(protocol.evaluation)
+
     def spec(model: str, latent_dim: int | None) -> RunSpec:
         row = variant(model)
         given = protocol.hyperparameters.get(model, {})
@@ -164,7 +166,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
             hyperparameters=checked_hyperparameters(model, given),
             train=train,
             evaluation=protocol.evaluation,
-            metric_revisions={name: METRICS[name].revision for name in protocol.evaluation.metrics},
+            metric_revisions={name: METRICS[name].revision for name in measured},
             selection_metric=protocol.selection_metric,
             seed=first_seeds(protocol.seeds)[0],
             device=device,

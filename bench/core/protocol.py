@@ -20,7 +20,7 @@ from bench.core.identity import Name, chosen_settings, digest
 from bench.core.paths import given_path
 from bench.core.seeds import AdaptiveSeeds, Seed, Seeds
 from bench.core.strict import STRICT, parse_strict, read_toml
-from bench.core.tasks import DEFAULT_TASK, TASKS, TaskId
+from bench.core.tasks import DEFAULT_TASK, TASKS, FurtherTaskId, TaskId
 
 SHIPPED = Path(__file__).parent.parent / "protocols"
 DEFAULT_PROTOCOL = "quick"
@@ -41,6 +41,10 @@ MOST_EPOCHS = 100_000
 
 def _is_zero(value: int) -> bool:
     return value == 0
+
+
+def _is_empty(value: Sized) -> bool:
+    return not value
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,8 @@ class EvaluationConfig:
     """Which metrics are computed, with their settings. Its digest identifies the scores.
 
     `whole_loss` adds the score `loss`, the variant's own training loss on held-out images, which
-    some origins published as their test error.
+    some origins published as their test error. `tasks`: further tasks, each with all of its
+    metrics.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -155,6 +160,7 @@ class EvaluationConfig:
     ssim: SsimSettings = SsimSettings(window=7)
     ssim_gaussian: SsimSettings = SsimSettings(window=11, sigma=1.5)
     whole_loss: bool = False
+    tasks: Annotated[tuple[FurtherTaskId, ...], Field(exclude_if=_is_empty)] = ()
 
 
 @dataclass(frozen=True)
@@ -189,10 +195,6 @@ class Expected:
     def margin(self) -> float:
         """The largest distance from `value` that counts as reproduced."""
         return self.tolerance * abs(self.value or 0) if self.relative else self.tolerance
-
-
-def _is_empty(value: Sized) -> bool:
-    return not value
 
 
 def _is_off(value: bool) -> bool:
@@ -435,3 +437,7 @@ def _refuse_repeats(protocol: Protocol, where: str) -> None:
             continue
         if len(set(values)) != len(values):
             raise BadInput(f"{where}: {key}: every value may be listed once (got {list(values)})")
+    if len(set(tasks := protocol.evaluation.tasks)) != len(tasks):
+        raise BadInput(
+            f"{where}: evaluation.tasks: every value may be listed once (got {list(tasks)})"
+        )

@@ -29,6 +29,8 @@ class Dataset:
     torchvision: str | None = None
     folders: tuple[str, ...] = ()
     bundled: bool = False
+    foreign: str = ""
+    """A bundled set of the same shape, whose images are foreign to this one; empty: none."""
 
 
 def _pinned(part: Part, images: str, labels: str) -> dict[str, str]:
@@ -60,6 +62,7 @@ _MNIST_SOURCE = "http://yann.lecun.com/exdb/mnist/"
 _ROWS = (
     Dataset(
         id="fashion_mnist_mini",
+        foreign="mnist_mini",
         title="8,000 of the pictures of clothes of Fashion-MNIST, equally many of each class",
         class_names=_CLOTHES,
         image_shape=_GREY_28,
@@ -87,6 +90,7 @@ _ROWS = (
     ),
     Dataset(
         id="mnist_mini",
+        foreign="fashion_mnist_mini",
         title="8,000 of the handwritten digits of MNIST, equally many of each class",
         class_names=_DIGITS,
         image_shape=_GREY_28,
@@ -114,6 +118,7 @@ _ROWS = (
     ),
     Dataset(
         id="fashion_mnist",
+        foreign="mnist_mini",
         title="70,000 pictures of clothes",
         class_names=_CLOTHES,
         image_shape=_GREY_28,
@@ -137,6 +142,7 @@ _ROWS = (
     ),
     Dataset(
         id="mnist",
+        foreign="fashion_mnist_mini",
         title="70,000 handwritten digits",
         class_names=_DIGITS,
         image_shape=_GREY_28,
@@ -159,6 +165,7 @@ _ROWS = (
     ),
     Dataset(
         id="kmnist",
+        foreign="fashion_mnist_mini",
         title="70,000 handwritten Japanese characters (Kuzushiji-MNIST)",
         class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
         image_shape=_GREY_28,

@@ -14,8 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.core.protocol import EvaluationConfig
-from bench.metrics import METRICS, Need, Seen, per_image, seen_of, whole_set
+from bench.metrics import (
+    METRICS,
+    Made,
+    Need,
+    Seen,
+    chosen_metrics,
+    of_part,
+    per_image,
+    seen_of,
+    whole_set,
+)
 from bench.models.base import Autoencoder, Classifier, ImageModel
+from bench.models.variational import divergence
 
 BATCH = 100
 """Images at once: feature maps of more would fill the memory of a worker, and gain little."""
@@ -23,10 +34,14 @@ BATCH = 100
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images (N, C, H, W), uint8, and their classes (N,), int64, on one device."""
+    """Images (N, C, H, W), uint8, and their classes (N,), int64, on one device.
+
+    Not `labelled`: the images have no classes, and metrics find no labels.
+    """
 
     images: Tensor
     labels: Tensor
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.images)
@@ -56,7 +71,8 @@ class Classification(NamedTuple):
 
 Train = Callable[[], Seen]
 """Makes the training part, when the first metric reads it."""
-Sources = dict[Need, Callable[[], Tensor | Seen]]
+Sources = dict[Need, Callable[[], Made]]
+"""How the things that metrics read are made."""
 
 
 def _chunks(model: ImageModel, images: Tensor) -> Iterator[Tensor]:
@@ -67,31 +83,40 @@ def _chunks(model: ImageModel, images: Tensor) -> Iterator[Tensor]:
         yield chunk.to(torch.float32).div_(255.0).contiguous(memory_format=layout)
 
 
-class _Part:
-    """One part of the data as an autoencoder sees it: every image is encoded once.
+class Coded:
+    """One part of the data (at least one image) as an autoencoder sees it: every image is encoded
+    once.
 
-    Codes are kept, all reconstructions only if a metric of a whole set has read them.
+    Codes are kept, all reconstructions only if a metric of a whole set has read them. `rest` makes
+    what else metrics read.
     """
 
-    def __init__(self, model: Autoencoder, data: Labelled, train: Train | None) -> None:
-        self._model, self._data = model, data
-        self._rest: Sources = {} if train is None else {"train": train}
+    def __init__(self, model: Autoencoder, data: Labelled, rest: Sources) -> None:
+        self.model, self.data, self._rest = model, data, rest
         self._codes: list[Tensor] = []
+        self._divergences: list[Tensor] = []
         self._decoded: list[Tensor] = []
 
+    @functools.cached_property
     def whole(self) -> Seen:
         """The whole part, on the CPU; a model without a code gives no `codes`."""
         sources: Sources = {
             "images": lambda: torch.cat([x.contiguous().cpu() for x in self._images()]),
             "reconstructions": self._all_decoded,
-            "labels": self._data.labels.cpu,
+            "reconstruct": lambda: functools.partial(_reconstruct, self.model),
         }
-        codes: Sources = {"codes": self.codes} if self._model.code_size else {}
-        return Seen(sources | codes | self._rest)
+        if self.data.labelled:
+            sources["labels"] = self.data.labels.cpu
+        if self.model.code_size:
+            sources["codes"] = self.codes
+            sources["decode"] = lambda: functools.partial(_decode, self.model)
+        if self.model.variational:
+            sources["kl"] = self._all_divergences
+        return Seen(sources | self._rest)
 
     def batches(self) -> Iterator[Seen]:
         """The part by batches, contiguous, on the model's device."""
-        labels = self._data.labels.split(BATCH)
+        labels = self.data.labels.split(BATCH)
         for place, (x, of) in enumerate(zip(self._images(), labels, strict=True)):
             codes = self._code(place, x)
             x_hat = self._decoded[place] if self._decoded else self._decode(codes)
@@ -100,32 +125,61 @@ class _Part:
                 "reconstructions": x_hat,
                 "labels": of,
             }
-            if self._model.code_size:
+            if self.model.code_size:
                 given["codes"] = codes
             yield seen_of(given, self._rest)
 
     def codes(self) -> Tensor:
         """(N, code_size), float32, on the CPU."""
-        if len(self._codes) * BATCH < len(self._data):
+        if len(self._codes) * BATCH < len(self.data):
             for place, x in enumerate(self._images()):
                 self._code(place, x)
         return torch.cat([codes.float().cpu() for codes in self._codes])
 
     def _images(self) -> Iterator[Tensor]:
-        return _chunks(self._model, self._data.images)
+        return _chunks(self.model, self.data.images)
 
     def _code(self, place: int, x: Tensor) -> Tensor:
         if place == len(self._codes):
-            self._codes.append(self._model.encode_images(x))
+            codes, log_variance = self.model.posterior_images(x)
+            self._codes.append(codes)
+            if log_variance is not None:
+                self._divergences.append(divergence(codes, log_variance))
         return self._codes[place]
 
     def _decode(self, codes: Tensor) -> Tensor:
-        return self._model.decode_images(codes).contiguous()
+        return self.model.decode_images(codes).contiguous()
+
+    def _all_divergences(self) -> Tensor:
+        self.codes()
+        return torch.cat([each.float().cpu() for each in self._divergences])
 
     def _all_decoded(self) -> Tensor:
         self.codes()
         self._decoded = [self._decode(codes) for codes in self._codes]
         return torch.cat([x_hat.cpu() for x_hat in self._decoded])
+
+
+def _prepared(model: Autoencoder, batch: Tensor) -> Tensor:
+    """A batch on the model's device, in its memory layout if it is one of images."""
+    device = next(iter(model.state_dict().values())).device
+    if batch.ndim != 4 or not model.channels_last:
+        return batch.to(device)
+    return batch.to(device).contiguous(memory_format=torch.channels_last)
+
+
+def _reconstruct(model: Autoencoder, images: Tensor) -> Tensor:
+    """(M, C, H, W) in [0, 1] -> reconstructions, contiguous, on the CPU."""
+    model.eval()
+    batches = (_prepared(model, batch) for batch in images.split(BATCH))
+    return torch.cat([model.reconstruct(batch).contiguous().cpu() for batch in batches])
+
+
+def _decode(model: Autoencoder, codes: Tensor) -> Tensor:
+    """(M, code_size) -> images (M, C, H, W) in [0, 1], contiguous, on the CPU."""
+    model.eval()
+    batches = (_prepared(model, batch) for batch in codes.split(BATCH))
+    return torch.cat([model.decode_images(batch).contiguous().cpu() for batch in batches])
 
 
 @functools.singledispatch
@@ -136,7 +190,7 @@ def seen_by(model: ImageModel, data: Labelled, train: Train | None = None) -> Se
 
 @seen_by.register
 def _(model: Autoencoder, data: Labelled, train: Train | None = None) -> Seen:
-    return _Part(model, data, train).whole()
+    return Coded(model, data, {} if train is None else {"train": train}).whole
 
 
 @seen_by.register
@@ -190,12 +244,21 @@ def evaluate(
 ) -> Evaluation:
     """Score every image (at least one) with every metric of `config`; `train` as in `classify`.
 
-    A model without a code gets no value of metrics that need codes.
+    A model gets no value of metrics that need what it does not have (a code, say), nor of those of
+    further tasks that need what the data do not have (classes, say), or are not defined.
     """
-    chosen = [name for name in config.metrics if model.code_size or not _needs_codes(name)]
-    part = _Part(model, data, train)
-    whole = whole_set(chosen, part.whole(), config)
-    scores: dict[str, list[Tensor]] = {}
+    return evaluate_part(Coded(model, data, {} if train is None else {"train": train}), config)
+
+
+def evaluate_part(part: Coded, config: EvaluationConfig) -> Evaluation:
+    """As `evaluate`, of a part whose codes may have been read already."""
+    model, data, seen = part.model, part.data, part.whole
+    chosen = [name for name in chosen_metrics(config) if not _lacks(name, seen)]
+    found = of_part(chosen, seen, config)
+    whole = {name: value.item() for name, value in found.items() if not value.ndim}
+    scores: dict[str, list[Tensor]] = {
+        name: [values] for name, values in found.items() if values.ndim
+    }
     total = squares = torch.zeros((), dtype=torch.float64)
     for batch in part.batches():
         for name, values in per_image(chosen, batch, config).items():
@@ -213,8 +276,13 @@ def evaluate(
     )
 
 
-def _needs_codes(metric: str) -> bool:
-    return metric in METRICS and "codes" in METRICS[metric].needs
+def _lacks(metric: str, seen: Seen) -> bool:
+    """Whether a metric is left out; without training part, or an unknown one, it is an error."""
+    row = METRICS.get(metric)
+    if row is None or row.needs - seen.offers == {"train"}:
+        return False
+    needed = row.needs if row.further else row.needs & {"codes"}
+    return bool(needed - seen.offers)
 
 
 def mean_loss(model: Autoencoder, images: Tensor) -> float:

@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 
 from bench.core.protocol import WHOLE_LOSS
 from bench.core.spec import RunSpec
-from bench.data import LabelledImages, Splits
+from bench.data import DATASETS, LabelledImages, Splits, load_set
 from bench.evaluation.evaluate import (
     Classification,
+    Coded,
     Evaluation,
     Labelled,
+    Sources,
     Train,
     classify,
-    evaluate,
+    evaluate_part,
     seen_by,
 )
 from bench.evaluation.gallery import build_gallery, classification_gallery
+from bench.metrics import Seen
 from bench.metrics.latent import active_fraction, active_units, dead_codes
 from bench.models.base import Autoencoder, Classifier, ImageModel
 
@@ -54,10 +57,10 @@ def score(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
     return SCORED[spec.task](model, spec, splits)
 
 
-def on_device(data: LabelledImages, device: torch.device) -> Labelled:
-    """Images and classes as tensors, uint8 and int64."""
+def on_device(data: LabelledImages, device: torch.device, labelled: bool = True) -> Labelled:
+    """Images and classes as tensors, uint8 and int64; `labelled` as in `Labelled`."""
     images, labels = (torch.from_numpy(part).to(device) for part in data)
-    return Labelled(images, labels)
+    return Labelled(images, labels, labelled)
 
 
 def device_of(model: ImageModel) -> torch.device:
@@ -68,7 +71,12 @@ def device_of(model: ImageModel) -> torch.device:
 
 def _training(model: ImageModel, splits: Splits) -> Train:
     """The training part as the model sees it: the same for all parts that are scored."""
-    return functools.cache(lambda: seen_by(model, on_device(splits.train, device_of(model))))
+
+    def training() -> Seen:
+        labelled = len(splits.class_names) > 1
+        return seen_by(model, on_device(splits.train, device_of(model), labelled))
+
+    return functools.cache(training)
 
 
 def _averages(scores: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
@@ -124,16 +132,33 @@ class _Reconstruction(Scored):
 
 def _reconstruction(model: ImageModel, spec: RunSpec, splits: Splits) -> Scored:
     assert isinstance(model, Autoencoder)
-    device = device_of(model)
-    validation, test = (on_device(part, device) for part in (splits.validation, splits.test))
+    device, labelled = device_of(model), len(splits.class_names) > 1
     train = _training(model, splits)
+    rest: Sources = {
+        "train": train,
+        "validation": lambda: None if validation is None else validation.whole,
+    }
+    if splits.name in DATASETS and (foreign := DATASETS[splits.name].foreign):
+        rest["others"] = lambda: _test_images(foreign)
+
+    def coded(part: LabelledImages, more: Sources | None = None) -> Coded:
+        return Coded(model, on_device(part, device, labelled), rest | (more or {}))
+
+    validation = coded(splits.validation) if len(splits.validation.images) else None
     return _Reconstruction(
         model,
         splits,
         spec.selection_metric,
-        evaluate(model, validation, spec.evaluation, train) if len(validation) else None,
-        evaluate(model, test, spec.evaluation, train),
+        None if validation is None else evaluate_part(validation, spec.evaluation),
+        evaluate_part(coded(splits.test, {"model": lambda: model}), spec.evaluation),
     )
+
+
+@functools.cache
+def _test_images(bundled: str) -> torch.Tensor:
+    """The test images (M, C, H, W) of a bundled set, float32 in [0, 1]."""
+    images = load_set(bundled).parts["test"].images
+    return torch.from_numpy(images).to(torch.float32).div_(255.0)
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.core.recipes import BEST_OF, FEW_STEPS
 from bench.core.spec import COPIED
-from bench.core.tasks import is_reference
+from bench.core.tasks import FURTHER_TASKS, FurtherTask, is_reference
 from bench.core.track import Track
 from bench.leaderboard.csv_rows import cell_text
 from bench.leaderboard.ledger import FACTS, SIGNS, BoardKey, Ledger
@@ -20,14 +20,18 @@ from bench.leaderboard.significance import (
     Significance,
     cell_name,
     competitions,
+    task_competitions,
     why_unranked,
 )
 from bench.leaderboard.spread import WIDE_SPREAD, seed_spread
+from bench.metrics import METRICS, metrics_of
 
 COLLAPSED_SHARE = 0.1
 CONSTANT_SHARE = 0.01
 CONSTANT_FLOOR = 1e-4
 NOT_COMPARED = "not compared yet"
+NO_VALUE = "no value of the metric that ranks"
+NO_CODE_TO_MEASURE = "it has no code"
 
 Ends = tuple[float, float]
 UNKNOWN: Ends = (math.nan, math.nan)
@@ -87,6 +91,10 @@ class TableCell:
     def mean(self, column: str) -> float:
         """The mean score of a column such as `test_mse`; NaN: no run has it."""
         return self.means.get(column, math.nan)
+
+    def has(self, column: str) -> bool:
+        """Whether a run has the score of a column."""
+        return not math.isnan(self.mean(column))
 
     @property
     def is_pca(self) -> bool:
@@ -162,6 +170,83 @@ def rank_table(
         cells = _with_ranks(_with_badges(_with_margins(cells)), competition, known)
         table += sorted(cells, key=lambda cell: _order(cell, higher))
     return table
+
+
+def further_tables(
+    rows: Ledger, table: Sequence[TableCell], known: Significance
+) -> dict[str, list[TableCell]]:
+    """The same rows by further task, for each task that they were measured by.
+
+    `rows` and `table` are what `rank_table` takes and gives. A cell has the headline metric of the
+    task as its selection metric, with intervals and ranks by it, and the badges of the task. A cell
+    without a value of it has no rank. A task without a headline keeps the order of `table`.
+    """
+    found: dict[str, list[TableCell]] = {}
+    for task in FURTHER_TASKS.values():
+        names = {f"{part}_{name}" for name in metrics_of(task.id) for part in ("val", "test")}
+        measured = {cell.board for cell in table if any(cell.has(name) for name in names)}
+        compared = {
+            (each.first.board, each.track): each
+            for each in task_competitions(rows)
+            if each.task == task.id
+        }
+        for board in dict.fromkeys(cell.board for cell in table if cell.board in measured):
+            tracks: dict[Track, list[TableCell]] = {}
+            for cell in table:
+                if cell.board == board:
+                    tracks.setdefault(cell.track, []).append(cell)
+            for track, cells in tracks.items():
+                ordered = _of_task(task, cells, compared.get((board, track)), known)
+                found.setdefault(task.id, []).extend(ordered)
+    return found
+
+
+def _of_task(
+    task: FurtherTask,
+    cells: Sequence[TableCell],
+    competition: Competition | None,
+    known: Significance,
+) -> list[TableCell]:
+    """The cells of one track, in the order of a further task."""
+    compared = {} if competition is None else competition.cells
+    bare = [
+        dataclasses.replace(
+            cell,
+            selection_metric=task.headline,
+            why_unranked=(
+                why_unranked(compared[cell.configuration])
+                if cell.configuration in compared
+                else NO_VALUE
+                if cell.code_size
+                else NO_CODE_TO_MEASURE
+            ),
+            badges=tuple(task_badges(task.id, cell)),
+            interval=UNKNOWN,
+            test_interval=UNKNOWN,
+            ranks=None,
+            best_share=math.nan,
+            first_in_halves=None,
+        )
+        for cell in cells
+    ]
+    if competition is None:
+        return bare
+    higher = METRICS[task.headline].higher_is_better
+    return sorted(_with_ranks(bare, competition, known), key=lambda cell: _order(cell, higher))
+
+
+def task_badges(task: str, cell: TableCell) -> Iterator[str]:
+    """The badges that a further task gives a row, by its means on validation."""
+    for holds, badge in TASK_BADGES.get(task, ()):
+        if holds(cell):
+            yield badge
+
+
+TASK_BADGES: Mapping[str, Sequence[tuple[Callable[[TableCell], bool], str]]] = {
+    "representation": ((lambda cell: cell.mean("val_probe_converged") < 1, "probe not converged"),),
+    "robustness": ((lambda cell: cell.mean("val_ood_auroc") < 0.5, "AUROC below .5"),),
+}
+"""By further task: when a row gets a badge, and its words. NaN gives none."""
 
 
 def _order(cell: TableCell, higher: bool) -> tuple[bool, float, str]:

@@ -5,9 +5,10 @@ Everything is rendered from the committed files alone, so equal files give equal
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.core.protocol import DEFAULT_PROTOCOL
+from bench.core.tasks import FURTHER_TASKS
 from bench.core.text import for_markdown
 from bench.core.track import Track
 from bench.core.view import Picture, Section, Table, markdown, table_of
@@ -30,7 +31,7 @@ from bench.leaderboard.wording import (
     title,
     whole,
 )
-from bench.metrics import METRICS
+from bench.metrics import METRICS, metrics_of, why_absent
 
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 _HEAD = """# Leaderboard
@@ -59,12 +60,14 @@ class Champion:
 @dataclass(frozen=True)
 class Board:
     """The content of one section: the ranked cells of a protocol on a data set, how many ledger
-    rows of earlier settings are hidden, its figures, the champions by track title."""
+    rows of earlier settings are hidden, its figures, the champions by track title; the same
+    cells by further task, as `ranking.further_tables` orders them."""
 
     cells: Sequence[TableCell]
     superseded: int
     pictures: tuple[Picture, ...]
     champions: Mapping[str, Champion]
+    further: Mapping[str, Sequence[TableCell]] = field(default_factory=dict)
 
     @property
     def dataset(self) -> str:
@@ -88,10 +91,14 @@ class Board:
 
     def tracks(self) -> dict[Track, list[TableCell]]:
         """The cells by track, in order."""
-        found: dict[Track, list[TableCell]] = {}
-        for cell in self.cells:
-            found.setdefault(cell.track, []).append(cell)
-        return found
+        return _by_track(self.cells)
+
+
+def _by_track(cells: Iterable[TableCell]) -> dict[Track, list[TableCell]]:
+    found: dict[Track, list[TableCell]] = {}
+    for cell in cells:
+        found.setdefault(cell.track, []).append(cell)
+    return found
 
 
 def page(boards: Sequence[Board], simulated: Iterable[Section] = ()) -> str:
@@ -123,6 +130,64 @@ def sections(board: Board) -> Iterator[Section]:
         facts += _stability(cells)
         table = full_table(cells, champion.row if champion else "")
         yield Section(track.heading, (" ".join(facts),) if facts else (), table=table, level=3)
+    for task, found in board.further.items():
+        for track, cells in _by_track(found).items():
+            heading = f"{FURTHER_TASKS[task].title}, {track.heading[0].lower()}{track.heading[1:]}"
+            yield Section(
+                heading, (task_facts(task, found),), table=task_table(task, cells), level=3
+            )
+
+
+def task_facts(task: str, cells: Sequence[TableCell]) -> str:
+    """The question of a further task, how its rows are compared, and what is left out and why."""
+    row = FURTHER_TASKS[task]
+    facts = [row.question]
+    if not row.headline:
+        facts.append("Costs are not compared: the rows stand in the order of the ranking.")
+    elif not any(cell.has(f"val_{row.headline}") for cell in cells):
+        facts.append("The rows stand in the order of the ranking.")
+    elif METRICS[row.headline].per_image:
+        facts.append(
+            f"Ordered by {title(row.headline)} on validation; "
+            "ranges of ranks from images and seeds."
+        )
+    else:
+        facts.append(
+            f"Ordered by {title(row.headline)} on validation, one value of all images: ranges of "
+            "ranks from seeds alone, as if other images gave the same."
+        )
+    absent: dict[str, list[str]] = {}
+    for name, metric in metrics_of(task).items():
+        if not any(cell.has(f"test_{name}") for cell in cells):
+            absent.setdefault(why_absent(metric), []).append(metric.title)
+    facts += [f"Left out, since this {why}: {', '.join(names)}." for why, names in absent.items()]
+    return " ".join(facts)
+
+
+def task_table(task: str, cells: Sequence[TableCell]) -> Table:
+    """All measures of a further task, for the cells of one track."""
+    headline = FURTHER_TASKS[task].headline
+    shown = [name for name in metrics_of(task) if any(cell.has(f"test_{name}") for cell in cells)]
+    header = ["variant", *(f">test {short_title(name)}" for name in shown), "notes"]
+    rows = [
+        [
+            cell.row,
+            *(score(cell, f"test_{name}", name) for name in shown),
+            notes(cell, bool(headline)),
+        ]
+        for cell in cells
+    ]
+    if headline:
+        header[1:1] = [f">validation {short_title(headline)}", ">95 % interval", ">best in"]
+        header.insert(0, ">ranks")
+        for cell, row in zip(cells, rows, strict=True):
+            row[1:1] = [
+                score(cell, f"val_{headline}", headline),
+                interval(cell, headline),
+                best_share(cell),
+            ]
+            row.insert(0, ranks(cell))
+    return table_of(header, rows)
 
 
 def _stability(cells: Sequence[TableCell]) -> Iterator[str]:
@@ -262,12 +327,14 @@ _HEADLINES = {"mse", "psnr", "ssim", "accuracy", "macro_f1", "calibration_error"
 
 
 def _metrics(cells: Sequence[TableCell]) -> list[str]:
-    """The metrics that the cells were scored with, in the order of METRICS."""
+    """The metrics that the cells were scored with, in the order of METRICS; without those of
+    further tasks, which have boards."""
     scored = {
         column.removeprefix("test_")
         for cell in cells
         for column, value in cell.means.items()
         if column.startswith("test_") and not math.isnan(value)
     }
+    scored -= {name for name in scored & set(METRICS) if METRICS[name].further}
     known = [name for name in METRICS if name in scored]
     return known + sorted(scored - set(known))

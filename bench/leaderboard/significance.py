@@ -7,9 +7,10 @@ from, so that tables can be rendered and checked anywhere, and a changed ledger 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol as Interface
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from bench.core.errors import BadInput
 from bench.core.identity import Name, digest
 from bench.core.protocol import Protocol, known_protocols
 from bench.core.seeds import LEAST_SEEDS
+from bench.core.tasks import FURTHER_TASKS
 from bench.core.track import Track
 from bench.leaderboard.csv_rows import CsvRow, TrackText, rounded
 from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, current
@@ -34,12 +36,18 @@ from bench.leaderboard.statistics import (
     evidence,
     stays_first,
 )
+from bench.metrics import METRICS
 
 MOST_FAILURES = 0.1
 
 Scores = NDArray[np.float32]
-ScoresOf = Callable[[LedgerRow, str], Scores | None]
-"""The per-image scores of a ledger row, for part "validation" or "test"; None: no local record."""
+
+
+class ScoresOf(Interface):
+    """The per-image scores of a ledger row, for part "validation" or "test": of the selection
+    metric, or of another one; None: no local record."""
+
+    def __call__(self, row: LedgerRow, part: str, metric: str = "") -> Scores | None: ...
 
 
 @dataclass(frozen=True)
@@ -105,10 +113,14 @@ class PairRow(CsvRow):
 
 @dataclass(frozen=True)
 class Competition:
-    """The rows of a ledger that are compared with each other: one board, one track."""
+    """The rows of a ledger that are compared with each other: one board, one track.
+
+    `task`: the further task whose headline metric compares them; empty: the selection metric.
+    """
 
     track: Track
     rows: Ledger
+    task: str = ""
 
     @property
     def first(self) -> LedgerRow:
@@ -117,13 +129,26 @@ class Competition:
 
     @property
     def title(self) -> str:
-        """`fashion_mnist_mini.quick.d8`: the name used in commands."""
-        return f"{self.first.dataset}.{self.first.protocol}.{self.track}"
+        """`fashion_mnist_mini.quick.d8`: the name used in commands; that of a further task has the
+        task behind."""
+        title = f"{self.first.dataset}.{self.first.protocol}.{self.track}"
+        return f"{title}.{self.task}" if self.task else title
+
+    @property
+    def metric(self) -> str:
+        """The metric that compares the rows."""
+        return FURTHER_TASKS[self.task].headline if self.task else self.first.selection_metric
+
+    @property
+    def resamples_images(self) -> bool:
+        """Whether there is a score per image; otherwise seeds alone are resampled."""
+        return not self.task or METRICS[self.metric].per_image
 
     @cached_property
     def digest(self) -> str:
         """A digest that changes with any cell of any row."""
-        return digest({"rows": sorted(row.row_digest for row in self.rows)})
+        rows: dict[str, object] = {"rows": sorted(row.row_digest for row in self.rows)}
+        return digest(rows | {"metric": self.metric} if self.task else rows)
 
     @cached_property
     def cells(self) -> dict[str, list[LedgerRow]]:
@@ -141,6 +166,35 @@ def competitions(rows: Ledger) -> Iterator[Competition]:
         groups.setdefault((row.board, row.track), []).append(row)
     for board, track in sorted(groups, key=lambda key: (key[0], key[1].order)):
         yield Competition(track, groups[board, track])
+
+
+def task_competitions(rows: Ledger) -> Iterator[Competition]:
+    """The competitions of further tasks among the same rows, by board and track, then by task.
+
+    Cells take part whose finished runs have the headline metric: not those without a code, say.
+    """
+    for competition in competitions(rows):
+        for task in FURTHER_TASKS.values():
+            column = f"val_{task.headline}"
+            having = [
+                row
+                for group in competition.cells.values()
+                if task.headline in METRICS and _all_have(group, column)
+                for row in group
+            ]
+            if having:
+                yield Competition(competition.track, having, task.id)
+
+
+def _all_have(rows: Ledger, column: str) -> bool:
+    finished = [row for row in rows if row.status == "finished"]
+    return bool(finished) and all(column in row.scores for row in finished)
+
+
+def every_competition(rows: Ledger) -> Iterator[Competition]:
+    """Those of the tables that rank, then those of further tasks."""
+    yield from competitions(rows)
+    yield from task_competitions(rows)
 
 
 def cell_name(row: LedgerRow) -> str:
@@ -221,7 +275,7 @@ def compute(
     cells, family = _ranked_cells(competition)
     if not cells:
         return [], []
-    metric = competition.first.selection_metric
+    metric = competition.metric
     validation = _samples(cells, "validation", competition, scores_of)
     test = _samples(cells, "test", competition, scores_of)
     found = compare(validation, metric, family)
@@ -231,8 +285,9 @@ def compute(
         for row, interval, share in zip(names, found.intervals, found.best, strict=True)
     ]
     own = validation[:family]
-    first, halves = best_of(own, metric), stays_first(own, metric)
-    on_validation[first] = dataclasses.replace(on_validation[first], first_in_halves=halves)
+    if competition.resamples_images:
+        first, halves = best_of(own, metric), stays_first(own, metric)
+        on_validation[first] = dataclasses.replace(on_validation[first], first_in_halves=halves)
     on_test = [
         _interval_row(competition, row, "test", interval)
         for row, interval in zip(names, compare(test, metric, family).intervals, strict=True)
@@ -248,7 +303,7 @@ def _samples(
         finished = [row for row in rows if row.status == "finished"]
         # A closed form gives the same weights for every seed: one row is enough.
         used = finished[:1] if finished[0].closed_form else finished
-        scores = [scores_of(row, part) for row in used]
+        scores = [_scores(competition, row, part, scores_of) for row in used]
         missing += [row for row, found in zip(used, scores, strict=True) if found is None]
         known = [np.asarray(found, dtype=np.float64) for found in scores if found is not None]
         if len(known) == len(used):
@@ -256,6 +311,18 @@ def _samples(
     if missing:
         raise _not_here(competition, missing)
     return samples
+
+
+def _scores(
+    competition: Competition, row: LedgerRow, part: str, scores_of: ScoresOf
+) -> NDArray[np.floating] | None:
+    """What a row is compared by on a part: scores per image, or its one value (1,)."""
+    if not competition.task:
+        return scores_of(row, part)
+    if competition.resamples_images:
+        return scores_of(row, part, competition.metric)
+    value = row.scores.get(f"{'val' if part == 'validation' else part}_{competition.metric}")
+    return None if value is None else np.array([value])
 
 
 def _not_here(competition: Competition, missing: Ledger) -> BadInput:
@@ -287,7 +354,7 @@ def _interval_row(
         configuration=row.configuration,
         in_protocol=in_protocol(row),
         part=part,
-        metric=row.selection_metric,
+        metric=competition.metric,
         mean=rounded(interval.mean),
         low=rounded(interval.low),
         high=rounded(interval.high),
@@ -307,7 +374,7 @@ def _pair_rows(competition: Competition, cells: Ledger, found: Comparison) -> li
             row_b=cell_name(cells[pair.second]),
             configuration_a=cells[pair.first].configuration,
             configuration_b=cells[pair.second].configuration,
-            metric=first.selection_metric,
+            metric=competition.metric,
             difference=rounded(pair.difference.mean),
             low=rounded(pair.difference.low),
             high=rounded(pair.difference.high),
@@ -349,7 +416,7 @@ def update(known: Significance, ledger: Ledger, scores_of: ScoresOf) -> Signific
     """Update both files for a ledger; computes only competitions whose rows changed."""
     cells: list[IntervalRow] = []
     pairs: list[PairRow] = []
-    for competition in competitions(current(ledger)):
+    for competition in every_competition(current(ledger)):
         if known.holds_for(competition):
             cells += known.of(competition).cells
             pairs += known.of(competition).pairs

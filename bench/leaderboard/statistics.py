@@ -92,7 +92,8 @@ def evidence(samples: Sequence[Sample], metric: str) -> Evidence:
     """Levels, spreads over seeds and covariance over images of the scores of a metric.
 
     All samples are scores of the same images in the same order; ValueError if their numbers differ.
-    An image enters the covariance with its mean over the seeds.
+    An image enters the covariance with its mean over the seeds. Of one value for a whole set
+    nothing is known about other images: then only seeds count.
     """
     if len({sample.scores.shape[1] for sample in samples}) > 1:
         raise ValueError("rows can be compared on the same images only")
@@ -101,11 +102,13 @@ def evidence(samples: Sequence[Sample], metric: str) -> Evidence:
     images = np.stack([sample.scores.mean(axis=0) for sample in samples])
     means = images.mean(axis=1)
     influences = images * _slope(metric, means)[:, None]
+    count = images.shape[1]
+    alone = np.zeros((len(samples), len(samples)))
     return Evidence(
         _level(metric, means),
         np.array(spreads),
         np.array([len(sample.seeds) for sample in samples]),
-        np.atleast_2d(np.cov(influences)) / images.shape[1],
+        np.atleast_2d(np.cov(influences)) / count if count > 1 else alone,
     )
 
 
@@ -186,7 +189,8 @@ def drawn_levels(found: Evidence, seeds: SeedErrors, count: int) -> Floats:
     streams = [np.random.default_rng((_SEED, row)) for row in range(rows)]
     # Two rows with equal scores have a singular covariance.
     jitter = _JITTER * np.maximum(np.diag(found.images), np.finfo(np.float64).tiny)
-    factor = np.linalg.cholesky(found.images + np.diag(jitter))
+    known = found.images.any()
+    factor = np.linalg.cholesky(found.images + np.diag(jitter)) if known else found.images
     images = factor @ np.stack([stream.standard_normal(count) for stream in streams])
     moved = [
         np.zeros(count)

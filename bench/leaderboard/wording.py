@@ -12,11 +12,17 @@ OUTSIDE = "not of the protocol"
 
 def title(metric: str) -> str:
     """A metric's name within a sentence."""
-    return METRICS[metric].title.lower() if metric in METRICS else metric
+    if metric not in METRICS:
+        return metric
+    return METRICS[metric].title if METRICS[metric].further else METRICS[metric].title.lower()
 
 
 def short_title(metric: str) -> str:
-    """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name as a column header."""
+    """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name as a column header; of further tasks its
+    title."""
+    if metric in METRICS and METRICS[metric].further:
+        row = METRICS[metric]
+        return row.title + (f" ({row.unit})" if row.unit else "")
     words = [word.upper() if word in _INITIALS else word.title() for word in metric.split("_")]
     unit = METRICS[metric].unit if metric in METRICS else ""
     return " ".join(words) + (f" ({unit})" if unit else "")
@@ -28,7 +34,9 @@ _INITIALS = {"mse", "mae", "psnr", "ssim", "knn", "auc", "fcd", "lpips"}
 def shown_score(value: float, metric: str) -> str:
     """A score with the number of decimals of its metric; a dash for NaN."""
     decimals = METRICS[metric].decimals if metric in METRICS else 4
-    return DASH if math.isnan(value) else f"{value:.{decimals}f}"
+    if math.isnan(value):
+        return DASH
+    return f"{value:.{decimals}f}" if decimals else f"{value:,.0f}"
 
 
 def score(cell: TableCell, column: str, metric: str) -> str:
@@ -108,12 +116,15 @@ def _short(value: str) -> str:
         return value
 
 
-def notes(cell: TableCell) -> str:
-    """Hyperparameters, badges, why there is no margin over PCA, and why a row has no rank."""
-    why = f"not ranked: {cell.why_unranked}" if cell.why_unranked else ""
+def notes(cell: TableCell, ranked: bool = True) -> str:
+    """Hyperparameters, badges, why there is no margin over PCA, and why a row has no rank (where
+    rows are `ranked`)."""
+    why = f"not ranked: {cell.why_unranked}" if cell.why_unranked and ranked else ""
     best = MAY_BE_BEST if cell.may_be_best else ""
     outside = OUTSIDE if cell.ranks is not None and not cell.in_protocol else ""
-    found = [best, settings(cell), outside, *cell.badges, _why_no_margin(cell), why]
+    further = cell.selection_metric in METRICS and METRICS[cell.selection_metric].further
+    margin_note = "" if further or not ranked else _why_no_margin(cell)
+    found = [best, settings(cell), outside, *cell.badges, margin_note, why]
     return "; ".join(filter(None, found))
 
 

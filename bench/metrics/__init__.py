@@ -1,8 +1,8 @@
 """METRICS: the scores of the benchmark.
 
 Each says what it reads (`needs`) of one part of the data (`Seen`). Most give one value per image,
-averaged once, elsewhere; a few give one value for a whole set (`per_image` is False): these are
-shown, but cannot select or rank a model.
+averaged once, elsewhere; others give one value for a whole set (`per_image` is False): these are
+shown, but cannot select or rank a model. Those of further tasks stand in `rows`, one file each.
 """
 
 import math
@@ -13,14 +13,32 @@ from typing import TYPE_CHECKING
 from bench.core.errors import unknown_name
 from bench.core.lazy import Lazy
 from bench.core.protocol import EvaluationConfig
-from bench.core.tasks import TASKS
+from bench.core.tasks import FURTHER_TASKS, TASKS
 from bench.metrics.base import PSNR_CAP, Metric
-from bench.metrics.seen import Need, Seen, seen_of
+from bench.metrics.rows.cost import COST
+from bench.metrics.rows.representation import REPRESENTATION
+from bench.metrics.rows.robustness import ROBUSTNESS
+from bench.metrics.seen import MISSING, Made, Need, Seen, seen_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["METRICS", "Metric", "Need", "Seen", "metrics_of", "per_image", "seen_of", "whole_set"]
+__all__ = [
+    "METRICS",
+    "Made",
+    "Metric",
+    "Need",
+    "Seen",
+    "chosen_metrics",
+    "headlines",
+    "metrics_for",
+    "metrics_of",
+    "of_part",
+    "per_image",
+    "seen_of",
+    "whole_set",
+    "why_absent",
+]
 
 _IMAGES: frozenset[Need] = frozenset({"images", "reconstructions"})
 _CLASSES: frozenset[Need] = frozenset({"labels", "logits"})
@@ -32,7 +50,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "mse": Metric(
             id="mse",
             title="Mean squared error",
-            judges="autoencoder",
+            task="reconstruction",
             higher_is_better=False,
             revision=1,
             unit="",
@@ -47,7 +65,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "mae": Metric(
             id="mae",
             title="Mean absolute error",
-            judges="autoencoder",
+            task="reconstruction",
             higher_is_better=False,
             revision=1,
             unit="",
@@ -62,7 +80,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "psnr": Metric(
             id="psnr",
             title="Peak signal-to-noise ratio",
-            judges="autoencoder",
+            task="reconstruction",
             higher_is_better=True,
             revision=1,
             unit="dB",
@@ -77,7 +95,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "ssim": Metric(
             id="ssim",
             title="SSIM, uniform window",
-            judges="autoencoder",
+            task="reconstruction",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -92,7 +110,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "ssim_gaussian": Metric(
             id="ssim_gaussian",
             title="SSIM, Gaussian window",
-            judges="autoencoder",
+            task="reconstruction",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -105,27 +123,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             needs=_IMAGES,
             score=Lazy("bench.metrics.ssim", "ssim_gaussian"),
         ),
-        "knn_accuracy": Metric(
-            id="knn_accuracy",
-            title="5-nearest-neighbour accuracy",
-            judges="autoencoder",
-            higher_is_better=True,
-            revision=1,
-            unit="",
-            decimals=4,
-            bounds=(0.0, 1.0),
-            transform="log_one_minus",
-            formula="share of images with the class of most of the 5 nearest standardised "
-            "training codes",
-            source="Cover, Hart 1967; of autoencoders: Sainburg, McInnes, Gentner 2021",
-            needs=frozenset({"codes", "labels", "train"}),
-            score=Lazy("bench.metrics.neighbours", "knn_accuracy"),
-            per_image=False,
-        ),
         "accuracy": Metric(
             id="accuracy",
             title="Accuracy",
-            judges="classifier",
+            task="classification",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -140,7 +141,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "cross_entropy": Metric(
             id="cross_entropy",
             title="Cross-entropy",
-            judges="classifier",
+            task="classification",
             higher_is_better=False,
             revision=1,
             unit="nats",
@@ -155,7 +156,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "macro_precision": Metric(
             id="macro_precision",
             title="Macro precision",
-            judges="classifier",
+            task="classification",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -171,7 +172,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "macro_recall": Metric(
             id="macro_recall",
             title="Macro recall",
-            judges="classifier",
+            task="classification",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -187,7 +188,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "macro_f1": Metric(
             id="macro_f1",
             title="Macro F1",
-            judges="classifier",
+            task="classification",
             higher_is_better=True,
             revision=1,
             unit="",
@@ -203,7 +204,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "calibration_error": Metric(
             id="calibration_error",
             title="Expected calibration error",
-            judges="classifier",
+            task="classification",
             higher_is_better=False,
             revision=1,
             unit="",
@@ -216,33 +217,69 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             score=Lazy("bench.metrics.classification", "calibration_error"),
             per_image=False,
         ),
+        **{metric.id: metric for metric in (*REPRESENTATION, *ROBUSTNESS, *COST)},
     }
 )
 
 
 def metrics_of(task: str) -> dict[str, Metric]:
-    """The rows of METRICS for the models that `task` judges."""
+    """The rows of METRICS of a task or further task."""
+    return {name: metric for name, metric in METRICS.items() if metric.task == task}
+
+
+def metrics_for(task: str) -> dict[str, Metric]:
+    """The rows of METRICS for the models that `task` judges, those of further tasks included."""
     judged = TASKS[task].judges
     return {name: metric for name, metric in METRICS.items() if metric.judges == judged}
+
+
+def chosen_metrics(config: EvaluationConfig) -> tuple[str, ...]:
+    """The metrics of a protocol: those that it lists, then all others of its further tasks."""
+    further = (name for task in config.tasks for name in metrics_of(task))
+    return tuple(dict.fromkeys((*config.metrics, *further)))
+
+
+def headlines() -> tuple[str, ...]:
+    """The metrics with one value per image that order the boards of further tasks."""
+    found = (task.headline for task in FURTHER_TASKS.values())
+    return tuple(name for name in found if name in METRICS and METRICS[name].per_image)
 
 
 def per_image(
     metric_ids: Iterable[str], seen: Seen, config: EvaluationConfig
 ) -> "dict[str, Tensor]":
-    """Score what a model made of one part of the data, image by image.
+    """Score what a model made of some images, image by image.
 
-    Returns one float32 tensor (N,) per metric, in the order given; metrics of a whole set are left
-    out. Raises BadInput for a metric that is not in METRICS, ValueError if `seen` lacks what one
-    needs or shapes do not match.
+    Returns one float32 tensor (N,) per metric, in the order given. Left out are metrics of a whole
+    set, and those of further tasks, which read a whole part (`of_part`). Raises BadInput for a
+    metric that is not in METRICS, ValueError if `seen` lacks what one needs or shapes do not match.
     """
-    chosen = [metric for metric in _rows(metric_ids) if metric.per_image]
+    chosen = [metric for metric in _rows(metric_ids) if metric.per_image and not metric.further]
     return {metric.id: metric.compute(seen, config) for metric in chosen}
+
+
+def of_part(metric_ids: Iterable[str], seen: Seen, config: EvaluationConfig) -> "dict[str, Tensor]":
+    """The metrics in `metric_ids` that `per_image` leaves out, of a whole part of the data.
+
+    One float32 tensor (N,), or one float64 number, per metric; errors as of `per_image`. A metric
+    of a further task that is not defined here (NaN) is left out.
+    """
+    chosen = [metric for metric in _rows(metric_ids) if metric.further or not metric.per_image]
+    found = {metric.id: metric.compute(seen, config) for metric in chosen}
+    undefined = {row.id for row in chosen if row.further and found[row.id].isnan().any()}
+    return {name: value for name, value in found.items() if name not in undefined}
 
 
 def whole_set(metric_ids: Iterable[str], seen: Seen, config: EvaluationConfig) -> dict[str, float]:
     """The metrics in `metric_ids` that score all images at once; otherwise as `per_image`."""
     chosen = [metric for metric in _rows(metric_ids) if not metric.per_image]
     return {metric.id: metric.compute(seen, config).item() for metric in chosen}
+
+
+def why_absent(metric: Metric) -> str:
+    """Why no row of a board has a metric, for people."""
+    missing = [MISSING[need] for need in MISSING if need in metric.needs]
+    return missing[0] if missing else "needs more images"
 
 
 def _rows(metric_ids: Iterable[str]) -> list[Metric]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from bench.core.protocol import EvaluationConfig
-from bench.core.tasks import ModelKind
+from bench.core.tasks import FURTHER_TASKS, TASKS, ModelKind
 from bench.metrics.seen import OUTPUTS, Need, Seen
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ class Metric:
     `bounds` are the lowest and highest value for images in [0, 1], `transform` leads to the unit of
     comparisons (`units`), `decimals` says how many a table shows. `needs` is all that the formula
     `score` may read of a `Seen`; it gives one value per image (N,), or, if not `per_image`, one for
-    the whole set.
+    the whole set. Comparisons resample images of the former, and of the latter seeds alone.
+    `task`: an id of TASKS, or of FURTHER_TASKS: such a formula gets a whole part at once.
     """
 
     id: str
     title: str
-    judges: ModelKind
+    task: str
     higher_is_better: bool
     revision: int
     unit: str
@@ -49,6 +50,21 @@ class Metric:
     per_image: bool = True
 
     @property
+    def further(self) -> bool:
+        """Whether it is of a further task."""
+        return self.task in FURTHER_TASKS
+
+    @property
+    def compared(self) -> bool:
+        """Whether values of two runs may be compared: not of costs, which are the machine's."""
+        return not self.further or bool(FURTHER_TASKS[self.task].headline)
+
+    @property
+    def judges(self) -> ModelKind:
+        """The kind of model that it scores."""
+        return (FURTHER_TASKS if self.further else TASKS)[self.task].judges
+
+    @property
     def best(self) -> float:
         """The score of a perfect reconstruction or classification."""
         return self.bounds[1] if self.higher_is_better else self.bounds[0]
@@ -56,11 +72,11 @@ class Metric:
     @property
     def selects(self) -> bool:
         """Whether it can select and rank: per image, of every model, without the training part."""
-        return self.per_image and not self.needs & {"codes", "train"}
+        return self.per_image and not self.further and not self.needs & {"codes", "train"}
 
     def compute(self, seen: Seen, config: EvaluationConfig) -> "Tensor":
         """One value per image, float32 (N,), or one per set, float64: NaN if an output it reads is
-        not finite.
+        not finite. Of a further task, NaN also stands for values per image that are not defined.
 
         Raises ValueError if `seen` lacks a need or shapes do not match, BadInput for settings
         that do not suit the images.
@@ -70,12 +86,13 @@ class Metric:
         view = seen.only(self.needs)
         with torch.no_grad():
             self._check_shapes(view)
-            if self.per_image:
+            if self.per_image and not self.further:
                 parts = [self.score(part, config) for part in self._parts(view)]
                 return torch.cat(parts).float()
             if not self._finite(view):
                 return torch.tensor(torch.nan, dtype=torch.float64)
-            return self.score(view, config).double()
+            found = self.score(view, config)
+            return found.float() if found.ndim else found.double()
 
     def _parts(self, view: Seen) -> Iterator[Seen]:
         """Images a few at a time; classes all at once."""
@@ -85,9 +102,17 @@ class Metric:
         yield from view.split(max(1, CHUNK_VALUES // view.images[0].numel()))
 
     def _finite(self, view: Seen) -> bool:
-        parts = [view, view.train] if "train" in self.needs else [view]
-        outputs = self.needs & OUTPUTS
-        return all(bool(part.tensor(name).isfinite().all()) for part in parts for name in outputs)
+        return all(
+            bool(part.tensor(name).isfinite().all())
+            for part in self._all(view)
+            for name in self.needs & OUTPUTS & part.offers
+        )
+
+    def _all(self, view: Seen) -> list[Seen]:
+        """The part and the other parts that it reads."""
+        train = [view.train] if "train" in self.needs else []
+        validation = view.validation if "validation" in self.needs else None
+        return [view, *train, *([] if validation is None else [validation])]
 
     def _check_shapes(self, view: Seen) -> None:
         if {"images", "reconstructions"} <= self.needs:
@@ -95,7 +120,7 @@ class Metric:
         if {"labels", "logits"} <= self.needs:
             _check_classes(self.id, "logits", view.labels, view.logits)
         if {"labels", "codes"} <= self.needs:
-            for part in [view, view.train] if "train" in self.needs else [view]:
+            for part in self._all(view):
                 _check_classes(self.id, "codes", part.labels, part.codes)
 
 

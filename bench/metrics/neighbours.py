@@ -22,14 +22,22 @@ def knn_accuracy(seen: Seen, _config: EvaluationConfig) -> Tensor:
     standard deviation; columns that are constant in training count as 0. Of equally frequent
     classes the one with the nearest neighbour wins, of equally near codes the first in training.
     """
-    fitted, own = _standardised(seen.train.codes, seen.codes)
+    return _accuracy(seen, *standardised(seen.train.codes, seen.codes))
+
+
+def knn_accuracy_raw(seen: Seen, _config: EvaluationConfig) -> Tensor:
+    """As `knn_accuracy`, of codes as they are: numbers with a large scale count most."""
+    return _accuracy(seen, seen.train.codes.cpu().double(), seen.codes.cpu().double())
+
+
+def _accuracy(seen: Seen, fitted: Tensor, own: Tensor) -> Tensor:
     labels = seen.train.labels.cpu()
     rows = max(1, _DISTANCES_AT_ONCE // len(fitted))
     called = [_vote(labels[_nearest(part, fitted)]) for part in own.split(rows)]
     return (torch.cat(called) == seen.labels.cpu()).double().mean()
 
 
-def _standardised(fitted: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+def standardised(fitted: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """Codes (M, size) and (N, size) by the mean and standard deviation of the first, on the CPU."""
     # .cpu(): not every device supports float64.
     fitted, own = fitted.cpu().double(), own.cpu().double()

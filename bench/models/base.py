@@ -153,6 +153,8 @@ class Autoencoder(ImageModel):
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     gaussian_prior: ClassVar[bool] = False
     """Whether codes are trained towards N(0, I), so that samples are drawn from it."""
+    variational: ClassVar[bool] = False
+    """Whether the code is a Gaussian, with a KL divergence from its prior N(0, I)."""
     levels: ClassVar[int | None] = None
     """Each number of a discrete code is one of 0 ... levels - 1; None: codes of real numbers."""
 
@@ -189,6 +191,11 @@ class Autoencoder(ImageModel):
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
         """Codes (N, code_size) -> images (N, C, H, W) on `value_range`, in the network's shape."""
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What `encode` gives, and the log variance (N, code_size) of a Gaussian code q(z|x) around
+        it; None if the code is no distribution."""
+        return self.encode(x), None
 
     def embed(self, x: Tensor) -> Embedding:
         """Code and penalty in training; overridden if the code is sampled or penalised."""
@@ -235,6 +242,13 @@ class Autoencoder(ImageModel):
     def encode_images(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] -> deterministic codes (N, code_size)."""
         return self.encode(self.padded(self.to_range(x)))
+
+    @final
+    @torch.no_grad()
+    def posterior_images(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images (N, C, H, W) in [0, 1] -> what `encode_images` gives, and the log variances (N,
+        code_size) of a variational code; None for other codes."""
+        return self.posterior(self.padded(self.to_range(x)))
 
     @final
     @torch.no_grad()

@@ -15,6 +15,11 @@ from torch import Tensor, nn
 from bench.models.base import Autoencoder, Embedding, ImageShape
 
 
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each number, in nats: the shape of both."""
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)
+
+
 class _GaussianAutoencoder(Autoencoder):
     """Samples the code by the reparametrisation trick and weighs the KL divergence by `beta`.
 
@@ -22,6 +27,7 @@ class _GaussianAutoencoder(Autoencoder):
     """
 
     gaussian_prior = True
+    variational = True
     trunk: nn.Module
     mean_head: nn.Module
     log_variance_head: nn.Module
@@ -50,8 +56,8 @@ class _GaussianAutoencoder(Autoencoder):
         """A code sampled by the reparametrisation trick, and the weighted KL divergence."""
         mean, log_variance = self.posterior(x)
         z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-        divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=1)
-        return Embedding(z, self.beta * divergence.mean() / self.pixels)
+        total = divergence(mean, log_variance).sum(dim=1)
+        return Embedding(z, self.beta * total.mean() / self.pixels)
 
 
 class VariationalAutoencoder(_GaussianAutoencoder):

@@ -13,8 +13,8 @@ from bench.leaderboard.significance import (
     IntervalRow,
     PairRow,
     Significance,
-    competitions,
     compute,
+    every_competition,
 )
 from bench.registry.results import CELLS, PAIRS, RESULTS, Results, all_kept, read_results
 from bench.registry.scores import FOLDER, INDEX, Kept, check_scores
@@ -42,7 +42,7 @@ def check_results(registry: Path) -> tuple[Results, int]:
                 f"registry/{name} is not in the order or the form in which it is written; "
                 "fix it with: bench leaderboard --write"
             )
-    comparable = list(competitions(current(results.ledger)))
+    comparable = list(every_competition(current(results.ledger)))
     for competition in comparable:
         if not results.known.holds_for(competition):
             raise CheckFailed(

@@ -17,7 +17,7 @@ from bench.core.view import Picture, picture_markdown
 from bench.leaderboard.calibration import calibration_section
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, score_columns
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
-from bench.leaderboard.ranking import TableCell, rank_table
+from bench.leaderboard.ranking import TableCell, further_tables, rank_table
 from bench.leaderboard.render import (
     BEGIN,
     END,
@@ -275,6 +275,7 @@ def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
     fingerprint = scope.protocol.fingerprint if scope.protocol else ""
     rows = current(results.ledger, fingerprint)
     table = ranked(rows, results)
+    further = further_tables(rows, table, results.known)
     held = shown_champions(champions(store.registry))
     everything = _by_board(results.ledger)
     boards = []
@@ -285,7 +286,10 @@ def _boards(store: Store, results: Results, scope: Scope) -> list[Board]:
         superseded = len(everything[name]) - len(group)
         found = (figure.stored(store, group, same) for figure in _FIGURES)
         pictures = tuple(picture for picture in found if picture is not None)
-        boards.append(Board(same, superseded, pictures, held))
+        tasks = {
+            task: of_it for task, cells in further.items() if (of_it := _cells_of(cells, name))
+        }
+        boards.append(Board(same, superseded, pictures, held, tasks))
     return boards
 
 

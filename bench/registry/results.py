@@ -35,7 +35,7 @@ from bench.leaderboard.significance import (
     Scores,
     ScoresOf,
     Significance,
-    competitions,
+    every_competition,
     update,
     why_unranked,
 )
@@ -175,13 +175,13 @@ def scores_reader(store: Store, kept: Kept) -> ScoresOf:
     committed, else those of its local record as they would be committed."""
     source = local_source(store)
 
-    def scores_of(row: LedgerRow, part: str) -> Scores | None:
+    def scores_of(row: LedgerRow, part: str, metric: str = "") -> Scores | None:
         if kept.holds(row):
-            return kept.scores_of(row, part)
+            return kept.scores_of(row, part, metric)
         found = source(row)
         if found is None or disagreement(row, row_of(found[0])):
             return None
-        scores = found[1].get(f"{part}/{row.selection_metric}")
+        scores = found[1].get(f"{part}/{metric or row.selection_metric}")
         return None if scores is None else as_kept(scores)
 
     return scores_of
@@ -230,7 +230,7 @@ def _without_new(known: Significance, ledger: Ledger, kept: Kept) -> Significanc
     """The comparisons without those of tracks whose scores are all kept, some of them newly."""
     stale = {
         competition.digest
-        for competition in competitions(current(ledger))
+        for competition in every_competition(current(ledger))
         if any(map(kept.is_new, competition.rows)) and all_kept(competition, kept)
     }
     return Significance(

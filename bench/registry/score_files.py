@@ -6,11 +6,13 @@ A file has these arrays for each finished seed, of N validation and M test image
 |------------------------------|---------------|---------------------------------------------------|
 | SEED/validation, SEED/test   | float16 N, M  | a score of the selection metric per image, scaled |
 | SEED/validation/scale, ...   | float64 2     | score = value * scale[0] + scale[1]               |
+| SEED/validation/METRIC, ...  | float16 N, M  | likewise, of the metrics that order the boards of |
+|                              |               | further tasks, with their scales                  |
 | SEED/curve                   | float32       | the same metric on validation after each epoch    |
 | SEED/x_hat                   | uint8         | the first seed's reconstructions of up to 24 test |
 |                              | 24, C, H, W   | images, which are in `originals-<digest>`         |
-| SEED/samples                 | uint8         | up to 24 decoded draws of the first seed          |
-|                              | N, C, H, W    |                                                   |
+| SEED/samples,                | uint8         | up to 24 decoded draws of the first seed, of each |
+| SEED/samples_SAMPLER         | N, C, H, W    | sampler where its generation was measured         |
 | SEED/interpolation           | uint8         | its decoded points between the codes of pairs of  |
 |                              | N, C, H, W    | images, one pair after the other                  |
 
@@ -20,6 +22,7 @@ only: people's own images stay in their records.
 """
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -31,6 +34,7 @@ from bench.data import DATASETS
 from bench.leaderboard.ledger import Ledger, LedgerRow
 from bench.leaderboard.merging import PARTS
 from bench.leaderboard.significance import Scores
+from bench.metrics import headlines
 from bench.records.files import Arrays
 
 PRECISION = 1e-4
@@ -39,8 +43,9 @@ _LARGEST_EXPONENT = 15  # of float16: 2 ** 15 < 65504
 Tensors = dict[str, NDArray[Any]]
 PICTURES = 24
 """The most pictures of one kind in a file."""
-SHOWN = ("x_hat", "samples", "interpolation")
-"""The pictures of a cell's first seed."""
+_PICTURE = re.compile(r"x_hat|samples(_[a-z]+)?|interpolation")
+_SOURCE = re.compile(r"pictures/x(_hat)?|(samples|interpolation|paths|generated/[a-z]+)/x_hat")
+"""The arrays of a record that pictures are made from."""
 
 
 def encoded(scores: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
@@ -75,36 +80,62 @@ def tensors_of(row: LedgerRow, record: RunRecord, arrays: Arrays) -> Tensors:
     """The scores and the curve of a run."""
     found: Tensors = {}
     for part in PARTS.values():
-        scores = arrays.get(f"{part}/{row.selection_metric}")
-        if scores is not None:
-            key = f"{row.seed}/{part}"
-            found[key], found[f"{key}/scale"] = encoded(scores)
+        for metric in (row.selection_metric, *headlines()):
+            scores = arrays.get(f"{part}/{metric}")
+            if scores is not None:
+                key = _key(row, part, metric)
+                found[key], found[f"{key}/scale"] = encoded(scores)
     name = f"val/{row.selection_metric}"
     curve = [epoch.values[name] for epoch in record.history if name in epoch.values]
     return found | ({f"{row.seed}/curve": np.array(curve, np.float32)} if curve else {})
 
 
+def _key(row: LedgerRow, part: str, metric: str) -> str:
+    """Where a file has a row's scores of a metric on "validation" or "test"."""
+    return f"{row.seed}/{part}" + ("" if metric == row.selection_metric else f"/{metric}")
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file has these arrays of its first seed only: `x_hat`, `samples`, ..."""
+    return _PICTURE.fullmatch(name) is not None
+
+
 def pictures_of(row: LedgerRow, arrays: Arrays) -> Arrays:
-    """The pictures of a run on a known data set, `x` and some of SHOWN; people's own images are not
-    published, and large ones are not kept."""
-    if row.dataset not in DATASETS or any(key not in arrays for key in _PICTURES[:2]):
+    """The pictures of a run on a known data set, by name, and `x`, the originals of `x_hat`.
+
+    People's own images are not published, and large ones are not kept.
+    """
+    if row.dataset not in DATASETS or any(f"pictures/{x}" not in arrays for x in ("x", "x_hat")):
         return {}
-    found = {key.removeprefix("pictures/"): arrays[key] for key in _PICTURES[:2]}
-    for key in _PICTURES[2:]:
-        if key in arrays:
-            images = arrays[key].reshape(-1, *arrays[key].shape[-3:])[:PICTURES]
-            found[key.partition("/")[0]] = np.rint(255 * images.clip(0, 1)).astype(np.uint8)
+    found = {}
+    for key in filter(_SOURCE.fullmatch, sorted(arrays)):
+        kind, *sampler, name = key.split("/")
+        match kind:
+            case "pictures":
+                found[name] = arrays[key]
+            case "generated":
+                found[f"samples_{sampler[0]}"] = _bytes(arrays[key])
+            case "samples" if not any(other.startswith("generated/") for other in arrays):
+                found[kind] = _bytes(arrays[key])
+            case "interpolation" if "paths/x_hat" not in arrays:
+                found[kind] = _bytes(arrays[key])
+            case "paths":
+                found["interpolation"] = _bytes(arrays[key])
     return found
 
 
-_PICTURES = ("pictures/x", "pictures/x_hat", "samples/x_hat", "interpolation/x_hat")
-"""The arrays of a record that pictures are made from."""
+def _bytes(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """The first PICTURES images (... x C x H x W) as bytes; of paths, whole ones."""
+    steps = images.shape[1] if images.ndim == 5 else 1
+    shown = images.reshape(-1, *images.shape[-3:])[: max(1, PICTURES // steps) * steps]
+    return shown if shown.dtype == np.uint8 else np.rint(255 * shown.clip(0, 1)).astype(np.uint8)
 
 
 def kept_arrays(row: LedgerRow, arrays: Arrays) -> list[str]:
     """The keys of the arrays of a record from which a row's file is made."""
-    wanted = [f"{part}/{row.selection_metric}" for part in PARTS.values()]
-    return [key for key in (*wanted, *_PICTURES) if key in arrays]
+    metrics = (row.selection_metric, *headlines())
+    wanted = [f"{part}/{metric}" for part in PARTS.values() for metric in metrics]
+    return [key for key in arrays if key in wanted or _SOURCE.fullmatch(key)]
 
 
 def is_run_of(row: LedgerRow, arrays: Arrays) -> bool:
@@ -118,7 +149,10 @@ def is_run_of(row: LedgerRow, arrays: Arrays) -> bool:
 
 
 def _is_mean(row: LedgerRow, part: str, mean: float | None) -> bool:
-    known = row.selected(part)
+    return _is_near(row.selected(part), mean)
+
+
+def _is_near(known: float | None, mean: float | None) -> bool:
     if known is None or mean is None:
         return known is mean
     return abs(mean - known) <= PRECISION * abs(known)
@@ -128,12 +162,15 @@ def check_content(tensors: Tensors, rows: Ledger, where: str, cure: str) -> None
     """Raise CheckFailed unless the scores of these rows are there with the means of the ledger."""
     for row in rows:
         for part, name in PARTS.items():
-            mean = _mean_of(tensors, f"{row.seed}/{name}")
-            if not _is_mean(row, part, mean):
-                raise CheckFailed(
-                    f"{where}: the mean {name} score of seed {row.seed} is {mean}, "
-                    f"registry/results.csv says {row.selected(part)}; {cure}"
-                )
+            for metric in (row.selection_metric, *headlines()):
+                known = row.scores.get(f"{part}_{metric}")
+                mean = _mean_of(tensors, _key(row, name, metric))
+                if not _is_near(known, mean):
+                    what = "" if metric == row.selection_metric else f" {metric}"
+                    raise CheckFailed(
+                        f"{where}: the mean {name}{what} score of seed {row.seed} is {mean}, "
+                        f"registry/results.csv says {known}; {cure}"
+                    )
 
 
 def _mean_of(tensors: Tensors, key: str) -> float | None:

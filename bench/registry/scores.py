@@ -30,10 +30,10 @@ from bench.leaderboard.merging import PARTS
 from bench.leaderboard.significance import Scores, cell_name
 from bench.records.files import Arrays, read_safetensors
 from bench.registry.score_files import (
-    SHOWN,
     Tensors,
     check_content,
     decoded,
+    is_picture,
     is_run_of,
     pictures_of,
     tensors_of,
@@ -128,15 +128,17 @@ class Kept:
         """Whether the scores of the row's cell are about to be written."""
         return _file(row) in self._new
 
-    def scores_of(self, row: LedgerRow, part: str) -> Scores | None:
-        """The scores of a ledger row on "validation" or "test"; None: they are not there.
+    def scores_of(self, row: LedgerRow, part: str, metric: str = "") -> Scores | None:
+        """The scores of a ledger row on "validation" or "test", of its selection metric or of
+        another one; None: they are not there.
 
         Raises CheckFailed if the file is missing or damaged, or has scores of other images than
         those of rows on the same board.
         """
         if not self.holds(row):
             return None
-        cell, key, name = cell_of(row), f"{row.seed}/{part}", _file(row)
+        cell, name = cell_of(row), _file(row)
+        key = f"{row.seed}/{part}/{metric}".rstrip("/")
         if cell not in self._read:
             self._read[cell] = (
                 load(self._new[name])
@@ -148,10 +150,10 @@ class Kept:
         if key not in found:
             return None
         images = len(found[key])
-        if images != self._images.setdefault((*row.board, part), images):
+        if images != self._images.setdefault((*row.board, part, metric), images):
             raise CheckFailed(
                 f"registry/{name} has {images} scores on {part} where other rows of its board have "
-                f"{self._images[*row.board, part]}; restore the committed files"
+                f"{self._images[*row.board, part, metric]}; restore the committed files"
             )
         return decoded(found[key], found[f"{key}/scale"])
 
@@ -190,9 +192,8 @@ def renewed(
                 tensors |= tensors_of(row, *fresh[row.seed])
         originals = entry.originals if entry and f"{first.seed}/x_hat" in tensors else None
         if pictures := pictures_of(first, fresh[first.seed][1]) if first.seed in fresh else {}:
-            tensors |= {
-                f"{first.seed}/{name}": pictures[name] for name in SHOWN if name in pictures
-            }
+            kept_pictures = {name: value for name, value in pictures.items() if name != "x"}
+            tensors |= {f"{first.seed}/{name}": value for name, value in kept_pictures.items()}
             content = save({"x": pictures["x"]})
             originals = sha256(content).hexdigest()
             files[_originals(first, originals)] = content
@@ -227,7 +228,7 @@ def _is_of(key: str, rows: Ledger, first: LedgerRow) -> bool:
     """Whether an array belongs to one of these rows; pictures are of the first one only."""
     seed, _, name = key.partition("/")
     return any(seed == str(row.seed) for row in rows) and (
-        name not in SHOWN or seed == str(first.seed)
+        not is_picture(name) or seed == str(first.seed)
     )
 
 

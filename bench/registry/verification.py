@@ -15,6 +15,7 @@ from bench.core.store import Store
 from bench.execution.runner import rescore
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.merging import disagreement
+from bench.metrics import METRICS
 from bench.records.files import Arrays, iter_records, read_weights
 from bench.registry.cards import Card
 from bench.registry.champions import champion_weights, champions, check_folder
@@ -173,6 +174,8 @@ def _difference(written: Scores, again: Scores) -> str:
     """The first score that was not reproduced."""
     for part, scores in written.items():
         for name, value in scores.items():
+            if name in METRICS and not METRICS[name].compared:
+                continue
             new = again.get(part, {}).get(name, float("nan"))
             if not abs(new - value) <= max(TOLERANCE * abs(value), _LEAST):
                 return f"{part} {name} is {new:.6g} from the weights, written down as {value:.6g}"

@@ -1,10 +1,12 @@
 """What an opened row says: groups of labelled lines, as text."""
 
+import math
 from collections.abc import Iterator
 
 from bench.core.track import Track
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.wording import (
+    DASH,
     active,
     best_share,
     interval,
@@ -18,7 +20,7 @@ from bench.leaderboard.wording import (
     shown_score,
     whole,
 )
-from bench.metrics import METRICS
+from bench.metrics import METRICS, metrics_of
 from bench.report.content import Exhibit, plain
 
 Lines = list[tuple[str, str]]
@@ -26,8 +28,11 @@ _BITS = 32
 """Of a real number of a code, which is a float32."""
 
 
-def details(cell: TableCell, exhibit: Exhibit) -> list[tuple[str, Lines]]:
-    """The groups of a row: standing, validation, test, model, runs and digests."""
+def details(cell: TableCell, exhibit: Exhibit, task: str = "") -> list[tuple[str, Lines]]:
+    """The groups of a row: standing, validation, test, model, runs and digests.
+
+    `task`: a further task, of which only the measures are named.
+    """
     metric = cell.selection_metric
     low, high = cell.test_interval
     groups = [
@@ -40,14 +45,16 @@ def details(cell: TableCell, exhibit: Exhibit) -> list[tuple[str, Lines]]:
                 ("95 % interval on validation", interval(cell, metric)),
                 (
                     "95 % interval on test",
-                    f"{shown_score(low, metric)} to {shown_score(high, metric)}",
+                    DASH
+                    if math.isnan(low)
+                    else f"{shown_score(low, metric)} to {shown_score(high, metric)}",
                 ),
                 *([("not ranked", cell.why_unranked)] if cell.why_unranked else []),
                 ("confirmed", _confirmed(exhibit.confirmations)),
             ],
         ),
-        ("Validation", [*_measures(cell, "val_")]),
-        ("Test", [*_measures(cell, "test_")]),
+        ("Validation", [*_measures(cell, "val_", task)]),
+        ("Test", [*_measures(cell, "test_", task)]),
         (
             "Model",
             [
@@ -93,9 +100,10 @@ def details(cell: TableCell, exhibit: Exhibit) -> list[tuple[str, Lines]]:
     ]
 
 
-def _measures(cell: TableCell, part: str) -> Iterator[tuple[str, str]]:
+def _measures(cell: TableCell, part: str, task: str) -> Iterator[tuple[str, str]]:
     """Every measure of a part that the row has, those of METRICS in their order first."""
     names = [column.removeprefix(part) for column in cell.means if column.startswith(part)]
+    names = [name for name in names if not task or name in metrics_of(task)]
     order = list(METRICS)
     known = sorted((name for name in names if name in METRICS), key=order.index)
     for name in [*known, *sorted(set(names) - set(known))]:

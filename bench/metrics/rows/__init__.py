@@ -1,0 +1,1 @@
+"""The rows of METRICS of further tasks, one file per task."""
