@@ -47,6 +47,29 @@ def hostile_board() -> tuple[Board, Exhibit]:
     return Board([hostile, *others], 0, (), {}), exhibit
 
 
+def further_board() -> Board:
+    """The board of `quick` with values of a task that is compared and of one that is not."""
+    quick = _quick()
+    values = {
+        "representation": ("probe_accuracy", "probe_accuracy"),
+        "cost": ("", "weight_bytes"),
+    }
+    further = {
+        task: [
+            dataclasses.replace(
+                cell,
+                selection_metric=headline,
+                means={**cell.means, f"val_{metric}": 0.5, f"test_{metric}": 0.25 + place / 100},
+                deviations={**cell.deviations, f"val_{metric}": 0.1, f"test_{metric}": 0.1},
+                badges=(),
+            )
+            for place, cell in enumerate(quick.cells)
+        ]
+        for task, (headline, metric) in values.items()
+    }
+    return dataclasses.replace(quick, further=further)
+
+
 def many_rows(count: int) -> tuple[Board, dict[str, Exhibit], dict[tuple[str, str], np.ndarray]]:
     """A board of so many rows, each with curves and pictures."""
     quick = _quick()

@@ -11,14 +11,24 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
-from report_page import HOSTILE, ROOT, SHOWN, boards, hostile_board, many_rows
+from report_page import (
+    HOSTILE,
+    ROOT,
+    SHOWN,
+    boards,
+    further_board,
+    hostile_board,
+    many_rows,
+)
 from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.core.commands import Runs, repeat_cell
 from bench.core.errors import CheckFailed
 from bench.core.store import Store
+from bench.core.tasks import FURTHER_TASKS
 from bench.leaderboard.rules import reason
+from bench.leaderboard.wording import short_title
 from bench.registry import publishing
 from bench.registry.results import read_results
 from bench.report import sheets
@@ -307,6 +317,35 @@ def test_samples_stand_on_a_tab_of_their_own():
     assert titles == ["Reconstructions", "Samples"]
     without = web_page([board], {key: Exhibit() for key in keys}, {})
     assert 'class="panel"' not in without
+
+
+def test_boards_of_further_tasks_stand_beside_the_ranking():
+    board = further_board()
+    page = web_page([board], {}, {})
+    read = Reader(page)
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    where = "quick <small>on fashion_mnist_mini"
+    assert headings == [
+        f"{where}</small>",
+        f"{where}: representation</small>",
+        f"{where}: cost</small>",
+    ]
+    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    rows = read.data()["rows"]
+    assert len(rows) == 3 * len(board.cells)
+    assert {row["facets"][3] for row in rows.values()} == {
+        "reconstruction",
+        "representation",
+        "cost",
+    }
+    cell = board.further["representation"][0]
+    groups = {title: dict(map(tuple, lines)) for title, lines in rows[row_id(cell)]["details"]}
+    assert list(groups["Test"]) == [short_title("probe_accuracy")]
+    assert FURTHER_TASKS["representation"].question in page
+    tables = page.split("<table>")[1:]
+    assert f"validation {short_title('probe_accuracy')}" in tables[1]
+    assert short_title("weight_bytes") in tables[2] and ">ranks<" not in tables[2]
 
 
 def test_all_committed_pictures_are_shown():

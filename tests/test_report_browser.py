@@ -12,8 +12,9 @@ import time
 from urllib.parse import parse_qs
 
 import pytest
-from report_page import ROOT, SHOWN, boards, hostile_board, many_rows
+from report_page import ROOT, SHOWN, boards, further_board, hostile_board, many_rows
 
+from bench.leaderboard.wording import short_title
 from bench.report.content import row_id, row_key
 from bench.report.page import web_page
 
@@ -298,6 +299,20 @@ def test_print_has_no_controls_and_is_light(opened):
     assert not page.locator("#controls").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("table").first.is_visible()
+
+
+def test_further_tasks_are_boards_of_their_own(opened, tmp_path):
+    path = tmp_path / "further.html"
+    path.write_text(web_page([further_board()], {}, {}), encoding="utf-8")
+    page = opened(path.as_uri())
+    page.click("#chips button[value=representation]")
+    assert shown(page, "h2") == ["quick on fashion_mnist_mini: representation"]
+    assert page.locator("svg .pt:visible").count() > 20
+    page.locator(".name button:visible").first.click()
+    assert short_title("probe_accuracy") in page.locator(".detail:visible").inner_text()
+    page.click("#chips button[value=cost]")
+    assert shown(page, "h2") == ["quick on fashion_mnist_mini: cost"]
+    assert page.locator("figure:visible").count() == 0
 
 
 def test_hostile_names_are_text(opened, tmp_path):

@@ -41,7 +41,7 @@ def details(cell: TableCell, exhibit: Exhibit, task: str = "") -> list[tuple[str
             [
                 ("ranks", ranks(cell)),
                 ("best in", best_share(cell)),
-                ("over PCA", margin(cell)),
+                *([] if task else [("over PCA", margin(cell))]),
                 ("95 % interval on validation", interval(cell, metric)),
                 (
                     "95 % interval on test",
