@@ -292,8 +292,9 @@ def test_details_name_bits_and_confirmations():
     assert (
         dict(dict(details(discrete, Exhibit()))["Model"])["code"] == "288 bits in 32 whole numbers"
     )
-    none = dict(dict(details(cell, Exhibit()))["Standing"])
-    assert none["confirmed"] == "by no other machine yet"
+    none = dict(dict(details(cell, Exhibit(confirmations=0)))["Standing"])
+    assert none["confirmed"] == "by no run yet"
+    assert "confirmed" not in dict(dict(details(cell, Exhibit()))["Standing"])
 
 
 def test_tuned_cells_are_repeated_by_their_study():

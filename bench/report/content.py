@@ -30,7 +30,7 @@ class Exhibit:
 
     `command` repeats its runs. `curves`: the selection metric on validation after each epoch, by
     seed. `sheets`: pictures (uint8, N x C x H x W) by title; RECONSTRUCTIONS are of the board's
-    originals. `confirmations`: how many machines confirmed it; None: nobody asked.
+    originals. `confirmations`: how many runs confirmed its board; None: not known.
     """
 
     runs: Sequence[Run] = ()

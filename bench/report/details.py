@@ -50,7 +50,7 @@ def details(cell: TableCell, exhibit: Exhibit, task: str = "") -> list[tuple[str
                     else f"{shown_score(low, metric)} to {shown_score(high, metric)}",
                 ),
                 *([("not ranked", cell.why_unranked)] if cell.why_unranked else []),
-                ("confirmed", _confirmed(exhibit.confirmations)),
+                *_confirmed(exhibit.confirmations),
             ],
         ),
         ("Validation", [*_measures(cell, "val_", task)]),
@@ -120,7 +120,8 @@ def _code(track: Track, size: int | None) -> str:
     return f"{_BITS * size:,} bits in {size:,} real numbers"
 
 
-def _confirmed(count: int | None) -> str:
-    if not count:
-        return "by no other machine yet"
-    return f"by {count} run{'s' * (count > 1)}"
+def _confirmed(count: int | None) -> Lines:
+    """By how many runs; nothing where that is not known."""
+    if count is None:
+        return []
+    return [("confirmed", f"by {count} run{'s' * (count > 1)}" if count else "by no run yet")]
