@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from invented import disagreeing, invent, invent_row, ranks, specs_of, table, write
+from invented import disagreeing, invent, invent_row, ranks, record_of, specs_of, table, write
 from registry_store import files_of, tiny_protocol
 from safetensors.numpy import load_file, save_file
 
@@ -18,13 +18,14 @@ from bench.data import load_splits
 from bench.evaluation.gallery import first_of_each_class
 from bench.execution.runner import execute, ignore_epochs
 from bench.leaderboard.csv_rows import encode
+from bench.leaderboard.ledger import row_of
 from bench.leaderboard.significance import IntervalRow
 from bench.records.files import iter_records
 from bench.registry import changes, publishing
 from bench.registry.changes import mend_registry
 from bench.registry.earlier import convert_names
 from bench.registry.results import Scope, read_results, write_changed
-from bench.registry.score_files import PRECISION, as_kept, encoded
+from bench.registry.score_files import PRECISION, as_kept, encoded, pictures_of
 from bench.registry.scores import Kept, ScoresRow
 from tests.rewritten import rewrite
 
@@ -449,3 +450,26 @@ def test_pictures_of_own_images_are_not_committed(store, small, dataset):
     found = load_file(next(p for p in score_files(store) if p.name.startswith("fc_ae")))
     assert ("0/x_hat" in found) != own
     assert len(publishing.check(store)) == 1
+
+
+def test_samples_and_interpolations_are_kept_as_small_pictures(store, small):
+    unit = GENERATOR.random((64, 1, 8, 8)).astype(np.float32) * 1.2 - 0.1
+    paths = GENERATOR.random((4, 5, 1, 8, 8)).astype(np.float32)
+    more = {f"pictures/{name}": np.zeros((24, 1, 8, 8), np.uint8) for name in ("x", "x_hat")}
+    more |= {"samples/x_hat": unit, "interpolation/x_hat": paths}
+    row = dataclasses.replace(specs_of(store, small, "fc_ae")[0], dataset_label="mnist")
+    kept = pictures_of(row_of(record_of(row, {})), more)
+    assert set(kept) == {"x", "x_hat", "samples", "interpolation"}
+    assert (kept["samples"] == np.rint(255 * unit[:24].clip(0, 1))).all()
+    assert kept["interpolation"].shape == (20, 1, 8, 8) and kept["interpolation"].dtype == np.uint8
+    # Where generation was measured: a sheet for each sampler, and whole paths only.
+    by_sampler = GENERATOR.integers(0, 256, (10, 1, 8, 8), dtype=np.uint8)
+    long = GENERATOR.integers(0, 256, (6, 11, 1, 8, 8), dtype=np.uint8)
+    more |= {"generated/prior/x_hat": by_sampler, "generated/mixture/x_hat": by_sampler}
+    more |= {"generated/prior/nearest": by_sampler, "paths/x_hat": long}
+    kept = pictures_of(row_of(record_of(row, {})), more)
+    assert set(kept) == {"x", "x_hat", "samples_prior", "samples_mixture", "interpolation"}
+    assert (kept["samples_prior"] == by_sampler).all()
+    assert (kept["interpolation"] == long[:2].reshape(22, 1, 8, 8)).all()
+    own = dataclasses.replace(row, dataset_label="mine-123456")
+    assert pictures_of(row_of(record_of(own, {})), more) == {}

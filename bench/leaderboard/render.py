@@ -138,11 +138,11 @@ def sections(board: Board) -> Iterator[Section]:
         for track, cells in _by_track(found).items():
             heading = f"{FURTHER_TASKS[task].title}, {track.heading[0].lower()}{track.heading[1:]}"
             yield Section(
-                heading, (_task_facts(task, found),), table=task_table(task, cells), level=3
+                heading, (task_facts(task, found),), table=task_table(task, cells), level=3
             )
 
 
-def _task_facts(task: str, cells: Sequence[TableCell]) -> str:
+def task_facts(task: str, cells: Sequence[TableCell]) -> str:
     """The question of a further task, how its rows are compared, and what is left out and why."""
     row = FURTHER_TASKS[task]
     facts = [row.question]

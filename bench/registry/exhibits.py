@@ -12,14 +12,13 @@ from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.ledger import Ledger, LedgerRow, current
 from bench.leaderboard.render import Board
 from bench.registry.results import Results
-from bench.registry.score_files import Tensors
+from bench.registry.score_files import Tensors, is_picture
 from bench.registry.scores import cell_of, read_cell, read_originals
 from bench.report.content import RECONSTRUCTIONS, Exhibit, Run
 from bench.report.page import web_page
 from bench.report.sheets import Sheet, can_show
 
-TITLES = {"x_hat": RECONSTRUCTIONS, "samples": "Samples", "interpolation": "Interpolations"}
-"""The pictures in a file of scores, and what the page calls them."""
+_TITLES = {"x_hat": RECONSTRUCTIONS, "samples": "Samples", "interpolation": "Interpolations"}
 
 
 def index_page(registry: Path, boards: Sequence[Board], results: Results, link: str = "") -> str:
@@ -56,11 +55,13 @@ def cells_of_rows(rows: Ledger) -> dict[str, list[LedgerRow]]:
 
 
 def _sheets(tensors: Tensors) -> dict[str, Sheet]:
+    """The pictures in a file of scores, by what the page calls them."""
     found = {}
     for key, value in tensors.items():
-        title = TITLES.get(key.partition("/")[2])
-        if title and can_show(value):
-            found[title] = value
+        name = key.partition("/")[2]
+        if is_picture(name) and can_show(value):
+            kind, _, sampler = name.partition("_") if name != "x_hat" else (name, "", "")
+            found[_TITLES[kind] + (f", {sampler}" if sampler else "")] = value
     return found
 
 

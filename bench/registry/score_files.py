@@ -11,8 +11,8 @@ A file has these arrays for each finished seed, of N validation and M test image
 | SEED/curve                   | float32       | the same metric on validation after each epoch    |
 | SEED/x_hat                   | uint8         | the first seed's reconstructions of up to 24 test |
 |                              | 24, C, H, W   | images, which are in `originals-<digest>`         |
-| SEED/samples                 | uint8         | up to 24 decoded draws of the first seed          |
-|                              | N, C, H, W    |                                                   |
+| SEED/samples,                | uint8         | up to 24 decoded draws of the first seed, of each |
+| SEED/samples_SAMPLER         | N, C, H, W    | sampler where its generation was measured         |
 | SEED/interpolation           | uint8         | its decoded points between the codes of pairs of  |
 |                              | N, C, H, W    | images, one pair after the other                  |
 
@@ -22,6 +22,7 @@ only: people's own images stay in their records.
 """
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,9 @@ _LARGEST_EXPONENT = 15  # of float16: 2 ** 15 < 65504
 Tensors = dict[str, NDArray[Any]]
 PICTURES = 24
 """The most pictures of one kind in a file."""
-SHOWN = ("x_hat", "samples", "interpolation")
-"""The pictures of a cell's first seed."""
+_PICTURE = re.compile(r"x_hat|samples(_[a-z]+)?|interpolation")
+_SOURCE = re.compile(r"pictures/x(_hat)?|(samples|interpolation|paths|generated/[a-z]+)/x_hat")
+"""The arrays of a record that pictures are made from."""
 
 
 def encoded(scores: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
@@ -93,28 +95,47 @@ def _key(row: LedgerRow, part: str, metric: str) -> str:
     return f"{row.seed}/{part}" + ("" if metric == row.selection_metric else f"/{metric}")
 
 
+def is_picture(name: str) -> bool:
+    """Whether a file has these arrays of its first seed only: `x_hat`, `samples`, ..."""
+    return _PICTURE.fullmatch(name) is not None
+
+
 def pictures_of(row: LedgerRow, arrays: Arrays) -> Arrays:
-    """The pictures of a run on a known data set, `x` and some of SHOWN; people's own images are not
-    published, and large ones are not kept."""
-    if row.dataset not in DATASETS or any(key not in arrays for key in _PICTURES[:2]):
+    """The pictures of a run on a known data set, by name, and `x`, the originals of `x_hat`.
+
+    People's own images are not published, and large ones are not kept.
+    """
+    if row.dataset not in DATASETS or any(f"pictures/{x}" not in arrays for x in ("x", "x_hat")):
         return {}
-    found = {key.removeprefix("pictures/"): arrays[key] for key in _PICTURES[:2]}
-    for key in _PICTURES[2:]:
-        if key in arrays:
-            images = arrays[key].reshape(-1, *arrays[key].shape[-3:])[:PICTURES]
-            found[key.partition("/")[0]] = np.rint(255 * images.clip(0, 1)).astype(np.uint8)
+    found = {}
+    for key in filter(_SOURCE.fullmatch, sorted(arrays)):
+        kind, *sampler, name = key.split("/")
+        match kind:
+            case "pictures":
+                found[name] = arrays[key]
+            case "generated":
+                found[f"samples_{sampler[0]}"] = _bytes(arrays[key])
+            case "samples" if not any(other.startswith("generated/") for other in arrays):
+                found[kind] = _bytes(arrays[key])
+            case "interpolation" if "paths/x_hat" not in arrays:
+                found[kind] = _bytes(arrays[key])
+            case "paths":
+                found["interpolation"] = _bytes(arrays[key])
     return found
 
 
-_PICTURES = ("pictures/x", "pictures/x_hat", "samples/x_hat", "interpolation/x_hat")
-"""The arrays of a record that pictures are made from."""
+def _bytes(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """The first PICTURES images (... x C x H x W) as bytes; of paths, whole ones."""
+    steps = images.shape[1] if images.ndim == 5 else 1
+    shown = images.reshape(-1, *images.shape[-3:])[: max(1, PICTURES // steps) * steps]
+    return shown if shown.dtype == np.uint8 else np.rint(255 * shown.clip(0, 1)).astype(np.uint8)
 
 
 def kept_arrays(row: LedgerRow, arrays: Arrays) -> list[str]:
     """The keys of the arrays of a record from which a row's file is made."""
     metrics = (row.selection_metric, *headlines())
     wanted = [f"{part}/{metric}" for part in PARTS.values() for metric in metrics]
-    return [key for key in (*wanted, *_PICTURES) if key in arrays]
+    return [key for key in arrays if key in wanted or _SOURCE.fullmatch(key)]
 
 
 def is_run_of(row: LedgerRow, arrays: Arrays) -> bool:

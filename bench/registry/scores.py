@@ -30,10 +30,10 @@ from bench.leaderboard.merging import PARTS
 from bench.leaderboard.significance import Scores, cell_name
 from bench.records.files import Arrays, read_safetensors
 from bench.registry.score_files import (
-    SHOWN,
     Tensors,
     check_content,
     decoded,
+    is_picture,
     is_run_of,
     pictures_of,
     tensors_of,
@@ -192,9 +192,8 @@ def renewed(
                 tensors |= tensors_of(row, *fresh[row.seed])
         originals = entry.originals if entry and f"{first.seed}/x_hat" in tensors else None
         if pictures := pictures_of(first, fresh[first.seed][1]) if first.seed in fresh else {}:
-            tensors |= {
-                f"{first.seed}/{name}": pictures[name] for name in SHOWN if name in pictures
-            }
+            kept_pictures = {name: value for name, value in pictures.items() if name != "x"}
+            tensors |= {f"{first.seed}/{name}": value for name, value in kept_pictures.items()}
             content = save({"x": pictures["x"]})
             originals = sha256(content).hexdigest()
             files[_originals(first, originals)] = content
@@ -229,7 +228,7 @@ def _is_of(key: str, rows: Ledger, first: LedgerRow) -> bool:
     """Whether an array belongs to one of these rows; pictures are of the first one only."""
     seed, _, name = key.partition("/")
     return any(seed == str(row.seed) for row in rows) and (
-        name not in SHOWN or seed == str(first.seed)
+        not is_picture(name) or seed == str(first.seed)
     )
 
 

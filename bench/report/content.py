@@ -30,7 +30,7 @@ class Exhibit:
 
     `command` repeats its runs. `curves`: the selection metric on validation after each epoch, by
     seed. `sheets`: pictures (uint8, N x C x H x W) by title; RECONSTRUCTIONS are of the board's
-    originals. `confirmations`: how many machines confirmed it; None: nobody asked.
+    originals. `confirmations`: how many runs confirmed its board; None: not known.
     """
 
     runs: Sequence[Run] = ()
@@ -41,17 +41,27 @@ class Exhibit:
 
 
 Exhibits = Mapping[str, Exhibit]
-"""By `row_id`."""
+"""By `row_key`."""
 
 
-def row_id(cell: TableCell) -> str:
-    """What names a row on the page: its board and configuration, as in names of score files."""
+def row_key(cell: TableCell) -> str:
+    """What names a cell: its board and configuration, as in the names of score files."""
     return digest({"board": list(cell.board), "configuration": cell.configuration})
 
 
+def row_id(cell: TableCell) -> str:
+    """What names a row on the page, where a cell may be ranked by several metrics."""
+    return f"{row_key(cell)}-{cell.selection_metric}"
+
+
+def plain(given: str) -> str:
+    """The text in one line, its invisible characters written out: what a script shows as text."""
+    return for_terminal(" ".join(given.split()))
+
+
 def text(given: str) -> str:
-    """The text for HTML, also within quotes; invisible characters are written out."""
-    return html.escape(for_terminal(" ".join(given.split())))
+    """The same for HTML, also within quotes."""
+    return html.escape(plain(given))
 
 
 _MARKDOWN = re.compile(r"\*\*|`|\\(?=[\\`*|\[\]_~])")

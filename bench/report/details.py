@@ -1,10 +1,12 @@
 """What an opened row says: groups of labelled lines, as text."""
 
+import math
 from collections.abc import Iterator
 
 from bench.core.track import Track
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.wording import (
+    DASH,
     active,
     best_share,
     interval,
@@ -18,16 +20,19 @@ from bench.leaderboard.wording import (
     shown_score,
     whole,
 )
-from bench.metrics import METRICS
-from bench.report.content import Exhibit
+from bench.metrics import METRICS, metrics_of
+from bench.report.content import Exhibit, plain
 
 Lines = list[tuple[str, str]]
 _BITS = 32
 """Of a real number of a code, which is a float32."""
 
 
-def details(cell: TableCell, exhibit: Exhibit) -> list[tuple[str, Lines]]:
-    """The groups of a row: standing, validation, test, model, runs and digests."""
+def details(cell: TableCell, exhibit: Exhibit, task: str = "") -> list[tuple[str, Lines]]:
+    """The groups of a row: standing, validation, test, model, runs and digests.
+
+    `task`: a further task, of which only the measures are named.
+    """
     metric = cell.selection_metric
     low, high = cell.test_interval
     groups = [
@@ -36,18 +41,20 @@ def details(cell: TableCell, exhibit: Exhibit) -> list[tuple[str, Lines]]:
             [
                 ("ranks", ranks(cell)),
                 ("best in", best_share(cell)),
-                ("over PCA", margin(cell)),
+                *([] if task else [("over PCA", margin(cell))]),
                 ("95 % interval on validation", interval(cell, metric)),
                 (
                     "95 % interval on test",
-                    f"{shown_score(low, metric)} to {shown_score(high, metric)}",
+                    DASH
+                    if math.isnan(low)
+                    else f"{shown_score(low, metric)} to {shown_score(high, metric)}",
                 ),
                 *([("not ranked", cell.why_unranked)] if cell.why_unranked else []),
-                ("confirmed", _confirmed(exhibit.confirmations)),
+                *_confirmed(exhibit.confirmations),
             ],
         ),
-        ("Validation", [*_measures(cell, "val_")]),
-        ("Test", [*_measures(cell, "test_")]),
+        ("Validation", [*_measures(cell, "val_", task)]),
+        ("Test", [*_measures(cell, "test_", task)]),
         (
             "Model",
             [
@@ -86,12 +93,17 @@ def details(cell: TableCell, exhibit: Exhibit) -> list[tuple[str, Lines]]:
             ],
         ),
     ]
-    return [(title, lines) for title, lines in groups if lines]
+    return [
+        (title, [(plain(name), plain(value)) for name, value in lines])
+        for title, lines in groups
+        if lines
+    ]
 
 
-def _measures(cell: TableCell, part: str) -> Iterator[tuple[str, str]]:
+def _measures(cell: TableCell, part: str, task: str) -> Iterator[tuple[str, str]]:
     """Every measure of a part that the row has, those of METRICS in their order first."""
     names = [column.removeprefix(part) for column in cell.means if column.startswith(part)]
+    names = [name for name in names if not task or name in metrics_of(task)]
     order = list(METRICS)
     known = sorted((name for name in names if name in METRICS), key=order.index)
     for name in [*known, *sorted(set(names) - set(known))]:
@@ -108,7 +120,8 @@ def _code(track: Track, size: int | None) -> str:
     return f"{_BITS * size:,} bits in {size:,} real numbers"
 
 
-def _confirmed(count: int | None) -> str:
-    if not count:
-        return "by no other machine yet"
-    return f"by {count} run{'s' * (count > 1)}"
+def _confirmed(count: int | None) -> Lines:
+    """By how many runs; nothing where that is not known."""
+    if count is None:
+        return []
+    return [("confirmed", f"by {count} run{'s' * (count > 1)}" if count else "by no run yet")]

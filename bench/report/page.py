@@ -10,15 +10,23 @@ from string import Template
 
 from bench.core.protocol import DEFAULT_PROTOCOL
 from bench.leaderboard.csv_rows import rounded
-from bench.leaderboard.ranking import TableCell
-from bench.leaderboard.render import Board
+from bench.leaderboard.render import Board, task_facts
 from bench.leaderboard.rules import reason
 from bench.leaderboard.wording import short_title
 from bench.report.charts import cost_by_error, error_by_size, note, rank_panels
-from bench.report.content import Exhibit, Exhibits, as_json, row_id, text, without_markdown
+from bench.report.content import (
+    Exhibit,
+    Exhibits,
+    as_json,
+    plain,
+    row_id,
+    row_key,
+    text,
+    without_markdown,
+)
 from bench.report.details import details
 from bench.report.sheets import Sheet, affordable
-from bench.report.tables import board_table
+from bench.report.tables import View, board_table, views_of
 from bench.report.wall import board_wall
 
 Originals = Mapping[tuple[str, str], Sheet]
@@ -30,18 +38,17 @@ def web_page(
 ) -> str:
     """The whole page.
 
-    `exhibits` by `row_id`; rows may have none. `link`: the address of MLflow's interface on this
+    `exhibits` by `row_key`; rows may have none. `link`: the address of MLflow's interface on this
     machine, which the committed page has not.
     """
-    ordered = sorted(
-        boards, key=lambda board: (board.protocol != DEFAULT_PROTOCOL, not board.known)
-    )
+    ordered = [view for board in sorted(boards, key=_order) for view in views_of(board)]
     shown = affordable(_sheets(exhibits, originals))
     parts = []
-    for number, board in enumerate(ordered):
+    for number, view in enumerate(ordered):
+        board = view.board
         images = originals.get((board.dataset, board.protocol))
-        wall = board_wall(board, exhibits, images, shown)
-        parts += [*_head(board, number), *_figures(board), board_table(board), *wall, "</section>"]
+        wall = [] if view.further else board_wall(board, exhibits, images, shown)
+        parts += [*_head(view, number), *_figures(view), board_table(view), *wall, "</section>"]
     script = _file("page.js")
     hashed = b64encode(sha256(script.encode()).digest()).decode()
     return Template(_file("page.html")).substitute(
@@ -49,7 +56,7 @@ def web_page(
         f"script-src 'sha256-{hashed}'",
         style=_file("page.css"),
         mlflow=f' <a href="{text(link)}">All runs in MLflow</a>.' if link else "",
-        answer=_answer(ordered[0]) if ordered else "No results yet: <code>bench run</code>.",
+        answer=_answer(ordered[0].board) if ordered else "No results yet: <code>bench run</code>.",
         boards="\n".join(parts),
         data=_data(ordered, exhibits),
         script=script,
@@ -67,11 +74,20 @@ def _sheets(exhibits: Exhibits, originals: Originals) -> Iterator[Sheet]:
         yield from exhibit.sheets.values()
 
 
-def _head(board: Board, number: int) -> Iterator[str]:
+def _order(board: Board) -> tuple[bool, bool]:
+    return board.protocol != DEFAULT_PROTOCOL, not board.known
+
+
+def _head(view: View, number: int) -> Iterator[str]:
+    board = view.board
+    task = f": {text(view.task)}" if view.further else ""
+    yield '<section class="board">'
+    yield f"<h2>{text(board.protocol)} <small>on {text(board.dataset)}{task}</small></h2>"
+    if view.further:
+        yield f"<p>{text(without_markdown(task_facts(view.task, board.cells)))}</p>"
+        return
     images = max(cell.facts["train_images"] for cell in board.cells)
     answer = f"{_answer(board)} " if number else ""
-    yield '<section class="board">'
-    yield f"<h2>{text(board.protocol)} <small>on {text(board.dataset)}</small></h2>"
     yield f"<p>{answer}{images:,.0f} training images{'' if board.known else ', own'}.</p>"
 
 
@@ -102,12 +118,16 @@ def _joined(headings: Sequence[str]) -> str:
     return ", ".join(headings)
 
 
-def _figures(board: Board) -> Iterator[str]:
+def _figures(view: View) -> Iterator[str]:
+    board = view.board
+    if not board.metric:  # numbers that are not compared
+        return
     ranks = "\n".join(rank_panels(board))
     panels = f'<div class="panels" tabindex="0" role="group" aria-label="Ranges">{ranks}</div>'
+    what = "score" if view.further else "error"
     drawn = [
-        ("Error against code size", error_by_size(board)),
-        ("Cost against error, with the Pareto front", cost_by_error(board)),
+        (f"{what.title()} against code size", error_by_size(board)),
+        (f"Cost against {what}, with the Pareto front", cost_by_error(board)),
         ("Ranges of ranks", panels if ranks else ""),
     ]
     found = [
@@ -121,29 +141,25 @@ def _figures(board: Board) -> Iterator[str]:
         yield f'<p class="readout" role="status">{text(left_out)}</p>'
 
 
-def _data(boards: Sequence[Board], exhibits: Exhibits) -> str:
+def _data(views: Sequence[View], exhibits: Exhibits) -> str:
     """What the script needs: the columns of the CSV, and for each row its values and details."""
-    held = [(board, cell) for board in boards for cell in board.cells]
+    held = [(view, cell) for view in views for cell in view.board.cells]
     columns = list(dict.fromkeys(name for _, cell in held for name in cell.columns()))
     rows = {}
-    for board, cell in held:
+    for view, cell in held:
         values = cell.columns()
-        exhibit = exhibits.get(row_id(cell), Exhibit())
-        curves = exhibit.curves.items()
+        exhibit = exhibits.get(row_key(cell), Exhibit())
+        curves = {} if view.further else exhibit.curves
         rows[row_id(cell)] = {
-            "facets": [cell.board.dataset, cell.board.protocol, cell.track.size_words, _task(cell)],
+            "facets": [cell.board.dataset, cell.board.protocol, cell.track.size_words, view.task],
             "values": [_number(values.get(name)) for name in columns],
-            "metric": short_title(board.metric),
-            "curves": [[seed, [_number(value) for value in curve]] for seed, curve in curves],
-            "badges": [[badge, without_markdown(reason(badge))] for badge in cell.badges],
-            "command": exhibit.command,
-            "details": details(cell, exhibit),
+            "metric": short_title(cell.selection_metric),
+            "curves": [[seed, [*map(_number, curve)]] for seed, curve in curves.items()],
+            "badges": [[plain(badge), without_markdown(reason(badge))] for badge in cell.badges],
+            "command": plain(exhibit.command),
+            "details": details(cell, exhibit, view.task if view.further else ""),
         }
     return as_json({"columns": columns, "rows": rows})
-
-
-def _task(cell: TableCell) -> str:
-    return "classification" if cell.track.classifies else "reconstruction"
 
 
 def _number(value: object) -> object:

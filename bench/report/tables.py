@@ -1,11 +1,13 @@
 """The table of a board: every row of its tracks, with texts from the view model."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from bench.core.palette import look
-from bench.core.view import Column
+from bench.core.view import Column, Table
 from bench.leaderboard.ranking import TableCell
-from bench.leaderboard.render import Board, full_table, short_table
+from bench.leaderboard.render import Board, full_table, short_table, task_table
 from bench.leaderboard.rules import reason
 from bench.leaderboard.wording import DASH, notes
 from bench.report.content import row_id, text, without_markdown
@@ -14,17 +16,51 @@ _ALWAYS = {"95 % interval"}
 """Columns of the full table that are shown at once, beside those of the short one."""
 _LATER = {"active", "parameters", "test PSNR (dB)"}
 """Columns of the short table that are not."""
+_SCORES = 5
+"""How many test scores of a further task are shown at once."""
 _ON_PHONES = {"code size", "classes", "ranks", "variant", "over PCA"}
 
 
-def board_table(board: Board) -> str:
+@dataclass(frozen=True)
+class View:
+    """A board as it is ranked by its protocol's task, or by a further one, over the same rows."""
+
+    board: Board
+    task: str
+    further: bool = False
+
+    def table(self, cells: Sequence[TableCell]) -> Table:
+        """The table of a track, with all columns."""
+        return task_table(self.task, cells) if self.further else full_table(cells)
+
+    def shown_first(self, columns: Sequence[Column]) -> set[str]:
+        """The titles of the columns that are shown at once."""
+        if not self.further:
+            short = short_table(self.board).columns
+            return {column.title for column in short} - _LATER | _ALWAYS
+        scores = [column.title for column in columns if column.title.startswith("test ")]
+        return {column.title for column in columns} - set(scores[_SCORES:])
+
+
+def views_of(board: Board) -> list[View]:
+    """The board, then one for each further task that its rows were measured by."""
+    classifies = board.cells[0].track.classifies
+    first = View(board, "classification" if classifies else "reconstruction")
+    plain = replace(board, further={}, pictures=(), champions={})
+    others = board.further.items()
+    return [first, *(View(replace(plain, cells=cells), task, True) for task, cells in others)]
+
+
+def board_table(view: View) -> str:
     """The rows of all tables of a board in one, the size of the code first."""
-    tables = {track: full_table(cells) for track, cells in board.tracks().items()}
+    board = view.board
+    tables = {track: view.table(cells) for track, cells in board.tracks().items()}
     columns = list(dict.fromkeys(column for table in tables.values() for column in table.columns))
-    short = short_table(board).columns
-    main = {column.title for column in short} - _LATER | _ALWAYS
-    first_score = next((c.title for c in short if c.title.startswith("validation ")), "")
-    sized = [short[0], *columns]
+    columns.sort(key=lambda column: column.title == "notes")
+    size = Column("classes" if board.cells[0].track.classifies else "code size", numeric=True)
+    sized = [size, *columns]
+    main = view.shown_first(sized) | {size.title}
+    first_score = next((c.title for c in columns if c.title.startswith("validation ")), "")
     kinds = [_kind(column, main, first_score) for column in sized]
     head = "".join(
         f'<th scope="col"{kind}><button>{text(column.title)}</button></th>'
@@ -39,7 +75,7 @@ def board_table(board: Board) -> str:
         titles = [column.title for column in tables[track].columns]
         for place, (cell, texts) in enumerate(zip(cells, tables[track].rows, strict=True)):
             known = dict(zip(titles, texts, strict=True))
-            known |= {short[0].title: track.size_words}
+            known |= {size.title: track.size_words}
             is_champion = champion is not None and champion.row == cell.row
             fields = [
                 _field(cell, column.title, known.get(column.title, DASH), kind, is_champion)

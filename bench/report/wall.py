@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.render import Board
-from bench.report.content import RECONSTRUCTIONS, Exhibit, Exhibits, row_id, text
+from bench.report.content import RECONSTRUCTIONS, Exhibit, Exhibits, row_id, row_key, text
 from bench.report.sheets import Sheet, data_uri
 
 
@@ -14,7 +14,7 @@ def board_wall(
     """The pictures of the rows by title, a tab each; every size below the other."""
     titles: dict[str, None] = {}
     for cell in board.cells:
-        titles |= dict.fromkeys(exhibits.get(row_id(cell), Exhibit()).sheets)
+        titles |= dict.fromkeys(exhibits.get(row_key(cell), Exhibit()).sheets)
     if not titles:
         return
     yield '<div class="wall"><h3>Pictures</h3>'
@@ -37,7 +37,7 @@ def board_wall(
 
 
 def _sheet(exhibits: Exhibits, cell: TableCell, title: str) -> Sheet | None:
-    return exhibits.get(row_id(cell), Exhibit()).sheets.get(title)
+    return exhibits.get(row_key(cell), Exhibit()).sheets.get(title)
 
 
 def _hint(title: str, originals: Sheet | None, shown: int | None) -> str:

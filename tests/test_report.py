@@ -1,0 +1,360 @@
+"""registry/index.html: the same bytes on every clone, pictures as they are, names made safe."""
+
+import dataclasses
+import io
+import json
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_page import (
+    HOSTILE,
+    ROOT,
+    SHOWN,
+    boards,
+    further_board,
+    hostile_board,
+    many_rows,
+)
+from typer.testing import CliRunner
+
+from bench.cli import app
+from bench.core.commands import Runs, repeat_cell
+from bench.core.errors import CheckFailed
+from bench.core.store import Store
+from bench.core.tasks import FURTHER_TASKS
+from bench.leaderboard.rules import reason
+from bench.leaderboard.wording import short_title
+from bench.registry import publishing
+from bench.registry.results import read_results
+from bench.report import sheets
+from bench.report.charts import _front, _score
+from bench.report.content import RECONSTRUCTIONS, Exhibit, as_json, row_id, row_key, text
+from bench.report.details import details
+from bench.report.page import web_page
+from bench.report.tables import sort_value
+
+GENERATOR = np.random.default_rng(0)
+
+
+class Reader(HTMLParser):
+    """What a page consists of: tags with attributes, and the text of its elements by tag."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_data(self, data):
+        self.texts.setdefault(self._open, []).append(data)
+
+    def data(self):
+        """The embedded JSON."""
+        (found,) = [t for t in self.texts["script"] if t.startswith('{"columns"')]
+        return json.loads(found)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """What a clone has of results, in another folder."""
+    root = tmp_path_factory.mktemp("elsewhere") / "clone"
+    shutil.copytree(ROOT / "registry", root / "registry")
+    shutil.copy(ROOT / "README.md", root / "README.md")
+    return Store(root)
+
+
+@pytest.fixture(scope="module")
+def committed(clone):
+    return publishing.index_text(clone, "")
+
+
+def test_every_clone_renders_the_committed_bytes(clone, committed):
+    assert committed.encode() == (ROOT / "registry/index.html").read_bytes()
+    assert str(clone.root) not in committed
+    assert not re.search(r"\b20\d\d-\d\d-\d\d|https?://(?!www\.w3\.org)", committed)
+
+
+def test_the_page_loads_nothing(committed):
+    for tag, attributes in Reader(committed).tags:
+        for name in ("src", "href"):
+            address = attributes.get(name) or "data:"
+            assert address.startswith(("data:", "#")) or tag == "a", (tag, address)
+    assert "default-src 'none'" in committed
+    assert len(committed.encode()) < 8_000_000
+
+
+def test_every_row_is_in_the_table_in_the_order_of_the_mean(committed):
+    ids = [a["id"] for tag, a in Reader(committed).tags if tag == "tr" and "id" in a]
+    wanted = [row_id(cell) for board in boards() for cell in board.cells]
+    assert sorted(ids) == sorted(wanted)
+    for board in boards():
+        own = [row_id(cell) for cells in board.tracks().values() for cell in cells]
+        assert [i for i in ids if i in set(own)] == own
+        for cells in board.tracks().values():
+            means = [cell.mean(f"val_{board.metric}") for cell in cells]
+            known = [m if board.metric == "mse" else -m for m in means if not math.isnan(m)]
+            assert known == sorted(known)
+
+
+def test_the_csv_has_the_ledgers_digits(committed):
+    data = Reader(committed).data()
+    for board in boards():
+        for cell in board.cells:
+            row = dict(zip(data["columns"], data["rows"][row_id(cell)]["values"], strict=True))
+            assert row["model"] == cell.model
+            for column, mean in cell.means.items():
+                if math.isnan(mean):
+                    assert row[column] is None
+                else:
+                    assert row[column] == pytest.approx(mean, rel=1e-8)
+
+
+def test_an_opened_row_says_how_to_repeat_it_and_by_which_digests(committed):
+    data = Reader(committed).data()
+    for row in data["rows"].values():
+        values = dict(zip(data["columns"], row["values"], strict=True))
+        groups = {title: dict(map(tuple, lines)) for title, lines in row["details"]}
+        assert groups["Digests"]["row"] == values["configuration"]
+        assert groups["Digests"]["rows of its table"] == values["rows_digest"]
+        assert groups["Runs"]["seeds"].replace(" ", "") == values["seeds"]
+        assert len(groups["Runs"]) == 2 + len(values["seeds"].split(","))
+        assert row["command"].startswith(f"bench run --protocol {values['protocol']}")
+        assert f"--model {values['model']}" in row["command"]
+    assert sum(len(row["curves"]) for row in data["rows"].values()) > 50
+
+
+def test_the_check_finds_a_page_that_was_changed_or_lost(tmp_path, clone):
+    root = tmp_path / "clone"
+    shutil.copytree(clone.root, root)
+    store = Store(root)
+    page = root / "registry/index.html"
+    page.write_bytes(page.read_bytes().replace(b"0.01004", b"0.00904", 1))
+    with pytest.raises(CheckFailed, match=r"index.html line \d+ says .*bench leaderboard --write"):
+        publishing.check(store)
+    page.unlink()
+    with pytest.raises(CheckFailed, match=r"index.html is missing"):
+        publishing.check(store)
+    assert publishing.write_index(store) == ["registry/index.html"]
+    assert publishing.write_index(store) == []
+    assert publishing.check(store)
+
+
+def test_the_command_writes_a_file_with_a_link_to_mlflow(store, monkeypatch):
+    """An empty workspace shows the results that are committed with bench."""
+    out = store.root / "pages" / "mine.html"
+    done = CliRunner().invoke(app, ["report", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert str(out) in done.output
+    assert '<a href="http://127.0.0.1:5000">All runs in MLflow</a>' in out.read_text()
+    assert "cnn_ae" in out.read_text()
+    assert not (store.registry / "index.html").exists()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org")
+    CliRunner().invoke(app, ["report", "--out", str(out)])
+    assert "https://me:***@mlflow.example.org" in out.read_text()
+    assert "secret" not in out.read_text()
+    done = CliRunner().invoke(app, ["report"])
+    assert done.exit_code == 0
+    assert "No results yet" in (store.registry / "index.html").read_text()
+    assert CliRunner().invoke(app, ["report", "--out", ""]).exit_code == 2
+
+
+def test_names_from_outside_are_escaped_once(committed):
+    board, exhibit = hostile_board()
+    page = web_page([board], {row_key(board.cells[0]): exhibit}, {})
+    plain, hostile = Reader(committed), Reader(page)
+    assert {tag for tag, _ in hostile.tags} <= {tag for tag, _ in plain.tags}
+    sources = [a.get("src", "") for tag, a in hostile.tags if tag == "img"]
+    assert all(source.startswith("data:image/png") for source in sources)
+    assert not [a for _, a in hostile.tags if any(name.startswith("on") for name in a)]
+    data = hostile.data()["rows"][row_id(board.cells[0])]
+    assert data["command"] == SHOWN  # not escaped: the script shows it as text
+    assert HOSTILE in data["values"]
+    assert SHOWN in "".join(hostile.texts["span"])
+    assert "&amp;amp;" in page and "&amp;amp;amp;" not in page and "&amp;lt;" not in page
+    script = page[page.index('id="data">') : page.index("</script>")]
+    assert "<" not in script.removeprefix('id="data">') and "\u2028" not in script
+
+
+def test_json_within_a_script_cannot_end_it():
+    given = {"a": "</script><!--\u2028\u2029&<script>", "b": 'é"\\'}
+    written = as_json(given)
+    assert json.loads(written) == given
+    assert written.isascii() and not set("<>&") & set(written)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        as_json([math.nan])
+
+
+def test_text_for_html():
+    assert text("a<b & 'c'\n d") == "a&lt;b &amp; &#x27;c&#x27; d"
+    assert text("\u202eabc") == r"\u202eabc"
+
+
+@pytest.mark.parametrize("shape", [(24, 1, 28, 28), (3, 3, 32, 20), (40, 3, 64, 64), (1, 1, 1, 1)])
+def test_pngs_hold_the_pixels(shape):
+    sheet = GENERATOR.integers(0, 256, shape, dtype=np.uint8)
+    assert sheets.can_show(sheet)
+    with Image.open(io.BytesIO(sheets.png(sheet))) as image:
+        image.load()
+        found = np.asarray(image).reshape(shape[2], shape[0], shape[3], shape[1])
+    assert (found.transpose(1, 3, 0, 2) == sheet).all()
+
+
+def test_what_no_png_can_hold_is_no_picture():
+    assert not sheets.can_show(np.zeros((2, 2, 8, 8), np.uint8))
+    assert not sheets.can_show(np.zeros((2, 1, 8, 8), np.float32))
+    assert not sheets.can_show(np.zeros((0, 1, 8, 8), np.uint8))
+
+
+def test_pictures_stay_within_their_budget():
+    few = [np.zeros((24, 1, 28, 28), np.uint8)] * 60
+    assert sheets.affordable(few) is None
+    many = few * 10
+    count = sheets.affordable(many)
+    assert 1 <= count < 24
+    assert sum(len(sheets.data_uri(sheet[:count])) for sheet in many) < 1.1 * sheets.BUDGET
+
+
+def test_a_page_with_500_rows_and_pictures_stays_small():
+    board, exhibits, originals = many_rows(500)
+    page = web_page([board], exhibits, originals)
+    assert len(page.encode()) < 8_000_000
+    assert page.count('class="strip"') == 501
+    assert "so that the page stays small" in page
+
+
+@pytest.mark.parametrize(
+    ("shown", "value"),
+    [
+        ("0.01501 ± 0.00005", 0.01501),
+        ("1 to 6", 1),
+        ("−0.2 %", -0.2),
+        ("+44.7 %", 44.7),
+        ("< 1 %", 0.5),
+        ("< 0.1 s", 0.05),
+        ("2.5 min", 150),
+        ("9.1 s", 9.1),
+        ("12.34 M", 12_340_000),
+        ("635,192", 635_192),
+        ("5.3 of 8", 5.3),
+        ("288 bits", 288),
+        ("–", None),
+        ("overcomplete", None),
+    ],
+)
+def test_cells_sort_by_what_they_show(shown, value):
+    assert sort_value(shown) == value
+
+
+def test_every_badge_of_the_tables_has_its_reason():
+    worn = {badge for board in boards() for cell in board.cells for badge in cell.badges}
+    assert len(worn) >= 4
+    assert all(map(reason, worn))
+    for badge in ("2 of 10 diverged", "best of 30 trials", "3 codes never used", "few steps"):
+        assert reason(badge)
+    assert "exact copies" in reason("3 images in two parts")
+    assert reason("something else") == ""
+
+
+def test_the_front_is_what_no_row_beats():
+    (board,) = [board for board in boards() if board.protocol == "quick"]
+    score = _score("mse")
+    for cells in board.tracks().values():
+        front = _front(cells, score)
+        for cell in cells:
+            beaten = [
+                other
+                for other in cells
+                if score.of(other) <= score.of(cell)
+                and other.facts["multiply_adds"] <= cell.facts["multiply_adds"]
+                and (score.of(other), other.facts["multiply_adds"])
+                != (score.of(cell), cell.facts["multiply_adds"])
+            ]
+            assert (cell in front) == (not beaten), cell.row
+
+
+def test_details_name_bits_and_confirmations():
+    cell = boards()[0].cells[0]
+    quick = next(b for b in boards() if b.protocol == "quick").cells[0]
+    groups = dict(details(quick, Exhibit(confirmations=2)))
+    assert dict(groups["Standing"])["confirmed"] == "by 2 runs"
+    assert dict(groups["Model"])["code"] == "256 bits in 8 real numbers"
+    discrete = dataclasses.replace(quick, track=type(quick.track)("bits", 288), code_size=32)
+    assert (
+        dict(dict(details(discrete, Exhibit()))["Model"])["code"] == "288 bits in 32 whole numbers"
+    )
+    none = dict(dict(details(cell, Exhibit(confirmations=0)))["Standing"])
+    assert none["confirmed"] == "by no run yet"
+    assert "confirmed" not in dict(dict(details(cell, Exhibit()))["Standing"])
+
+
+def test_tuned_cells_are_repeated_by_their_study():
+    runs = Runs("quick", ["fc_ae"], ["8"], [0, 1, 2])
+    assert repeat_cell(runs, "default") == (
+        "bench run --protocol quick --model fc_ae --latent-dim 8 --seed 0,1,2"
+    )
+    assert repeat_cell(runs, "tuned (30 trials)") == "bench sweep --winner quick.fc_ae.d8"
+    assert repeat_cell(runs, "tuned (30 trials, study 2)", "mnist_mini") == (
+        "bench sweep --winner quick.mnist_mini.fc_ae.d8.2"
+    )
+
+
+def test_samples_stand_on_a_tab_of_their_own():
+    (board,) = [board for board in boards() if board.protocol == "quick"]
+    sheet = np.zeros((4, 1, 28, 28), np.uint8)
+    keys = [row_key(cell) for cell in board.cells[:2]]
+    exhibits = {key: Exhibit(sheets={RECONSTRUCTIONS: sheet, "Samples": sheet}) for key in keys}
+    page = web_page([board], exhibits, {(board.dataset, board.protocol): sheet})
+    titles = re.findall(r'class="panel" data-title="(\w+)"', page)
+    assert titles == ["Reconstructions", "Samples"]
+    without = web_page([board], {key: Exhibit() for key in keys}, {})
+    assert 'class="panel"' not in without
+
+
+def test_boards_of_further_tasks_stand_beside_the_ranking():
+    board = further_board()
+    page = web_page([board], {}, {})
+    read = Reader(page)
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    where = "quick <small>on fashion_mnist_mini"
+    assert headings == [
+        f"{where}</small>",
+        f"{where}: representation</small>",
+        f"{where}: cost</small>",
+    ]
+    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    rows = read.data()["rows"]
+    assert len(rows) == 3 * len(board.cells)
+    assert {row["facets"][3] for row in rows.values()} == {
+        "reconstruction",
+        "representation",
+        "cost",
+    }
+    cell = board.further["representation"][0]
+    groups = {title: dict(map(tuple, lines)) for title, lines in rows[row_id(cell)]["details"]}
+    assert list(groups["Test"]) == [short_title("probe_accuracy")]
+    assert FURTHER_TASKS["representation"].question in page
+    tables = page.split("<table>")[1:]
+    assert f"validation {short_title('probe_accuracy')}" in tables[1]
+    assert short_title("weight_bytes") in tables[2] and ">ranks<" not in tables[2]
+
+
+def test_all_committed_pictures_are_shown():
+    index = read_results(ROOT / "registry").scores
+    page = (ROOT / "registry/index.html").read_text(encoding="utf-8")
+    shown = page.count('<div class="strip" data-row=')
+    assert shown >= sum(entry.originals is not None for entry in index) > 50
+
+
+def test_the_page_without_results_says_so():
+    assert "No results yet" in web_page([], {}, {})
