@@ -46,6 +46,13 @@ def protocol_reference(name: str) -> str:
     return known.get(name, f"{name}.toml")
 
 
+def model_reference(spec: RunSpec) -> str:
+    """What `--model` takes for the model of a spec: its name; of a class in a person's own file,
+    which nothing but its code's digest is known of, a place to fill in."""
+    in_file = spec.source and spec.model.endswith(f"-{spec.source[:6]}")
+    return "path/to/file.py:Class" if in_file else spec.model
+
+
 def repeat_command(spec: RunSpec) -> str:
     """The command that trains a run again.
 
@@ -56,9 +63,11 @@ def repeat_command(spec: RunSpec) -> str:
         return f"bench reproduce {spec.model}" + " --first-epochs" * (found["epoch"] == "1")
     if found := _STUDY.fullmatch(spec.recipe):
         number = f".{found['number']}" if found["number"] else ""
-        return shlex.join(["bench", "sweep", "--winner", f"{_study(spec)}{number}"])
+        model = [] if model_reference(spec) == spec.model else ["--model", model_reference(spec)]
+        return shlex.join(["bench", "sweep", "--winner", f"{_study(spec)}{number}", *model])
     dataset = "" if spec.dataset == _dataset_of(spec) else spec.dataset
-    return Runs(spec.protocol, [spec.model], [spec.size_name], [spec.seed], dataset).command
+    models = [model_reference(spec)]
+    return Runs(spec.protocol, models, [spec.size_name], [spec.seed], dataset).command
 
 
 def _study(spec: RunSpec) -> str:
