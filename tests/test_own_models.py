@@ -25,7 +25,7 @@ from bench.execution.cluster import Trainer
 from bench.execution.parcel import Parcel
 from bench.execution.runner import build_for
 from bench.leaderboard.ledger import LedgerRow, current
-from bench.leaderboard.significance import Competition, competitions
+from bench.leaderboard.significance import Competition, competitions, in_protocol
 from bench.models import own
 from bench.models.zoo import MODELS, build, known_model, variant
 from bench.records.files import iter_records, read_arrays
@@ -193,6 +193,7 @@ def test_a_twin_of_a_committed_row_would_have_its_ranks(
         )
         for row in rows
     ]
+    assert in_protocol(rows[0]) and not in_protocol(dataclasses.replace(rows[0], source="1" * 16))
     original, before = {row.seed: row for row in rows}, beside._scores
 
     def scores(row: LedgerRow, part: str) -> object:
