@@ -20,9 +20,12 @@ from bench.cli import app
 from bench.core.errors import BadInput
 from bench.core.protocol import load_protocol
 from bench.core.store import Store, shipped
+from bench.execution import Finished
+from bench.execution.cluster import Trainer
+from bench.execution.parcel import Parcel
 from bench.execution.runner import build_for
 from bench.leaderboard.ledger import LedgerRow, current
-from bench.leaderboard.significance import Competition, competitions
+from bench.leaderboard.significance import Competition, competitions, in_protocol
 from bench.models import own
 from bench.models.zoo import MODELS, build, known_model, variant
 from bench.records.files import iter_records, read_arrays
@@ -190,6 +193,7 @@ def test_a_twin_of_a_committed_row_would_have_its_ranks(
         )
         for row in rows
     ]
+    assert in_protocol(rows[0]) and not in_protocol(dataclasses.replace(rows[0], source="1" * 16))
     original, before = {row.seed: row for row in rows}, beside._scores
 
     def scores(row: LedgerRow, part: str) -> object:
@@ -329,6 +333,24 @@ def test_its_code_travels_to_a_machine_without_its_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     found = build(name, latent_dim=4).state_dict()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_a_worker_of_a_cluster_gets_the_code_with_the_spec(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "mine.py").write_text(readme_model())
+    protocol = load_protocol(str(home / "tiny.toml"))
+    request = Request(protocol, (f"{tmp_path}/mine.py:Net",), seeds=(7,))
+    (spec,) = plan(request, Store(tmp_path)).specs
+    parcel = Parcel(code=own.code_of(spec.model))
+    (tmp_path / "mine.py").unlink()
+    own._rows.clear()
+    own._known.clear()
+    worker = Trainer()
+    worker.train(spec, parcel)
+    said = [event for event, _ in worker.listen()]
+    assert isinstance(said[-1], Finished), said[-1]
 
 
 def test_other_code_is_not_taken_for_that_of_a_record(home: Path, tmp_path: Path) -> None:

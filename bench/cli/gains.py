@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from bench.cli import console
+from bench.core.store import open_store
 
 if TYPE_CHECKING:
     from bench.sweep.running import StudyOutcome
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 def show(outcomes: list["StudyOutcome"], as_json: bool) -> None:
     """What tuning gained, measured with fresh seeds only: the best score of a search is biased."""
+    from bench.registry.own import standings
     from bench.sweep.report import report
 
     rows = report(outcomes)
@@ -30,6 +32,9 @@ def show(outcomes: list["StudyOutcome"], as_json: bool) -> None:
         f"see {rows_of} with: bench leaderboard -p {last.plan.request.protocol_reference}\n"
         f"train the winner again with: {rows[-1]['repeat_winner']}"
     )
+    specs = (record.spec for outcome in outcomes for record in outcome.records.values())
+    for line in standings(open_store(), specs):
+        console.say(line)
     if last.link:
         console.say(f"look at the trials with: bench ui, then {last.link}")
 

@@ -46,30 +46,39 @@ def protocol_reference(name: str) -> str:
     return known.get(name, f"{name}.toml")
 
 
+def model_reference(spec: RunSpec) -> str:
+    """What `--model` takes for the model of a spec: its name; of a class in a person's own file,
+    which nothing but its code's digest is known of, a place to fill in."""
+    in_file = spec.source and spec.model.endswith(f"-{spec.source[:6]}")
+    return "path/to/file.py:Class" if in_file else spec.model
+
+
 def repeat_command(spec: RunSpec) -> str:
     """The command that trains a run again."""
     known = _dataset_of(spec)
     dataset = "" if spec.dataset == known else spec.dataset
     label = "" if known in (None, spec.dataset) else spec.dataset_label
-    runs = Runs(spec.protocol, [spec.model], [spec.size_name], [spec.seed], dataset)
-    return repeat_cell(runs, spec.recipe, label)
+    runs = Runs(spec.protocol, [model_reference(spec)], [spec.size_name], [spec.seed], dataset)
+    return repeat_cell(runs, spec.recipe, label, spec.model)
 
 
-def repeat_cell(runs: Runs, recipe: str, label: str = "") -> str:
+def repeat_cell(runs: Runs, recipe: str, label: str = "", model: str = "") -> str:
     """The command that trains runs of one variant, size and recipe again.
 
     A tuned recipe is that of its study's winner; a published figure before the last epoch belongs
     to `bench reproduce`. `label`: of the data set in the study's name, where it is not the
-    protocol's.
+    protocol's; `model`: the variant's name there, if `runs` has a place to fill in.
     """
-    (model,), (size,) = runs.models, runs.sizes
+    (given,), (size,) = runs.models, runs.sizes
+    model = model or given
     if found := _BUDGET.fullmatch(runs.protocol):
         return f"bench reproduce {model}" + " --first-epochs" * (found["epoch"] == "1")
     if found := _STUDY.fullmatch(recipe):
         sized = {NO_CODE: (), "native": ("native",)}.get(size, (f"d{size}",))
         name = ".".join([runs.protocol, *([label] if label else []), model, *sized])
         number = f".{found['number']}" if found["number"] else ""
-        return shlex.join(["bench", "sweep", "--winner", f"{name}{number}"])
+        place = ["--model", given] if given != model else []
+        return shlex.join(["bench", "sweep", "--winner", f"{name}{number}", *place])
     return runs.command
 
 

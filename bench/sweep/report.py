@@ -50,7 +50,7 @@ def _row(outcome: StudyOutcome) -> dict[str, Any]:
         "gain_percent": _known(outcome.gain_percent),
         "importance": dict(outcome.importance),
         "repeat": command(outcome.plan),
-        "repeat_winner": repeat_winner(outcome.study),
+        "repeat_winner": repeat_winner(outcome),
         "confirmed_by": outcome.closer or "this command",
         "mlflow": outcome.link,
     }

@@ -14,6 +14,7 @@ from typing import TypedDict, Unpack
 from bench.benchmark.memory import require_memory
 from bench.benchmark.plan import Plan, Request, default_workers
 from bench.benchmark.running import RECORD_BYTES, PlanEvent, execute_plan
+from bench.core.commands import model_reference
 from bench.core.disk import require_room
 from bench.core.errors import BadInput, BenchError, Stopped
 from bench.core.protocol import default_protocol, load_protocol
@@ -348,13 +349,16 @@ def command(plan: StudyPlan) -> str:
         if value != default
         for part in (f"--{name}", str(value))
     ]
-    what = ["--protocol", request.protocol_reference, "--model", spec.model, *size, *native]
+    what = ["--protocol", request.protocol_reference, "--model", model_reference(spec)]
+    what += [*size, *native]
     return shlex.join(["bench", "sweep", *what, "--trials", str(request.trials), *extras])
 
 
-def repeat_winner(study: str) -> str:
+def repeat_winner(outcome: StudyOutcome) -> str:
     """The command that retrains a study's winner."""
-    return f"bench sweep --winner {study}"
+    spec = outcome.plan.base
+    own = "" if model_reference(spec) == spec.model else f" --model {model_reference(spec)}"
+    return f"bench sweep --winner {outcome.study}{own}"
 
 
 def _outcome(book: StudyBook, store: Store) -> StudyOutcome:
@@ -402,7 +406,7 @@ def _summary(outcome: StudyOutcome) -> str:
             "of the epochs of full trainings.",
             f"Importance of settings ({EVALUATOR}): {mattered or 'too few trials'}.",
             f"Search again: {as_code(command(outcome.plan))}\n\nTrain the winner again: "
-            f"{as_code(repeat_winner(outcome.study))}, or `bench sweep --winner winner.toml` with "
+            f"{as_code(repeat_winner(outcome))}, or `bench sweep --winner winner.toml` with "
             "the file that is here",
         ]
     )
