@@ -28,6 +28,7 @@ COLLAPSED_SHARE = 0.1
 CONSTANT_SHARE = 0.01
 CONSTANT_FLOOR = 1e-4
 NOT_COMPARED = "not compared yet"
+WORSE_THAN_PCA = "worse than PCA"
 
 Ends = tuple[float, float]
 UNKNOWN: Ends = (math.nan, math.nan)
@@ -241,7 +242,7 @@ def _badges(cell: TableCell, widest: float) -> Iterator[str]:
     """Notable properties of a cell, mostly problems; comparisons with NaN are false, so unknown
     values give no badge."""
     if cell.margin < 0:
-        yield "worse than PCA"
+        yield WORSE_THAN_PCA
     if cell.code_size and cell.facts["active_units"] < COLLAPSED_SHARE * cell.code_size:
         yield "collapsed latent"
     if cell.facts["output_std"] < max(CONSTANT_FLOOR, CONSTANT_SHARE * widest):

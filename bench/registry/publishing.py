@@ -16,6 +16,7 @@ from bench.core.text import ODD_BYTES
 from bench.core.view import Picture, picture_markdown
 from bench.leaderboard.calibration import calibration_section
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, score_columns
+from bench.leaderboard.merging import Merge
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
 from bench.leaderboard.ranking import TableCell, rank_table
 from bench.leaderboard.render import (
@@ -52,12 +53,14 @@ _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()
 @dataclass(frozen=True)
 class TableUpdate:
     """The result of `look` or `write`: the tables, messages, the files written, and the tables
-    committed with bench, if they are not those of the workspace itself."""
+    committed with bench, if they are not those of the workspace itself; `newest`: data set and
+    protocol of the last run in this workspace, if there is one."""
 
     boards: Sequence[Board]
     lines: Sequence[str]
     changed: Sequence[str] = ()
     committed: Sequence[Board] = ()
+    newest: tuple[str, str] | None = None
 
 
 def ranked(rows: Ledger, results: Results) -> list[TableCell]:
@@ -74,7 +77,19 @@ def look(store: Store, scope: Scope) -> TableUpdate:
         boards = _boards(store, shown, scope)
     lines = [*reproduction(merged, results.ledger), *([problem] if problem else [])]
     lines += [f"drift: {drift}" for drift in merged.drifted]
-    return TableUpdate(boards, lines, committed=_committed(store, scope))
+    return TableUpdate(
+        boards, lines, committed=_committed(store, scope), newest=_newest(_local(merged))
+    )
+
+
+def _local(merged: Merge) -> Ledger:
+    """The rows of this workspace's own runs."""
+    return [*merged.added, *merged.reproduced]
+
+
+def _newest(local: Ledger) -> tuple[str, str] | None:
+    last = max(local, key=lambda row: (row.finished, row.run_key), default=None)
+    return (last.dataset, last.protocol) if last else None
 
 
 def _committed(store: Store, scope: Scope) -> list[Board]:
@@ -116,7 +131,8 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
         changed += remove_leftovers(staged.registry, index, results.ledger)
         changed += write_pages(staged, results)
     notices = [] if _has_markers(store) else [_no_markers(store)]
-    return TableUpdate(_boards(store, results, scope), [*lines, *notices], changed)
+    boards = _boards(store, results, scope)
+    return TableUpdate(boards, [*lines, *notices], changed, newest=_newest(_local(merged)))
 
 
 def write_pages(store: Store, results: Results) -> list[str]:
