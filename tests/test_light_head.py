@@ -33,7 +33,7 @@ def _ran(home: Path, commands: Commands, heavy: tuple[str, ...]) -> tuple[str, s
 COMMANDS = (
     *("run", "sweep", "reproduce", "models", "protocols", "speed", "leaderboard", "promote"),
     *("verify", "figures", "simulate-ranks", "registry", "data", "ui", "sync", "doctor"),
-    *("compare", "encode", "reconstruct", "anomaly", "interpolate", "sample", "export"),
+    *("compare", "encode", "reconstruct", "anomaly", "interpolate", "sample", "export", "serve"),
 )
 
 
