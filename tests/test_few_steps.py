@@ -92,7 +92,7 @@ def test_a_short_training_is_said_when_it_is_planned_run_and_shown(
         ran.stderr
     )
     assert "1 row has few steps (45 or more); train longer: --protocol own" in ran.stderr
-    table = CliRunner().invoke(app, ["leaderboard", "-p", tiny_protocol])
+    table = CliRunner().invoke(app, ["leaderboard", "-p", tiny_protocol, "--wide"])
     (row,) = (line for line in table.stdout.splitlines() if " fc_ae " in line)
     assert "few steps" in row and "train longer" in table.stderr
     (line,) = (line for line in table.stdout.splitlines() if " pca " in line)

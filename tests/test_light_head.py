@@ -33,7 +33,8 @@ def _ran(home: Path, commands: Commands, heavy: tuple[str, ...]) -> tuple[str, s
 COMMANDS = (
     *("run", "sweep", "reproduce", "models", "protocols", "speed", "leaderboard", "promote"),
     *("verify", "figures", "report", "simulate-ranks", "registry", "data", "ui", "sync", "doctor"),
-    *("features", "conform", "compare"),
+    *("compare", "encode", "reconstruct", "anomaly", "interpolate", "sample", "export", "serve"),
+    *("features", "conform"),
 )
 
 

@@ -70,7 +70,7 @@ def test_the_command_names_what_runs_along_and_repeats_nothing(
     assert first.exit_code == 0, first.output
     assert "mean_image and pca run along" in first.stderr
     assert {record.spec.model for record in iter_records(store.records)} == CLOSED | {"fc_ae"}
-    table = CliRunner().invoke(app, ["leaderboard", "-p", tiny_protocol])
+    table = CliRunner().invoke(app, ["leaderboard", "-p", tiny_protocol, "--wide"])
     (row,) = (line for line in table.stdout.splitlines() if " fc_ae " in line)
     assert "%" in row and "no PCA" not in row
 

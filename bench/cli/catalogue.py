@@ -13,25 +13,29 @@ from bench.core.store import open_store
 def models(as_json: JsonOption = False) -> None:
     """List every variant with its origin, native code size and parameters."""
     from bench.benchmark.catalogue import describe_models
+    from bench.models.rows import ORIGINS
 
     rows = describe_models()
     if as_json:
         console.print_json(rows)
         return
-    console.print_table(
-        "",
-        ("model", "origin", ">native code", ">parameters", "what it is"),
+    console.print_rows(
+        ("variant", "origin", ">native code", ">parameters"),
         [
             (
-                r["id"],
-                r["origin"],
-                console.or_dash(r["native_code_size"]),
-                console.or_dash(r["parameters"] and f"{r['parameters']:,}"),
+                (
+                    r["id"],
+                    r["origin"],
+                    console.or_dash(r["native_code_size"]),
+                    console.or_dash(r["parameters"] and f"{r['parameters']:,}"),
+                ),
                 r["line"],
             )
             for r in rows
         ],
     )
+    for origin, title in ORIGINS.items():
+        console.show(f"{origin}: {title}")
 
 
 def protocols(

@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
+from rich.cells import cell_len
 
 from bench.core.errors import BadInput
 from bench.core.spec import RunSpec
@@ -18,7 +21,8 @@ from bench.core.view import Section, table_of
 
 SILENCE_SECONDS = 30.0
 """Without a terminal, a progress line is logged at least this often."""
-_LONGEST_WORD = 400
+_LONGEST_WORD, _COMFORTABLE = 400, 100
+_COMMENT, _PICTURE = re.compile(r"<!--.*?-->", re.S), re.compile(r"!\[[^\]]*\]\([^)]*\)")
 
 
 def shown(text: str) -> str:
@@ -64,19 +68,52 @@ def print_section(section: Section, most: int = 0) -> None:
     console = Console(width=min(width(), most) if most else width())
     # A title may hold brackets, which are no markup here.
     title = Text(shown(section.title)) if section.title else None
-    parts: list[Table | Text] = [Text(shown(text)) for text in section.facts]
+    parts: list[Table | Text] = [title] if title is not None else []
+    parts += [Text(shown(text)) for text in section.facts]
     if section.table is not None:
-        table = Table(title=title, title_justify="left", header_style="bold")
+        table = Table(header_style="bold")
         for column in section.table.columns:
             heading = Text(shown(column.title))
             table.add_column(heading, justify="right" if column.numeric else "left")
         for row in section.table.rows:
             table.add_row(*(Text(shown(cell)) for cell in row))
         parts.append(table)
-    elif title is not None:
-        parts.insert(0, title)
     for part in (*parts, *(Text(shown(text)) for text in section.notes)):
         console.print(part)
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> None:
+    """Titled columns whose rows are two lines each: the cells, and a remark below them ("": none).
+
+    For what has too many words for a table of 80 characters; columns as for `print_table`.
+    """
+    titles = [column.removeprefix(">") for column in columns]
+    texts = [[shown(cell) for cell in cells] for cells, _ in rows]
+    widths = [max(map(cell_len, column)) for column in zip(titles, *texts, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            " " * (wide - cell_len(cell)) + cell
+            if column.startswith(">")
+            else cell + " " * (wide - cell_len(cell))
+            for column, cell, wide in zip(columns, cells, widths, strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+    show(line(titles))
+    for cells, (_, remark) in zip(texts, rows, strict=True):
+        show(line(cells))
+        for part in textwrap.wrap(shown(remark), min(width(), _COMFORTABLE) - 2):
+            show(f"  {part}")
+
+
+def print_markdown(text: str) -> None:
+    """A page for people, on stdout, without its comments and pictures, which are files."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    plain = _PICTURE.sub("", _COMMENT.sub("", shown(text)))
+    Console(width=min(width(), _COMFORTABLE)).print(Markdown(plain, hyperlinks=False))
 
 
 def show(text: str) -> None:

@@ -19,8 +19,18 @@ def show(outcomes: list["StudyOutcome"], as_json: bool) -> None:
         console.print_json(rows)
     else:
         console.print_table(
-            "validation means over the protocol's seeds; test scores are in the leaderboard",
-            ("study", ">trials", "winner", ">default", ">tuned", ">gain", ">rank", "what mattered"),
+            "validation means over the protocol's seeds, as in the leaderboard, which has the test "
+            "scores (trials have the search's own seed)",
+            (
+                "study",
+                ">trials",
+                "winner",
+                ">default, all seeds",
+                ">tuned, all seeds",
+                ">gain",
+                ">rank",
+                "what mattered",
+            ),
             [_cells(row) for row in rows],
         )
     missed = sum(outcome.missed for outcome in outcomes)

@@ -12,6 +12,7 @@ from bench.cli import console
 from bench.cli.options import DatasetOption, LabelColumnOption, ScaleOption
 from bench.core.errors import BadInput, Stopped
 from bench.core.paths import given_path
+from bench.core.protocol import DEFAULT_PROTOCOL
 from bench.core.store import open_store
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from bench.registry.loading import LoadedModel
 
 _SHOWN = 10
+_PORT = 5001
 _SECONDS = 5.0
 """Progress is said at most this often."""
 
@@ -262,3 +264,42 @@ def export(
     console.say(
         f"ONNX Runtime and torch differ by at most {max(found.code_error, found.image_error):.1e}"
     )
+
+
+def serve(
+    track: Annotated[
+        str,
+        typer.Argument(
+            help="A track (default: the champion of quick at the largest code size).",
+            show_default=False,
+        ),
+    ] = DEFAULT_PROTOCOL,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=1, max=65_535, help="Port on 127.0.0.1.")
+    ] = _PORT,
+) -> None:
+    """Answer requests with a champion: MLflow's model server, at 127.0.0.1 only. Ctrl-C ends it."""
+    from bench.registry.champions import served_champion
+    from bench.tracking import require_tracking
+
+    weights, card = served_champion(open_store(), console.given(track, "TRACK"))
+    require_tracking("bench serve")
+    from bench.models.rows import OUTPUTS
+    from bench.tracking.model_server import serving_model
+    from bench.tracking.models import Trained
+
+    trained = Trained(
+        *(card.spec, card.image_shape, card.class_names, card.weights.sha256, card.run_key)
+    )
+    try:
+        with serving_model(trained, weights, port) as server:
+            shape = " x ".join(map(str, card.image_shape))
+            console.say(f"serving {card.summary.row}, champion of {card.track}; Ctrl-C ends it")
+            console.show(f"http://127.0.0.1:{port}/invocations")
+            console.say(
+                f'send {{"inputs": images (N x {shape}, in [0, 1]), "params": {{"output": NAME}}}},'
+                f" NAME one of {', '.join(OUTPUTS[card.spec.task])}"
+            )
+            server.wait()
+    except KeyboardInterrupt:
+        console.say("ended")

@@ -18,16 +18,20 @@ from bench.cli.options import (
     chosen_dataset,
 )
 from bench.core.errors import BadInput
-from bench.core.protocol import load_protocol
+from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.core.recipes import FEW_STEPS
 from bench.core.store import open_store
 
 if TYPE_CHECKING:
+    from bench.leaderboard.ranking import TableCell
+    from bench.leaderboard.render import Board
     from bench.registry.promotion import Promotion
     from bench.registry.publishing import TableUpdate
     from bench.registry.results import Scope
     from bench.registry.verification import Verified
 
+_LARGEST = 1_000_000
+_NAMED = 6
 ProtocolFilter = Annotated[
     str | None,
     typer.Option("--protocol", "-p", help="Only this protocol (a name or a .toml file)."),
@@ -43,6 +47,17 @@ def leaderboard(
     image_size: ImageSizeOption = None,
     scale: ScaleOption = None,
     label_column: LabelColumnOption = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", metavar="NAME", help="Only rows of these variants."),
+    ] = None,
+    latent_dim: Annotated[
+        list[str] | None,
+        typer.Option("--latent-dim", "-d", metavar="N", help="Only these code sizes, as 8,32."),
+    ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="All columns, for a wide terminal or a pipe.")
+    ] = False,
     write: Annotated[
         bool, typer.Option("--write", help="Add local records to the ledger; write the pages.")
     ] = False,
@@ -64,13 +79,17 @@ def leaderboard(
 ) -> None:
     """Rank what was run: local records and the committed ledger together.
 
-    Outside of a clone, the tables committed with bench follow. Without --write nothing changes.
+    Shows the table of the last run here, or else that of the default protocol; --protocol and
+    --dataset choose others, --json has all. Outside of a clone, the same table as committed with
+    bench follows. Without --write nothing changes.
     """
     from bench.registry import publishing
 
-    _refuse_mixture(write, check, refresh, protocol is not None or dataset is not None)
+    filtered = any(value is not None for value in (protocol, dataset, model, latent_dim))
+    _refuse_mixture(write, check, refresh, filtered)
     if confirm and (write or check or refresh):
         raise BadInput("--confirm stands alone: leave --write, --check and --refresh out")
+    rows = RowFilter.of(model, latent_dim)
     store = open_store()
     if check:
         for line in publishing.check(store):
@@ -82,7 +101,12 @@ def leaderboard(
         _confirm(scope)
         return
     found = publishing.write(store, scope, refresh) if write else publishing.look(store, scope)
-    _show(found, as_json, written=write)
+    boards = rows.of_tables(found)
+    chosen = boards if as_json or protocol or dataset else _last_or_default(boards)
+    _show(chosen, as_json, wide)
+    _say_rest(chosen, boards, written=write)
+    if rows.names and not chosen.boards and not chosen.committed:
+        raise BadInput(f"no rows of {rows.words} in the tables; see: bench leaderboard --json")
     if not found.boards and not found.own:
         from bench.registry.naming import changed_since
 
@@ -117,7 +141,7 @@ def _refuse_mixture(write: bool, check: bool, refresh: bool, filtered: bool) -> 
     if refresh and not write:
         raise BadInput("--refresh changes the ledger; give it together with --write")
     if check and filtered:
-        raise BadInput("--check always checks everything; leave --protocol and --dataset out")
+        raise BadInput("--check always checks everything; leave --protocol and other filters out")
 
 
 def scope_of(protocol: str | None, dataset: str) -> "Scope":
@@ -131,10 +155,85 @@ def scope_of(protocol: str | None, dataset: str) -> "Scope":
     )
 
 
-def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
-    """Tables on stdout, messages on stderr."""
-    from bench.leaderboard.render import short_section
-    from bench.leaderboard.steps import advice
+@dataclasses.dataclass(frozen=True)
+class RowFilter:
+    """The rows that --model and --latent-dim select; none given: all."""
+
+    models: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, models: Sequence[str] | None, sizes: Sequence[str] | None) -> "RowFilter":
+        """From the options; BadInput for an unknown variant and for what is no size."""
+        from bench.core.errors import unknown_name
+        from bench.models.zoo import MODELS
+
+        named = console.names(models or [], "--model")
+        for name in named:
+            if name not in MODELS:
+                raise unknown_name("variant", name, MODELS)
+        return cls(named, console.whole_numbers(sizes or [], "--latent-dim", 1, _LARGEST))
+
+    @property
+    def names(self) -> bool:
+        """Whether it leaves anything out."""
+        return bool(self.models or self.sizes)
+
+    @property
+    def words(self) -> str:
+        """What it selects."""
+        sizes = f"{', '.join(map(str, self.sizes))} numbers" if self.sizes else ""
+        return " of ".join(filter(None, (", ".join(self.models), sizes)))
+
+    def of_tables(self, found: "TableUpdate") -> "TableUpdate":
+        """The same tables with these rows only; a table without any is left out."""
+        if not self.names:
+            return found
+        return dataclasses.replace(
+            found,
+            boards=self._of(found.boards),
+            committed=self._of(found.committed),
+            own=self._of(found.own),
+        )
+
+    def _of(self, boards: "Sequence[Board]") -> "list[Board]":
+        kept = []
+        for board in boards:
+            cells = [cell for cell in board.cells if self._holds(cell)]
+            if cells:
+                kept.append(dataclasses.replace(board, cells=cells))
+        return kept
+
+    def _holds(self, cell: "TableCell") -> bool:
+        sized = not self.sizes or cell.code_size in self.sizes
+        return sized and (not self.models or cell.model in self.models)
+
+
+def _last_or_default(found: "TableUpdate") -> "TableUpdate":
+    """The table of the last run here, else that of the default protocol, else all."""
+    keys = {
+        (board.dataset, board.protocol) for board in (*found.boards, *found.committed, *found.own)
+    }
+    default = [key for key in keys if key[1] == DEFAULT_PROTOCOL and key[0] in _default_data()]
+    chosen = found.newest if found.newest in keys else next(iter(default), None)
+    if chosen is None:
+        return found
+
+    def only(boards: "Sequence[Board]") -> "list[Board]":
+        return [board for board in boards if (board.dataset, board.protocol) == chosen]
+
+    return dataclasses.replace(
+        found, boards=only(found.boards), committed=only(found.committed), own=only(found.own)
+    )
+
+
+def _default_data() -> tuple[str, ...]:
+    return (load_protocol(DEFAULT_PROTOCOL).dataset,)
+
+
+def _show(found: "TableUpdate", as_json: bool, wide: bool) -> None:
+    """The tables, on stdout."""
+    from bench.leaderboard.render import narrow_section, short_section
 
     if as_json:
         console.print_json(
@@ -148,22 +247,40 @@ def _show(found: "TableUpdate", as_json: bool, written: bool) -> None:
                 for cell in board.cells
             ]
         )
-    else:
-        for board in found.boards:
-            console.print_section(short_section(board))
-        for board in found.committed:
-            section = short_section(board)
-            title = f"committed with bench: {section.title}"
-            console.print_section(dataclasses.replace(section, title=title))
-        for board in found.own:
-            section = short_section(board)
-            title = f"Models of your own, {section.title}, each ranked as if it were added"
-            console.print_section(dataclasses.replace(section, title=title))
-    facts = (cell.facts[FEW_STEPS] for board in found.boards for cell in board.cells)
-    for line in [*found.lines, *advice(facts)]:
+        return
+    for board in found.boards:
+        console.print_section(short_section(board) if wide else narrow_section(board))
+    for board in found.committed:
+        section = short_section(board) if wide else narrow_section(board)
+        title = f"committed with bench: {section.title}"
+        console.print_section(dataclasses.replace(section, title=title))
+    for board in found.own:
+        section = short_section(board) if wide else narrow_section(board)
+        title = f"Models of your own, {section.title}, each ranked as if it were added"
+        console.print_section(dataclasses.replace(section, title=title))
+
+
+def _say_rest(shown: "TableUpdate", every: "TableUpdate", written: bool) -> None:
+    """Messages, on stderr."""
+    from bench.leaderboard.steps import advice
+
+    facts = (cell.facts[FEW_STEPS] for board in shown.boards for cell in board.cells)
+    for line in [*shown.lines, *advice(facts)]:
         console.say(line)
+    seen = {(board.dataset, board.protocol) for board in (*shown.boards, *shown.committed)}
+    others = [
+        f"{board.protocol} on {board.dataset}"
+        for board in (*every.boards, *every.committed)
+        if (board.dataset, board.protocol) not in seen
+    ]
+    if others:
+        # The default protocol is named first.
+        names = sorted(dict.fromkeys(others), key=lambda name: name.split()[0] != DEFAULT_PROTOCOL)
+        listed = ", ".join(names[:_NAMED])
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        console.say(f"other tables (--protocol, --dataset): {listed}{more}")
     if written:
-        console.say(f"wrote {_listed(found.changed)}" if found.changed else "no file changed")
+        console.say(f"wrote {_listed(shown.changed)}" if shown.changed else "no file changed")
 
 
 def _listed(changed: Sequence[str]) -> str:
@@ -342,17 +459,12 @@ def _show_verified(found: list["Verified"], as_json: bool) -> None:
     if as_json:
         console.print_json([json_row(vars(item)) for item in found])
         return
-    console.print_table(
-        "",
-        ("what", "", "score", ">written down", ">from weights", ""),
+    console.print_rows(
+        ("target", "score", ">written down", ">from weights"),
         [
             (
-                item.name,
-                item.what,
-                item.metric,
-                f"{item.recorded:.6g}",
-                f"{item.recomputed:.6g}",
-                item.problem or "verified",
+                (item.name, item.metric, f"{item.recorded:.6g}", f"{item.recomputed:.6g}"),
+                f"{item.what}: {item.problem or 'verified'}",
             )
             for item in found
         ],

@@ -48,7 +48,7 @@ def show(track: TrackArgument, as_json: JsonOption = False) -> None:
     if as_json:
         console.print_json(to_json_types(card))
     else:
-        console.show(card_text(card))
+        console.print_markdown(card_text(card))
 
 
 @app.command()

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from bench.leaderboard.origins import Finding, PublishedFigure
 
 
-_WIDE = 150
-"""Width of the whole table in characters."""
-
-
 def reproduce(
     names: Annotated[
         list[str] | None,
@@ -28,6 +24,9 @@ def reproduce(
     ] = False,
     first_epochs: Annotated[
         bool, typer.Option("--first-epochs", help="Only figures published for epoch 1.")
+    ] = False,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Also what each figure means, and what misleads.")
     ] = False,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -50,7 +49,7 @@ def reproduce(
     if as_json:
         console.print_json([_as_json(finding) for finding in found])
     else:
-        _print(found, costs=list_)
+        _print(found, list_, wide)
     if failed:
         raise CellsFailed(failed)
     if not list_:
@@ -90,29 +89,35 @@ def _run(claims: list["PublishedFigure"], device: str, slots: int | None, thread
     return "; ".join(failures)
 
 
-def _print(found: list["Finding"], costs: bool) -> None:
-    """One table; on a narrow terminal its last two columns become lines below it."""
-    from bench.leaderboard.origins import HEADER, finding_cells
+def _print(found: list["Finding"], costs: bool, wide: bool) -> None:
+    """One row per figure: what was published, ours, and below it which figure; `wide`: also what a
+    reader should know of it."""
+    from bench.leaderboard.origins import finding_cells
 
-    columns = ["protocol", *HEADER[:-2], *([">core minutes"] if costs else ["run"])]
-    rows, remarks = [], []
+    columns = ("variant", ">published", ">ours", ">difference", "verdict")
+    rows = []
     for finding in found:
         wanted = finding.claim.expected
-        *cells, beside, note = finding_cells(finding)
-        if costs:
-            note = "; ".join(text for text in (wanted.definition, note) if text)
-        cost = f"{wanted.minutes:g}" if wanted.minutes else "same run"
-        rows.append([finding.claim.source, *cells, cost if costs else _whence(finding)])
-        remarks.append((beside, note))
-    if console.width() >= _WIDE:
-        rows = [[*row, *remark] for row, remark in zip(rows, remarks, strict=True)]
-        console.print_table("", [*columns, *HEADER[-2:]], rows)
-        return
-    console.print_table("", columns, rows)
-    for row, (beside, note) in zip(rows, remarks, strict=True):
-        console.show(
-            f"{row[1]}, {row[2]}: under our protocol {beside}" + (f"; {note}" if note else "")
+        name, figure, published, tolerance, seeds, change, verdict, beside, note = finding_cells(
+            finding
         )
+        cost = f"{wanted.minutes:g} core minutes" if wanted.minutes else "same run as above"
+        ours = "-" if finding.ours is None else f"{finding.ours:.4g}"
+        short, _, detail = verdict.partition(" (")
+        remarks = [
+            f"{finding.claim.source}: {figure}",
+            f"within {tolerance}",
+            f"({detail}" if detail else "",
+            cost if costs else _whence(finding),
+        ]
+        if wide:
+            remarks += [f"ours {seeds}", f"under our protocol {beside}"]
+            remarks += [wanted.definition if costs else "", note]
+        cells = (name, published, ours, change, short)
+        rows.append((cells, "; ".join(text for text in remarks if text)))
+    console.print_rows(columns, rows)
+    if not wide:
+        console.say("what they mean, and our protocol's scores beside them: --wide")
 
 
 def _whence(finding: "Finding") -> str:

@@ -110,7 +110,8 @@ class TrialsProgress:
         epochs = f"{len(record.history)}/{ticket.spec.train.epochs}"
         self._rows[ticket.number] = (_settings(ticket), record.outcome, _number(value), epochs)
         if not self._live:
-            source = f" ({ticket.source} recipe)" if ticket.source else ""
+            # The table's "default" has the protocol's seeds, the search one of its own.
+            source = f" ({ticket.source} recipe, the search's seed)" if ticket.source else ""
             note = record.message or f"complete after {console.duration(record.seconds)}"
             self._print(
                 f"[{self._finished}/{self._plan.request.trials}] trial {ticket.number}{source}: "

@@ -154,7 +154,7 @@ def _section(each: SideBySide, machines: str) -> Section:
     answers = (verdict(pair) for pair in each.contrasts if pair.first is first)
     table = _columns_by_row(each.cells) if len(each.cells) <= _BESIDE else _lines(each.cells)
     note = f"training time: of one run, median over seeds, {machines}"
-    return Section(facts=(_title(each), *answers), table=table, notes=(note,))
+    return Section(_title(each), tuple(answers), table=table, notes=(note,))
 
 
 def _columns_by_row(cells: Sequence[TableCell]) -> Table:

@@ -33,6 +33,7 @@ CONSTANT_FLOOR = 1e-4
 NOT_COMPARED = "not compared yet"
 NO_VALUE = "no value of the metric that ranks"
 NO_CODE_TO_MEASURE = "it has no code"
+WORSE_THAN_PCA = "worse than PCA"
 
 Ends = tuple[float, float]
 UNKNOWN: Ends = (math.nan, math.nan)
@@ -373,7 +374,7 @@ def _badges(cell: TableCell, widest: float) -> Iterator[str]:
     """Notable properties of a cell, mostly problems; comparisons with NaN are false, so unknown
     values give no badge."""
     if cell.margin < 0:
-        yield "worse than PCA"
+        yield WORSE_THAN_PCA
     if cell.code_size and cell.facts["active_units"] < COLLAPSED_SHARE * cell.code_size:
         yield "collapsed latent"
     if cell.facts["output_std"] < max(CONSTANT_FLOOR, CONSTANT_SHARE * widest):

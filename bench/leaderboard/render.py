@@ -13,7 +13,7 @@ from bench.core.text import for_markdown
 from bench.core.track import Track
 from bench.core.view import Picture, Section, Table, markdown, table_of
 from bench.data.table import DATASETS
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.ranking import WORSE_THAN_PCA, TableCell
 from bench.leaderboard.rules import RULES
 from bench.leaderboard.statistics import HALVES
 from bench.leaderboard.wording import (
@@ -308,7 +308,60 @@ def short_section(board: Board) -> Section:
     return Section(
         f"{board.protocol} on {board.dataset}: ranked by validation {short_title(board.metric)}",
         table=short_table(board),
+        notes=(TRAINING,),
     )
+
+
+TRAINING = (
+    "training: the time of one run, median over its seeds, on the machine that ran it (committed "
+    "rows: not this one); what it takes here: bench run --dry-run"
+)
+
+
+def narrow_section(board: Board) -> Section:
+    """A board in 80 characters: range of ranks, test score, margin over PCA and seeds; below it
+    what is notable about single rows, by what it is."""
+    metric, first = board.metric, board.cells[0]
+    margins = not first.track.classifies
+    champions = {title: champion.row for title, champion in board.champions.items()}
+    header = [
+        ">size" if margins else ">classes",
+        ">ranks",
+        "variant",
+        f">test {short_title(metric)}",
+    ]
+    header += [*([">over PCA"] if margins else []), ">seeds"]
+    rows = [
+        [
+            cell.track.size_words,
+            ranks(cell),
+            cell.row + (" *" if champions.get(cell.title) == cell.row else ""),
+            shown_score(cell.mean(f"test_{metric}"), metric),
+            *([margin(cell)] if margins else []),
+            seeds(cell),
+        ]
+        for cell in board.cells
+    ]
+    marks = ["* champion"] if any(row[2].endswith(" *") for row in rows) else []
+    return Section(
+        f"{board.protocol} on {board.dataset}: ranked by validation {short_title(metric)}",
+        table=table_of(header, rows),
+        notes=(*marks, *_remarks(board.cells)),
+    )
+
+
+def _remarks(cells: Sequence[TableCell]) -> Iterator[str]:
+    """`seeds differ by more than 3 %: fc_ae (8, 32), deep_ae (32)`, one line for each remark."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for cell in cells:
+        why = [f"not ranked: {cell.why_unranked}"] if cell.why_unranked else []
+        # The column "over PCA" says the first badge already.
+        for remark in [*(badge for badge in cell.badges if badge != WORSE_THAN_PCA), *why]:
+            size = cell.track.size_words
+            found.setdefault(remark, {}).setdefault(cell.row, []).append(size)
+    for remark, rows in found.items():
+        named = (f"{row} ({', '.join(dict.fromkeys(sizes))})" for row, sizes in rows.items())
+        yield f"{remark}: {', '.join(named)}"
 
 
 def full_table(cells: Sequence[TableCell], champion: str = "") -> Table:

@@ -132,6 +132,21 @@ def largest_track(store: Store, name: str) -> str:
     return name
 
 
+def served_champion(store: Store, name: str) -> tuple[Path, Card]:
+    """The weights and the card of the champion that a track, its end or a protocol names.
+
+    Raises BadInput as `find_champion`, and if the weights are not in the registry; CheckFailed if
+    they were changed.
+    """
+    place, card = find_champion(store, largest_track(store, name))
+    folder = place.registry / card.folder
+    with unchanged(place):
+        if not card.weights.committed:
+            raise BadInput(f"the weights of {card.track} are too large and not stored in {folder}")
+        champion_weights(folder, card)
+    return folder / WEIGHTS, card
+
+
 def champion(registry: Path, track: str) -> Card:
     """The card of a track's champion; the track is named as in tables or as its folder.
 

@@ -12,6 +12,7 @@ from bench.core.text import ODD_BYTES
 from bench.core.view import picture_markdown
 from bench.leaderboard.calibration import calibration_section
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, score_columns
+from bench.leaderboard.merging import Merge
 from bench.leaderboard.origins import claims_of, findings_of, origins_page
 from bench.leaderboard.ranking import TableCell, further_tables, rank_table
 from bench.leaderboard.render import (
@@ -63,14 +64,16 @@ _DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()
 @dataclass(frozen=True)
 class TableUpdate:
     """The result of `look` or `write`: the tables, messages, the files written, and the tables
-    committed with bench, if they are not those of the workspace itself; and `own`, those of own
-    models, which stand beside them."""
+    committed with bench, if they are not those of the workspace itself; `own`, those of own models,
+    which stand beside them; `newest`: data set and protocol of the last run in this workspace, if
+    there is one."""
 
     boards: Sequence[Board]
     lines: Sequence[str]
     changed: Sequence[str] = ()
     committed: Sequence[Board] = ()
     own: Sequence[Board] = ()
+    newest: tuple[str, str] | None = None
 
 
 def ranked(rows: Ledger, results: Results) -> list[TableCell]:
@@ -92,8 +95,22 @@ def look(store: Store, scope: Scope) -> TableUpdate:
     lines = [*reproduction(merged, results.ledger), *([problem] if problem else [])]
     lines += [f"drift: {drift}" for drift in merged.drifted]
     return TableUpdate(
-        boards, lines, committed=_committed(store, scope), own=own_boards(store, scope)
+        boards,
+        lines,
+        committed=_committed(store, scope),
+        own=own_boards(store, scope),
+        newest=_newest(_local(merged)),
     )
+
+
+def _local(merged: Merge) -> Ledger:
+    """The rows of this workspace's own runs."""
+    return [*merged.added, *merged.reproduced]
+
+
+def _newest(local: Ledger) -> tuple[str, str] | None:
+    last = max(local, key=lambda row: (row.finished, row.run_key), default=None)
+    return (last.dataset, last.protocol) if last else None
 
 
 def _committed(store: Store, scope: Scope) -> list[Board]:
@@ -138,7 +155,8 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
             check_studies(staged.registry, results.ledger)
         changed += write_pages(staged, results)
     notices = [] if _has_markers(store) else [_no_markers(store)]
-    return TableUpdate(_boards(store, results, scope), [*lines, *notices], changed)
+    boards = _boards(store, results, scope)
+    return TableUpdate(boards, [*lines, *notices], changed, newest=_newest(_local(merged)))
 
 
 def confirm(store: Store, scope: Scope) -> tuple[list[ConfirmationRow], list[str]]:

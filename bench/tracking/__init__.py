@@ -11,6 +11,7 @@ reported once, and `bench sync` later sends MLflow what it missed, from the reco
 | serving.py   | the model file that MLflow serves                                | yes    |
 | views.py     | the saved views and deep links into the web interface            | no     |
 | server.py    | MLflow's web interface on this machine, stopped with its workers | yes    |
+| model_server.py | a champion behind MLflow's model server                       | yes    |
 | pictures.py  | figures and image grids as files of a run                        | yes    |
 | writing.py   | one run: created or found again, written, ended                  | yes    |
 | experiment.py| the experiment of a protocol: found or created                   | yes    |

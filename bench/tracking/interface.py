@@ -59,7 +59,7 @@ class OwnOriginOnly:
         return host in self._hosts and (reading or origin in ("", f"http://{host}"))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Wait until the pipe of the parent closes, then end at once."""
     while os.read(sys.stdin.fileno(), 1):
         pass
@@ -69,7 +69,7 @@ def _end_with_parent() -> None:
 def main() -> None:
     """Serve until the parent ends."""
     port = int(sys.argv[1])
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     from mlflow.server import constants
 
     # What `mlflow server` tells the processes that it starts.

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import mlflow
 import numpy as np
@@ -21,7 +21,7 @@ from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 import bench
 from bench.core.errors import BenchError
-from bench.core.spec import RunRecord
+from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store
 from bench.models.own import Code, code_of
 from bench.models.rows import OUTPUTS
@@ -48,7 +48,6 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
     if there:
         return there
     read_weights(store.records, record)
-    own = code_of(record.spec.model) if record.spec.source else None
     name = f"{record.spec.model.replace('.', '-')}-{record.track}"  # MLflow allows no dots
     example = read_arrays(store.records, record)["shown/test/x"][:2].astype(np.float32)
     with tempfile.TemporaryDirectory() as folder, surroundings(client.tracking_uri, experiment_id):
@@ -61,20 +60,50 @@ def log_model(client: MlflowClient, run_id: str, store: Store, record: RunRecord
             # linked below together with the images that they were computed on.
             step=max(1, int(record.facts.get("best_epoch", 1))),
             tags=content.model_tags(record),
-            python_model=str(Path(__file__).with_name("serving.py")),
-            artifacts={
-                # As addresses: MLflow would take %2F in a path for an escape.
-                "weights": (record_folder(store.records, record.run_key) / WEIGHTS).as_uri(),
-                "card": _card(Path(folder), record, own).as_uri(),
-                "code": _code(Path(folder), own).as_uri(),
-            },
-            signature=_signature(record),
             input_example=(example, {"output": OUTPUTS[record.spec.task][0]}),
-            pip_requirements=_requirements(),
             validate_serving_input=False,
+            **packed_options(
+                Path(folder),
+                Trained.of(record),
+                record_folder(store.records, record.run_key) / WEIGHTS,
+            ),
         )
     _link_scores(client, run_id, info.model_id, record)
     return str(info.model_id)
+
+
+class Trained(NamedTuple):
+    """What a served model is rebuilt from, beside its weights."""
+
+    spec: RunSpec
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    weights_sha256: str
+    run_key: str
+
+    @classmethod
+    def of(cls, record: RunRecord) -> Self:
+        """That of a record."""
+        return cls(*(getattr(record, name) for name in cls._fields))
+
+
+def packed_options(folder: Path, trained: Trained, weights: Path) -> dict[str, Any]:
+    """What MLflow packs into a servable model: our model file, weights, card and code.
+
+    `folder` takes the files that are made for it, until MLflow has copied them.
+    """
+    own = code_of(trained.spec.model) if trained.spec.source else None
+    return {
+        "python_model": str(Path(__file__).with_name("serving.py")),
+        "artifacts": {
+            # As addresses: MLflow would take %2F in a path for an escape.
+            "weights": weights.resolve().as_uri(),
+            "card": _card(folder, trained, own).as_uri(),
+            "code": _code(folder, own).as_uri(),
+        },
+        "signature": _signature(trained),
+        "pip_requirements": _requirements(),
+    }
 
 
 class _Flavour:
@@ -122,7 +151,7 @@ def lacks_code(record: RunRecord) -> str:
     )
 
 
-def _card(folder: Path, record: RunRecord, own: Code | None) -> Path:
+def _card(folder: Path, record: Trained, own: Code | None) -> Path:
     """The file from which the served model is rebuilt."""
     spec = record.spec
     path = folder / "card.json"
@@ -165,14 +194,14 @@ def _code(folder: Path, own: Code | None) -> Path:
     return target.parent
 
 
-ANSWERS: Mapping[str, Callable[[RunRecord], tuple[int, ...]]] = {
+ANSWERS: Mapping[str, Callable[[Trained], tuple[int, ...]]] = {
     "reconstruction": lambda record: record.image_shape,
     "classification": lambda record: (len(record.class_names),),
 }
 """The shape of a served model's default output for one image, by task."""
 
 
-def _signature(record: RunRecord) -> ModelSignature:
+def _signature(record: Trained) -> ModelSignature:
     """Images in, the default output back; a parameter chooses another output."""
     task = record.spec.task
     answer = ANSWERS[task](record)

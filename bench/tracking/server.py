@@ -102,7 +102,7 @@ def serving(store: Store, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         with noted_port(store, port):
             yield server
     finally:
-        _end(server)
+        end_server(server)
 
 
 def _command(port: int) -> list[str]:
@@ -137,7 +137,7 @@ def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -
     raise BenchError(f"MLflow's server did not start: {lines[-1] if lines else ''} (see {log})")
 
 
-def _end(server: "subprocess.Popen[bytes]") -> None:
+def end_server(server: "subprocess.Popen[bytes]") -> None:
     """End the process and whatever it started: its whole process group."""
     if os.name == "nt":
         server.terminate()
