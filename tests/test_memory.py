@@ -75,7 +75,7 @@ def test_small_images_are_planned_without_a_look_at_the_memory(
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_variant_takes_more_for_larger_images_and_batches(model: str, store: Store) -> None:
-    """What is not looked at takes little more than a gigabyte, the process that decodes included."""
+    """What is not looked at takes little more than a gigabyte, with the process that decodes."""
     task = MODELS[model].tasks[0]
     protocol = load_protocol("quick" if task == "reconstruction" else "classifier_quick")
     (spec, *_) = plan(Request(protocol, (model,)), store).specs
