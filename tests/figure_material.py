@@ -56,6 +56,15 @@ def arrays_of(images: NDArray[np.float32], code_size: int) -> Arrays:
         "extremes/x_hat": x_hat[chosen],
         "extremes/score": errors[chosen],
     }
+    as_bytes = np.rint(images[:12] * 255).astype(np.uint8)
+    for sampler in ("prior", "gaussian", "mixture"):
+        found[f"generated/{sampler}/x_hat"] = as_bytes[:10]
+        found[f"generated/{sampler}/nearest"] = as_bytes[2:12]
+        found[f"generated/{sampler}/distance"] = errors[:10]
+    found["paths/x"] = as_bytes.reshape(6, 2, *shape)
+    found["paths/x_hat"] = np.stack([as_bytes[:11]] * 6)
+    found["grid/x_hat"] = np.resize(as_bytes, (15, 15, *shape))
+    found["grid/z"] = np.linspace(codes[:, :2].min(0), codes[:, :2].max(0), 15)
     return found | {f"shown/{part}/{k}": v for part in ("train", "test") for k, v in shown.items()}
 
 

@@ -85,7 +85,7 @@ def _by_loops(real: Floats, fake: Floats) -> tuple[float, float, float, float]:
 
 
 def test_precision_recall_density_and_coverage_are_those_of_loops() -> None:
-    real, fake = _sets(40, 30, 3)
+    real, fake = _sets(40, 30, 5)
     found = overlap(real, fake, reach(real), reach(fake))
     expected = _by_loops(real.double().numpy(), fake.double().numpy())
     assert found == pytest.approx(expected, rel=1e-12)

@@ -81,7 +81,7 @@ def latent_grid(record: RunRecord, arrays: Arrays) -> Figure:
     half = (axes[-1] - axes[0]) / (2 * (len(axes) - 1))
     (left, low), (right, high) = axes[0] - half, axes[-1] + half
     ax.imshow(canvas, extent=(left, right, low, high), aspect="auto", interpolation="antialiased")
-    codes = np.asarray(arrays["codes/z"], np.float64)
+    codes = np.asarray(arrays["codes/z"], np.float64)[:, :2]
     inside = ((codes >= (left, low)) & (codes <= (right, high))).all(axis=1)
     labels = np.asarray(arrays["codes/label"]).astype(int)[inside]
     _scatter(ax, codes[inside], labels, record.class_names)
