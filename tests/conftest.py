@@ -10,12 +10,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from tiny import TINY
-from warm import warm_tables, warm_workers
+from warm import warm_pictures, warm_tables, warm_workers
 
 from bench.core.store import Store
 
 warm_workers()
 warm_tables()
+warm_pictures()
 
 # A shell that starts the suite in the background makes it, and every command that the tests start
 # and stop with Ctrl-C, ignore Ctrl-C.
