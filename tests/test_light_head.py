@@ -59,8 +59,9 @@ def test_looking_is_light() -> None:
 
 
 def test_the_head_of_a_run_and_of_a_sweep_imports_no_torch(
-    store: Store, tiny_protocol: str
+    told_store: Store, tiny_protocol: str
 ) -> None:
+    store = told_store
     run = ("run", "-p", tiny_protocol, "-m", "fc_ae", "--seed", "0", "--workers", "1")
     sweep = ("sweep", "-p", tiny_protocol, "-m", "fc_ae", "--trials", "2", "--workers", "1")
     promote = ("promote", "-p", tiny_protocol)
