@@ -10,12 +10,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from tiny import TINY
-from warm import warm_tables, warm_workers
+from warm import warm_pictures, warm_tables, warm_workers
 
 from bench.core.store import Store
+from bench.tracking.database import prepared_address
 
 warm_workers()
 warm_tables()
+warm_pictures()
 
 # A shell that starts the suite in the background makes it, and every command that the tests start
 # and stop with Ctrl-C, ignore Ctrl-C.
@@ -45,6 +47,16 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     for name in ("MLFLOW_TRACKING_URI", "BENCH_TRACKING"):
         monkeypatch.delenv(name, raising=False)
     return Store(tmp_path).prepare()
+
+
+@pytest.fixture
+def told_store(store: Store) -> Store:
+    """The same with MLflow's tables, copied, for commands in processes of their own.
+
+    `test_the_main_job_end_to_end` makes them as a person's first command does.
+    """
+    prepared_address(store)
+    return store
 
 
 @pytest.fixture

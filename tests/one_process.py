@@ -30,11 +30,13 @@ for arguments in json.loads(sys.argv[1]):
 
 
 class Ended(NamedTuple):
-    """The exit code of each command, what was printed, and which of the libraries were imported."""
+    """The exit code of each command, what was printed, and which of the libraries were imported:
+    after all of them, and after each."""
 
     codes: list[int]
     said: str
     loaded: str
+    each: list[str]
 
 
 def run_all(
@@ -53,4 +55,4 @@ def run_all(
     ends = re.findall(r"^end of .* code (.*) loaded (.*)$", done.stderr, flags=re.M)
     assert len(ends) == len(commands), done.stderr
     said = done.stdout + re.sub(r"^end of .*\n", "", done.stderr, flags=re.M)
-    return Ended([int(code) for code, _ in ends], said, ends[-1][1])
+    return Ended([int(code) for code, _ in ends], said, ends[-1][1], [loaded for _, loaded in ends])

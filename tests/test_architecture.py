@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LIBRARIES = (
     *("typer", "rich", "mlflow", "torch", "torchvision", "skimage", "sklearn", "matplotlib"),
-    *("seaborn", "pandas", "optuna", "sqlalchemy", "ray", "psutil"),
+    *("seaborn", "pandas", "optuna", "sqlalchemy", "ray", "psutil", "pythae"),
 )
 """Third-party libraries that have a home; numpy, pydantic and the like are everywhere."""
 FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}

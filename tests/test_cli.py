@@ -104,7 +104,10 @@ def test_a_dry_run_tells_of_clusters_where_there_is_none(store: Store, tiny_prot
         pytest.param(signal.SIGKILL, id="kill-9", marks=pytest.mark.slow(minutes=1)),
     ],
 )
-def test_a_stopped_command_goes_on(store: Store, tiny_protocol: str, how: signal.Signals) -> None:
+def test_a_stopped_command_goes_on(
+    told_store: Store, tiny_protocol: str, how: signal.Signals
+) -> None:
+    store = told_store
     text = Path(tiny_protocol).read_text()
     Path(tiny_protocol).write_text(text.replace("epochs = 3", "epochs = 20"))
     arguments = [sys.executable, "-m", "bench", "run", "-p", tiny_protocol, "--workers", "1"]

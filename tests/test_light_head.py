@@ -62,13 +62,17 @@ def test_looking_is_light() -> None:
 
 
 def test_the_head_of_a_run_and_of_a_sweep_imports_no_torch(
-    store: Store, tiny_protocol: str
+    told_store: Store, tiny_protocol: str
 ) -> None:
-    run = ("run", "-p", tiny_protocol, "-m", "fc_ae", "--workers", "1")
+    store = told_store
+    run = ("run", "-p", tiny_protocol, "-m", "fc_ae", "--seed", "0", "--workers", "1")
     sweep = ("sweep", "-p", tiny_protocol, "-m", "fc_ae", "--trials", "2", "--workers", "1")
     promote = ("promote", "-p", tiny_protocol)
-    assert _loaded(store.root, (run, sweep, promote), TORCH) == ""
-    assert _loaded(store.root, ((*run, "--dry-run"),)) == ""
+    commands = ((*run, "--dry-run"), run, sweep, promote)
+    ended = run_all(commands, HEAVY, BENCH_HOME=str(store.root))
+    assert not any(ended.codes), ended.said
+    assert ended.each[0] == ""
+    assert not {*ended.loaded.split()} & {*TORCH}
     assert _loaded(store.root, (run,), (*TORCH, "matplotlib", "seaborn")) == ""  # all is there
 
 

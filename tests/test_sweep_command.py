@@ -206,8 +206,9 @@ def test_many_kills(store: Store, tiny_protocol: str) -> None:
 
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
-    store: Store, tiny_protocol: str, capsys: pytest.CaptureFixture[str]
+    told_store: Store, tiny_protocol: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    store = told_store
     path = Path(tiny_protocol)
     path.write_text(path.read_text().replace("epochs = 3", "epochs = 9"))
     options = ("sweep", "-m", "fc_ae", "-p", tiny_protocol, "--trials", "3", "--workers", "1")

@@ -2,7 +2,8 @@
 
 The upper bound of a training loop is the bare step (loss, backward, Adam) repeated on one resident
 batch. The alternatives are common practice: a DataLoader with one transform per image for
-training, scikit-image's function called once per image for SSIM. All on one thread of the CPU.
+training, scikit-image's function called once per image for SSIM, and pythae's trainer with the same
+network, if that optional extra is installed. All on one thread of the CPU.
 """
 
 import json
@@ -29,11 +30,14 @@ from bench.execution.processor import prepare_torch
 from bench.execution.runner import build_for, ignore_epochs
 from bench.execution.speeds import step_seconds
 from bench.metrics import per_image, seen_of
-from bench.models.base import ImageModel
+from bench.models.base import Autoencoder, ImageModel
+from bench.speed.peers import pythae_is_here, pythae_rate
 from bench.training.train import FitConfig, FitData, fit
 
 _BATCH = 128
 _IMAGES = 10_000
+_PEERS = (("fc_ae", ">= 2.2"), ("cnn_ae", ""))
+"""Networks whose loop is compared with pythae's, and the ratio that is wanted."""
 
 
 def measure_all(seconds: float) -> list[dict[str, Any]]:
@@ -45,6 +49,8 @@ def measure_all(seconds: float) -> list[dict[str, Any]]:
         rows = []
         for model, wanted in (("fc_ae", 0.85), ("deep_ae", 0.85), ("cnn_ae", 0.95)):
             rows += _training(_spec(model), images, seconds, wanted)
+        if pythae_is_here():
+            rows += [_peer(_spec(model), images, seconds, at_least) for model, at_least in _PEERS]
         rows += [_ssim("ssim", images, 8.0), _ssim("ssim_gaussian", images, 20.0)]
         return [*rows, _help(), *forecasts()]
     finally:
@@ -92,6 +98,18 @@ def _training(spec: RunSpec, images: Tensor, seconds: float, wanted: float) -> l
         _row(name, max(loops), "bare step", max(floors), f">= {wanted}", unit),
         _row(name, max(loops), "DataLoader with ToTensor", loader, "", unit),
     ]
+
+
+def _peer(spec: RunSpec, images: Tensor, seconds: float, wanted: str) -> dict[str, Any]:
+    """The loop against pythae's trainer with the same network, alternating."""
+    model = _model(spec, images)
+    assert isinstance(model, Autoencoder)
+    ours, theirs = [], []
+    for _ in range(3):
+        ours.append(_loop(spec, images, seconds / 3))
+        theirs.append(pythae_rate(model, images, _BATCH, seconds / 3))
+    name = f"training {spec.model}"
+    return _row(name, max(ours), "pythae's trainer", max(theirs), wanted, "images/s")
 
 
 def _model(spec: RunSpec, images: Tensor) -> ImageModel:

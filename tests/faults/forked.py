@@ -38,7 +38,7 @@ CRASHED = 70
 
 
 def warm_up() -> None:
-    """Import what commands need and make pools fork their workers."""
+    """Import what commands need, make pools fork their workers, and keep pictures once drawn."""
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MPLBACKEND"] = "Agg"
@@ -48,7 +48,9 @@ def warm_up() -> None:
     for name in _HEAVY:
         importlib.import_module(name)
     from bench.execution import local, stopwatch
+    from tests.warm import warm_pictures
 
+    warm_pictures()
     fork = types.SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
     vars(local)["multiprocessing"] = vars(stopwatch)["multiprocessing"] = fork
     for module in (local, stopwatch):

@@ -135,7 +135,7 @@ def _rehearse(root: Path) -> None:
     from bench.benchmark.plan import Request, plan
     from bench.core.protocol import load_protocol
     from bench.execution.runner import execute, ignore_epochs
-    from bench.figures import draw_figures, to_png
+    from bench.figures import draw_files
     from bench.records.files import read_arrays
     from bench.sweep.storage import open_storage
 
@@ -143,8 +143,7 @@ def _rehearse(root: Path) -> None:
     with contextlib.chdir(root):
         for spec in plan(Request(load_protocol("few.toml"), device="cpu"), store).missing[-1:]:
             record = execute(spec, store, ignore_epochs)
-            for figure in draw_figures(record, read_arrays(store.records, record)).values():
-                to_png(figure)
+            draw_files(record, read_arrays(store.records, record))
     open_storage(store).engine.dispose()
     shutil.rmtree(root / "mlruns")
 
