@@ -289,6 +289,7 @@ def test_comparing_anew_needs_scores_and_says_of_which_runs(promoted):
     run_all(promoted, dataclasses.replace(protocol, seeds=(7,)), models=("vae",))
     with pytest.raises(BadInput, match=r"--model fc_ae --latent-dim 8 --seed 0,1,2"):
         publishing.write(promoted, EVERYTHING, refresh=False)
+    publishing.write_index(promoted)  # its curves and pictures are gone as well
     assert publishing.check(promoted)
     shown = publishing.look(promoted, EVERYTHING)
     assert math.isnan(cells(shown)["vae"]["rank_low"])
