@@ -308,11 +308,8 @@ def test_comparing_anew_needs_scores_and_says_of_which_runs(promoted):
     run_all(promoted, dataclasses.replace(protocol, seeds=(7,)), models=("vae",))
     with pytest.raises(BadInput, match=r"--model fc_ae --latent-dim 8 --seed 0,1,2"):
         publishing.write(promoted, EVERYTHING, refresh=False)
-<<<<<<< HEAD
     publishing.write_pages(promoted, read_results(promoted.registry))
-=======
     publishing.write_index(promoted)  # its curves and pictures are gone as well
->>>>>>> 28ddab4091664cc994549d109d9652b806ec3a37
     assert publishing.check(promoted)
     shown = publishing.look(promoted, EVERYTHING)
     assert math.isnan(cells(shown)["vae"]["rank_low"])
