@@ -211,6 +211,17 @@ def test_unlike_images_are_the_highest(photos, tmp_path):
     assert (worst["name"], float(worst["percentile"])) == ("noise.png", 100.0)
 
 
+def test_the_picture_shows_the_highest_errors_first(in_order, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(applying, "_sheet", lambda *given: drawn.append(given) or b"")
+    found = inputs.Images(in_order, tuple(map(str, range(COUNT))), ())
+    result = applying.anomaly(load(), found, None, lambda *_: None)
+    assert np.isnan(result.arrays["percentiles"]).all()
+    result.picture()
+    names = [int(name) for name, _ in drawn[0][-1]]
+    assert names == np.argsort(-result.arrays["scores"]).tolist()
+
+
 def test_equal_errors_count_half():
     reference = Reference(np.array([0.1, 0.2, 0.2, 0.3], np.float32), "four images")
     places = reference.place(np.array([0.0, 0.2, 0.25, 1.0], np.float32))

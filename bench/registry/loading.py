@@ -165,8 +165,8 @@ class LoadedModel:
         if self._model.gaussian_prior:
             return "codes from N(0, I), towards which it was trained"
         if self._model.levels is None:
-            return f"codes from a Gaussian fitted to those of the first {CODES:,} training images"
-        return f"each number as frequent as in codes of the first {CODES:,} training images"
+            return f"codes from a Gaussian fitted to those of up to {CODES:,} training images"
+        return f"each number as frequent as in codes of up to {CODES:,} training images"
 
     def sample(self, count: int, seed: int = 0, dataset: str = "") -> NDArray[np.float32]:
         """`count` decoded random codes, in [0, 1]; `sampler` says where they come from.
