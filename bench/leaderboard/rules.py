@@ -73,6 +73,8 @@ Notes that a row may wear:
 | n of m diverged | so many runs ended in numbers that are not finite |
 | probe not converged | of the board of representation: a fit of a linear probe used all of its steps |
 | AUROC below .5 | of the board of robustness: its error is larger on its own images than on those of another data set |
+| samples of a sampler no better than the mean image | of the board of generation: their FCD is at or above that of the mean training image, repeated |
+| memorised samples of a sampler | of the board of generation: more than 90 % of the samples are nearer to a training image than this one is to its own nearest other training image |
 | n images in two parts | so many validation and test images are exact copies of one in an earlier part |
 | best of n trials | a study of n trials found no recipe that did better in its search: the default is its winner |
 

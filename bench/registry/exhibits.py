@@ -29,6 +29,7 @@ def index_page(registry: Path, boards: Sequence[Board], results: Results, link: 
     files = {entry.cell: entry for entry in results.scores}
     exhibits: dict[str, Exhibit] = {}
     originals: dict[tuple[str, str], tuple[str, Sheet]] = {}
+    confirmed = {(board.dataset, board.protocol): board.confirmations for board in boards}
     for cell, rows in cells_of_rows(current(results.ledger)).items():
         entry = files.get(cell)
         tensors = read_cell(registry, rows[0], entry) if entry else {}
@@ -40,7 +41,8 @@ def index_page(registry: Path, boards: Sequence[Board], results: Results, link: 
             )
             if first != entry.originals:  # of other images than the rows before
                 sheets.pop(RECONSTRUCTIONS, None)
-        exhibits[cell] = _exhibit(rows, tensors, sheets)
+        runs = confirmed.get((rows[0].dataset, rows[0].protocol))
+        exhibits[cell] = _exhibit(rows, tensors, sheets, runs)
     return web_page(
         boards, exhibits, {board: images for board, (_, images) in originals.items()}, link
     )
@@ -65,13 +67,18 @@ def _sheets(tensors: Tensors) -> dict[str, Sheet]:
     return found
 
 
-def _exhibit(rows: Sequence[LedgerRow], tensors: Tensors, sheets: dict[str, Sheet]) -> Exhibit:
+def _exhibit(
+    rows: Sequence[LedgerRow],
+    tensors: Tensors,
+    sheets: dict[str, Sheet],
+    confirmations: int | None,
+) -> Exhibit:
     runs = [Run(row.seed, row.status, row.run_key, row.row_digest) for row in rows]
     keys = {row.seed: f"{row.seed}/curve" for row in rows}
     curves = {
         seed: [*map(rounded, tensors[key].tolist())] for seed, key in keys.items() if key in tensors
     }
-    return Exhibit(runs, _command(rows), curves, sheets)
+    return Exhibit(runs, _command(rows), curves, sheets, confirmations)
 
 
 def _command(rows: Sequence[LedgerRow]) -> str:
