@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from bench.benchmark.plan import metric_revisions
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest
 from bench.core.protocol import Protocol, known_protocols
 from bench.core.spec import RunSpec
+from bench.core.store import shipped
 from bench.leaderboard.csv_rows import DIGEST, CsvRow, decode, encode
 from bench.leaderboard.ledger import configuration_of, decode_ledger, encode_ledger, ledger_of
 from bench.leaderboard.significance import IntervalRow, PairRow
-from bench.metrics import METRICS, chosen_metrics
 from bench.models.zoo import MODELS, checked_hyperparameters
 
 LEDGER = Path(__file__).parent.parent / "registry" / "results.csv"
@@ -32,7 +33,6 @@ every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row["run_key"])
 def _spec(row: dict[str, str], protocol: Protocol) -> RunSpec:
     """The run of a row as today's protocol and tables describe it; the data are the row's own."""
     given = protocol.hyperparameters.get(row["model"], {})
-    measured = chosen_metrics(protocol.evaluation)
     return RunSpec(
         protocol=protocol.name,
         protocol_fingerprint=protocol.fingerprint,
@@ -47,7 +47,7 @@ def _spec(row: dict[str, str], protocol: Protocol) -> RunSpec:
         hyperparameters=checked_hyperparameters(row["model"], given),
         train=protocol.train,
         evaluation=protocol.evaluation,
-        metric_revisions={name: METRICS[name].revision for name in measured},
+        metric_revisions=metric_revisions(protocol.evaluation, shipped(), row["dataset"]),
         selection_metric=protocol.selection_metric,
         seed=int(row["seed"]),
     )

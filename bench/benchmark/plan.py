@@ -12,7 +12,7 @@ from bench.benchmark.forecast import Forecast, forecast
 from bench.benchmark.seeding import Seeding, continued
 from bench.benchmark.sizes import Cell, size_notes, solvable
 from bench.core.errors import BadInput
-from bench.core.protocol import Protocol, TrainConfig
+from bench.core.protocol import EvaluationConfig, Protocol, TrainConfig
 from bench.core.recipes import LEAST_STEPS, TRAIN_LONGER
 from bench.core.seeds import AdaptiveSeeds, first_seeds
 from bench.core.spec import RunRecord, RunSpec, SplitSizes, cells_of
@@ -129,6 +129,16 @@ def default_workers(request: Request, device: str) -> int:
     return max(1, available_cores() // request.threads)
 
 
+def metric_revisions(evaluation: EvaluationConfig, store: Store, label: str) -> dict[str, int]:
+    """The revisions that identify the scores of a data set: those of the metrics, and, if one of
+    them needs it, the feature network."""
+    measured = chosen_metrics(evaluation)
+    revisions = {name: METRICS[name].revision for name in measured}
+    if any("network" in METRICS[name].needs for name in measured):
+        revisions |= network_revision(store, label)
+    return revisions
+
+
 def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_set) -> Plan:
     """Lay out every run; trains nothing. Raises BadInput for anything that cannot be run.
 
@@ -152,11 +162,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     with said_of(protocol, "train.steps"):
         train = protocol.train.for_images(len(splits.train.images))
 
-    measured = chosen_metrics(protocol.evaluation)
-
-    revisions = {name: METRICS[name].revision for name in measured}
-    if any("network" in METRICS[name].needs for name in measured):
-        revisions |= network_revision(store, label)
+    revisions = metric_revisions(protocol.evaluation, store, label)
 
     def spec(model: str, latent_dim: int | None) -> RunSpec:
         row = variant(model)
