@@ -34,9 +34,10 @@ def retrain(
 ) -> Iterator[Verified]:
     """Train `count` rows of the ledger again, drawn with `seed`, one after the other.
 
-    Drawn are rows that tables show, of the default recipe of a shipped protocol at today's revision
-    of the variant, on a data set that is here. `progress` is told each step. Raises BadInput if
-    there are fewer such rows with a forecast of up to MOST_SECONDS.
+    Drawn are ranked rows that tables show (those of origins have `bench reproduce`), of the default
+    recipe of a shipped protocol at today's revision of the variant, on a data set that is here.
+    `progress` is told each step. Raises BadInput if there are fewer such rows with a forecast of
+    up to MOST_SECONDS.
     """
     with unchanged(store):
         rows = [row for row in current(read_results(store.registry).ledger) if _protocol(row)]
@@ -63,7 +64,9 @@ def retrain(
 def _protocol(row: LedgerRow) -> Protocol | None:
     """The shipped protocol by whose plan a row can be trained; None: there is none."""
     known = MODELS.get(row.model)
-    if row.dataset not in DATASETS or row.recipe != "default" or known is None:
+    if not row.ranked or row.dataset not in DATASETS:
+        return None
+    if row.recipe != "default" or known is None:
         return None
     if known.revision != row.model_revision or row.uncommitted:
         return None
