@@ -26,16 +26,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests last, the longest at the very end: where time runs out, little is lost.
-
-    Of the others the one that takes minutes comes first, so that two processes end together.
-    """
+    """Slow tests last, the longest at the very end: where time runs out, little is lost."""
 
     def minutes(item: pytest.Item) -> float:
         mark = item.get_closest_marker("slow")
-        if mark is None:
-            return -1 if item.path.name == "test_faults.py" else 0
-        return float(mark.kwargs.get("minutes", 1))
+        return 0.0 if mark is None else float(mark.kwargs.get("minutes", 1))
 
     items.sort(key=minutes)
 

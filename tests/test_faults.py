@@ -93,6 +93,7 @@ def faults(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow(minutes=3)
 def test_nothing_is_lost_and_every_kind_of_fault_would_be_found(tmp_path: Path) -> None:
     """In one test, so that the workspaces are made once."""
     only = ",".join(dict.fromkeys(name for name, _ in FOUND))

@@ -24,7 +24,7 @@ def damaged(score: float) -> dict[str, float]:
     """PSNR of the clean image, and 1 dB less for each 10 % of damage."""
     psnr = {"psnr": -10 * np.log10(score)}
     for name in METRICS:
-        if name.startswith("psnr_"):
+        if name.startswith("psnr_") and not name.endswith("bit"):
             psnr[name] = psnr["psnr"] - float(name.rpartition("_")[2]) / 10
     return psnr
 

@@ -172,13 +172,14 @@ _started: list[_Process] = []
 def _process() -> _Process:
     """The process of this one; started if there is none, or if it ended."""
     if not (_started and _started[0].usable):
-        _end()
+        end_decoder()
         _started[:] = [_Process.start()]
     return _started[0]
 
 
 @atexit.register
-def _end() -> None:
+def end_decoder() -> None:
+    """End the process of this one, if there is one; the next model starts another."""
     for process in _started:
         if process.owner == os.getpid() and not process.pipe.closed:
             process.end()

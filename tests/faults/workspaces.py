@@ -134,6 +134,7 @@ def _rehearse(root: Path) -> None:
     """Train in this process, so that those forked from it have imported all that this imports."""
     from bench.benchmark.plan import Request, plan
     from bench.core.protocol import load_protocol
+    from bench.execution.decoding import end_decoder
     from bench.execution.runner import execute, ignore_epochs
     from bench.figures import draw_files
     from bench.records.files import read_arrays
@@ -144,6 +145,7 @@ def _rehearse(root: Path) -> None:
         for spec in plan(Request(load_protocol("few.toml"), device="cpu"), store).missing[-1:]:
             record = execute(spec, store, ignore_epochs)
             draw_files(record, read_arrays(store.records, record))
+    end_decoder()  # each process that is forked starts its own
     open_storage(store).engine.dispose()
     shutil.rmtree(root / "mlruns")
 
