@@ -8,6 +8,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Lines are as wide in every terminal; tests of narrow ones say so.
+os.environ.pop("COLUMNS", None)
 
 from tiny import TINY
 from warm import warm_pictures, warm_tables, warm_workers

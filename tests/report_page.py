@@ -1,13 +1,17 @@
 """Boards for the tests of the page: the committed ones, hostile names, many rows."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from bench.core.store import Store
+from bench.core.tasks import FURTHER_TASKS
+from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.render import Board
+from bench.metrics import metrics_of
 from bench.registry import publishing
 from bench.registry.results import Scope, read_results
 from bench.report.content import RECONSTRUCTIONS, Exhibit, row_key
@@ -24,6 +28,11 @@ def boards() -> tuple[Board, ...]:
     store = Store(ROOT)
     found = publishing._boards(store, read_results(store.registry), Scope())
     return tuple(publishing._without_origins(found))
+
+
+def tables(board: Board) -> list[Sequence[TableCell]]:
+    """The rows of the tables that the page shows of a board: the ranking's, each further task's."""
+    return [board.cells, *board.further.values()]
 
 
 def _quick() -> Board:
@@ -50,6 +59,14 @@ def hostile_board() -> tuple[Board, Exhibit]:
 def further_board() -> Board:
     """The board of `quick` with values of a task that is compared and of one that is not."""
     quick = _quick()
+    measured = {name for task in FURTHER_TASKS for name in metrics_of(task)}
+    plain = [
+        dataclasses.replace(
+            cell,
+            means={k: v for k, v in cell.means.items() if k.partition("_")[2] not in measured},
+        )
+        for cell in quick.cells
+    ]
     values = {
         "representation": ("probe_accuracy", "probe_accuracy"),
         "cost": ("", "weight_bytes"),
@@ -63,11 +80,11 @@ def further_board() -> Board:
                 deviations={**cell.deviations, f"val_{metric}": 0.1, f"test_{metric}": 0.1},
                 badges=(),
             )
-            for place, cell in enumerate(quick.cells)
+            for place, cell in enumerate(plain)
         ]
         for task, (headline, metric) in values.items()
     }
-    return dataclasses.replace(quick, further=further)
+    return dataclasses.replace(quick, cells=plain, further=further)
 
 
 def many_rows(count: int) -> tuple[Board, dict[str, Exhibit], dict[tuple[str, str], np.ndarray]]:

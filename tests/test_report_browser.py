@@ -12,8 +12,9 @@ import time
 from urllib.parse import parse_qs
 
 import pytest
-from report_page import ROOT, SHOWN, boards, further_board, hostile_board, many_rows
+from report_page import ROOT, SHOWN, boards, further_board, hostile_board, many_rows, tables
 
+from bench.core.tasks import FURTHER_TASKS
 from bench.leaderboard.wording import short_title
 from bench.report.content import row_id, row_key
 from bench.report.page import web_page
@@ -101,14 +102,14 @@ def test_it_opens_within_two_seconds_and_shows_every_row(opened):
     page = opened()
     taken = page.evaluate("performance.now()")
     assert taken < 2000
-    assert len(shown(page)) == sum(len(board.cells) for board in boards())
+    assert len(shown(page)) == sum(len(cells) for board in boards() for cells in tables(board))
 
 
 def test_without_javascript_the_table_stands_in_the_order_of_the_mean(opened):
     page = opened(java_script_enabled=False)
     names = page.locator(f"{ROWS} .name").all_inner_texts()
     ordered = sorted(boards(), key=lambda board: board.protocol != "quick")
-    assert names == [cell.row for board in ordered for cell in board.cells]
+    assert names == [cell.row for b in ordered for cells in tables(b) for cell in cells]
     assert not page.locator("#controls").is_visible()
     assert page.locator(".wall .size h5").first.is_visible()
     assert page.locator("svg .pt").count() > 30
@@ -233,7 +234,7 @@ def test_points_mark_their_row_and_lead_to_it(opened):
 
 def test_the_wall_shows_the_same_images_at_a_chosen_size(opened):
     page = opened()
-    wall = page.locator(".wall").first
+    wall = page.locator(".wall .panel[data-title=Reconstructions]").first
     for size in ("Code size 8", "Code size 32"):
         wall.locator(".sizes button", has_text=size).filter(
             has_text=re.compile(f"^{size}$")
@@ -256,21 +257,30 @@ def test_csv_in_full_precision(opened):
     assert found.value.suggested_filename == "bench.csv"
     rows = list(csv.DictReader(io.StringIO(found.value.path().read_text(encoding="utf-8"))))
     (quick,) = [board for board in boards() if board.protocol == "quick"]
-    cells = [cell for cell in quick.cells if cell.row == "rae"]
-    assert [row["row"] for row in rows] == ["rae", "rae"]
+    cells = [cell for found in tables(quick) for cell in found if cell.row == "rae"]
+    assert [row["row"] for row in rows] == ["rae"] * 2 * (1 + len(FURTHER_TASKS))
     for row, cell in zip(rows, cells, strict=True):
         assert float(row["test_mse"]) == pytest.approx(cell.mean("test_mse"), rel=1e-8)
         assert row["hyperparameters"] == cell.hyperparameters  # with commas
+        assert row["selection_metric"] == cell.selection_metric
 
 
 def test_copy_as_markdown(opened):
     page = opened(permissions=["clipboard-read", "clipboard-write"])
     page.fill("#q", "rae")
     page.click("#md")
-    page.wait_for_function("document.getElementById('said').textContent === 'Copied 2 rows'")
+    said = playwright.expect(page.locator("#said"))
+    said.to_have_text(f"Copied {2 * (1 + len(FURTHER_TASKS))} rows")
+    where = "## quick on fashion_mnist_mini"
+    lines = page.evaluate("navigator.clipboard.readText()").splitlines()
+    headings = [line for line in lines if line.startswith("#")]
+    assert headings == [where, *(f"{where}: {task}" for task in FURTHER_TASKS)]
+    page.click("#chips button[name=task][value=reconstruction]")
+    page.click("#md")
+    said.to_have_text("Copied 2 rows")
     text = page.evaluate("navigator.clipboard.readText()")
     lines = text.splitlines()
-    assert lines[0] == "## quick on fashion_mnist_mini"
+    assert lines[0] == where
     assert lines[2].startswith("| code size | ranks | variant | validation MSE | 95 % interval |")
     assert lines[3].startswith("|--:|--:|---|--:|")
     assert len(lines) == 6 and all(line.count("|") == lines[2].count("|") for line in lines[2:])
