@@ -70,7 +70,7 @@ def test_a_task_is_added_by_entries_alone(
         record = execute(spec, store, ignore_epochs)
         assert read_record(store.records, spec.run_key) == record
         assert record.spec.task == another_task and str(record.track) == "d4"
-        assert "latent size 4" in describe(record)
+        assert "code size 4" in describe(record)
     rows = table(str(path)).set_index("model")
     assert set(rows.index) == {"pca", "fc_ae"}
     assert rows["margin"].notna().all()

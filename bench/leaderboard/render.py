@@ -475,6 +475,6 @@ def _metrics(cells: Sequence[TableCell]) -> list[str]:
         for column, value in cell.means.items()
         if column.startswith("test_") and not math.isnan(value)
     }
-    scored -= {name for name in scored & set(METRICS) if METRICS[name].further}
+    scored -= {name for name in scored if name in METRICS and METRICS[name].further}
     known = [name for name in METRICS if name in scored]
     return known + sorted(scored - set(known))

@@ -254,7 +254,7 @@ METRICS = Table(with_few_bits(_ROWS), "bench.metrics", Metric)
 
 def metrics_of(task: str) -> dict[str, Metric]:
     """The rows of METRICS of a task or further task."""
-    return {name: metric for name, metric in METRICS.items() if metric.task == task}
+    return {metric.id: metric for metric in METRICS.usable() if metric.task == task}
 
 
 def metrics_for(task: str) -> dict[str, Metric]:

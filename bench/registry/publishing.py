@@ -58,7 +58,6 @@ from bench.registry.studies import check_studies, new_studies
 PAGE, ORIGINS, INDEX = "registry/README.md", "registry/origins.md", "registry/index.html"
 _QUOTED = 120
 """Characters of a page in a message; lines with pictures are long."""
-_DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from bench.metrics import Metric
 WORST_PIXEL = Metric(
     id="worst_pixel",
     title="Largest error of a pixel",
-    judges="autoencoder",
+    task="reconstruction",
     higher_is_better=False,
     revision=1,
     unit="",
