@@ -8,6 +8,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# A shell may tell how wide its terminal is: tables of a test have the width that the test asks for.
+os.environ.pop("COLUMNS", None)
 
 from tiny import TINY
 from warm import warm_pictures, warm_tables, warm_workers
