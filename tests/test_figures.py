@@ -94,7 +94,7 @@ def test_all_rows_are_drawn_when_everything_is_there(record: RunRecord, arrays: 
 def test_a_model_without_code_gets_the_pictures_that_it_can(
     record: RunRecord, arrays: Arrays
 ) -> None:
-    coded = ("codes/", "samples/", "interpolation/", "progress/")
+    coded = ("codes/", "samples/", "interpolation/", "progress/", "generated/", "paths/", "grid/")
     left = {key: value for key, value in arrays.items() if not key.startswith(coded)}
     no_code = dataclasses.replace(record, facts={"code_size": 0}, history=())
     figures = draw_figures(no_code, left)

@@ -76,7 +76,8 @@ def test_rows_are_chosen_by_variant_and_size():
     assert len(rows) == 2
     assert all("32" in row for row in rows)
     # A variant that the default protocol lacks is found where it is.
-    assert "res_ae" in bench("leaderboard", "--model", "res_ae")[1]
+    _, out, _ = bench("leaderboard", "--model", "rnn_ae")
+    assert "rnn_ae" in out and "quick on" not in out
     code, _, err = bench("leaderboard", "--latent-dim", "9")
     assert code == 2
     assert "9 numbers" in err
@@ -103,6 +104,6 @@ def test_figures_of_origins_have_two_lines_each():
 
 def test_a_card_is_rendered():
     _, out, _ = bench("registry", "show", "quick.d8")
-    assert "validation, over seeds" in out
+    assert "validation, over" in out and "5-nearest-neighbour accuracy" in out
     for mark in ("**", "<!--", "![", "| ---", "```", "# "):
         assert mark not in out.replace("      # x", "").replace("  # ", "")

@@ -35,7 +35,7 @@ def models(as_json: JsonOption = False) -> None:
         ],
     )
     for origin, title in ORIGINS.items():
-        console.show(f"{origin}: {title}")
+        console.show_wrapped(f"{origin}: {title}")
 
 
 def protocols(

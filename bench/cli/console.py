@@ -103,22 +103,28 @@ def print_rows(columns: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]
     show(line(titles))
     for cells, (_, remark) in zip(texts, rows, strict=True):
         show(line(cells))
-        for part in textwrap.wrap(shown(remark), min(width(), _COMFORTABLE) - 2):
-            show(f"  {part}")
+        show_wrapped(remark, "  ")
 
 
 def print_markdown(text: str) -> None:
     """A page for people, on stdout, without its comments and pictures, which are files."""
     from rich.console import Console
-    from rich.markdown import Markdown
+
+    from bench.cli.pages import Page
 
     plain = _PICTURE.sub("", _COMMENT.sub("", shown(text)))
-    Console(width=min(width(), _COMFORTABLE)).print(Markdown(plain, hyperlinks=False))
+    Console(width=min(width(), _COMFORTABLE)).print(Page(plain, hyperlinks=False))
 
 
 def show(text: str) -> None:
     """A line of a result, on stdout."""
     typer.echo(shown(text))
+
+
+def show_wrapped(text: str, indent: str = "") -> None:
+    """A text of a result, on stdout, in lines of whole words."""
+    for part in textwrap.wrap(shown(text), min(width(), _COMFORTABLE) - len(indent)):
+        show(f"{indent}{part}")
 
 
 def width() -> int:
