@@ -493,7 +493,7 @@ def _boards(measured: tuple[Ledger, ScoresOf, Store]) -> Board:
     known = update(Significance(), ledger, scores_of)
     directions = {name: metric.higher_is_better for name, metric in METRICS.items()}
     table = rank_table(ledger, known, directions, score_columns(ledger))
-    return Board(table, 0, (), {}, further_tables(ledger, table, known))
+    return Board(table, 0, (), {}, further=further_tables(ledger, table, known))
 
 
 def test_each_task_is_a_board_over_the_same_rows(

@@ -1,6 +1,8 @@
 """Packages that add models, data sets and metrics; what is wrong with one costs nothing else."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,6 +145,17 @@ def test_a_broken_plug_in_is_one_line_and_breaks_no_other_command(
         assert "broken_bench.bad" in ended.stderr
     assert "broken_bench.bad" in str(METRICS.missing("broken_bench.bad"))
     assert "broken_bench.bad" not in METRICS and "mse" in METRICS
+
+
+def test_no_table_of_ours_needs_a_package(site: Path) -> None:
+    """A broken one is there before anything of bench is imported."""
+    (site / "broken_bench.py").write_text("raise SystemExit(1)\n")
+    describe(site, "broken-bench", "[bench.metrics]\nbad = broken_bench:ROW\n")
+    code = "import bench.registry.publishing, bench.figures, bench.report, bench.sweep; print(1)"
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "1\n", done.stderr
 
 
 def test_a_name_that_exists_is_refused(site: Path) -> None:

@@ -139,10 +139,26 @@ def test_a_run_by_the_beginning_of_its_key(
 ) -> None:
     record = next(r for r in iter_records(home.records) if r.spec.model == "fc_ae")
     assert figures(record.run_key[:8], "--out", str(tmp_path / "new"), monkeypatch=monkeypatch) == 0
-    wanted = {f"{name}.png" for name, row in FIGURES.items() if row.suits(record)}
+    wanted = {f"{name}.png" for name, row in FIGURES.items() if row.expected(record)}
     assert {path.name for path in (tmp_path / "new").iterdir()} == wanted
     assert "class_scores.png" in wanted and "standard_samples.png" in wanted
     assert "skipped" not in capsys.readouterr().err
+
+
+def test_pictures_of_some_runs_are_missed_only_of_these(home: Store) -> None:
+    """Those of a further task, and the grid of codes of two numbers."""
+    record = next(r for r in iter_records(home.records) if r.spec.model == "fc_ae")
+    some = {"samplers", "paths", "latent_grid"}
+    usual = {name for name, row in FIGURES.items() if row.expected(record)}
+    assert usual == {n for n, row in FIGURES.items() if row.suits(record)} - some
+    evaluation = dataclasses.replace(record.spec.evaluation, tasks=("generation", "interpolation"))
+    measured = dataclasses.replace(
+        record,
+        spec=dataclasses.replace(record.spec, evaluation=evaluation),
+        facts=record.facts | {"code_size": 2},
+    )
+    assert {n for n, row in FIGURES.items() if row.expected(measured)} == usual | some
+    assert FIGURES["samplers"].lacks(measured, {}) == "no generated/ in the record"
 
 
 def test_records_of_before_keep_the_pictures_that_they_can(

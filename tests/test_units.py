@@ -26,7 +26,18 @@ def test_scores_become_logarithms_of_errors(metric: str, value: float, unit: flo
     np.testing.assert_allclose(comparison_unit(metric, np.array([[value] * 3])), [[unit] * 3])
 
 
-@pytest.mark.parametrize("metric", [row.id for row in METRICS.values() if row.compared])
+COMPARED = [row.id for row in METRICS.values() if row.compared]
+BOUNDED = [name for name in COMPARED if math.isfinite(METRICS[name].best)]
+
+
+@pytest.mark.parametrize("metric", [name for name in COMPARED if name not in BOUNDED])
+def test_without_a_perfect_score_the_unit_is_the_score(metric: str) -> None:
+    """A logarithm of the distance to it would be infinite for every score."""
+    assert METRICS[metric].transform == "identity"
+    assert comparison_unit(metric, 1e6) == 1e6
+
+
+@pytest.mark.parametrize("metric", BOUNDED)
 def test_a_perfect_score_is_a_finite_number(metric: str) -> None:
     row = METRICS[metric]
     found = comparison_unit(metric, row.best)

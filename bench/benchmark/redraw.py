@@ -161,7 +161,7 @@ def _run(store: Store, record: RunRecord) -> Subject:
     pictures = {
         row.id: DrawnFigure(row.lacks(record, arrays), partial(_png, row.draw, record, arrays))
         for row in FIGURES.values()
-        if row.suits(record)
+        if row.expected(record)
     }
     return Subject(record.run_key, Path(record.run_key), pictures)
 

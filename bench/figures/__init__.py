@@ -108,6 +108,7 @@ FIGURES: Mapping[str, FigureRow] = table(
             ("grid/x_hat", "grid/z", "codes/z", "codes/label"),
             judges="autoencoder",
             ordered=True,
+            code_size=2,
         ),
         FigureRow(
             "samplers",
@@ -115,6 +116,7 @@ FIGURES: Mapping[str, FigureRow] = table(
             reconstruction.samplers,
             ("generated/",),
             judges="autoencoder",
+            task="generation",
         ),
         FigureRow(
             "paths",
@@ -122,6 +124,7 @@ FIGURES: Mapping[str, FigureRow] = table(
             reconstruction.paths,
             ("paths/x", "paths/x_hat"),
             judges="autoencoder",
+            task="interpolation",
         ),
         FigureRow(
             "samples",

@@ -18,6 +18,7 @@ class FigureRow:
     `needs`: keys of the arrays it is drawn from; a key that ends in "/" asks for any array below
     it. `epochs`: the fewest epochs in the history. `judges`: the kind of its models; None: any.
     `ordered`: it needs codes whose numbers have an order, unlike the indices of a discrete code.
+    `task`: the further task whose runs have it; empty: all. `code_size`: the only size; 0: any.
     """
 
     id: str
@@ -27,10 +28,18 @@ class FigureRow:
     epochs: int = 0
     judges: ModelKind | None = None
     ordered: bool = False
+    task: str = ""
+    code_size: int = 0
 
     def suits(self, record: RunRecord) -> bool:
         """Whether the figure applies to this kind of run at all."""
         return self.judges in (None, TASKS[record.spec.task].judges)
+
+    def expected(self, record: RunRecord) -> bool:
+        """Whether such a run has the figure, unless something of it is missing."""
+        of_task = not self.task or self.task in record.spec.evaluation.tasks
+        of_size = self.code_size in (0, record.facts.get("code_size"))
+        return self.suits(record) and of_task and of_size
 
     def lacks(self, record: RunRecord, arrays: Arrays) -> str:
         """What is missing from the run to draw the figure, or why it cannot be drawn;
