@@ -62,9 +62,13 @@ class Reader(HTMLParser):
         self.texts.setdefault(self._open, []).append(data)
 
     def data(self):
-        """The embedded JSON."""
+        """The embedded JSON, its details with their names."""
         (found,) = [t for t in self.texts["script"] if t.startswith('{"columns"')]
-        return json.loads(found)
+        data = json.loads(found)
+        for row in data["rows"].values():
+            for _, lines in row["details"]:
+                lines[:] = [(data["names"][name], value) for name, value in lines]
+        return data
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +135,7 @@ def test_an_opened_row_says_how_to_repeat_it_and_by_which_digests(committed):
     data = Reader(committed).data()
     for row in data["rows"].values():
         values = dict(zip(data["columns"], row["values"], strict=True))
-        groups = {title: dict(map(tuple, lines)) for title, lines in row["details"]}
+        groups = {title: dict(lines) for title, lines in row["details"]}
         assert groups["Digests"]["row"] == values["configuration"]
         assert groups["Digests"]["rows of its table"] == values["rows_digest"]
         assert groups["Runs"]["seeds"].replace(" ", "") == values["seeds"]
@@ -230,6 +234,9 @@ def test_pictures_stay_within_their_budget():
     count = sheets.affordable(many)
     assert 1 <= count < 24
     assert sum(len(sheets.data_uri(sheet[:count])) for sheet in many) < 1.1 * sheets.BUDGET
+    assert 1 <= sheets.affordable(many, 4_000_000) < count
+    assert sheets.affordable(many, 9_000_000) == 1
+    assert sheets.affordable([], 9_000_000) is None
 
 
 def test_a_page_with_500_rows_and_pictures_stays_small():
@@ -349,7 +356,7 @@ def test_boards_of_further_tasks_stand_beside_the_ranking():
         "cost",
     }
     cell = board.further["representation"][0]
-    groups = {title: dict(map(tuple, lines)) for title, lines in rows[row_id(cell)]["details"]}
+    groups = {title: dict(lines) for title, lines in rows[row_id(cell)]["details"]}
     assert list(groups["Test"]) == [short_title("probe_accuracy")]
     assert FURTHER_TASKS["representation"].question in page
     tables = page.split("<table>")[1:]

@@ -106,7 +106,10 @@ function detail(row) {
   if (row.command) group("Repeat it", make("code", {}, row.command), true);
   if (row.badges.length) group("Badges", lines(row.badges), true);
   if (row.curves.length) group(`Validation ${row.metric} by epoch, a line per seed`, curves(row));
-  for (const [title, pairs] of row.details) group(title, lines(pairs), title === "Runs" && pairs.length > 8);
+  for (const [title, pairs] of row.details) {
+    const named = pairs.map(([name, value]) => [data.names[name], value]);
+    group(title, lines(named), title === "Runs" && named.length > 8);
+  }
   return groups;
 }
 function curves(row) {

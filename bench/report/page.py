@@ -42,13 +42,18 @@ def web_page(
     machine, which the committed page has not.
     """
     ordered = [view for board in sorted(boards, key=_order) for view in views_of(board)]
-    shown = affordable(_sheets(exhibits, originals))
+    tops = [
+        "\n".join([*_head(view, number), *_figures(view), board_table(view)])
+        for number, view in enumerate(ordered)
+    ]
+    data = _data(ordered, exhibits)
+    shown = affordable(_sheets(exhibits, originals), len(data) + sum(map(len, tops)))
     parts = []
-    for number, view in enumerate(ordered):
+    for view, top in zip(ordered, tops, strict=True):
         board = view.board
         images = originals.get((board.dataset, board.protocol))
         wall = [] if view.further else board_wall(board, exhibits, images, shown)
-        parts += [*_head(view, number), *_figures(view), board_table(view), *wall, "</section>"]
+        parts += [top, *wall, "</section>"]
     script = _file("page.js")
     hashed = b64encode(sha256(script.encode()).digest()).decode()
     return Template(_file("page.html")).substitute(
@@ -58,7 +63,7 @@ def web_page(
         mlflow=f' <a href="{text(link)}">All runs in MLflow</a>.' if link else "",
         answer=_answer(ordered[0].board) if ordered else "No results yet: <code>bench run</code>.",
         boards="\n".join(parts),
-        data=_data(ordered, exhibits),
+        data=data,
         script=script,
     )
 
@@ -142,9 +147,13 @@ def _figures(view: View) -> Iterator[str]:
 
 
 def _data(views: Sequence[View], exhibits: Exhibits) -> str:
-    """What the script needs: the columns of the CSV, and for each row its values and details."""
+    """What the script needs: the columns of the CSV, and for each row its values and details.
+
+    Lines of details have the place of their name in `names`, which stands once for all rows.
+    """
     held = [(view, cell) for view in views for cell in view.board.cells]
     columns = list(dict.fromkeys(name for _, cell in held for name in cell.columns()))
+    names: dict[str, int] = {}
     rows = {}
     for view, cell in held:
         values = cell.columns()
@@ -157,9 +166,12 @@ def _data(views: Sequence[View], exhibits: Exhibits) -> str:
             "curves": [[seed, [*map(_number, curve)]] for seed, curve in curves.items()],
             "badges": [[plain(badge), without_markdown(reason(badge))] for badge in cell.badges],
             "command": plain(exhibit.command),
-            "details": details(cell, exhibit, view.task if view.further else ""),
+            "details": [
+                [title, [[names.setdefault(name, len(names)), value] for name, value in lines]]
+                for title, lines in details(cell, exhibit, view.task if view.further else "")
+            ],
         }
-    return as_json({"columns": columns, "rows": rows})
+    return as_json({"columns": columns, "names": list(names), "rows": rows})
 
 
 def _number(value: object) -> object:

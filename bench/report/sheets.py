@@ -16,7 +16,9 @@ Sheet = NDArray[np.uint8]
 """Pictures of one row: N x C x H x W, grey (C = 1) or colours (C = 3)."""
 
 BUDGET = 5_000_000
-"""Bytes of all pictures of a page together, which keeps it below 8 MB."""
+"""Bytes of all pictures of a page together, at most."""
+_PAGE = 7_500_000  # bytes of a page, which with its script and style stays below 8 MB
+_FRAME = 500  # bytes of a row's pictures beside their pixels
 _STORED = 65_535  # bytes of a block that is not compressed
 _COLOURS = {1: 0, 3: 2}
 
@@ -31,14 +33,18 @@ def can_show(sheet: Sheet) -> bool:
     )
 
 
-def affordable(sheets: Iterable[Sheet]) -> int | None:
-    """How many pictures of each sheet fit into BUDGET, at least one; None: all of them."""
+def affordable(sheets: Iterable[Sheet], taken: int = 0) -> int | None:
+    """How many pictures of each sheet fit, at least one; None: all of them.
+
+    They get BUDGET, or less where the rest of the page has `taken` too many bytes.
+    """
     found = list(sheets)
+    room = min(BUDGET, _PAGE - taken - _FRAME * len(found))
     needed = sum(sheet.size for sheet in found) * 4 / 3
-    if needed <= BUDGET:
+    if not found or needed <= room:
         return None
     most = max(len(sheet) for sheet in found)
-    return max(1, int(most * BUDGET / needed))
+    return max(1, int(most * room / needed))
 
 
 def data_uri(sheet: Sheet) -> str:
