@@ -78,7 +78,7 @@ def test_the_example_package_is_listed_run_and_scored(
     assert {len(installed(group)) for group in GROUPS} == {1}
     assert "example_bench.narrow" in here("models").stdout
     assert "example_bench" not in sys.modules, "metadata alone names it"
-    assert "example_bench.clothes" in here("data", "list").stdout
+    assert "example_bench.clothes" in here("data", "list", "--json").stdout
     assert here("data", "check", "example_bench.clothes").exit_code == 0
     protocol = tmp_path / "plug.toml"
     protocol.write_text(PROTOCOL)
