@@ -58,20 +58,26 @@ def protocols(
     if as_json:
         console.print_json(rows)
         return
-    console.print_table(
-        "",
-        ("protocol", "data set", "latent sizes", ">seeds", ">runs", ">cost here", "what it is"),
+    console.print_rows(
+        ("protocol", "data set", ">seeds", ">runs", ">cost here"),
         [
             (
-                r["name"],
-                r["dataset"] or "your own images",
-                " ".join(map(str, r["latent_dims"])),
-                console.from_to(str(r["seeds"]), str(r["seeds_at_most"])),
-                console.from_to(str(r["runs"]), str(r["runs_at_most"])),
-                r["cost_note"]
-                or console.durations(r["forecast_seconds"], r["forecast_seconds_at_most"]),
-                r["description"],
+                (
+                    r["name"],
+                    r["dataset"] or "your own images",
+                    console.from_to(str(r["seeds"]), str(r["seeds_at_most"])),
+                    console.from_to(str(r["runs"]), str(r["runs_at_most"])),
+                    r["cost_note"]
+                    or console.durations(r["forecast_seconds"], r["forecast_seconds_at_most"]),
+                ),
+                _sized(r["description"], r["latent_dims"]),
             )
             for r in rows
         ],
     )
+
+
+def _sized(description: str, sizes: list[int]) -> str:
+    """A protocol's description, and its code sizes."""
+    listed = ", ".join(map(str, sizes))
+    return f"{description} (code sizes {listed})" if sizes else description

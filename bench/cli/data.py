@@ -30,17 +30,20 @@ def list_(as_json: JsonOption = False) -> None:
     if as_json:
         console.print_json(rows)
         return
-    console.print_table(
-        "",
-        ("data set", ">train", ">validation", ">test", "shape", ">classes", "where", "what it is"),
+    console.print_rows(
+        ("data set", ">train", ">validation", ">test", "shape", ">classes"),
         [
             (
-                row["id"],
-                *(f"{row['counts'][part]:,}" if part in row["counts"] else "-" for part in PARTS),
-                "x".join(map(str, row["image_shape"])),
-                str(len(row["class_names"])),
-                row["where"],
-                row["title"],
+                (
+                    row["id"],
+                    *(
+                        f"{row['counts'][part]:,}" if part in row["counts"] else "-"
+                        for part in PARTS
+                    ),
+                    "x".join(map(str, row["image_shape"])),
+                    str(len(row["class_names"])),
+                ),
+                f"{row['title']} ({row['where']})",
             )
             for row in rows
         ],
