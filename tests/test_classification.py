@@ -23,7 +23,7 @@ from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation import feature_network
 from bench.evaluation.feature_network import feature_spaces, load_feature_network
-from bench.execution.runner import execute, ignore_epochs, rescore
+from bench.execution.runner import execute, ignore_epochs, recompute
 from bench.leaderboard.ledger import row_of
 from bench.leaderboard.origins import PublishedFigure
 from bench.metrics import metrics_of
@@ -117,7 +117,7 @@ def test_the_row_holds_the_accuracies_that_origins_publish(record: RunRecord) ->
 
 
 def test_scores_are_found_again_from_the_weights(home: Store, record: RunRecord) -> None:
-    again = rescore(record.spec, read_weights(home.records, record))
+    again = recompute(record.spec, read_weights(home.records, record)).scores
     for part, scores in record.scores.items():
         assert again[part] == pytest.approx(scores, rel=1e-6)
 

@@ -134,7 +134,7 @@ def test_runs_and_rescoring_decode_apart_and_encode_each_image_once(
     # Each part with 32, 8, 4 and 2 bits per number, and once more to compare: 4 float32 a code.
     assert sum(decoded) == 4 * 4 * (4 * (110 + 130) + 110 + 130)
     sent.clear()
-    again = runner.rescore(spec, read_weights(store.records, record))
+    again = runner.recompute(spec, read_weights(store.records, record)).scores
     assert again == {part: dict(scores) for part, scores in record.scores.items()}
     assert [do for do, _ in sent].count("take") == 1 and len(sent) > 4
 

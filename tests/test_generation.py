@@ -23,7 +23,7 @@ from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation import feature_network
 from bench.evaluation.scoring import score
-from bench.execution.runner import build, execute, ignore_epochs, load_weights, rescore
+from bench.execution.runner import build, execute, ignore_epochs, load_weights, recompute
 from bench.figures import draw_figures
 from bench.leaderboard.ranking import task_badges
 from bench.metrics import METRICS, Seen, metrics_of, why_absent
@@ -338,7 +338,7 @@ class TestScoring:
         self, home: Store, record: RunRecord
     ) -> None:
         weights = read_weights(home.records, record)
-        again = rescore(dataclasses.replace(record.spec, threads=2), weights, home)
+        again = recompute(dataclasses.replace(record.spec, threads=2), weights, home).scores
         for name in metrics_of("generation"):
             assert again["test"][name] == pytest.approx(record.scores["test"][name], rel=1e-5)
 
@@ -371,7 +371,7 @@ class TestScoring:
             "features",
             lambda self, images: (seen.append(len(images)), real(self, images))[1],
         )
-        rescore(record.spec, read_weights(home.records, record), home)
+        recompute(record.spec, read_weights(home.records, record), home)
         assert {path: path.stat().st_mtime_ns for path in kept} == kept
         sizes = load_splits(record.spec.dataset, record.spec.split)
         assert len(sizes.train.images) not in seen

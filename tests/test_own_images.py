@@ -20,7 +20,7 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.core.strict import adapter
 from bench.data import load_set
-from bench.execution.runner import execute, ignore_epochs, rescore
+from bench.execution.runner import execute, ignore_epochs, recompute
 from bench.figures import draw_files
 from bench.leaderboard.steps import few_steps
 from bench.records.files import read_arrays, read_weights
@@ -151,7 +151,7 @@ def test_images_of_any_sides_are_trained_scored_and_verified_on_their_own_pixels
         arrays = read_arrays(store.records, record)
         assert arrays["shown/test/x_hat"].shape[1:] == (1, *size)
         assert len(draw_files.__wrapped__(record, arrays)) >= 6
-        again = rescore(spec, read_weights(store.records, record))
+        again = recompute(spec, read_weights(store.records, record)).scores
         assert again == {part: dict(scores) for part, scores in record.scores.items()}
 
 

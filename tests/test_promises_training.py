@@ -20,7 +20,7 @@ from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled
 from bench.execution import runner
-from bench.execution.runner import build, execute, ignore_epochs, rescore
+from bench.execution.runner import build, execute, ignore_epochs, recompute
 from bench.models.base import Answers, ImageModel, LossTerms
 from bench.records.files import read_weights
 from bench.training import train
@@ -297,4 +297,4 @@ def test_weights_are_not_scored_on_other_data(tiny_protocol: str, store: Store) 
     spec = _wild(tiny_protocol, store, "mse", "mean_image")
     weights = read_weights(store.records, execute(spec, store, ignore_epochs))
     with pytest.raises(CheckFailed, match="does not hold the images"):
-        rescore(dataclasses.replace(spec, data_digest="0" * 64), weights)
+        recompute(dataclasses.replace(spec, data_digest="0" * 64), weights)

@@ -20,7 +20,7 @@ from bench.core.spec import EpochValues, RunSpec
 from bench.core.store import Store
 from bench.data import load_splits
 from bench.execution.processor import prepare_torch
-from bench.execution.runner import StoppedEarly, execute, ignore_epochs, rescore
+from bench.execution.runner import StoppedEarly, execute, ignore_epochs, recompute
 from bench.records.files import iter_records, read_arrays, read_record, read_weights
 
 
@@ -73,7 +73,7 @@ def test_a_record_says_all_that_later_stages_need(
 def test_scores_are_recomputed_from_the_weights(tiny_protocol: str, store: Store) -> None:
     spec = _spec(tiny_protocol, store, "fc_ae")
     record = execute(spec, store, ignore_epochs)
-    again = rescore(spec, read_weights(store.records, record))
+    again = recompute(spec, read_weights(store.records, record)).scores
     for part, scores in record.scores.items():
         assert again[part] == pytest.approx(dict(scores), rel=1e-6)
 

@@ -24,7 +24,7 @@ from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled, evaluate, mean_scores, seen_by
 from bench.evaluation.scoring import score
-from bench.execution.runner import build, execute, ignore_epochs, load_weights, rescore
+from bench.execution.runner import build, execute, ignore_epochs, load_weights, recompute
 from bench.leaderboard.ledger import row_of
 from bench.metrics import METRICS, Made, Metric, Need, Seen, per_image, seen_of, whole_set
 from bench.metrics.seen import SENT
@@ -340,7 +340,7 @@ def test_a_record_holds_the_accuracy_of_both_parts(knn_protocol: str, store: Sto
         expected = (_nearest_by_hand(fitted, labels, codes(data.images)) == data.labels).mean()
         assert record.scores[part]["knn_accuracy"] == pytest.approx(expected, abs=2e-4)
         assert 0.4 < expected < 1
-    again = rescore(spec, read_weights(store.records, record))
+    again = recompute(spec, read_weights(store.records, record)).scores
     assert again["test"] == pytest.approx(dict(record.scores["test"]), rel=1e-6)
     assert not any("knn_accuracy" in name for name in read_arrays(store.records, record))
     row = row_of(dataclasses.replace(record, closed_form=True))

@@ -295,16 +295,6 @@ def recompute(spec: RunSpec, weights: Arrays, store: Store | None = None) -> Rec
     )
 
 
-def rescore(
-    spec: RunSpec, weights: Arrays, store: Store | None = None
-) -> dict[str, dict[str, float]]:
-    """Recompute scores from weights: `scores[part][metric]` for parts "val" and "test".
-
-    `store` as in `bench.evaluation.scoring.score`.
-    """
-    return _evaluated(spec, weights, store).means()
-
-
 def size_of_weights(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> int:
     """The bytes of the weights of a network, without the header of their file."""
     with torch.device("meta"):
