@@ -27,6 +27,7 @@ from bench.evaluation.scoring import score
 from bench.execution.runner import build, execute, ignore_epochs, load_weights, recompute
 from bench.leaderboard.ledger import row_of
 from bench.metrics import METRICS, Made, Metric, Need, Seen, per_image, seen_of, whole_set
+from bench.metrics.neighbours import _nearest, _nearest_of_all
 from bench.metrics.seen import SENT
 from bench.models.base import Autoencoder
 from bench.models.zoo import build_model
@@ -186,6 +187,28 @@ def test_knn_ties_go_to_the_nearest_and_then_to_the_first() -> None:
     votes = torch.tensor([3, 4, 4, 3, 4, 3, 3])
     assert _knn(same, votes, torch.tensor([[9.0, -9.0]]), torch.tensor([4])) == 1
     assert _knn(column[:3], two_each[:3], at, torch.tensor([2])) == 1, "fewer than five to ask"
+
+
+@pytest.mark.parametrize(
+    "fitted",
+    [
+        torch.randn(3000, 4, generator=torch.Generator().manual_seed(0)),
+        torch.randint(0, 3, (600, 2), generator=torch.Generator().manual_seed(0)),
+        torch.randn(40, 4, generator=torch.Generator().manual_seed(0)).repeat(20, 1),
+        torch.randn(600, 2, generator=torch.Generator().manual_seed(0)) * 1e-3 + 1e4,
+        torch.ones(100, 3),
+    ],
+    ids=["usual", "many ties", "copies", "far from zero", "all equal"],
+)
+def test_the_nearest_are_those_of_all_distances(fitted: Tensor) -> None:
+    """However many are equally near: the first of them."""
+    fitted = fitted.double()
+    own = fitted[:50] + torch.tensor([0.0, 1e-4]).repeat(25)[:, None]
+    distances = (own[:, None] - fitted).square().sum(dim=2).sqrt()
+    expected = distances.argsort(dim=1, stable=True)[:, :5]
+    found = _nearest(own, fitted)
+    assert torch.equal(distances.gather(1, found), distances.gather(1, expected))
+    assert torch.equal(found, _nearest_of_all(own, fitted)), "candidates change nothing"
 
 
 def test_knn_ignores_a_constant_number_of_the_code() -> None:

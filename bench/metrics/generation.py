@@ -6,12 +6,13 @@ Gaussians with full covariances, fitted to training codes by expectation maximis
 scikit-learn's GaussianMixture, seed 0). Fits read the first 10,000 training codes at most. Discrete
 codes have no such samplers; codes of more than 512 numbers are too long to fit covariances.
 
-As many samples are drawn as the part has images, at most 10,000, with seeds of their own (not the
-run's), so that rows differ by their codes and decoders alone. They are rounded to 8 bits, like the
-images that they are compared with. Images are compared by features: of the network pinned for the
-data set, and, beside it, of an untrained one. `real` in place of a sampler stands for the other
-held-out part (validation for test and the other way round; the first training images if it has
-fewer images): what a perfect sampler would reach. `mean_image` stands for the mean training image.
+As many samples are drawn as the part has images, at most 2,000 (the distances between all pairs
+cost their square), with seeds of their own (not the run's), so that rows differ by their codes and
+decoders alone. They are rounded to 8 bits, like the images that they are compared with. Images are
+compared by features: of the network pinned for the data set, and, beside it, of an untrained one.
+`real` in place of a sampler stands for the other held-out part (validation for test and the other
+way round; the first training images if it has fewer images): what a perfect sampler would reach.
+`mean_image` stands for the mean training image.
 
 All values depend on the number of images: the fewer, the larger a Fréchet distance (its bias falls
 with 1/N) and the smaller recall and coverage. Compare values of the same protocol only, and with
@@ -36,7 +37,7 @@ Source = Literal["prior", "gaussian", "mixture", "real", "mean_image"]
 Network = Literal["trained", "untrained"]
 Measure = Literal["fcd", "precision", "recall", "density", "coverage", "closeness"]
 SAMPLERS: tuple[Sampler, ...] = ("prior", "gaussian", "mixture")
-MOST_SAMPLES = MOST_FITTED = 10_000
+MOST_SAMPLES, MOST_FITTED = 2_000, 10_000
 COMPONENTS = 10
 NEIGHBOURS_OF_RECALL, NEIGHBOURS_OF_COVERAGE = 3, 5
 _DISTANCES_AT_ONCE = 2**22
@@ -250,7 +251,7 @@ def score(
 
 
 def nearest_training(seen: Seen) -> Nearest:
-    """The nearest training image of each of the first 10,000 images of a part."""
+    """The nearest training image of each of the first 2,000 images of a part."""
     return seen.once(
         "nearest training images",
         lambda: nearest(seen.features[:MOST_SAMPLES], seen.train.features),
