@@ -19,6 +19,7 @@ with 1/N) and the smaller recall and coverage. Compare values of the same protoc
 those of `real`.
 """
 
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -232,8 +233,8 @@ def score(
     if min(len(real), len(_features(seen.train, network))) < 2:
         return torch.tensor(torch.nan, dtype=torch.float64)  # a single image has no neighbours
     if measure == "closeness" and source == "real":
-        found = nearest_training(seen)
-        return torch.tensor(closeness(found, seen.train.features), dtype=torch.float64)
+        share = _closeness_of_images(seen.features, seen.train.features)
+        return torch.tensor(share, dtype=torch.float64)
     fake = _given(seen, source, network, len(real))
     if measure == "fcd":
         return torch.tensor(frechet(real, fake), dtype=torch.float64)
@@ -250,12 +251,11 @@ def score(
     return torch.tensor(getattr(among, measure), dtype=torch.float64)
 
 
-def nearest_training(seen: Seen) -> Nearest:
-    """The nearest training image of each of the first 2,000 images of a part."""
-    return seen.once(
-        "nearest training images",
-        lambda: nearest(seen.features[:MOST_SAMPLES], seen.train.features),
-    )
+@functools.lru_cache(maxsize=4)
+def _closeness_of_images(features: Tensor, training: Tensor) -> float:
+    """`closeness` of the first 2,000 images of a part: the same for all models, so kept for the
+    next one. Two tensors are equal here if they are one object, as kept features are."""
+    return closeness(nearest(features[:MOST_SAMPLES], training), training)
 
 
 def _features(seen: Seen, network: Network) -> Tensor:
