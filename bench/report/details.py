@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from bench.core.track import Track
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.wording import (
     DASH,
     active,
