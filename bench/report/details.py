@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from bench.core.track import Track
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.wording import (
     DASH,
     active,
@@ -102,8 +102,9 @@ def details(cell: TableCell, exhibit: Exhibit, task: str = "") -> list[tuple[str
 
 def _measures(cell: TableCell, part: str, task: str) -> Iterator[tuple[str, str]]:
     """Every measure of a part that the row has, those of METRICS in their order first."""
+    chosen = metrics_of(task) if task else {}
     names = [column.removeprefix(part) for column in cell.means if column.startswith(part)]
-    names = [name for name in names if not task or name in metrics_of(task)]
+    names = [name for name in names if not task or name in chosen]
     order = list(METRICS)
     known = sorted((name for name in names if name in METRICS), key=order.index)
     for name in [*known, *sorted(set(names) - set(known))]:
