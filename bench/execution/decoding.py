@@ -216,11 +216,12 @@ class _Decoder:
     def answer(self, about: Mapping[str, Any], content: bytes) -> bytes:
         """Take a model, or decode codes with the one that was taken."""
         if about["do"] == "decode":
-            with sealed("its decoder", may_read=False):
+            with sealed("its decoder", "code"):
                 return self._decode(about, content)
         prepare_torch(about["threads"])
-        network = _class_of(**about["class"])  # a library may read files when it is imported
-        with sealed("its decoder", may_read=False):
+        with sealed("its module", "libraries"):
+            network = _class_of(**about["class"])
+        with sealed("its decoder", "code"):
             self._take(network, about, load(content))
         return b""
 

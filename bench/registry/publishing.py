@@ -23,6 +23,7 @@ from bench.leaderboard.render import (
     page,
 )
 from bench.metrics import METRICS
+from bench.registry.admission import require_believable
 from bench.registry.board_figures import board_figures
 from bench.registry.card_checks import check_cards
 from bench.registry.champions import champions, check_champions, shown_champions
@@ -123,8 +124,9 @@ def _committed(store: Store, scope: Scope) -> list[Board]:
 def write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     """Merge local records into the ledger and write every file that changes.
 
-    Raises CheckFailed for drift (unless `refresh`) and for files changed by hand, BadInput if
-    records are missing for a comparison; nothing is written then.
+    Raises CheckFailed for drift (unless `refresh`), for records that are not believed (`admission`)
+    and for files changed by hand, BadInput if records are missing for a comparison; nothing is
+    written then.
     """
     with one_writer(store):
         return _write(store, scope, refresh)
@@ -135,10 +137,11 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     merged = merge_local(store, before, scope, refresh)
     if not refresh:
         refuse_drift(merged.drifted)
+    notes = require_believable(store, before, merged.ledger)
     index, new = renewed(store.registry, before.scores, merged.ledger, local_source(store))
     results = computed(store, dataclasses.replace(before, scores=index), merged.ledger, new)
     new |= new_studies(store, merged.ledger)
-    lines = reproduction(merged, before.ledger)
+    lines = [*reproduction(merged, before.ledger), *notes]
     if merged.refreshed:
         lines.append(f"{merged.refreshed} rows were refreshed")
     elif merged.better:
