@@ -3,6 +3,7 @@
 import _thread
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import signal
 import subprocess
@@ -222,6 +223,26 @@ def test_a_module_may_read_code_and_libraries_and_no_images_when_it_is_imported(
         Path(np.__file__).with_name("py.typed").read_bytes()
         Path(cheats.__file__).read_bytes()
         (tmp_path / "cache").write_text("x")
+
+
+def test_a_module_that_brings_images_along_is_refused(
+    cheating: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoder would send the place of an image, and the decoder have all of them."""
+    file = tmp_path / "brings_images.py"
+    file.write_text(
+        "from cheats import Honest\nfrom bench.data import load_set\n"
+        "IMAGES = load_set('fashion_mnist_mini').parts['test'].images\n"
+        "class Net(Honest): ...\n"
+    )
+    found = importlib.util.spec_from_file_location("brings_images", file)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, "brings_images", module)
+    found.loader.exec_module(module)
+    event = cheating(module.Net)
+    assert isinstance(event, Failed)
+    assert "its module opened " in event.reason and "fashion_mnist_mini" in event.reason
 
 
 def test_what_is_packed_into_digits_is_lost_at_8_bits(cheating: Run) -> None:

@@ -87,7 +87,9 @@ def why_unseen(store: Store, record: RunRecord) -> str:
     """Why the weights of a record give nothing here, or ""."""
     spec = record.spec
     known = MODELS.get(spec.model)
-    if known is not None and spec.model_revision < known.revision:
+    if known is None:
+        return f"bench has no variant {spec.model}"
+    if spec.model_revision < known.revision:
         return f"{spec.model} has revision {known.revision} now"
     try:
         find_dataset(located(store, spec))
@@ -109,12 +111,14 @@ def _refuse(found: Iterable[tuple[RunRecord, str]], end: str) -> None:
 def why_unbelievable(store: Store, record: RunRecord, weights: bool = True) -> str:
     """What a record says that does not follow from its arrays or, if `weights`, from its weights
     and its images; or ""."""
+    if why := _other_protocol(record):
+        return why
     if record.status != "finished":
         return f"it has scores although it {record.status}" if record.scores else ""
     arrays = read_arrays(store.records, record)
-    return _other_means(record, arrays) or (
-        _other_weights(store, record, arrays) if weights else ""
-    )
+    if (why := _other_means(record, arrays)) or not weights:
+        return why
+    return _other_weights(store, record, arrays)
 
 
 def _other_protocol(record: RunRecord) -> str:
@@ -166,7 +170,7 @@ def _other_weights(store: Store, record: RunRecord, arrays: Arrays) -> str:
     here = dataclasses.replace(record.spec, dataset=images, device="cpu", threads=1)
     try:
         again = recompute_drawn(here, weights, DRAWN)
-    except CheckFailed as error:
+    except BenchError as error:
         return str(error)
     known = {name: record.facts[name] for name in again.facts if name in record.facts}
     return (
