@@ -38,9 +38,10 @@ from bench.metrics.representation import STRENGTHS, assigned_accuracy, stratifie
 from bench.metrics.robustness import DAMAGES, chosen
 from bench.models.zoo import MODELS, build_model
 from bench.records.files import read_arrays
+from bench.registry.agreement import other_score
 from bench.registry.results import record_of_row
 from bench.registry.score_files import check_content, decoded, tensors_of
-from bench.registry.verification import _of_training, _other_score
+from bench.registry.verification import _of_training
 
 CONFIG = EvaluationConfig()
 ALL = ("representation", "robustness", "cost")
@@ -578,9 +579,9 @@ def test_costs_are_not_verified(measured: tuple[Ledger, ScoresOf, Store]) -> Non
     """Times and even bytes may differ where weights are scored again; other scores may not."""
     written = {"test": {"mse": 0.1, "encoding_speed_1": 100.0}}
     again = {"test": {"mse": 0.1, "encoding_speed_1": 1.0}}
-    assert not _other_score(written, again, _of_training)
+    assert not other_score(written, again, _of_training)
     other = {"test": {"mse": 0.2, "encoding_speed_1": 100.0}}
-    assert _other_score(written, other, _of_training)
+    assert other_score(written, other, _of_training)
 
 
 def test_the_registry_keeps_scores_per_image_of_headlines(

@@ -23,7 +23,8 @@ from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation import feature_network
 from bench.evaluation.scoring import score
-from bench.execution.runner import build, execute, ignore_epochs, load_weights, recompute
+from bench.execution.recomputing import recompute
+from bench.execution.runner import build, execute, ignore_epochs, load_weights
 from bench.figures import draw_figures
 from bench.leaderboard.badges import task_badges
 from bench.metrics import METRICS, Seen, metrics_of, why_absent

@@ -12,7 +12,7 @@ from bench.benchmark.forecast import Forecast, forecast
 from bench.benchmark.seeding import Seeding, continued
 from bench.benchmark.sizes import Cell, size_notes, solvable
 from bench.core.errors import BadInput
-from bench.core.protocol import EvaluationConfig, Protocol, TrainConfig
+from bench.core.protocol import Protocol, TrainConfig
 from bench.core.recipes import LEAST_STEPS, TRAIN_LONGER
 from bench.core.seeds import AdaptiveSeeds, first_seeds
 from bench.core.spec import RunRecord, RunSpec, SplitSizes, cells_of
@@ -27,12 +27,11 @@ from bench.data import (
     split_set,
 )
 from bench.execution.devices import accelerators, available_cores, resolved_device
-from bench.metrics import METRICS, chosen_metrics
 from bench.models.own import named
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
-from bench.records.feature_cards import network_revision
 from bench.records.files import sound_record
 from bench.registry.changes import unchanged
+from bench.registry.features import metric_revisions
 from bench.registry.naming import label_here
 from bench.registry.results import in_ledger
 
@@ -127,16 +126,6 @@ def default_workers(request: Request, device: str) -> int:
     if device.startswith("cuda"):
         return len(accelerators("cuda"))
     return max(1, available_cores() // request.threads)
-
-
-def metric_revisions(evaluation: EvaluationConfig, store: Store, label: str) -> dict[str, int]:
-    """The revisions that identify the scores of a data set: those of the metrics, and, if one of
-    them needs it, the feature network."""
-    measured = chosen_metrics(evaluation)
-    revisions = {name: METRICS[name].revision for name in measured}
-    if any("network" in METRICS[name].needs for name in measured):
-        revisions |= network_revision(store, label)
-    return revisions
 
 
 def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_set) -> Plan:
