@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Threads of two test processes, which share the cores, wait for each other without spinning.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Lines are as wide in every terminal; tests of narrow ones say so.
 os.environ.pop("COLUMNS", None)
