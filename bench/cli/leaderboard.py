@@ -104,6 +104,8 @@ def leaderboard(
     boards = rows.of_tables(found)
     chosen = boards if as_json or protocol or dataset else _last_or_default(boards)
     _show(chosen, as_json, wide)
+    if not as_json and not rows.names:
+        _show_published(chosen, wide)
     _say_rest(chosen, boards, written=write)
     if rows.names and not chosen.boards and not chosen.committed:
         raise BadInput(f"no rows of {rows.words} in the tables; see: bench leaderboard --json")
@@ -258,6 +260,16 @@ def _show(found: "TableUpdate", as_json: bool, wide: bool) -> None:
         section = short_section(board) if wide else narrow_section(board)
         title = f"Models of your own, {section.title}, each ranked as if it were added"
         console.print_section(dataclasses.replace(section, title=title))
+
+
+def _show_published(found: "TableUpdate", wide: bool) -> None:
+    """What others published for the data of these tables, on stdout."""
+    from bench.leaderboard import published
+
+    for board in (*found.boards, *found.committed):
+        others = (published.section if wide else published.narrow_section)(board.cells)
+        if others:
+            console.print_section(others)
 
 
 def _say_rest(shown: "TableUpdate", every: "TableUpdate", written: bool) -> None:

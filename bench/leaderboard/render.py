@@ -13,6 +13,7 @@ from bench.core.text import for_markdown
 from bench.core.track import Track
 from bench.core.view import Picture, Section, Table, markdown, table_of
 from bench.data.table import DATASETS
+from bench.leaderboard import published
 from bench.leaderboard.ranking import WORSE_THAN_PCA, TableCell
 from bench.leaderboard.rules import RULES
 from bench.leaderboard.statistics import HALVES
@@ -116,6 +117,9 @@ def page(boards: Sequence[Board], simulated: Iterable[Section] = ()) -> str:
         parts.append(
             "# Own data sets\n\nImages that only their owner has: these tables stand alone.\n"
         )
+    others = published.section(cell for board in boards for cell in board.cells)
+    if others:
+        parts.append(markdown(others) + "\n")
     return "\n".join([*parts, *own, RULES, *map(markdown, simulated)])
 
 
