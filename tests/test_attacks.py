@@ -26,7 +26,6 @@ from bench.leaderboard.significance import IntervalRow, PairRow
 from bench.records.files import iter_records, read_arrays, read_record, record_folder
 from bench.registry import champions as folders
 from bench.registry import publishing
-from bench.registry.card_text import card_text
 from bench.registry.cards import Card, sealed
 from bench.registry.results import Scope, read_results
 from bench.registry.scores import ScoresRow
@@ -115,9 +114,7 @@ def card(change: Callable[[Card], dict]) -> Callable[[Store], None]:
     def attack(store: Store) -> None:
         old = folders.champion(store.registry, D8)
         new = sealed(dataclasses.replace(old, **change(old)))
-        folder = store.registry / old.folder
-        (folder / "card.json").write_bytes(new.to_json())
-        (folder / "card.md").write_text(card_text(new), encoding="utf-8")
+        folders.write_card(store.registry / old.folder, new)
 
     return attack
 

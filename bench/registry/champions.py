@@ -44,7 +44,7 @@ from bench.registry.cards import (
 )
 from bench.registry.changes import unchanged
 
-PREVIOUS = "previous"
+PREVIOUS, SIDE_BY_SIDE = "previous", "side_by_side.png"
 MOST_BYTES = 16 * 2**20
 PICTURES = (
     *("reconstructions", "loss_curves", "latent_map", "samples", "interpolation"),
@@ -266,14 +266,33 @@ def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
 def write_card(folder: Path, card: Card) -> None:
     """Write a card as JSON and as Markdown."""
     write_atomically(folder / CARD, card.to_json())
-    write_atomically(folder / CARD_TEXT, card_text(card).encode())
+    write_atomically(folder / CARD_TEXT, _page(folder, card).encode())
+
+
+def _page(folder: Path, card: Card) -> str:
+    """The text of a card in a folder. The picture of all rows of its table lies beside that of a
+    track; a champion in `previous/` is of an earlier table."""
+    picture = folder.parent / f"{Path(card.folder).name}.{SIDE_BY_SIDE}"
+    return card_text(card, f"../{picture.name}" if picture.exists() else "")
+
+
+def renew_texts(registry: Path) -> list[str]:
+    """Write the texts of cards that say something else, since a picture of their table came or
+    went; returns their files."""
+    changed = []
+    for card in champions(registry).values():
+        folder = child(registry, card.folder)
+        if _text(folder) != (text := _page(folder, card)):
+            write_atomically(folder / CARD_TEXT, text.encode())
+            changed.append(f"registry/{(folder / CARD_TEXT).relative_to(registry)}")
+    return changed
 
 
 def update_standing(registry: Path, card: Card, standing: ChampionRank) -> bool:
     """Rewrite the card if its place in the table changed; returns whether it did."""
     renewed = with_standing(card, standing.cell, standing.challenger, standing.rows)
     folder = registry / card.folder
-    if renewed == card and _text(folder) == card_text(card):
+    if renewed == card and _text(folder) == _page(folder, card):
         return False
     write_card(folder, renewed)
     return True
@@ -320,6 +339,9 @@ def _copy_champion(source: Path, target: Path) -> None:
         for path in sorted(source.iterdir()):
             if path.is_file() and not path.name.startswith("."):
                 write_atomically(target / path.name, path.read_bytes())
+        if (source / CARD).exists():
+            card = read_card(source / CARD, str(source / CARD))
+            write_atomically(target / CARD_TEXT, _page(target, card).encode())
 
 
 @contextlib.contextmanager
@@ -350,7 +372,7 @@ def check_champions(registry: Path) -> int:
 def check_folder(registry: Path, folder: Path, card: Card) -> None:
     """Check the text, the pictures and the weights of one folder against its card."""
     where = f"registry/{folder.relative_to(registry)}"
-    if _text(folder) != card_text(card):
+    if _text(folder) != _page(folder, card):
         raise CheckFailed(f"{where}/{CARD_TEXT} does not match card.json; fix: bench promote")
     wanted = dict(card.pictures)
     if card.weights.committed:

@@ -25,7 +25,12 @@ from bench.leaderboard.render import (
 from bench.metrics import METRICS
 from bench.registry.board_figures import board_figures
 from bench.registry.card_checks import check_cards
-from bench.registry.champions import champions, check_champions, shown_champions
+from bench.registry.champions import (
+    champions,
+    check_champions,
+    renew_texts,
+    shown_champions,
+)
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
 from bench.registry.checking import check_results
 from bench.registry.confirmations import (
@@ -179,8 +184,9 @@ def confirm(store: Store, scope: Scope) -> tuple[list[ConfirmationRow], list[str
 
 
 def write_pages(store: Store, results: Results) -> list[str]:
-    """Render figures, registry/README.md and the README's block; returns the files written."""
-    changed = _redraw(store, results)
+    """Render figures, the texts of cards, registry/README.md and the README's block; returns the
+    files written."""
+    changed = [*_redraw(store, results), *renew_texts(store.registry)]
     files = {
         name: text.encode(errors=ODD_BYTES) for name, text in _rendered(store, results).items()
     }
