@@ -458,6 +458,25 @@ class TestScoring:
         said = why_absent(METRICS["fcd_mixture"])
         assert "train one with: bench run --protocol classifier" in said
 
+    def test_without_a_network_the_plan_says_what_is_left_out(
+        self, home: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = self._spec(home)
+        assert spec.definition is not None
+
+        def notes(*tasks: str) -> str:
+            evaluation = dataclasses.replace(spec.definition.evaluation, tasks=tasks)
+            wanted = dataclasses.replace(spec.definition, evaluation=evaluation)
+            return "\n".join(plan(Request(wanted), home).notes)
+
+        assert "left out" not in notes("generation", "interpolation"), "one is committed"
+        monkeypatch.setattr("bench.records.feature_cards.shipped", lambda: home)
+        said = notes("generation", "interpolation", "cost")
+        assert "generation and interpolation are left out: each needs a feature network" in said
+        assert "train one with: bench run --protocol classifier" in said
+        assert "interpolation is left out: it needs" in notes("interpolation")
+        assert "left out" not in notes("representation", "robustness", "cost")
+
     def _badges(self, home: Store, decode: Callable[[Tensor], Tensor]) -> list[str]:
         """The badges of a row whose decoder is `decode`."""
         spec = self._spec(home, latent_dim=3)
