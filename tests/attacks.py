@@ -19,8 +19,8 @@ from bench.leaderboard.significance import IntervalRow, PairRow
 from bench.records.files import iter_records, read_arrays, read_weights, record_folder
 from bench.registry import champions as folders
 from bench.registry import publishing
-from bench.registry.card_text import card_text
 from bench.registry.cards import Card, sealed
+from bench.registry.installation import write_card
 from bench.registry.results import Scope, read_results
 from bench.registry.scores import ScoresRow, run_digest
 from tests import rewritten
@@ -101,9 +101,7 @@ def card(change: Callable[[Card], dict]) -> Callable[[Store], None]:
     def attack(store: Store) -> None:
         old = folders.champion(store.registry, D8)
         new = sealed(dataclasses.replace(old, **change(old)))
-        folder = store.registry / old.folder
-        (folder / "card.json").write_bytes(new.to_json())
-        (folder / "card.md").write_text(card_text(new), encoding="utf-8")
+        write_card(store.registry / old.folder, new)
 
     return attack
 
@@ -372,8 +370,7 @@ def previous_champion(store: Store) -> None:
     before = folder / "previous"
     before.mkdir()
     new = sealed(dataclasses.replace(old, **of_spec(seed=9)(old)))
-    (before / "card.json").write_bytes(new.to_json())
-    (before / "card.md").write_text(card_text(new), encoding="utf-8")
+    write_card(before, new)
     for name in ("weights.safetensors", *old.pictures):
         (before / name).write_bytes((folder / name).read_bytes())
 
