@@ -47,10 +47,11 @@ from bench.registry.changes import unchanged
 PREVIOUS, SIDE_BY_SIDE = "previous", "side_by_side.png"
 MOST_BYTES = 16 * 2**20
 PICTURES = (
-    *("reconstructions", "loss_curves", "latent_map", "samples", "interpolation"),
+    *("reconstructions", "loss_curves", "latent_map", "samplers", "samples", "interpolation"),
     *("confusion_matrix", "misclassified", "class_report", "reliability"),
 )
-"""A record's figures among these are drawn: for a classifier the last four and its curves."""
+"""A record's figures among these are drawn: for a classifier the last four and its curves, of
+samples those of one sampler only where there are not all of them beside each other."""
 
 
 def fits(size: int) -> bool:
@@ -255,6 +256,8 @@ def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
 
     files = draw_files(record, arrays)
     drawn = {}
+    if "samplers" in files:
+        files.pop("samples", None)
     for name in PICTURES:
         if name in files:
             path = folder / f"{name}.png"
