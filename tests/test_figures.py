@@ -133,6 +133,26 @@ def test_latent_map_says_what_its_axes_are(grey: NDArray[np.float32], code_size:
     assert set(texts(figure)) >= {short_name(name, 14) for name in CLASSES}
 
 
+@pytest.mark.parametrize("dead", [(), (1,), (0, 1)])
+def test_the_grid_of_a_number_that_does_not_vary_can_be_seen(
+    grey: NDArray[np.float32], dead: tuple[int, ...]
+) -> None:
+    found = dict(arrays_of(grey, 2))
+    for key in ("grid/z", "codes/z"):
+        found[key] = found[key].copy()
+        found[key][:, list(dead)] = 0.25
+    (ax,) = FIGURES["latent_grid"].draw(record_of(grey, 2), found).axes
+    (image,) = ax.get_images()
+    left, right, low, high = image.get_extent()
+    assert (left, right, low, high) == (*ax.get_xlim(), *ax.get_ylim())
+    for number, (start, end) in enumerate(((left, right), (low, high))):
+        assert start < end
+        if number in dead:
+            assert (start, end) == (-0.25, 0.75)
+    drawn = sum(len(each.get_offsets()) for each in ax.collections)
+    assert drawn == len(found["codes/z"])
+
+
 def test_latent_map_of_many_classes_and_of_none(record: RunRecord, arrays: Arrays) -> None:
     many = {**arrays, "codes/label": np.arange(441) % 25}
     named = dataclasses.replace(record, class_names=tuple(f"kind {i}" for i in range(25)))

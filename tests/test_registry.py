@@ -323,6 +323,18 @@ def test_the_picture_of_a_table_stands_in_the_card_of_its_champion(replaced):
     assert publishing.check(replaced)
 
 
+def test_samples_of_all_samplers_stand_in_place_of_those_of_one(ran, monkeypatch):
+    drawn = dict.fromkeys(("interpolation", "samples", "samplers", "progress"), b"a picture")
+    for there, shown in ((drawn, "samplers"), ({**drawn, "samplers": None}, "samples")):
+        files = {name: content for name, content in there.items() if content}
+        monkeypatch.setattr("bench.figures.draw_files", lambda *_, files=files: dict(files))
+        shutil.rmtree(ran.registry, ignore_errors=True)
+        publish(ran)
+        card = folders.champion(ran.registry, D8)
+        assert list(card.pictures) == [f"{shown}.png", "interpolation.png"]
+        assert publishing.check(ran)
+
+
 def test_a_card_has_a_table_for_each_task_with_its_most_important_measures():
     ours = shipped().registry
     card = folders.champion(ours, "fashion_mnist_mini.quick.d8")

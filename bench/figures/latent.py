@@ -78,7 +78,9 @@ def latent_grid(record: RunRecord, arrays: Arrays) -> Figure:
     figure, (ax,) = plot_canvas(1, 6.4, 6.0)
     # Rows of the grid go up with the second number, rows of a picture go down.
     canvas = image_grid(np.asarray(arrays["grid/x_hat"][::-1] / 255, np.float32), 2)
-    half = (axes[-1] - axes[0]) / (2 * (len(axes) - 1))
+    span = axes[-1] - axes[0]
+    # A number that does not vary has no scale; images of no height would be invisible.
+    half = np.where(span > 0, span / (2 * (len(axes) - 1)), 0.5)
     (left, low), (right, high) = axes[0] - half, axes[-1] + half
     ax.imshow(canvas, extent=(left, right, low, high), aspect="auto", interpolation="antialiased")
     codes = np.asarray(arrays["codes/z"], np.float64)[:, :2]

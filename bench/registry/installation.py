@@ -37,10 +37,11 @@ from bench.registry.champions import (
 )
 
 PICTURES = (
-    *("reconstructions", "loss_curves", "latent_map", "samples", "interpolation"),
+    *("reconstructions", "loss_curves", "latent_map", "samplers", "samples", "interpolation"),
     *("confusion_matrix", "misclassified", "class_report", "reliability"),
 )
-"""A record's figures among these are drawn: for a classifier the last four and its curves."""
+"""A record's figures among these are drawn: for a classifier the last four and its curves, of
+samples those of one sampler only where there are not all of them beside each other."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
 
     files = draw_files(record, arrays)
     drawn = {}
+    if "samplers" in files:
+        files.pop("samples", None)
     for name in PICTURES:
         if name in files:
             path = folder / f"{name}.png"
