@@ -1,5 +1,6 @@
 """Too few images are refused before training, and no figure that fails costs a run."""
 
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -10,9 +11,10 @@ from typer.testing import CliRunner
 
 from bench.benchmark.plan import Request, plan
 from bench.cli import app
-from bench.core.protocol import load_protocol
+from bench.core.errors import BadInput
+from bench.core.protocol import SplitConfig, load_protocol
 from bench.core.store import Store
-from bench.data import load_set
+from bench.data import load_set, load_splits, require_images
 from bench.execution.runner import execute, ignore_epochs
 from bench.figures import draw_files, drawing
 from bench.figures.latent import principal_plane
@@ -62,6 +64,15 @@ def test_too_few_images_are_refused_before_training(
     (line,) = result.stderr.strip().splitlines()
     assert "needs at least 2 images in each part" in line and words in line
     assert not list(iter_records(store.records))
+    # The number that is said is the smallest that is taken.
+    assert ("(12 are enough)" in line) == (test is None and per_class * classes > 2)
+
+
+def test_a_dozen_images_are_enough(tmp_path: Path) -> None:
+    for count, refused in ((11, True), (12, False)):
+        splits = load_splits(_npz(tmp_path, count, 1), SplitConfig())
+        with pytest.raises(BadInput) if refused else contextlib.nullcontext():
+            require_images(splits, SplitConfig())
 
 
 def test_an_empty_part_is_refused_before_training(store: Store, tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def _check_windows(protocol: Protocol, image_shape: tuple[int, int, int]) -> Non
         if key in protocol.evaluation.metrics and window > smallest:
             raise BadInput(
                 f"{protocol.source}: evaluation.{key}.window: {window} is larger than the images "
-                f"({image_shape[1]}x{image_shape[2]}); make it smaller or leave {key} out"
+                f"({image_shape[1]}x{image_shape[2]}); make it smaller or leave {key} out in a "
+                "protocol of your own, or enlarge images of your own with --image-size"
             )
 
 

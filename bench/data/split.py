@@ -95,8 +95,21 @@ def require_images(splits: Splits, config: SplitConfig) -> None:
     found = ", ".join(f"{part} has {sizes[part]:,}" for part in wanted)
     raise BadInput(
         f"split of {splits.name}: needs at least {LEAST_IMAGES} images in each part; {found}: give "
-        "more images, or larger parts in [split] of a protocol"
+        f"more images{_enough(sizes, config)}, or larger parts in [split] of a protocol"
     )
+
+
+def _enough(sizes: Mapping[Part, int], config: SplitConfig) -> str:
+    """How many images are enough, where all parts were drawn as fractions; else nothing."""
+    shares, total = (config.validation, config.test), sum(sizes.values())
+    drawn = (sizes["validation"], sizes["test"])
+    if any(isinstance(share, int) for share in shares) or drawn != _drawn(shares, total):
+        return ""
+    for count in range(total, 100 * LEAST_IMAGES):
+        drawn = _drawn(shares, count)
+        if min(*drawn, count - sum(drawn)) >= LEAST_IMAGES:
+            return f" ({count} are enough)"
+    return ""
 
 
 def split_indices(images: ImageSet, config: SplitConfig) -> dict[Part, Indices]:
@@ -168,6 +181,11 @@ def _ranges(images: ImageSet) -> dict[Part, Indices]:
 def _count(share: Share, total: int) -> int:
     """The number of images for a share; a fraction never rounds to none."""
     return share if isinstance(share, int) else max(1, round(share * total))
+
+
+def _drawn(shares: tuple[Share, Share], total: int) -> tuple[int, int]:
+    """How many images are drawn for two shares."""
+    return _count(shares[0], total), _count(shares[1], total)
 
 
 def _refuse_greed(
