@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bench.core.errors import BadInput, BenchError, CheckFailed, unknown_name
 from bench.core.recipes import BEST_OF
-from bench.core.spec import RunRecord, RunSpec
+from bench.core.spec import TOGETHER, RunRecord, RunSpec
 from bench.core.store import Store
 from bench.execution.runner import Recomputed, recompute, size_of_weights
 from bench.leaderboard.csv_rows import rounded
@@ -42,6 +42,7 @@ NOT_COMPARED = {
     "images_per_second": "the speed of one machine",
     "best_epoch": "of the training, which only `--retrain` repeats",
     "epochs_run": "of the training, which only `--retrain` repeats",
+    TOGETHER: "of the training: how many seeds it took along",
     BEST_OF: "of a study, whose trials are in registry/studies/",
 }
 """The facts that do not follow from weights and images, each with what it is. Any other fact is
