@@ -60,10 +60,11 @@ def test_speeds_are_measured_once_and_said(tiny_protocol: str, store: Store) -> 
         "mean_image at 4",
         "pca at 4",
         "fc_ae at 4",
+        "a stack of fc_ae at 4",
     ]
-    assert "(3 of 3)" in said[-1]
+    assert "(3 of 3)" in said[-2] and "(1 of 1)" in said[-1]
     again = forecast(made.specs, made.sizes, store, 2, said.append)
-    assert len(said) == 3 and again == cost == known_forecast(made.specs, made.sizes, store, 2)
+    assert len(said) == 4 and again == cost == known_forecast(made.specs, made.sizes, store, 2)
     assert all(0 < seconds < 600 for seconds in cost.by_run.values())
 
 

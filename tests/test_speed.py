@@ -29,7 +29,7 @@ def test_its_rows_are_there_where_it_is_installed(
     monkeypatch.setattr(ratios, "pythae_is_here", lambda: here)
     for name in ("_training", "forecasts"):
         monkeypatch.setattr(ratios, name, lambda *_: [])
-    for name in ("_ssim", "_help"):
+    for name in ("_ssim", "_help", "_stack"):
         monkeypatch.setattr(ratios, name, row)
     monkeypatch.setattr(ratios, "pythae_rate", lambda *_: 100.0)
     monkeypatch.setattr(ratios, "_loop", lambda *_: 220.0)
@@ -39,3 +39,16 @@ def test_its_rows_are_there_where_it_is_installed(
         if here
         else []
     )
+
+
+def test_seeds_as_one_network_are_measured_beside_one_by_one() -> None:
+    """Both rates come from real trainings; what the ratio is, a busy machine decides."""
+    images = torch.randint(0, 256, (1024, 1, 28, 28), dtype=torch.uint8)
+    row = ratios._stack(ratios._spec("fc_ae"), images, 0.3, 1.4)
+    assert (row["what"], row["against"]) == ("training fc_ae, 3 seeds", "one by one")
+    assert row["wanted"] == ">= 1.4"
+    rates = [
+        float(row[key].removesuffix(" images/s").replace(",", "")) for key in ("ours", "theirs")
+    ]
+    assert min(rates) > 0
+    assert float(row["ratio"]) == pytest.approx(rates[0] / rates[1], abs=0.01)

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from bench.core.spec import RunSpec, SplitSizes, TrialSpec, cells_of
+from bench.benchmark.stacks import chosen_stacks, may_stack
+from bench.core.spec import RunSpec, SplitSizes, Stack, TrialSpec, cells_of
 from bench.core.store import Store, write_atomically
 from bench.execution import EpochEnded, Event, Failed, Finished
 from bench.execution.devices import available_cores
-from bench.execution.stopwatch import Speeds, Stopwatch
+from bench.execution.stopwatch import MEASURED, Speeds, Stopwatch
 from bench.models.zoo import variant
 from bench.tracking import tracking_is_off
 from bench.tracking.address import find_address
@@ -32,6 +33,8 @@ _PUBLISH_SECONDS, _TRIAL_SECONDS = 1.7, 0.4
 """Figures and MLflow, in the head: of one run, of one trial."""
 STUDY_SECONDS = 4.0
 """Analysis and figures of a search, at its end."""
+_TOGETHER = f" | alone and {MEASURED} seeds together"
+"""Marks the speeds that `Stopwatch.measure_together` gives."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,12 @@ class Machine:
     lead: float = 0.0
     publish: float = 0.0
 
-    def seconds(self, runs: Sequence[float], workers: int, threads: int = 1) -> float:
+    def seconds(
+        self, runs: Sequence[float], workers: int, threads: int = 1, *, results: int = 0
+    ) -> float:
         """Wall-clock seconds of `runs`, given in seconds on an idle machine, longest first.
 
+        `results`: how many the head publishes, where some of `runs` are stacks of several.
         Workers beyond the cores do not help: the processor time of all processes bounds the whole.
         """
         if not runs:
@@ -57,7 +63,7 @@ class Machine:
         loads = [_WORKER_SECONDS] * workers
         for seconds in sorted(runs, reverse=True):
             loads[loads.index(min(loads))] += seconds
-        published = self.publish * len(runs)
+        published = self.publish * (results or len(runs))
         spent = sum(runs) * threads + _WORKER_SECONDS * workers + published
         bound = spent / self.cores if self.cores else 0.0
         return self.lead + max(*loads, bound, published) + self.publish
@@ -80,7 +86,8 @@ class Forecast:
     """Seconds by run key, and for the whole plan on `workers` workers of `machine`.
 
     `later`: the same of seeds that may follow; `longest` is the sum of those of one cell, which
-    follow one after the other.
+    follow one after the other. `together`: seeds that train as one network; `gains`: how many
+    times as fast they do, by run key.
     """
 
     by_run: Mapping[str, float]
@@ -89,6 +96,8 @@ class Forecast:
     threads: int = 1
     later: Mapping[str, float] = field(default_factory=dict)
     longest: float = 0.0
+    together: tuple[Stack, ...] = ()
+    gains: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def total_seconds(self) -> float:
@@ -107,13 +116,38 @@ class Forecast:
 
     def on(self, workers: int) -> float:
         """`total_seconds` for another number of workers."""
-        return self.machine.seconds(list(self.by_run.values()), workers, self.threads)
+        jobs = _jobs(self.by_run, self.together)
+        return self.machine.seconds(jobs, workers, self.threads, results=len(self.by_run))
 
     def most_on(self, workers: int) -> float:
         """`most_seconds` for another number of workers."""
-        runs = [*self.by_run.values(), *self.later.values()]
-        together = self.machine.seconds(runs, workers, self.threads)
-        return max(together, self.on(workers) + self.longest)
+        runs = [*_jobs(self.by_run, self.together), *self.later.values()]
+        results = len(self.by_run) + len(self.later)
+        in_all = self.machine.seconds(runs, workers, self.threads, results=results)
+        return max(in_all, self.on(workers) + self.longest)
+
+    @property
+    def stacks_in_words(self) -> str:
+        """What trains as one network and how much faster; empty if nothing does."""
+        if not self.together:
+            return ""
+        names = list(dict.fromkeys(stack[0].model for stack in self.together))
+        gains = [self.gains[stack[0].run_key] for stack in self.together]
+        low, high = f"{min(gains):.2f}", f"{max(gains):.2f}"
+        gain = low if low == high else f"{low} to {high}"
+        runs, stacks = sum(map(len, self.together)), len(self.together)
+        return (
+            f"{runs} runs train as {stacks} {'stack' if stacks == 1 else 'stacks'} of seeds "
+            f"({', '.join(names)}): measured here, {gain} times as fast as one by one"
+        )
+
+
+def _jobs(by_run: Mapping[str, float], together: Sequence[Stack]) -> list[float]:
+    """The seconds of each stack, and of each run that is in none."""
+    left, jobs = dict(by_run), []
+    for stack in together:
+        jobs.append(sum(left.pop(spec.run_key) for spec in stack))
+    return [*jobs, *left.values()]
 
 
 def forecast(
@@ -134,13 +168,20 @@ def forecast(
     known, specs = _read(store), list(specs)
     unknown = {_signature(spec, sizes): spec for spec in specs}
     unknown = {key: spec for key, spec in unknown.items() if key not in known}
-    if unknown:
+    first = [cell[0] for cell in may_stack(specs, sizes)] if local else []
+    stacks = {_signature(spec, sizes) + _TOGETHER: spec for spec in first}
+    stacks = {key: spec for key, spec in stacks.items() if key not in known}
+    if unknown or stacks:
         try:
             with Stopwatch() as stopwatch:
                 for count, (key, spec) in enumerate(unknown.items(), start=1):
                     what = f"{spec.model} at {spec.size_name}" if spec.has_code else spec.model
                     progress(f"measuring the speed of {what} ({count} of {len(unknown)})")
                     known[key] = stopwatch.measure(spec, sizes)
+                for count, (key, spec) in enumerate(stacks.items(), start=1):
+                    what = f"a stack of {spec.model} at {spec.size_name}"
+                    progress(f"measuring the speed of {what} ({count} of {len(stacks)})")
+                    known[key] = stopwatch.measure_together(spec, sizes)
         finally:  # measurements before Ctrl-C are kept
             write_atomically(store.costs, json.dumps(known, indent=1, sort_keys=True).encode())
     return _add_up((specs, later), sizes, known, workers, store, local)
@@ -169,13 +210,13 @@ def _add_up(
     local: bool,
 ) -> Forecast:
     """Seconds of each run, and of each that may follow, from its variant's speeds and the sizes of
-    the split."""
+    the split; and the stacks that shorten the whole, of those whose gain is known."""
 
-    def seconds(spec: RunSpec) -> float:
+    def seconds(spec: RunSpec, gain: float = 1.0) -> float:
         train, score = known[_signature(spec, sizes)]
         scored = (spec.train.epochs + 1) * sizes.validation + sizes.test
         trained = 1 if variant(spec.model).closed_form else spec.train.epochs * sizes.train
-        return trained * train + scored * score + _ROUND_SECONDS
+        return trained * train / gain + scored * score + _ROUND_SECONDS
 
     specs, later = runs
     by_run, more = ({spec.run_key: seconds(spec) for spec in given} for given in runs)
@@ -183,7 +224,26 @@ def _add_up(
     machine = machine_of(store, specs[0], local=local) if specs else Machine(0)
     threads = specs[0].threads if specs else 1
     workers = max(1, min(workers, len(by_run)))
-    return Forecast(by_run, workers, machine, threads, more, max(in_a_row, default=0.0))
+    cells: list[list[RunSpec]] = []
+    gains: dict[str, float] = {}
+    for cell in may_stack(specs, sizes) if local else []:
+        if (found := known.get(_signature(cell[0], sizes) + _TOGETHER)) is not None:
+            cells.append(cell)
+            gains |= {spec.run_key: found[0] / found[1] for spec in cell}
+
+    def with_stacks(stacks: Sequence[Stack]) -> dict[str, float]:
+        members = (spec for stack in stacks for spec in stack)
+        return by_run | {spec.run_key: seconds(spec, gains[spec.run_key]) for spec in members}
+
+    def in_all(stacks: Sequence[Stack]) -> float:
+        jobs = _jobs(with_stacks(stacks), stacks)
+        return machine.seconds(jobs, workers, threads, results=len(by_run))
+
+    together = chosen_stacks(cells, gains, workers, in_all)
+    longest = max(in_a_row, default=0.0)
+    return Forecast(
+        with_stacks(together), workers, machine, threads, more, longest, together, gains
+    )
 
 
 def _read(store: Store) -> dict[str, Speeds]:

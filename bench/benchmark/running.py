@@ -4,10 +4,11 @@ Runs in the head process only, which alone talks to the tracker.
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
+from bench.benchmark.forecast import known_forecast
 from bench.benchmark.memory import require_memory
 from bench.benchmark.plan import Plan, Request, default_workers, plan
 from bench.benchmark.seeding import width_of
@@ -17,7 +18,7 @@ from bench.core.errors import Stopped
 from bench.core.interrupts import gentle_interrupt
 from bench.core.memory import return_freed_memory
 from bench.core.protocol import Protocol, default_protocol, load_protocol
-from bench.core.spec import RunRecord, RunSpec, cells_of
+from bench.core.spec import RunRecord, RunSpec, Stack, cells_of
 from bench.core.store import Store, open_store
 from bench.execution import (
     STOP_SECONDS,
@@ -97,7 +98,8 @@ def execute_plan(
     )
     tracker = open_tracker(store, plan.protocol, plan.dataset_label)
     try:
-        steps = run_plan(plan, store, workers.pool() if plan.missing else None, tracker)
+        pool = workers.pool() if plan.missing else None
+        steps = run_plan(plan, store, pool, tracker, _together(plan, workers))
         try:
             result = _followed(steps, on_event)
         except KeyboardInterrupt:
@@ -112,6 +114,14 @@ def execute_plan(
         tracker.close()
     result.link, result.missed = tracker.link, tracker.missed
     return result
+
+
+def _together(plan: Plan, workers: Workers) -> tuple[Stack, ...]:
+    """The missing runs that train as stacks, by the speeds that were measured for the forecast."""
+    if not (workers.place.is_local and plan.missing):
+        return ()
+    known = known_forecast(plan.missing, plan.sizes, workers.store, workers.count, plan.later)
+    return known.together if known is not None else ()
 
 
 def _followed(
@@ -159,7 +169,11 @@ def run(
 
 
 def run_plan(
-    plan: Plan, store: Store, executor: Executor | None, tracker: Tracker
+    plan: Plan,
+    store: Store,
+    executor: Executor | None,
+    tracker: Tracker,
+    together: Sequence[Stack] = (),
 ) -> Generator[Event | Waiting | Added, None, PlanResult]:
     """Run what is missing and yield each event after publishing it; returns the PlanResult.
 
@@ -167,7 +181,8 @@ def run_plan(
     closes the generator, the workers save and stop and their runs are closed in the tracker.
     `executor` may be None if nothing is missing. A cell's further seeds are added, one at a time,
     while its records call for them. Runs that another command on this store trains
-    meanwhile are not trained again: their records are used.
+    meanwhile are not trained again: their records are used. `together`: missing runs that train as
+    stacks.
     """
     outcome = PlanResult(plan.specs, dict(plan.done))
     # Trained for another protocol, perhaps: every board shows what it names itself.
@@ -177,7 +192,7 @@ def run_plan(
     waiting = {spec.run_key for spec in plan.missing}
     if executor is None:
         return outcome
-    with SharedQueue(plan.missing, store, executor) as queue:
+    with SharedQueue(plan.missing, store, executor, together) as queue:
         try:
             while waiting:
                 for spec, record in queue.hand_out():

@@ -54,8 +54,9 @@ def announce(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
             else ""
         )
     )
-    for note in plan.notes:
-        console.say(note)
+    for note in (*plan.notes, cost.stacks_in_words):
+        if note:
+            console.say(note)
     if in_full:
         rows = [
             (spec.model, spec.size_name, str(spec.seed), state, key)
@@ -102,6 +103,7 @@ def as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
         "workers": cost.workers,
         "forecast_seconds": cost.total_seconds,
         "forecast_seconds_at_most": cost.most_seconds,
+        "together": [[spec.run_key for spec in stack] for stack in cost.together],
         "runs": [run(spec) for spec in plan.specs],
         "later": [run(spec) for spec in plan.later],
     }

@@ -28,6 +28,9 @@ NO_CODE = "-"
 COPIED = "copied_images"
 """The fact that counts validation and test images that are exact copies of one in an earlier part;
 only where own images have some."""
+TOGETHER = "seeds_together"
+"""The fact that counts the seeds trained as one network with a run, itself included; absent if it
+was trained alone. Results are the same within rounding; its time is its share."""
 
 Part = Literal["train", "validation", "test"]
 Status = Literal["finished", "diverged", "stopped"]
@@ -175,6 +178,10 @@ class RunSpec:
         """Short name for progress lines and figures, such as `cnn_ae d=16 seed 0`."""
         size = "native" if self.latent_dim is None else f"d={self.latent_dim}"
         return " ".join([self.model, *([size] if self.has_code else []), f"seed {self.seed}"])
+
+
+Stack = tuple[RunSpec, ...]
+"""Specs that differ only by seed and train as one network; a spec alone is a stack of one."""
 
 
 def cells_of(specs: Sequence[RunSpec]) -> dict[object, list[RunSpec]]:

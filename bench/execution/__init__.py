@@ -16,6 +16,7 @@ reported: a fresh worker tries its spec once more, then the spec counts as faile
 | software.py    | which code of bench runs: digest and commit                 | no    |
 | worker.py      | one spec in a worker                                        | late  |
 | runner.py      | execute(spec) -> record                                     | yes   |
+| together.py    | the same for seeds that train as one network                | yes   |
 | speeds.py      | what the stopwatch measures                                 | yes   |
 | environment.py | versions, device and commit of a run                        | yes   |
 | direct.py      | training without a record, for the Python API               | yes   |

@@ -177,9 +177,9 @@ class RayPool:
         """The specs that workers are training."""
         return [slot.spec for slot in self._slots if slot.spec is not None]
 
-    def submit(self, spec: RunSpec) -> None:
-        """Queue a spec for the next free worker."""
-        self._queue.append(spec)
+    def submit(self, *specs: RunSpec) -> None:
+        """Queue specs, each for the next free worker: a cluster trains seeds one by one."""
+        self._queue.extend(specs)
 
     def stop(self, spec: RunSpec) -> None:
         """Remove the spec from the queue, or ask its worker to stop after the epoch."""

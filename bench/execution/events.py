@@ -85,8 +85,9 @@ class Executor(Protocol):
     def running(self) -> list[RunSpec]:
         """The specs that are running now."""
 
-    def submit(self, spec: RunSpec) -> None:
-        """Queue a spec."""
+    def submit(self, *specs: RunSpec) -> None:
+        """Queue a spec, or several that differ only by seed: a place that can trains these as one
+        network, in one worker, and tells the events of each."""
 
     def events(self, timeout: float) -> list[Event]:
         """Events so far; waits up to `timeout` seconds for one."""

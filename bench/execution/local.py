@@ -1,13 +1,14 @@
 """A pool of worker processes on this machine."""
 
 import contextlib
+import functools
 import multiprocessing
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -22,16 +23,24 @@ from bench.execution.events import (
     Started,
 )
 from bench.execution.software import Software, adopt, running_software
-from bench.execution.worker import attempt
+from bench.execution.worker import attempt, attempt_together
 from bench.models.own import Origin, origin_of
 from bench.models.own import adopt as take_origin
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """Asks a worker to end a run after its epoch."""
+
+    run_key: str
 
 
 @dataclass
 class _Worker:
     process: SpawnProcess
     pipe: Connection
-    spec: RunSpec | None = None
+    specs: list[RunSpec] = field(default_factory=list)
+    """What it is training: one spec, or those of a stack that have not ended."""
 
 
 class LocalPool:
@@ -41,7 +50,7 @@ class LocalPool:
         self._store = store
         self._software = running_software()
         self._context = multiprocessing.get_context("spawn")
-        self._queue: deque[RunSpec] = deque()
+        self._queue: deque[tuple[RunSpec, ...]] = deque()
         self._deaths: dict[str, int] = {}
         self._workers = [self._hire() for _ in range(workers)]
 
@@ -53,20 +62,20 @@ class LocalPool:
     @property
     def running(self) -> list[RunSpec]:
         """The specs that workers are training."""
-        return [worker.spec for worker in self._workers if worker.spec is not None]
+        return [spec for worker in self._workers for spec in worker.specs]
 
-    def submit(self, spec: RunSpec) -> None:
-        """Queue a spec for the next free worker."""
-        self._queue.append(spec)
+    def submit(self, *specs: RunSpec) -> None:
+        """Queue a spec, or seeds that train as one network, for the next free worker."""
+        self._queue.append(specs)
 
     def stop(self, spec: RunSpec) -> None:
         """Remove the spec from the queue, or ask its worker to stop after the epoch."""
-        with contextlib.suppress(ValueError):
-            self._queue.remove(spec)
+        left = (tuple(each for each in specs if each != spec) for specs in self._queue)
+        self._queue = deque(specs for specs in left if specs)
         for worker in self._workers:
-            if worker.spec == spec:
+            if spec in worker.specs:
                 with contextlib.suppress(OSError):
-                    worker.pipe.send("stop")
+                    worker.pipe.send(_Stop(spec.run_key))
 
     def events(self, timeout: float) -> list[Event]:
         """Hand out queued specs, then collect the workers' events for up to `timeout` seconds."""
@@ -88,7 +97,7 @@ class LocalPool:
             self._queue.clear()
         for worker in self._workers:
             worker.pipe.close()
-            if worker.spec is not None:
+            if worker.specs:
                 worker.process.terminate()
             worker.process.join(timeout=5)
             if worker.process.is_alive():
@@ -107,13 +116,13 @@ class LocalPool:
 
     def _hand_out(self) -> Iterator[Event]:
         for worker in self._workers:
-            if worker.spec is None and self._queue:
-                worker.spec = self._queue.popleft()
+            if not worker.specs and self._queue:
+                worker.specs = list(self._queue.popleft())
                 with contextlib.suppress(OSError):  # _listen notices a dead worker
-                    if (origin := origin_of(worker.spec.model)) is not None:
+                    if (origin := origin_of(worker.specs[0].model)) is not None:
                         worker.pipe.send(origin)
-                    worker.pipe.send(worker.spec)
-                yield Started(worker.spec)
+                    worker.pipe.send(tuple(worker.specs))
+                yield from (Started(spec) for spec in list(worker.specs))
 
     def _listen(self, worker: _Worker) -> list[Event]:
         """Everything a worker has sent so far, or its death."""
@@ -123,25 +132,25 @@ class LocalPool:
                 event: Event = worker.pipe.recv()
                 heard.append(event)
                 if not isinstance(event, EpochEnded):
-                    worker.spec = None
+                    worker.specs.remove(event.spec)
         except (EOFError, OSError):
             heard += self._replace(worker)
         return heard
 
     def _replace(self, dead: _Worker) -> list[Event]:
-        """Start a new worker; retry the dead one's spec once."""
+        """Start a new worker; retry each of the dead one's specs once, alone."""
         dead.process.join(timeout=5)
         dead.pipe.close()
         self._workers[self._workers.index(dead)] = self._hire()
-        if dead.spec is None:
-            return []
-        key = dead.spec.run_key
-        self._deaths[key] = self._deaths.get(key, 0) + 1
         cause = cause_of_end(dead.process.exitcode)
-        if self._deaths[key] == 1:
-            self._queue.appendleft(dead.spec)
-            return [Lost(dead.spec, f"its worker died ({cause}); trying once more")]
-        return [Failed(dead.spec, f"its worker died twice ({cause})")]
+        return [self._retry(spec, cause) for spec in reversed(dead.specs)]
+
+    def _retry(self, spec: RunSpec, cause: str) -> Event:
+        self._deaths[spec.run_key] = self._deaths.get(spec.run_key, 0) + 1
+        if self._deaths[spec.run_key] == 1:
+            self._queue.appendleft((spec,))
+            return Lost(spec, f"its worker died ({cause}); trying once more")
+        return Failed(spec, f"its worker died twice ({cause})")
 
 
 @contextlib.contextmanager
@@ -179,13 +188,24 @@ def _work(pipe: Connection, store: Store, software: Software) -> None:
             message = pipe.recv()
             if isinstance(message, Origin):
                 take_origin(message)
-            if isinstance(message, RunSpec):  # a late "stop" for a finished run is dropped
-                pipe.send(attempt(message, store, _reporter(message, pipe)))
+            if isinstance(message, tuple):  # a late _Stop for a finished run is dropped
+                _work_on(message, pipe, store)
 
 
-def _reporter(spec: RunSpec, pipe: Connection) -> Callable[[EpochValues], bool]:
-    def on_epoch(values: EpochValues) -> bool:
+def _work_on(specs: tuple[RunSpec, ...], pipe: Connection, store: Store) -> None:
+    """Train a spec, or several as one network, and send their events."""
+    stops: set[str] = set()
+
+    def on_epoch(spec: RunSpec, values: EpochValues) -> bool:
         pipe.send(EpochEnded(spec, values))
-        return pipe.poll() and pipe.recv() == "stop"
+        while pipe.poll():
+            message = pipe.recv()
+            assert isinstance(message, _Stop)  # a busy worker gets nothing else
+            stops.add(message.run_key)
+        return spec.run_key in stops
 
-    return on_epoch
+    if len(specs) == 1:
+        pipe.send(attempt(specs[0], store, functools.partial(on_epoch, specs[0])))
+        return
+    for event in attempt_together(specs, store, on_epoch):
+        pipe.send(event)

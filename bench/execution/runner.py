@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,15 @@ import torch
 
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import SplitConfig
-from bench.core.spec import COPIED, EpochValues, RunRecord, RunSpec, TrialResult, TrialSpec
+from bench.core.spec import (
+    COPIED,
+    TOGETHER,
+    EpochValues,
+    RunRecord,
+    RunSpec,
+    TrialResult,
+    TrialSpec,
+)
 from bench.core.store import Store
 from bench.data import DATASETS, SearchSplits, Splits, load_search_splits, load_splits
 from bench.evaluation.scoring import Scored, on_device, score
@@ -54,19 +63,26 @@ def execute(spec: RunSpec, store: Store, on_epoch: EpochHook) -> RunRecord:
     to stop, CheckFailed if the data differ from the planned ones, BadInput for a device that this
     machine lacks.
     """
-    prepare_torch(spec.threads)
-    splits = _splits(spec.dataset, spec.split)
-    if splits.digest != spec.data_digest:
-        raise CheckFailed(f"{spec.dataset} changed since the plan was made; plan the run again")
-    device = checked_device(spec.device)
-    model = build(spec, splits).to(device)
+    splits = planned_splits(spec)
+    model = build(spec, splits).to(checked_device(spec.device))
     known = sound_record(store.records, spec)
     if known is not None and known.evaluation_digest == spec.evaluation_digest:
         enter(store.records, known)
         return known
     if known is not None:
         return _rescored(known, spec, store)
-    return _trained(model, spec, splits, store, on_epoch)
+    started = int(time.time() * 1000)
+    result = _fit(model, spec, splits, store.checkpoints / spec.checkpoint_name, on_epoch)
+    return record_training(model, spec, splits, store, Fitted(result, started))
+
+
+def planned_splits(spec: RunSpec) -> Splits:
+    """The images of a spec. Raises CheckFailed if they differ from the planned ones."""
+    prepare_torch(spec.threads)
+    splits = _splits(spec.dataset, spec.split)
+    if splits.digest != spec.data_digest:
+        raise CheckFailed(f"{spec.dataset} changed since the plan was made; plan the run again")
+    return splits
 
 
 @functools.lru_cache(maxsize=1)
@@ -124,12 +140,20 @@ def checked_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _trained(
-    model: ImageModel, spec: RunSpec, splits: Splits, store: Store, on_epoch: EpochHook
+@dataclass(frozen=True)
+class Fitted:
+    """A training that ended, when it began, and how many seeds were trained together."""
+
+    result: FitResult
+    started_unix_ms: int
+    together: int = 1
+
+
+def record_training(
+    model: ImageModel, spec: RunSpec, splits: Splits, store: Store, fitted: Fitted
 ) -> RunRecord:
-    started = int(time.time() * 1000)
-    checkpoint = store.checkpoints / spec.checkpoint_name
-    result = _fit(model, spec, splits, checkpoint, on_epoch)
+    """Score a trained model and write its record. Raises StoppedEarly if it is to be resumed."""
+    result = fitted.result
     if result.status == "stopped":
         raise StoppedEarly(spec.title)
     arrays: dict[str, np.typing.NDArray[np.generic]] = {}
@@ -145,11 +169,11 @@ def _trained(
         evaluation_digest=spec.evaluation_digest,
         spec=spec,
         status=result.status,
-        started_unix_ms=started,
+        started_unix_ms=fitted.started_unix_ms,
         finished_unix_ms=int(time.time() * 1000),
         history=result.history,
         scores=scores,
-        facts=_facts(model, splits, result) | signs,
+        facts=_facts(model, splits, fitted) | signs,
         image_shape=splits.image_shape,
         class_names=splits.class_names,
         data_source=splits.source,
@@ -166,7 +190,7 @@ def _trained(
         value_range=getattr(model, "value_range", record.value_range),
     )
     written = write_record(store.records, record, weights, arrays)
-    checkpoint.unlink(missing_ok=True)
+    (store.checkpoints / spec.checkpoint_name).unlink(missing_ok=True)
     return written
 
 
@@ -181,10 +205,14 @@ def _fit(
         model.fit(train.images)
         return FitResult("finished", (), 0, time.perf_counter() - begun, len(train), {})
     data = FitData(train, on_device(splits.validation, device))
-    config = FitConfig(
+    return fit(model, data, fit_config(spec, checkpoint), on_epoch)
+
+
+def fit_config(spec: RunSpec, checkpoint: Path) -> FitConfig:
+    """What `fit` needs of a spec besides its model and images."""
+    return FitConfig(
         spec.train, spec.evaluation, spec.selection_metric, spec.seed, checkpoint=checkpoint
     )
-    return fit(model, data, config, on_epoch)
 
 
 def _progress(result: FitResult, splits: Splits) -> dict[str, np.typing.NDArray[np.generic]]:
@@ -198,8 +226,9 @@ def _progress(result: FitResult, splits: Splits) -> dict[str, np.typing.NDArray[
     }
 
 
-def _facts(model: ImageModel, splits: Splits, result: FitResult) -> dict[str, float]:
+def _facts(model: ImageModel, splits: Splits, fitted: Fitted) -> dict[str, float]:
     """Size, cost and other facts of a run."""
+    result = fitted.result
     return {
         "parameters": float(model.learned_numbers),
         "multiply_adds": multiply_adds(model),
@@ -209,6 +238,7 @@ def _facts(model: ImageModel, splits: Splits, result: FitResult) -> dict[str, fl
         "train_images": float(len(splits.train.images)),
         "best_epoch": float(result.best_epoch),
         "epochs_run": float(len(result.history)),
+        **({TOGETHER: float(fitted.together)} if fitted.together > 1 else {}),
         **copies(splits),
     }
 

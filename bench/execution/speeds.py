@@ -1,5 +1,6 @@
 """Speeds of one variant on this machine, measured over a few steps. Runs in a worker."""
 
+import math
 import time
 
 import torch
@@ -7,11 +8,13 @@ import torch
 from bench.core.spec import RunSpec, SplitSizes
 from bench.execution.processor import prepare_torch
 from bench.execution.runner import build_for, checked_device
-from bench.execution.stopwatch import Speeds
+from bench.execution.stopwatch import MEASURED, Speeds
 from bench.models.base import ClosedFormAutoencoder, ImageModel
+from bench.models.stacking import stacked
 from bench.training.train import make_optimizer
 
 _SECONDS = 0.4
+_ROUNDS = 3
 
 
 def measure(spec: RunSpec, sizes: SplitSizes) -> Speeds:
@@ -27,6 +30,25 @@ def measure(spec: RunSpec, sizes: SplitSizes) -> Speeds:
     return step_seconds(model, batch, spec), _time_scoring(model, batch)
 
 
+def measure_together(spec: RunSpec, sizes: SplitSizes, seeds: int = MEASURED) -> Speeds:
+    """Seconds per trained image, alone and as one of `seeds` that train as one network.
+
+    Both are measured in alternation, the best of three rounds each, so that their ratio holds on a
+    busy machine. For variants that stack only.
+    """
+    prepare_torch(spec.threads)
+    device = checked_device(spec.device)
+    member = build_for(spec, sizes.image_shape, sizes.classes).to(device)
+    generators = [torch.Generator(device).manual_seed(seed) for seed in range(seeds)]
+    stack = stacked([member] * seeds, generators)
+    batch = torch.rand(seeds, spec.train.batch_size, *sizes.image_shape, device=device)
+    alone, together = [], []
+    for _ in range(_ROUNDS):
+        alone.append(step_seconds(member, batch[0], spec, _SECONDS / _ROUNDS))
+        together.append(step_seconds(stack, batch, spec, _SECONDS / _ROUNDS))
+    return min(alone), min(together)
+
+
 def _time_fit(model: ClosedFormAutoencoder, sizes: SplitSizes) -> float:
     """Seconds to solve for as many random images as the split has (at most 20,000)."""
     count = min(sizes.train, 20_000)
@@ -39,7 +61,10 @@ def _time_fit(model: ClosedFormAutoencoder, sizes: SplitSizes) -> float:
 def step_seconds(
     model: ImageModel, batch: torch.Tensor, spec: RunSpec, seconds: float = _SECONDS
 ) -> float:
-    """Seconds per image of bare training steps on one resident batch: a bound for any loop."""
+    """Seconds per image of bare training steps on one resident batch: a bound for any loop.
+
+    A stack takes a batch for each member, (S, N, C, H, W).
+    """
     optimizer = make_optimizer(model, spec.train)
     labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
     model.train()
@@ -47,7 +72,7 @@ def step_seconds(
     def step() -> None:
         loss = model.loss(batch, labels)
         optimizer.zero_grad()
-        loss.total.backward()
+        (loss.total.sum() if loss.total.dim() else loss.total).backward()
         optimizer.step(spec.train.lr, spec.train.adam_eps)
 
     for _ in range(3):
@@ -58,7 +83,7 @@ def step_seconds(
         step()
         steps += 1
     _wait(batch.device)
-    return (time.perf_counter() - begun) / (steps * len(batch))
+    return (time.perf_counter() - begun) / (steps * math.prod(batch.shape[:-3]))
 
 
 def _time_scoring(model: ImageModel, batch: torch.Tensor) -> float:

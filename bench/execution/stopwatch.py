@@ -14,6 +14,8 @@ from bench.models.own import Origin, adopt, origin_of
 
 Speeds = tuple[float, float]
 """Seconds per trained and per scored image; for a closed form, of its whole fit and 0."""
+MEASURED = 3
+"""How many seeds the stack has whose speed is measured: what most cells begin with."""
 Question = Callable[[RunSpec, SplitSizes], object]
 
 
@@ -47,6 +49,11 @@ class Stopwatch:
         fails."""
         return cast("Speeds", self._ask(_speeds, spec, sizes))
 
+    def measure_together(self, spec: RunSpec, sizes: SplitSizes) -> Speeds:
+        """Seconds per trained image of a variant that stacks, alone and with MEASURED seeds as one
+        network; raises as `measure`."""
+        return cast("Speeds", self._ask(_together, spec, sizes))
+
     def needed_bytes(self, spec: RunSpec, sizes: SplitSizes) -> int:
         """The memory of a run at its peak, on the CPU; BenchError if it cannot be told."""
         return cast("int", self._ask(_memory, spec, sizes))
@@ -76,6 +83,12 @@ def _speeds(spec: RunSpec, sizes: SplitSizes) -> Speeds:
     from bench.execution.speeds import measure
 
     return measure(spec, sizes)
+
+
+def _together(spec: RunSpec, sizes: SplitSizes) -> Speeds:
+    from bench.execution.speeds import measure_together
+
+    return measure_together(spec, sizes)
 
 
 def _memory(spec: RunSpec, sizes: SplitSizes) -> int:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.models.layers import Noise, squared_error
+
 ImageShape = tuple[int, int, int]
 """Channels (1 or 3), height, width."""
 SIDE_MULTIPLE, LEAST_SIDE = 4, 12
@@ -90,6 +92,7 @@ class ImageModel(nn.Module, ABC):
         super().__init__()
         self.image_shape = image_shape
         self._margins = (0, 0, 0, 0)
+        self.noise = Noise()
 
     @final
     def take_images(self, image_shape: ImageShape) -> None:
@@ -217,10 +220,13 @@ class Autoencoder(ImageModel):
 
     @final
     def loss(self, x: Tensor, labels: Tensor | None = None) -> LossTerms:
-        """Loss of a batch of images (N, C, H, W) in [0, 1]; ignores the classes."""
+        """Loss of a batch of images (N, C, H, W) in [0, 1]; ignores the classes.
+
+        A stack takes a batch for each of its S members (S, N, C, H, W); its terms are (S,).
+        """
         x = self.to_range(x)
         output = self(x)
-        reconstruction = functional.mse_loss(output.x_hat, x)
+        reconstruction = squared_error(output.x_hat, x)
         if output.penalty is None:
             return LossTerms(reconstruction, reconstruction, None)
         return LossTerms(reconstruction + output.penalty, reconstruction, output.penalty)

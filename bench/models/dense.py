@@ -23,11 +23,11 @@ class DenseAutoencoder(Autoencoder):
         super().__init__(image_shape, code_size=latent_dim)
         sizes = [self.pixels, *hidden, latent_dim]
         code_activation: list[nn.Module] = [nn.ReLU()] if relu_code else []
-        self.encoder = nn.Sequential(nn.Flatten(), *dense_stack(sizes), *code_activation)
+        self.encoder = nn.Sequential(nn.Flatten(-3), *dense_stack(sizes), *code_activation)
         self.decoder = nn.Sequential(
             *dense_stack(sizes[::-1]),
             output_activation(self.value_range),
-            nn.Unflatten(1, image_shape),
+            nn.Unflatten(-1, image_shape),
         )
 
     def encode(self, x: Tensor) -> Tensor:

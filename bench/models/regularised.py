@@ -7,11 +7,12 @@ averaged over the batch; dividing by the number of pixels brings them to the sui
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from bench.models.base import Embedding, ImageShape
 from bench.models.dense import DenseAutoencoder, PlainAutoencoder
+from bench.models.layers import linear_layers
 
 
 class SparseAutoencoder(DenseAutoencoder):
@@ -28,7 +29,7 @@ class SparseAutoencoder(DenseAutoencoder):
     def embed(self, x: Tensor) -> Embedding:
         """The code and the weighted mean of its absolute values."""
         z = self.encode(x)
-        return Embedding(z, self.l1 * z.abs().mean())
+        return Embedding(z, self.l1 * z.abs().mean(dim=(-2, -1)))
 
 
 class DenoisingAutoencoder(PlainAutoencoder):
@@ -54,10 +55,10 @@ class DenoisingAutoencoder(PlainAutoencoder):
         self.level = level
 
     def corrupt(self, x: Tensor) -> Tensor:
-        """Masked or noisy images, drawn from torch's global generator."""
+        """Masked or noisy images."""
         if self.corruption == "masking":
-            return x * (torch.rand_like(x) >= self.level)
-        return x + self.level * torch.randn_like(x)
+            return x * (self.noise.uniform_like(x) >= self.level)
+        return x + self.level * self.noise.normal_like(x)
 
 
 class ContractiveAutoencoder(PlainAutoencoder):
@@ -80,12 +81,12 @@ class ContractiveAutoencoder(PlainAutoencoder):
 
     def embed(self, x: Tensor) -> Embedding:
         """The code and the weighted mean squared Frobenius norm of the encoder's Jacobian."""
-        first, last = (layer for layer in self.encoder if isinstance(layer, nn.Linear))
-        before = first(x.flatten(1))
+        first, last = linear_layers(self.encoder)
+        before = first(x.flatten(-3))
         z = last(functional.relu(before))
         open_units = (before > 0).to(before)
-        gram = (last.weight.T @ last.weight) * (first.weight @ first.weight.T)
-        norm = ((open_units @ gram) * open_units).sum(dim=1).mean()
+        gram = (last.weight.mT @ last.weight) * (first.weight @ first.weight.mT)
+        norm = ((open_units @ gram) * open_units).sum(dim=-1).mean(dim=-1)
         return Embedding(z, self.contraction * norm / self.pixels)
 
 
@@ -106,26 +107,28 @@ class WassersteinAutoencoder(PlainAutoencoder):
     def embed(self, x: Tensor) -> Embedding:
         """The code and the weighted discrepancy between its batch and as many prior samples."""
         z = self.encode(x)
-        return Embedding(z, self.mmd * imq_discrepancy(z, torch.randn_like(z)) / self.pixels)
+        return Embedding(z, self.mmd * imq_discrepancy(z, self.noise.normal_like(z)) / self.pixels)
 
 
 def imq_discrepancy(z: Tensor, prior: Tensor) -> Tensor:
-    """Unbiased estimate of MMD^2 between two samples (n, d) with an inverse multiquadratic kernel.
+    """Unbiased estimate of MMD^2 between samples (..., n, d), by an inverse multiquadratic kernel.
 
     Tolstikhin et al. 2018, algorithm 2 and section 4: the mean of k over pairs of different
     members within each sample, minus twice the mean over all pairs between them; k(a, b) =
     C / (C + ||a - b||^2), C = 2 d (sigma = 1). It may be negative. A sample of one has no pairs.
     """
-    count, size = z.shape
+    count, size = z.shape[-2:]
     scale = 2.0 * size
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
-        squared = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1) - 2 * a @ b.T
+        lengths = a.square().sum(dim=-1, keepdim=True) + b.square().sum(dim=-1).unsqueeze(-2)
+        squared = lengths - 2 * a @ b.mT
         return scale / (scale + squared.clamp_min(0))
 
     different = 1 - torch.eye(count, device=z.device, dtype=z.dtype)
-    within = ((kernel(z, z) + kernel(prior, prior)) * different).sum() / max(count * (count - 1), 1)
-    return within - 2 * kernel(z, prior).mean()
+    pairs = max(count * (count - 1), 1)
+    within = ((kernel(z, z) + kernel(prior, prior)) * different).sum(dim=(-2, -1)) / pairs
+    return within - 2 * kernel(z, prior).mean(dim=(-2, -1))
 
 
 class RegularisedAutoencoder(PlainAutoencoder):
@@ -157,23 +160,24 @@ class RegularisedAutoencoder(PlainAutoencoder):
     def embed(self, x: Tensor) -> Embedding:
         """The code and the weighted sum of the active regularisers."""
         z = self.encode(x)
-        penalty = self.beta * 0.5 * z.square().sum(dim=1).mean()
+        penalty = self.beta * 0.5 * z.square().sum(dim=-1).mean(dim=-1)
         if self.l2:
-            penalty = penalty + self.l2 * sum(p.square().sum() for p in self.decoder.parameters())
+            squares = (p.square().reshape(*z.shape[:-2], -1) for p in self.decoder.parameters())
+            penalty = penalty + self.l2 * sum(numbers.sum(dim=-1) for numbers in squares)
         if self.gradient_penalty:
-            penalty = penalty + self.gradient_penalty * self.decoder_steepness(z).mean()
+            penalty = penalty + self.gradient_penalty * self.decoder_steepness(z).mean(dim=-1)
         return Embedding(z, penalty / self.pixels)
 
     def decoder_steepness(self, z: Tensor) -> Tensor:
-        """One-draw estimates of ||J_D(z)||_F^2 for codes (N, d): (N,).
+        """One-draw estimates of ||J_D(z)||_F^2 for codes (..., N, d): (..., N).
 
         For D(z) = sigmoid(y), y = V relu(W z + b) + c: J_D u = y' * V (m * W u), with
         m = [W z + b > 0] and y' = D (1 - D).
         """
-        first, last = (layer for layer in self.decoder if isinstance(layer, nn.Linear))
-        signs = torch.randint_like(z, 2) * 2 - 1
+        first, last = linear_layers(self.decoder)
+        signs = self.noise.signs_like(z)
         before = first(z)
         image = torch.sigmoid(last(functional.relu(before)))
-        moved = ((before > 0) * (signs @ first.weight.T)) @ last.weight.T
-        steepness: Tensor = (image * (1 - image) * moved).square().sum(dim=1)
+        moved = ((before > 0) * (signs @ first.weight.mT)) @ last.weight.mT
+        steepness: Tensor = (image * (1 - image) * moved).square().sum(dim=-1)
         return steepness

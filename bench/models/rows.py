@@ -80,6 +80,8 @@ class Variant:
     `allowed` gives the range (inclusive) of each of the `hyperparameters`; the `search` ranges
     lie within.
     `origin_recipe`: the origin's recipe by keys of TrainConfig; a sweep tries it early.
+    `stacks`: its seeds may train as one network (`models/stacking.py`): all weights are those of
+    linear layers, and its formulas count axes from the last.
     `source`: the digest of the code of a model that is not one of MODELS (see `own`).
     """
 
@@ -98,6 +100,7 @@ class Variant:
     closed_form: bool = False
     value_range: tuple[float, float] = (0.0, 1.0)
     may_be_champion: bool = True
+    stacks: bool = False
     source: str = ""
 
     @property

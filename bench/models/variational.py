@@ -55,9 +55,9 @@ class _GaussianAutoencoder(Autoencoder):
     def embed(self, x: Tensor) -> Embedding:
         """A code sampled by the reparametrisation trick, and the weighted KL divergence."""
         mean, log_variance = self.posterior(x)
-        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-        total = divergence(mean, log_variance).sum(dim=1)
-        return Embedding(z, self.beta * total.mean() / self.pixels)
+        z = mean + torch.exp(0.5 * log_variance) * self.noise.normal_like(mean)
+        total = divergence(mean, log_variance).sum(dim=-1)
+        return Embedding(z, self.beta * total.mean(dim=-1) / self.pixels)
 
 
 class VariationalAutoencoder(_GaussianAutoencoder):
@@ -72,7 +72,7 @@ class VariationalAutoencoder(_GaussianAutoencoder):
 
     def __init__(self, image_shape: ImageShape, latent_dim: int, *, beta: float = 12.25) -> None:
         super().__init__(image_shape, latent_dim, beta)
-        self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(self.pixels, 400), nn.ReLU())
+        self.trunk = nn.Sequential(nn.Flatten(-3), nn.Linear(self.pixels, 400), nn.ReLU())
         self.mean_head = nn.Linear(400, latent_dim)
         self.log_variance_head = nn.Linear(400, latent_dim)
         self.decoder = nn.Sequential(
@@ -80,7 +80,7 @@ class VariationalAutoencoder(_GaussianAutoencoder):
             nn.ReLU(),
             nn.Linear(400, self.pixels),
             nn.Sigmoid(),
-            nn.Unflatten(1, image_shape),
+            nn.Unflatten(-1, image_shape),
         )
 
 

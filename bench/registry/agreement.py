@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.recipes import BEST_OF
-from bench.core.spec import COPIED
+from bench.core.spec import COPIED, TOGETHER
 from bench.metrics import METRICS, Tolerance
 from bench.metrics.base import LEAST
 
@@ -20,6 +20,7 @@ NOT_COMPARED = {
     "images_per_second": "the speed of one machine",
     "best_epoch": "of the training, which only `--retrain` repeats",
     "epochs_run": "of the training, which only `--retrain` repeats",
+    TOGETHER: "of the training: how many seeds it took along",
     BEST_OF: "of a study, whose trials are in registry/studies/",
 }
 """The facts that do not follow from weights and images, each with what it is. Any other fact is

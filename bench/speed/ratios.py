@@ -1,9 +1,10 @@
 """`bench speed`: ratios measured within one run, so that a slow or busy machine cancels out.
 
 The upper bound of a training loop is the bare step (loss, backward, Adam) repeated on one resident
-batch. The alternatives are common practice: a DataLoader with one transform per image for
-training, scikit-image's function called once per image for SSIM, and pythae's trainer with the same
-network, if that optional extra is installed. All on one thread of the CPU.
+batch. The alternatives are the same seeds one by one for seeds that train as one network, and
+common practice: a DataLoader with one transform per image for training, scikit-image's function
+called once per image for SSIM, and pythae's trainer with the same network, if that optional extra
+is installed. All on one thread of the CPU.
 """
 
 import json
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,19 @@ from bench.evaluation.evaluate import Labelled
 from bench.execution.processor import prepare_torch
 from bench.execution.runner import build_for, ignore_epochs
 from bench.execution.speeds import step_seconds
+from bench.execution.stopwatch import MEASURED
 from bench.metrics import per_image, seen_of
 from bench.models.base import Autoencoder, ImageModel
 from bench.speed.peers import pythae_is_here, pythae_rate
-from bench.training.train import FitConfig, FitData, fit
+from bench.training.stack import fit_together
+from bench.training.train import FitConfig, FitData, FitResult, fit
 
 _BATCH = 128
 _IMAGES = 10_000
 _PEERS = (("fc_ae", ">= 2.2"), ("cnn_ae", ""))
 """Networks whose loop is compared with pythae's, and the ratio that is wanted."""
+_STACKS = (("fc_ae", 1.4), ("plain_ae", 1.2))
+"""Networks whose seeds are trained as one, and the ratio that is wanted."""
 
 
 def measure_all(seconds: float) -> list[dict[str, Any]]:
@@ -49,8 +55,9 @@ def measure_all(seconds: float) -> list[dict[str, Any]]:
         rows = []
         for model, wanted in (("fc_ae", 0.85), ("deep_ae", 0.85), ("cnn_ae", 0.95)):
             rows += _training(_spec(model), images, seconds, wanted)
+        rows += [_stack(_spec(model), images, seconds, at_least) for model, at_least in _STACKS]
         if pythae_is_here():
-            rows += [_peer(_spec(model), images, seconds, at_least) for model, at_least in _PEERS]
+            rows += [_peer(_spec(model), images, seconds, asked) for model, asked in _PEERS]
         rows += [_ssim("ssim", images, 8.0), _ssim("ssim_gaussian", images, 20.0)]
         return [*rows, _help(), *forecasts()]
     finally:
@@ -98,6 +105,29 @@ def _training(spec: RunSpec, images: Tensor, seconds: float, wanted: float) -> l
         _row(name, max(loops), "bare step", max(floors), f">= {wanted}", unit),
         _row(name, max(loops), "DataLoader with ToTensor", loader, "", unit),
     ]
+
+
+def _stack(spec: RunSpec, images: Tensor, seconds: float, wanted: float) -> dict[str, Any]:
+    """As many seeds as the planner measures, as one network and one by one, alternating."""
+    count = max(_BATCH * 8, int(_floor(spec, images, 0.2) * seconds / 6 / MEASURED))
+    data = FitData(_labelled(images[:count]), _labelled(images[:0]))
+    config = TrainConfig(epochs=1, batch_size=_BATCH, lr=1e-3, schedule="one_cycle")
+    seeds = range(MEASURED)
+    configs = [FitConfig(config, spec.evaluation, "mse", seed) for seed in seeds]
+    hooks = [ignore_epochs] * MEASURED
+
+    def rate(results: Iterable[FitResult]) -> float:
+        found = list(results)
+        return sum(each.images for each in found) / sum(each.seconds for each in found)
+
+    together, alone = [], []
+    for _ in range(3):
+        models = [_model(spec, images) for _ in seeds]
+        together.append(rate(found for _, found in fit_together(models, data, configs, hooks)))
+        fitted = map(fit, (_model(spec, images) for _ in seeds), repeat(data), configs, hooks)
+        alone.append(rate(fitted))
+    name = f"training {spec.model}, {MEASURED} seeds"
+    return _row(name, max(together), "one by one", max(alone), f">= {wanted}", "images/s")
 
 
 def _peer(spec: RunSpec, images: Tensor, seconds: float, wanted: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Checkpoints of interrupted trainings: one safetensors file, nothing pickled.
 
-Holds the weights, the best weights so far, the optimiser's state, torch's random state (it draws
-the noise of variational codes and dropout) and, as JSON in the file's metadata, the history and
+Holds the weights, the best weights so far, the optimiser's state, the random state (it draws the
+noise of variational codes and dropout) and, as JSON in the file's metadata, the history and
 a digest of all of it: a flipped bit would otherwise become another result.
 """
 
@@ -39,18 +39,33 @@ class Checkpoint:
     snapshots: dict[int, Tensor]
     history: tuple[EpochValues, ...]
     scalars: Mapping[str, float]
+    random: Mapping[str, Tensor]
+    """States of the generators that draw noise, by device: `cpu`, `cuda`."""
+
+
+def global_random() -> dict[str, Tensor]:
+    """The states of torch's global generators."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_global_random(states: Mapping[str, Tensor]) -> None:
+    """Put torch's global generators where `global_random` found them."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write atomically, including torch's current random state."""
+    """Write atomically."""
     tensors = {
         **{f"weights/{key}": value for key, value in checkpoint.weights.items()},
         **{f"best/{key}": value for key, value in checkpoint.best_weights.items()},
         **{f"snapshots/{key}": value for key, value in checkpoint.snapshots.items()},
-        "random/cpu": torch.get_rng_state(),
+        **{f"random/{key}": value for key, value in checkpoint.random.items()},
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        tensors["random/cuda"] = torch.cuda.get_rng_state()
     for index, slots in checkpoint.optimizer.items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in slots.items()}
     scalars = {k: v for k, v in checkpoint.scalars.items() if math.isfinite(v)}
@@ -76,7 +91,7 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
-    """Read a checkpoint and restore torch's random state; None if there is no usable one.
+    """Read a checkpoint; None if there is no usable one.
 
     A damaged file is removed with a warning: training restarts, which costs time but no result.
     Files of earlier versions have no digest.
@@ -94,9 +109,6 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
     if metadata.keys() - {_EARLIER} != _METADATA or (seal and seal != _digest(tensors, metadata)):
         _remove(path, "its content does not match its digest")
         return None
-    torch.set_rng_state(tensors["random/cpu"])
-    if "random/cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random/cuda"])
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _under(tensors, "optimizer").items():
         index, slot = name.split("/", 1)
@@ -109,6 +121,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         snapshots={int(key): value for key, value in _under(tensors, "snapshots").items()},
         history=_HISTORY.validate_json(metadata["history"]),
         scalars={"best_score": math.nan, **scalars},
+        random=_under(tensors, "random"),
     )
 
 

@@ -1,4 +1,4 @@
-"""fit(): the one training loop, for every variant.
+"""fit(): the one training loop, for every variant; `stack` takes its steps for several seeds.
 
 Images stay in memory as one uint8 tensor on the device and are gathered, with their classes, by a
 permutation; nothing is read back from the device within an epoch. The loop does not know MLflow
@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,13 @@ from bench.evaluation.evaluate import Labelled, mean_scores
 from bench.metrics import METRICS
 from bench.models.base import ImageModel
 from bench.training.adam import BETAS, FusedAdam
-from bench.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from bench.training.checkpoint import (
+    Checkpoint,
+    global_random,
+    load_checkpoint,
+    save_checkpoint,
+    set_global_random,
+)
 
 CHECKPOINT_SECONDS = 20.0
 SNAPSHOTS = 8
@@ -85,6 +91,10 @@ class FitResult:
     snapshots: dict[int, Tensor]
 
 
+def _nothing() -> None:
+    """One by one the optimiser is always up to date."""
+
+
 def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook) -> FitResult:
     """Train `model` in place by the recipe; deterministic in `config.seed` on one thread.
 
@@ -92,44 +102,87 @@ def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook
     training leaves a checkpoint and resumes from it, with the same result as without the stop.
     Raises BadInput if a network with batch normalisation would see batches of one image.
     """
-    recipe = config.train.for_images(len(data.train))
-    config = dataclasses.replace(config, train=recipe)
-    _refuse_lone_images(model, min(recipe.batch_size, len(data.train)))
-    torch.manual_seed(config.seed)
-    optimizer = make_optimizer(model, recipe)
-    state = _resume(model, optimizer, config) or FitState()
-    for earlier in state.history:
-        on_epoch(earlier)
-    steps = recipe.steps_per_epoch(len(data.train))
-    saved_at = time.monotonic()
-    status: Status = "finished"
-    while state.epoch < recipe.epochs and not _out_of_patience(state, recipe):
-        values = _train_epoch(model, optimizer, data.train, config, state)
-        with _unchanged(model):
-            values |= _validate(model, data.validation, config)
+    training = Training(model, data, config, on_epoch)
+    while not training.is_over:
+        training.end_epoch(
+            _train_epoch(model, training.optimizer, data.train, training.config, training.state)
+        )
+    return training.result()
+
+
+class Training:
+    """One training between its epochs: what follows an epoch's steps, whoever takes the steps.
+
+    Its making seeds torch's global generators and resumes from the checkpoint, whose epochs it
+    tells. `optimizer` and `random` are the state that a checkpoint stores with the model's.
+    """
+
+    def __init__(
+        self, model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook
+    ) -> None:
+        recipe = config.train.for_images(len(data.train))
+        _refuse_lone_images(model, min(recipe.batch_size, len(data.train)))
+        self.model, self.data = model, data
+        self.config = dataclasses.replace(config, train=recipe)
+        self.random: Callable[[], Mapping[str, Tensor]] = global_random
+        self._on_epoch = on_epoch
+        self._status: Status = "finished"
+        self._saved_at = time.monotonic()
+        torch.manual_seed(config.seed)
+        self.optimizer = make_optimizer(model, recipe)
+        self.state = _resume(model, self.optimizer, config) or FitState()
+        for earlier in self.state.history:
+            on_epoch(earlier)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch follows."""
+        recipe, state = self.config.train, self.state
+        ended = self._status != "finished" or state.epoch >= recipe.epochs
+        return ended or _out_of_patience(state, recipe)
+
+    def end_epoch(self, trained: dict[str, float], refresh: Callable[[], None] = _nothing) -> None:
+        """Validate, keep the best weights and tell the epoch, of which `trained` are the values.
+
+        `refresh` brings the optimiser up to date before a checkpoint is saved.
+        """
+        state, recipe, data = self.state, self.config.train, self.data
+        with _unchanged(self.model):
+            values = trained | _validate(self.model, data.validation, self.config)
         state.epoch += 1
         finite = {key: value for key, value in values.items() if math.isfinite(value)}
-        now = EpochValues(state.epoch, state.epoch * steps, int(time.time() * 1000), finite)
+        step = state.epoch * recipe.steps_per_epoch(len(data.train))
+        now = EpochValues(state.epoch, step, int(time.time() * 1000), finite)
         state.history.append(now)
         if len(finite) < len(values):
-            status = "diverged"
-            break
-        _keep_best(model, state, values, config)
-        with _unchanged(model):
-            _take_snapshot(model, data.validation.images, state, recipe.epochs)
-        stop = on_epoch(now)
-        if config.checkpoint and (stop or time.monotonic() - saved_at > CHECKPOINT_SECONDS):
-            _save(model, optimizer, state, config.checkpoint)
-            saved_at = time.monotonic()
+            self._status = "diverged"
+            return
+        _keep_best(self.model, state, values, self.config)
+        with _unchanged(self.model):
+            _take_snapshot(self.model, data.validation.images, state, recipe.epochs)
+        stop = self._on_epoch(now)
+        late = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
+        if self.config.checkpoint and (stop or late):
+            refresh()
+            _save(self, self.config.checkpoint)
+            self._saved_at = time.monotonic()
         if stop:
-            status = "stopped"
-            break
-    if recipe.keep == "best" and state.best_weights and status != "stopped":
-        model.load_state_dict(state.best_weights)
-    kept = state.best_epoch if recipe.keep == "best" else state.epoch
-    return FitResult(
-        status, tuple(state.history), kept, state.seconds, state.images, state.snapshots
-    )
+            self._status = "stopped"
+
+    def result(self) -> FitResult:
+        """The result of a training that is over; the model gets the weights the recipe keeps."""
+        state, keeps_best = self.state, self.config.train.keep == "best"
+        if keeps_best and state.best_weights and self._status != "stopped":
+            self.model.load_state_dict(state.best_weights)
+        kept = state.best_epoch if keeps_best else state.epoch
+        return FitResult(
+            self._status,
+            tuple(state.history),
+            kept,
+            state.seconds,
+            state.images,
+            state.snapshots,
+        )
 
 
 def make_optimizer(model: nn.Module, recipe: TrainConfig) -> FusedAdam:
@@ -184,18 +237,28 @@ def _refuse_lone_images(model: ImageModel, batch: int) -> None:
         )
 
 
+def epoch_order(count: int, recipe: TrainConfig, seed: int, epoch: int) -> Tensor:
+    """The images of an epoch in their order (int64), without those of a last batch left out.
+
+    It depends on seed and epoch only, and is drawn on the CPU: the same on every device.
+    """
+    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    usable = count - count % recipe.batch_size + recipe.last_batch(count)
+    return torch.randperm(count, generator=generator)[:usable]
+
+
 def batches(
     data: Labelled, recipe: TrainConfig, seed: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """An epoch's batches: images in [0, 1] and classes, shuffled by seed and epoch only.
+    """An epoch's batches: images in [0, 1] and classes, in the order of `epoch_order`."""
+    order = epoch_order(len(data), recipe, seed, epoch).to(data.images.device)
+    for chosen in order.split(recipe.batch_size):
+        yield gathered(data.images, chosen), data.labels[chosen]
 
-    The order is drawn on the CPU, so it is the same on every device.
-    """
-    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-    order = torch.randperm(len(data), generator=generator).to(data.images.device)
-    usable = len(data) - len(data) % recipe.batch_size + recipe.last_batch(len(data))
-    for chosen in order[:usable].split(recipe.batch_size):
-        yield data.images[chosen].to(torch.float32).div_(255.0), data.labels[chosen]
+
+def gathered(images: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen images of (N, C, H, W), uint8, in [0, 1]."""
+    return images.index_select(0, chosen).to(torch.float32).div_(255.0)
 
 
 def _train_epoch(
@@ -285,7 +348,8 @@ def _take_snapshot(model: ImageModel, validation: Tensor, state: FitState, epoch
         state.snapshots[state.epoch] = taken.contiguous().cpu()
 
 
-def _save(model: ImageModel, optimizer: FusedAdam, state: FitState, path: Path) -> None:
+def _save(training: Training, path: Path) -> None:
+    state = training.state
     scalars = {
         name: getattr(state, name)
         for name in ("epoch", "seconds", "images", "best_epoch", "best_score")
@@ -293,12 +357,13 @@ def _save(model: ImageModel, optimizer: FusedAdam, state: FitState, path: Path) 
     save_checkpoint(
         path,
         Checkpoint(
-            weights=model.state_dict(),
+            weights=training.model.state_dict(),
             best_weights=state.best_weights,
-            optimizer=optimizer.state_dict(),
+            optimizer=training.optimizer.state_dict(),
             snapshots=state.snapshots,
             history=tuple(state.history),
             scalars=scalars,
+            random=training.random(),
         ),
     )
 
@@ -312,6 +377,7 @@ def _resume(model: ImageModel, optimizer: FusedAdam, config: FitConfig) -> FitSt
         return None
     model.load_state_dict(found.weights)
     optimizer.load_state_dict(found.optimizer)
+    set_global_random(found.random)
     scalars = found.scalars
     return FitState(
         epoch=int(scalars["epoch"]),

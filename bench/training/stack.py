@@ -1,0 +1,157 @@
+"""fit_together(): seeds of one variant at one size, trained as one network.
+
+The steps are taken together, in one product of matrices for each layer; all else is each member's
+own: its order of images and its noise, validation, best epoch, patience, divergence, stop and
+checkpoint. A member that ends leaves the stack. Results equal those of `fit` within rounding.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from bench.models.base import ImageModel
+from bench.models.layers import member_view
+from bench.models.stacking import hand_back, stacked
+from bench.training.checkpoint import global_random
+from bench.training.train import (
+    EpochHook,
+    FitConfig,
+    FitData,
+    FitResult,
+    Training,
+    adam_epsilon,
+    epoch_order,
+    gathered,
+    learning_rate,
+    make_optimizer,
+)
+
+
+def fit_together(
+    models: Sequence[ImageModel],
+    data: FitData,
+    configs: Sequence[FitConfig],
+    hooks: Sequence[EpochHook],
+) -> Iterator[tuple[int, FitResult]]:
+    """Train each of `models` in place, as `fit` does; yields their places and results as they end.
+
+    Models, configurations and hooks are those of runs that differ only by seed, of a variant that
+    stacks (`Variant.stacks`). Members that resume from different epochs train one group after
+    the other. `seconds` of a member is its share of the time of its stack.
+    """
+    members = [
+        _Member(place, Training(model, data, config, hook), data)
+        for place, (model, config, hook) in enumerate(zip(models, configs, hooks, strict=True))
+    ]
+    by_epoch = sorted(members, key=lambda member: member.training.state.epoch)
+    for _, group in groupby(by_epoch, key=lambda member: member.training.state.epoch):
+        yield from _train(list(group))
+
+
+class _Member:
+    """A training with the generator of its noise."""
+
+    def __init__(self, place: int, training: Training, data: FitData) -> None:
+        self.place, self.training = place, training
+        device = data.train.images.device
+        # Its training has just seeded or restored the global generators.
+        self.generator = torch.Generator(device)
+        self.generator.set_state(global_random()[device.type])
+        training.random = self._random
+
+    def _random(self) -> Mapping[str, Tensor]:
+        return global_random() | {self.generator.device.type: self.generator.get_state()}
+
+
+def _train(group: list[_Member]) -> Iterator[tuple[int, FitResult]]:
+    """Train members at the same epoch to their ends, in a new stack whenever one has left."""
+    while True:
+        ended = [member for member in group if member.training.is_over]
+        group = [member for member in group if not member.training.is_over]
+        for member in ended:
+            yield member.place, member.training.result()
+        if not group:
+            return
+        stack = _Stack(group)
+        while not any(member.training.is_over for member in group):
+            for member, values in zip(group, stack.train_epoch(), strict=True):
+                member.training.end_epoch(values, stack.hand_back_optimizer)
+        stack.hand_back_optimizer()
+
+
+class _Stack:
+    """The members of a group as one network with one optimiser."""
+
+    def __init__(self, group: Sequence[_Member]) -> None:
+        self._trainings = [member.training for member in group]
+        self._models = [training.model for training in self._trainings]
+        self._model = stacked(self._models, [member.generator for member in group])
+        self._optimizer = make_optimizer(self._model, self._trainings[0].config.train)
+        self._optimizer.load_state_dict(self._stacked_state())
+
+    def _stacked_state(self) -> Mapping[int, Mapping[str, Tensor]]:
+        """The steps and moments of the members' optimisers, which are at the same step."""
+        states = [training.optimizer.state_dict() for training in self._trainings]
+        return {
+            index: {
+                name: slot
+                if name == "step"
+                else torch.stack([member_view(state[index][name]) for state in states])
+                for name, slot in slots.items()
+            }
+            for index, slots in states[0].items()
+        }
+
+    def hand_back_optimizer(self) -> None:
+        """Give every member's optimiser its steps and moments."""
+        state = self._optimizer.state_dict()
+        for place, training in enumerate(self._trainings):
+            matrices = [parameter.dim() == 2 for parameter in training.model.parameters()]
+
+            def own(slot: Tensor, matrix: bool, place: int = place) -> Tensor:
+                return slot[place].T if matrix else slot[place, 0]
+
+            training.optimizer.load_state_dict(
+                {
+                    index: {
+                        name: slot if name == "step" else own(slot, matrices[index])
+                        for name, slot in slots.items()
+                    }
+                    for index, slots in state.items()
+                }
+            )
+
+    def train_epoch(self) -> list[dict[str, float]]:
+        """One pass of every member over the training images; their mean loss terms and rate."""
+        first, size = self._trainings[0], len(self._trainings)
+        recipe, data, epoch = first.config.train, first.data.train, first.state.epoch
+        per_epoch = recipe.steps_per_epoch(len(data))
+        step, seen = epoch * per_epoch, 0
+        sums: dict[str, Tensor] = {}
+        orders = torch.stack(
+            [epoch_order(len(data), recipe, t.config.seed, epoch) for t in self._trainings]
+        ).to(data.images.device)
+        self._model.train()
+        started = time.perf_counter()
+        for chosen in orders.split(recipe.batch_size, dim=1):
+            images = gathered(data.images, chosen.flatten()).unflatten(0, chosen.shape)
+            loss = self._model.loss(images, data.labels)
+            self._optimizer.zero_grad()
+            loss.total.sum().backward()
+            rate = learning_rate(recipe, step, per_epoch)
+            self._optimizer.step(rate, adam_epsilon(recipe, step))
+            for name, term in {"loss": loss.total, **loss.parts()}.items():
+                alpha = chosen.shape[1]
+                sums.setdefault(name, torch.zeros_like(term)).add_(term.detach(), alpha=alpha)
+            seen, step = seen + chosen.shape[1], step + 1
+        means = {f"train/{name}": (total / seen).tolist() for name, total in sums.items()}
+        took = time.perf_counter() - started  # reading the sums has waited for the device
+        hand_back(self._model, self._models)
+        for training in self._trainings:
+            training.state.seconds += took / size
+            training.state.images += seen
+        last = {"train/lr": learning_rate(recipe, step - 1, per_epoch)}
+        return [{name: means[name][place] for name in means} | last for place in range(size)]
