@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pytest
+from one_process import run_all
 from registry_store import D4, D8, files_of
 from typer.testing import CliRunner
 
@@ -155,3 +156,14 @@ def test_an_unwritable_registry_is_said(ran):
     code, _, err = bench("leaderboard", "--write")
     assert code == 2
     assert "registry" in err
+
+
+def test_where_no_number_changed_nothing_is_imported_to_draw_it(promoted):
+    """The second `make leaderboard` is short."""
+    ended = run_all(
+        (("leaderboard", "--write"), ("promote",)),
+        ("torch", "matplotlib", "seaborn", "mlflow"),
+        BENCH_HOME=str(promoted.root),
+        BENCH_TRACKING="off",
+    )
+    assert (ended.codes, ended.loaded) == ([0, 0], ""), ended.said

@@ -49,12 +49,23 @@ def test_without_runs_the_reference_is_shown_and_nothing_else():
     assert "fashion_mnist on fashion_mnist" in err
     assert "classifier" not in out
     header = next(line for line in out.splitlines() if "ranks" in line)
-    for column in ("size", "ranks", "variant", "test MSE", "over PCA", "seeds"):
+    for column in ("size", "ranks", "variant", "val MSE", "test MSE", "over PCA", "seeds"):
         assert column in header
     assert "parameters" not in header
     wide = CliRunner().invoke(app, ["leaderboard", "--wide"]).stdout
     assert "parameters" in wide
     assert "training: the time of one run" in wide
+
+
+def test_rows_stand_in_the_order_of_a_column_that_is_shown():
+    """By the test score alone some rows would seem to stand above better ones."""
+    _, out, _ = bench("leaderboard")
+    cells = [list(map(str.strip, x.split("│")[1:-1])) for x in out.splitlines() if "│" in x]
+    for size in ("8", "32"):
+        means = [float(row[3]) for row in cells if row[0] == size]
+        assert len(means) == 15 and means == sorted(means)
+    best = [row for row in cells if row[1].partition(" ")[0] == "1"]
+    assert len(best) > 1 and "ranks from 1 on: may be the best" in out
 
 
 def test_what_was_run_last_is_shown(tmp_path, monkeypatch):

@@ -255,8 +255,9 @@ TRAINING = (
 
 
 def narrow_section(board: Board) -> Section:
-    """A board in 80 characters: range of ranks, test score, margin over PCA and seeds; below it
-    what is notable about single rows, by what it is."""
+    """A board in 80 characters: range of ranks, the mean score on validation that orders the rows,
+    test score, margin over PCA and seeds; below it what is notable about single rows, by what it
+    is."""
     metric, first = board.metric, board.cells[0]
     margins = not first.track.classifies
     champions = {title: champion.row for title, champion in board.champions.items()}
@@ -264,6 +265,7 @@ def narrow_section(board: Board) -> Section:
         ">size" if margins else ">classes",
         ">ranks",
         "variant",
+        f">val {short_title(metric)}",
         f">test {short_title(metric)}",
     ]
     header += [*([">over PCA"] if margins else []), ">seeds"]
@@ -272,6 +274,7 @@ def narrow_section(board: Board) -> Section:
             cell.track.size_words,
             ranks(cell),
             cell.row + (" *" if champions.get(cell.title) == cell.row else ""),
+            shown_score(cell.mean(f"val_{metric}"), metric),
             shown_score(cell.mean(f"test_{metric}"), metric),
             *([margin(cell)] if margins else []),
             seeds(cell),
@@ -279,6 +282,8 @@ def narrow_section(board: Board) -> Section:
         for cell in board.cells
     ]
     marks = ["* champion"] if any(row[2].endswith(" *") for row in rows) else []
+    if any(cell.may_be_best for cell in board.cells):
+        marks.append("ranks from 1 on: may be the best")
     return Section(
         f"{board.protocol} on {board.dataset}: ranked by validation {short_title(metric)}",
         table=table_of(header, rows),

@@ -157,8 +157,6 @@ def _by_board(rows: Ledger) -> dict[tuple[str, str], list[LedgerRow]]:
 def _redraw(store: Store, results: Results) -> list[str]:
     """Draw the figures whose numbers changed. Other versions of matplotlib draw different bytes
     from the same numbers, so figures with unchanged numbers are kept."""
-    from bench.figures import drawn
-
     known = store.committed / PAGE
     text = known.read_text(encoding="utf-8", errors=ODD_BYTES) if known.exists() else ""
     rows_shown = current(results.ledger)
@@ -172,6 +170,8 @@ def _redraw(store: Store, results: Results) -> list[str]:
             picture = figure.stored(store.registry)
             if picture is not None and picture_markdown(picture) in text:
                 continue
+            from bench.figures import drawn  # imports matplotlib: only where something is drawn
+
             file = figure.file
             content = drawn(file, figure.draw)
             path = child(store.registry, file)
