@@ -52,7 +52,7 @@ def opened(browser):
         context = browser.new_context(**settings)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)  # far above what it takes, also on a busy machine
         page.on("console", lambda message: problems.append(message.text))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("dialog", lambda dialog: problems.append(f"dialog {dialog.message}"))
@@ -191,6 +191,26 @@ def test_a_row_opens_and_closes(opened):
     assert button.get_attribute("aria-expanded") == "false"
     assert not page.locator(".detail").is_visible()
     assert view(page) == {}
+
+
+def test_an_opened_row_folds_what_further_tasks_measure(opened):
+    page = opened()
+    page.locator(f"{ROWS} .name button").first.click()
+    detail = page.locator(".detail:visible")
+    assert "MSE at 8 bits" in detail.inner_text()
+    assert short_title("probe_accuracy") not in detail.inner_text()
+    folded = detail.locator("summary").all_inner_texts()
+    assert folded == [f"{task.title}: validation | test" for task in FURTHER_TASKS.values()]
+    detail.locator("summary").first.click()
+    assert short_title("probe_accuracy") in detail.inner_text()
+
+
+def test_no_table_is_cut_off_on_a_wide_screen(opened):
+    page = opened()
+    wide = page.eval_on_selector_all(
+        ".scroll", "all => all.filter(e => e.scrollWidth > e.clientWidth).length"
+    )
+    assert wide == 0
 
 
 def test_the_view_is_restored_from_the_hash(opened):
