@@ -9,10 +9,10 @@ import numpy as np
 
 from bench.core.store import Store
 from bench.core.tasks import FURTHER_TASKS
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.render import Board
 from bench.metrics import metrics_of
-from bench.registry import publishing
+from bench.registry import pages
 from bench.registry.results import Scope, read_results
 from bench.report.content import RECONSTRUCTIONS, Exhibit, row_key
 
@@ -26,8 +26,8 @@ SHOWN = "</script><img src=x onerror=alert(1)><!-- &amp;\\u202e\"'"
 def boards() -> tuple[Board, ...]:
     """The committed boards that the page shows."""
     store = Store(ROOT)
-    found = publishing._boards(store, read_results(store.registry), Scope())
-    return tuple(publishing._without_origins(found))
+    found = pages.boards_of(store, read_results(store.registry), Scope())
+    return tuple(pages.without_origins(found))
 
 
 def tables(board: Board) -> list[Sequence[TableCell]]:

@@ -159,7 +159,8 @@ def test_the_images_on_which_they_differ_most_are_drawn(store, tmp_path):
 
 
 def test_the_chosen_images_are_those_of_the_largest_differences(store):
-    from bench.registry.comparing import compare_rows, differing
+    from bench.registry.comparing import compare_rows
+    from bench.registry.differing import differing
     from bench.registry.results import Scope, scores_reader
     from bench.registry.scores import Kept
 

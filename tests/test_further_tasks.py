@@ -28,8 +28,9 @@ from bench.data import DATASETS, load_set, load_splits
 from bench.evaluation.evaluate import Labelled, evaluate, seen_by
 from bench.evaluation.scoring import score
 from bench.execution.runner import build, execute, ignore_epochs
+from bench.leaderboard.badges import TASK_BADGES
 from bench.leaderboard.ledger import Ledger, LedgerRow, ledger_of, row_of, score_columns
-from bench.leaderboard.ranking import TASK_BADGES, further_tables, rank_table
+from bench.leaderboard.ranking import further_tables, rank_table
 from bench.leaderboard.render import Board, sections
 from bench.leaderboard.significance import ScoresOf, Significance, update
 from bench.metrics import METRICS, Need, Seen, chosen_metrics, headlines, metrics_of, seen_of

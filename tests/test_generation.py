@@ -25,7 +25,7 @@ from bench.evaluation import feature_network
 from bench.evaluation.scoring import score
 from bench.execution.runner import build, execute, ignore_epochs, load_weights, recompute
 from bench.figures import draw_figures
-from bench.leaderboard.ranking import task_badges
+from bench.leaderboard.badges import task_badges
 from bench.metrics import METRICS, Seen, metrics_of, why_absent
 from bench.metrics.generation import (
     Sampler,

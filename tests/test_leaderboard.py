@@ -11,10 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from invented import pair_row
-from registry_store import (
-    run_all,
-    tiny_protocol,
-)
+from registry_store import run_all, tiny_protocol
 
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.identity import digest
@@ -27,7 +24,7 @@ from bench.leaderboard.ranking import ranges_of_ranks
 from bench.leaderboard.render import Board, block
 from bench.leaderboard.significance import IntervalRow, Significance
 from bench.records.files import iter_records, record_folder
-from bench.registry import publishing
+from bench.registry import pages, publishing
 from bench.registry.results import Scope, read_results
 from tests.rewritten import rewrite
 
@@ -114,7 +111,7 @@ def test_champions_are_bold_and_rows_that_may_be_the_best_say_so(promoted):
 def test_the_front_page_has_the_best_rows_of_each_size_and_the_baselines():
     """Of the committed table: five trained rows and two baselines of each size, in its order."""
     results = read_results(ROOT / "registry")
-    table = publishing.ranked(current(results.ledger), results)
+    table = pages.ranked(current(results.ledger), results)
     cells = [cell for cell in table if cell.board.protocol == "quick"]
     lines = block([Board(cells, 0, (), {})]).splitlines()
     shown = [line.split(" | ")[:3] for line in lines if line.startswith("| 8") or "| 32" in line]
@@ -308,8 +305,8 @@ def test_comparing_anew_needs_scores_and_says_of_which_runs(promoted):
     run_all(promoted, dataclasses.replace(protocol, seeds=(7,)), models=("vae",))
     with pytest.raises(BadInput, match=r"--model fc_ae --latent-dim 8 --seed 0,1,2"):
         publishing.write(promoted, EVERYTHING, refresh=False)
-    publishing.write_pages(promoted, read_results(promoted.registry))
-    publishing.write_index(promoted)  # its curves and pictures are gone as well
+    pages.write_pages(promoted, read_results(promoted.registry))
+    pages.write_index(promoted)  # its curves and pictures are gone as well
     assert publishing.check(promoted)
     shown = publishing.look(promoted, EVERYTHING)
     assert math.isnan(cells(shown)["vae"]["rank_low"])

@@ -6,15 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from registry_store import D8
 
-from bench.leaderboard.ledger import (
-    current,
-    decode_ledger,
-    encode_ledger,
-    ledger_of,
-    row_of,
-)
+from bench.leaderboard.competitions import cell_name, competitions, why_unranked
+from bench.leaderboard.ledger import current, decode_ledger, encode_ledger, ledger_of, row_of
 from bench.leaderboard.merging import disagreement, merge
-from bench.leaderboard.significance import cell_name, competitions, why_unranked
 from bench.records.files import iter_records
 
 pytest_plugins = ("registry_fixtures",)

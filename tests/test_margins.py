@@ -12,7 +12,7 @@ from bench.core.errors import BadInput
 from bench.core.protocol import load_protocol
 from bench.core.store import Store
 from bench.execution.runner import execute, ignore_epochs
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.wording import notes
 from bench.records.files import iter_records
 from bench.registry.publishing import look

@@ -24,8 +24,8 @@ from bench.execution import Finished
 from bench.execution.cluster import Trainer
 from bench.execution.parcel import Parcel
 from bench.execution.runner import build_for
+from bench.leaderboard.competitions import Competition, competitions, in_protocol
 from bench.leaderboard.ledger import LedgerRow, current
-from bench.leaderboard.significance import Competition, competitions, in_protocol
 from bench.models import own
 from bench.models.zoo import MODELS, build, known_model, variant
 from bench.records.files import iter_records, read_arrays

@@ -4,33 +4,18 @@ same settings; five per cent is five per cent."""
 import dataclasses
 
 import pytest
-from invented import (
-    disagreeing,
-    pair_row,
-    record_of,
-    specs_of,
-    write,
-)
+from invented import disagreeing, pair_row, record_of, specs_of, write
 from registry_store import tiny_protocol
 
 from bench.core.errors import CheckFailed
 from bench.core.protocol import Protocol
 from bench.core.store import Store
 from bench.core.track import Track
+from bench.leaderboard.competitions import competitions
 from bench.leaderboard.csv_rows import encode
-from bench.leaderboard.ledger import (
-    current,
-    decode_ledger,
-    encode_ledger,
-    ledger_of,
-    row_of,
-)
+from bench.leaderboard.ledger import current, decode_ledger, encode_ledger, ledger_of, row_of
 from bench.leaderboard.merging import merge
-from bench.leaderboard.significance import (
-    PairRow,
-    Significance,
-    competitions,
-)
+from bench.leaderboard.significance import PairRow, Significance
 from bench.registry import publishing
 from bench.registry.results import read_results, scores_reader
 from bench.registry.scores import Kept

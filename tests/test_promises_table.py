@@ -26,21 +26,16 @@ from bench.core.protocol import Protocol
 from bench.core.seeds import AdaptiveSeeds
 from bench.core.store import Store
 from bench.core.track import Track
-from bench.leaderboard.ledger import (
-    ledger_of,
-    row_of,
-)
+from bench.leaderboard.competitions import why_unranked
+from bench.leaderboard.ledger import ledger_of, row_of
 from bench.leaderboard.render import Board, full_table, short_table
-from bench.leaderboard.significance import (
-    Significance,
-    why_unranked,
-)
+from bench.leaderboard.significance import Significance
 from bench.leaderboard.spread import seed_spread
 from bench.leaderboard.wording import active, notes, settings
 from bench.records.files import iter_records, record_folder
 from bench.records.selection import median_record, shown_record
 from bench.registry import champions as folders
-from bench.registry import publishing
+from bench.registry import pages, publishing
 from bench.registry.promotion import promote
 from bench.registry.results import Results, Scope, read_results
 
@@ -287,7 +282,7 @@ def test_the_margin_over_pca_is_of_the_test_error_and_positive_where_that_is_low
 def ranked_cells(records):
     """The cells of a table of these records, which nothing compared."""
     ledger = ledger_of(row_of(record) for record in records)
-    return publishing.ranked(ledger, Results(ledger, Significance()))
+    return pages.ranked(ledger, Results(ledger, Significance()))
 
 
 @pytest.mark.parametrize(

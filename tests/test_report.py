@@ -32,7 +32,7 @@ from bench.core.tasks import FURTHER_TASKS
 from bench.leaderboard.rules import reason
 from bench.leaderboard.wording import short_title, title
 from bench.metrics import METRICS
-from bench.registry import publishing
+from bench.registry import pages, publishing
 from bench.registry.results import read_results
 from bench.report import sheets
 from bench.report.charts import _front, _score, cost_by_error, error_by_size
@@ -90,7 +90,7 @@ def clone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def committed(clone):
-    return publishing.index_text(clone, "")
+    return pages.index_text(clone, "")
 
 
 def test_every_clone_renders_the_committed_bytes(clone, committed):
@@ -164,8 +164,8 @@ def test_the_check_finds_a_page_that_was_changed_or_lost(tmp_path, clone):
     page.unlink()
     with pytest.raises(CheckFailed, match=r"index.html is missing"):
         publishing.check(store)
-    assert publishing.write_index(store) == ["registry/index.html"]
-    assert publishing.write_index(store) == []
+    assert pages.write_index(store) == ["registry/index.html"]
+    assert pages.write_index(store) == []
     assert publishing.check(store)
 
 

@@ -28,6 +28,7 @@ from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store
 from bench.data import load_set
 from bench.execution import Finished
+from bench.leaderboard.competitions import why_unranked
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.ledger import (
     LedgerRow,
@@ -38,7 +39,6 @@ from bench.leaderboard.ledger import (
     row_of,
 )
 from bench.leaderboard.seeds import half_width, is_wide
-from bench.leaderboard.significance import why_unranked
 from bench.records.files import iter_records
 from bench.tracking.contract import NullTracker
 

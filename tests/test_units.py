@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.metrics import METRICS
-from bench.metrics.units import FLOORS, comparison_unit
+from bench.metrics.units import FLOORS, comparison_unit, error_of
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,21 @@ from bench.metrics.units import FLOORS, comparison_unit
 def test_scores_become_logarithms_of_errors(metric: str, value: float, unit: float) -> None:
     assert comparison_unit(metric, value) == pytest.approx(unit)
     np.testing.assert_allclose(comparison_unit(metric, np.array([[value] * 3])), [[unit] * 3])
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "error"),
+    [
+        ("mse", 0.02, 0.02),
+        ("cross_entropy", 2.5, 2.5),
+        ("ssim", 0.9, 0.1),
+        ("accuracy", 1.0, 0.0),
+        ("psnr", 20.0, 0.01),
+    ],
+)
+def test_scores_become_errors_with_a_ratio(metric: str, value: float, error: float) -> None:
+    assert error_of(metric, value) == pytest.approx(error)
+    np.testing.assert_allclose(error_of(metric, np.array([value])), [error])
 
 
 COMPARED = [row.id for row in METRICS.values() if row.compared]

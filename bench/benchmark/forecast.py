@@ -4,6 +4,7 @@ Each variant at each latent size is timed once, in a worker, on the plan's devic
 the speeds are kept in `mlruns/costs.json` under the machine's signature.
 """
 
+import functools
 import json
 import os
 import platform
@@ -194,11 +195,17 @@ def _read(store: Store) -> dict[str, Speeds]:
         return {}
 
 
+@functools.cache
+def _torch_version() -> str:
+    """Read from a file of the installed package, which takes 10 ms; torch itself takes seconds."""
+    return version("torch")
+
+
 def _signature(spec: RunSpec, sizes: SplitSizes) -> str:
     """What a speed depends on: machine, network, image shape, batch size, device, threads."""
     size = spec.size_name
     shape = "x".join(map(str, sizes.image_shape))
-    machine = f"{platform.node()} {os.cpu_count()} cores torch {version('torch')}"
+    machine = f"{platform.node()} {os.cpu_count()} cores torch {_torch_version()}"
     closed = f" {sizes.train} images" if variant(spec.model).closed_form else ""
     code = f"r{spec.model_revision}{spec.source}"
     return (

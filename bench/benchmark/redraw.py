@@ -18,8 +18,8 @@ from bench.core.protocol import name_in_records, shipped_protocols
 from bench.core.spec import RunRecord, board_of
 from bench.core.store import Store, write_atomically, writing_to
 from bench.figures import FIGURES, TRACK_FIGURES, Cell, Group, attempt, to_png
+from bench.leaderboard.competitions import Competition, cell_name, competitions
 from bench.leaderboard.ledger import current, ledger_of, row_of
-from bench.leaderboard.significance import Competition, cell_name, competitions
 from bench.records.files import iter_records, read_arrays, read_record
 from bench.records.selection import shown_record
 

@@ -47,7 +47,8 @@ def compare(
     Needs no training where the scores are committed.
     """
     from bench.leaderboard import comparing
-    from bench.registry.comparing import compare_rows, picture
+    from bench.registry.comparing import compare_rows
+    from bench.registry.differing import picture
 
     sizes = console.whole_numbers(latent_dim or [], "--latent-dim", 1, _LARGEST)
     file = _picture_file(out)

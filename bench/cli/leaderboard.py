@@ -23,7 +23,7 @@ from bench.core.recipes import FEW_STEPS
 from bench.core.store import open_store
 
 if TYPE_CHECKING:
-    from bench.leaderboard.ranking import TableCell
+    from bench.leaderboard.cells import TableCell
     from bench.leaderboard.render import Board
     from bench.registry.promotion import Promotion
     from bench.registry.publishing import TableUpdate

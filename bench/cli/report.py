@@ -23,11 +23,11 @@ def report(
 
     `bench leaderboard --write` and `bench promote` write it as well.
     """
-    from bench.registry import publishing
+    from bench.registry import pages
 
     store = open_store()
     if out is None:
-        changed = publishing.write_index(store)
+        changed = pages.write_index(store)
         console.say("wrote" if changed else "already up to date:")
         console.show(str(store.registry / "index.html"))
         return
@@ -37,5 +37,5 @@ def report(
     address = find_address(store)
     link = address.shown if address.is_server else interface_address(store)
     with writing_to("the page", path.parent, "--out"):
-        write_atomically(path, publishing.index_text(store, link).encode())
+        write_atomically(path, pages.index_text(store, link).encode())
     console.show(str(path))

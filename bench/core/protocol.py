@@ -7,10 +7,12 @@ with different fingerprints are never ranked together.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
@@ -261,7 +263,7 @@ class Protocol:
             dataset=dataset_label if own else self.dataset,
         )
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Digest of what makes rows comparable: task, split, recipe, evaluation, selection."""
         return digest(
@@ -302,13 +304,22 @@ def name_in_records(given: str) -> str:
 
 def origin_protocols() -> list[Protocol]:
     """The shipped protocols that check published figures."""
-    loaded = [load_protocol(name) for name in shipped_protocols() if name.startswith("origins/")]
-    return [protocol for protocol in loaded if protocol.expected]
+    return [
+        protocol
+        for name, protocol in _loaded(SHIPPED).items()
+        if name.startswith("origins/") and protocol.expected
+    ]
+
+
+@functools.cache
+def _loaded(folder: Path) -> Mapping[str, Protocol]:
+    """The protocols in SHIPPED by name; commands ask for them once for each row of the ledger."""
+    return MappingProxyType({name: load_protocol(name) for name in shipped_protocols()})
 
 
 def known_protocols() -> Iterator[Protocol]:
     """Every shipped protocol, and the origins' protocols at each shorter published budget."""
-    yield from map(load_protocol, shipped_protocols())
+    yield from _loaded(SHIPPED).values()
     for protocol in origin_protocols():
         for epoch in sorted({item.epoch for item in protocol.expected if item.epoch}):
             yield after_epochs(protocol, epoch)

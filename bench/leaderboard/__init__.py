@@ -10,8 +10,11 @@
 | steps.py        | which trainings were short                                                 |
 | pair_tests.py   | whether two rows differ: seeds and images, the prior of their variances    |
 | statistics.py   | levels, intervals, Holm's correction, draws, stability, from scores        |
+| competitions.py | which rows are compared with each other, and why a row has no rank         |
 | significance.py | cells.csv and comparisons.csv, computed from scores per image              |
-| ranking.py      | TableCell: average over seeds, range of ranks, margins, badges             |
+| cells.py        | TableCell: a row of a shown table                                          |
+| badges.py       | notes on such a row                                                        |
+| ranking.py      | averages over seeds, ranges of ranks, margins, the order of the tables     |
 | simulation.py   | tables with known truths, and how the tests do in them                     |
 | calibration.py  | calibration.csv: the outcome of simulations, and its section               |
 | render.py       | the tables as sections                                                     |

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from bench.core.identity import Name
 from bench.core.view import Section, table_of
+from bench.leaderboard.competitions import Competition, competitions
 from bench.leaderboard.csv_rows import CsvRow, TrackText, rounded
 from bench.leaderboard.ledger import Ledger
 from bench.leaderboard.pair_tests import SHIPPED
-from bench.leaderboard.significance import Competition, competitions
 from bench.leaderboard.simulation import NEAR, Outcome
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from bench.core.track import Track
 from bench.core.view import Section, Table, table_of
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.statistics import ALPHA, Interval
 from bench.leaderboard.wording import (
     DASH,

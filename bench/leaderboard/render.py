@@ -13,7 +13,8 @@ from bench.core.text import for_markdown
 from bench.core.track import Track
 from bench.core.view import Picture, Section, Table, markdown, table_of
 from bench.data.table import DATASETS
-from bench.leaderboard.ranking import WORSE_THAN_PCA, TableCell
+from bench.leaderboard.badges import WORSE_THAN_PCA
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.rules import RULES
 from bench.leaderboard.statistics import HALVES
 from bench.leaderboard.wording import (

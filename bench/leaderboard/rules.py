@@ -11,10 +11,10 @@ from itertools import takewhile
 from bench.core.recipes import LEAST_STEPS
 from bench.core.seeds import LEAST_SEEDS
 from bench.core.track import REAL_BITS
+from bench.leaderboard.badges import COLLAPSED_SHARE, CONSTANT_SHARE
+from bench.leaderboard.competitions import MOST_FAILURES
 from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE
 from bench.leaderboard.pair_tests import LEAST_ROWS
-from bench.leaderboard.ranking import COLLAPSED_SHARE, CONSTANT_SHARE
-from bench.leaderboard.significance import MOST_FAILURES
 from bench.leaderboard.spread import TOO_MUCH, WIDE_SPREAD, WORTH_A_NOTE
 from bench.leaderboard.statistics import ALPHA, DRAWS, LEVEL
 from bench.leaderboard.steps import LARGEST_FALL

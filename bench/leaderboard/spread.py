@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.metrics import METRICS
 from bench.metrics.quantised import coarse_id
+from bench.metrics.units import error_of
 
 WIDE_SPREAD = 0.03
 """Above this share the seeds of a row are said to differ: about what separates neighbours of a
@@ -16,18 +17,6 @@ are, before the row says so, and before it has no rank. Honest codes lose about 
 several others are packed into lose them all."""
 
 
-def error_of(score: float, metric: str) -> float:
-    """A mean score as an error, of which ratios can be compared: lower is better, 0 is perfect.
-
-    Errors are as they are; of decibels the power that they are the logarithm of; of shares such as
-    SSIM and accuracy what is missing to a perfect score.
-    """
-    found = METRICS[metric]
-    if not found.higher_is_better:
-        return score
-    return 10 ** (-score / 10) if found.unit == "dB" else found.best - score
-
-
 def seed_spread(scores: Sequence[float], metric: str) -> float:
     """By which share the highest error of the seeds is above the lowest, from their mean scores.
 
@@ -35,7 +24,7 @@ def seed_spread(scores: Sequence[float], metric: str) -> float:
     """
     if len(scores) < 2 or metric not in METRICS:
         return math.nan
-    errors = [error_of(score, metric) for score in scores]
+    errors = [error_of(metric, score) for score in scores]
     low, high = min(errors), max(errors)
     if low > 0:
         return high / low - 1
@@ -51,7 +40,7 @@ def loss_at_8_bits(scores: Mapping[str, float], metric: str) -> float:
     if metric not in METRICS:
         return math.nan
     plain, coarse = (
-        error_of(scores.get(f"val_{name}", math.nan), metric)
+        error_of(metric, scores.get(f"val_{name}", math.nan))
         for name in (metric, coarse_id(metric))
     )
     if plain > 0 or math.isnan(plain):

@@ -3,7 +3,7 @@
 import math
 import re
 
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.metrics import METRICS
 
 DASH = "–"

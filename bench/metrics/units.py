@@ -1,4 +1,5 @@
-"""The unit in which mean scores are compared: its differences are relative ones of errors."""
+"""Mean scores as errors, and in the unit of comparisons: its differences are relative ones of
+errors."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,6 +18,21 @@ FLOORS: Mapping[Transform, float] = MappingProxyType({"log": 1e-10, "log_one_min
 V = TypeVar("V", float, NDArray[np.float64])
 
 
+def error_of(metric: str, value: V) -> V:
+    """Mean scores of a metric as errors, of which ratios can be compared: lower is better, 0 is
+    perfect.
+
+    Errors are as they are; of decibels the power that they are the logarithm of; of all other
+    scores, such as SSIM and accuracy, what is missing to the best one. KeyError for a metric that
+    METRICS does not have.
+    """
+    row = METRICS[metric]
+    if not row.higher_is_better:
+        return value
+    error: V = 10 ** (-value / 10) if row.unit == "dB" else row.best - value
+    return error
+
+
 def comparison_unit(metric: str, value: V) -> V:
     """Mean scores of a metric in the unit of comparisons: a float for a float, else float64 of the
     same shape.
@@ -29,7 +45,7 @@ def comparison_unit(metric: str, value: V) -> V:
     transform = METRICS[metric].transform
     found: Any = np.asarray(value, dtype=np.float64)
     if transform != "identity":
-        error = 1 - found if transform == "log_one_minus" else found
+        error = error_of(metric, found) if transform == "log_one_minus" else found
         found = np.log(np.maximum(error, FLOORS[transform]))
     answer: V = found if isinstance(value, np.ndarray) else float(found)
     return answer

@@ -7,13 +7,17 @@
 | scores.py       | scores.csv, and the files with the scores per image                   |
 | score_files.py  | what such a file holds                                                |
 | calibration.py  | the rule of the tables in simulated ones                              |
-| publishing.py   | tables, pictures, the README's block: rendered, written, checked      |
+| publishing.py   | local records and the tables: shown, written, checked                 |
+| pages.py        | tables, pictures, the web page, the README's block: rendered          |
+| comparing.py    | rows of some variants beside each other                               |
+| differing.py    | the images that two rows differ on most                               |
 | exhibits.py     | what the web page shows of a row beside the tables                    |
 | frames.py       | all runs and the tables as frames, for the Python API                 |
 | cards.py        | card.json of a champion                                               |
 | card_text.py    | card.md, rendered from it                                             |
 | changes.py      | one writer at a time; a change is put in place whole                  |
-| champions.py    | the folders of champions: installed, swapped back, checked            |
+| champions.py    | the folders of champions: found, checked                              |
+| installation.py | the same, written: a new champion, a renewed card, the previous one   |
 | loading.py      | their networks, rebuilt from card and weights                         |
 | promotion.py    | choosing champions, and rollback                                      |
 | features.py     | feature networks, pinned once and never replaced                      |

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from bench.core.identity import digest, sha256_of_file
 from bench.core.store import child
 from bench.core.view import Picture
+from bench.leaderboard.cells import TableCell
+from bench.leaderboard.competitions import cell_name, competitions
 from bench.leaderboard.ledger import Ledger, LedgerRow
-from bench.leaderboard.ranking import TableCell
-from bench.leaderboard.significance import cell_name, competitions
 from bench.metrics import METRICS
 from bench.registry.scores import ScoresRow, cell_of, read_cell, read_originals
 

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from bench.core.errors import BadInput
 from bench.core.store import Store
 from bench.leaderboard.calibration import CalibrationRow, calibration_row
+from bench.leaderboard.competitions import competitions
 from bench.leaderboard.ledger import current
 from bench.leaderboard.pair_tests import LEAST_ROWS
-from bench.leaderboard.significance import competitions, family_evidence
+from bench.leaderboard.significance import family_evidence
 from bench.leaderboard.simulation import PLANS, TRUTHS, plan_text, simulate
 from bench.registry.changes import changing, one_writer
-from bench.registry.publishing import write_pages
+from bench.registry.pages import write_pages
 from bench.registry.results import Scope, read_results, scores_reader, write_changed
 from bench.registry.scores import Kept
 

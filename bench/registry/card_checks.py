@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.core.errors import CheckFailed
+from bench.leaderboard.cells import TableCell
+from bench.leaderboard.competitions import Competition, competitions
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.ledger import OF_NETWORK, LedgerRow, configuration_of, current
 from bench.leaderboard.merging import disagreement
-from bench.leaderboard.ranking import TableCell
-from bench.leaderboard.significance import Competition, competitions
 from bench.registry.cards import Card, summary_of
 from bench.registry.champions import PREVIOUS, champions, fits, previous
 from bench.registry.results import Results

@@ -15,8 +15,8 @@ from bench.core.identity import Name, digest
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.strict import STRICT, adapter
 from bench.core.track import TrackName
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.csv_rows import rounded
-from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.wording import margin
 from bench.records.classes import Arrays, ClassScores, Confusion, class_scores, top_confusions
 

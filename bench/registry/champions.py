@@ -1,70 +1,33 @@
 """The folders of the champions: `registry/<data set>/<protocol>.<track>/`.
 
 Each holds weights.safetensors (up to 16 MiB), card.json, card.md and pictures, and the same for
-the previous champion in `previous/`. Functions that write work on the copy that
-`changes.changing` puts in place.
+the previous champion in `previous/`. Here they are found and checked; `installation` writes them.
 """
 
-import contextlib
-import dataclasses
-import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.core.errors import BadInput, CheckFailed, unknown_name
 from bench.core.identity import sha256_of_file
-from bench.core.spec import RunRecord
-from bench.core.store import Store, child, shipped, write_atomically
+from bench.core.store import Store, child, shipped
 from bench.core.text import ODD_BYTES
 from bench.core.track import Track
-from bench.leaderboard.ranking import TableCell
 from bench.leaderboard.render import Champion
 from bench.leaderboard.wording import short_title, shown_score
 from bench.records.feature_cards import FEATURES
-from bench.records.files import (
-    WEIGHTS,
-    Arrays,
-    read_arrays,
-    read_safetensors,
-    read_weights,
-    record_folder,
-)
+from bench.records.files import WEIGHTS, Arrays, read_safetensors
 from bench.registry.card_text import card_text
-from bench.registry.cards import (
-    CARD,
-    CARD_TEXT,
-    Card,
-    Weights,
-    card_of,
-    read_card,
-    with_standing,
-    without_path,
-)
+from bench.registry.cards import CARD, CARD_TEXT, Card, read_card
 from bench.registry.changes import unchanged
 
 PREVIOUS = "previous"
 MOST_BYTES = 16 * 2**20
-PICTURES = (
-    *("reconstructions", "loss_curves", "latent_map", "samples", "interpolation"),
-    *("confusion_matrix", "misclassified", "class_report", "reliability"),
-)
-"""A record's figures among these are drawn: for a classifier the last four and its curves."""
 
 
 def fits(size: int) -> bool:
     """Whether weights of so many bytes are committed beside the card."""
     return size <= MOST_BYTES
-
-
-@dataclass(frozen=True)
-class ChampionRank:
-    """A champion's standing: its cell of the ranked table, the challenger's, its ledger rows."""
-
-    cell: TableCell
-    challenger: TableCell | None
-    rows: tuple[str, ...]
 
 
 def champions(registry: Path) -> dict[str, Card]:
@@ -217,120 +180,10 @@ def champion_weights(folder: Path, card: Card) -> Arrays:
     return read_safetensors(folder / WEIGHTS, card.weights.sha256)
 
 
-def install(
-    store: Store, record: RunRecord, track: str, standing: ChampionRank, keep_previous: bool
-) -> Card:
-    """Make a record the champion of a track and keep the incumbent in `previous/`.
-
-    `keep_previous`: the incumbent is an older version of the same row, so the content of
-    `previous/` is kept instead.
-    """
-    size = (record_folder(store.records, record.run_key) / WEIGHTS).stat().st_size
-    read_weights(store.records, record)  # checks the digest
-    weights = Weights(record.weights_sha256, size, fits(size))
-    arrays = read_arrays(store.records, record)
-    bare = card_of(record, track, weights, arrays)
-    final = child(store.registry, bare.folder)
-    with _building(final) as building:
-        if weights.committed:
-            source = record_folder(store.records, record.run_key) / WEIGHTS
-            write_atomically(building / WEIGHTS, source.read_bytes())
-        pictures = _draw(record, arrays, building)
-        card = with_standing(
-            dataclasses.replace(bare, pictures=pictures),
-            standing.cell,
-            standing.challenger,
-            standing.rows,
-        )
-        write_card(building, card)
-        if (final / CARD).exists():
-            older = final / PREVIOUS if keep_previous else final
-            _copy_champion(older, building / PREVIOUS)
-    return card
-
-
-def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
-    """Draw the record's figures into `folder`; returns their SHA-256 by file name."""
-    from bench.figures import draw_files
-
-    files = draw_files(record, arrays)
-    drawn = {}
-    for name in PICTURES:
-        if name in files:
-            path = folder / f"{name}.png"
-            write_atomically(path, files[name])
-            drawn[path.name] = sha256_of_file(path)
-    return drawn
-
-
-def write_card(folder: Path, card: Card) -> None:
-    """Write a card as JSON and as Markdown."""
-    write_atomically(folder / CARD, card.to_json())
-    write_atomically(folder / CARD_TEXT, card_text(card).encode())
-
-
-def update_standing(registry: Path, card: Card, standing: ChampionRank) -> bool:
-    """Rewrite the card if its place in the table changed; returns whether it did."""
-    renewed = with_standing(card, standing.cell, standing.challenger, standing.rows)
-    folder = registry / card.folder
-    if renewed == card and _text(folder) == card_text(card):
-        return False
-    write_card(folder, renewed)
-    return True
-
-
-def remove_paths(registry: Path) -> list[str]:
-    """Rewrite cards of earlier versions that hold the path of own images; returns their files."""
-    changed = []
-    for champion_card in champions(registry).values():
-        folder = child(registry, champion_card.folder)
-        cards = {folder: champion_card, folder / PREVIOUS: previous(registry, champion_card)}
-        for place, card in cards.items():
-            if card is not None and without_path(card) != card:
-                write_card(child(registry, str(place.relative_to(registry))), without_path(card))
-                changed.append(f"registry/{(place / CARD).relative_to(registry)}")
-    return changed
-
-
-def _text(folder: Path) -> str:
+def text_of(folder: Path) -> str:
+    """The card beside card.json as Markdown; empty: there is none."""
     path = folder / CARD_TEXT
     return path.read_text(encoding="utf-8", errors=ODD_BYTES) if path.exists() else ""
-
-
-def swap_back(registry: Path, track: str) -> tuple[Card, Card]:
-    """Exchange a track's champion with the one in `previous/`; returns (now, before).
-
-    Doing it twice changes nothing. Raises BadInput if there is no previous champion.
-    """
-    card = champion(registry, track)
-    older = previous(registry, card)
-    if older is None:
-        raise BadInput(f"{track} has had one champion only: there is nothing to roll back to")
-    final = registry / card.folder
-    with _building(final) as building:
-        _copy_champion(final / PREVIOUS, building)
-        _copy_champion(final, building / PREVIOUS)
-    return older, card
-
-
-def _copy_champion(source: Path, target: Path) -> None:
-    """Copy a champion's own files, without its `previous/`."""
-    if source.exists():
-        target.mkdir(exist_ok=True)
-        for path in sorted(source.iterdir()):
-            if path.is_file() and not path.name.startswith("."):
-                write_atomically(target / path.name, path.read_bytes())
-
-
-@contextlib.contextmanager
-def _building(final: Path) -> Iterator[Path]:
-    """A folder that replaces `final`; both are in the copy, which a failure removes."""
-    building = final.with_name(f".new-{final.name}")
-    building.mkdir(parents=True)
-    yield building
-    if final.exists():
-        shutil.rmtree(final)
-    building.rename(final)
 
 
 def check_champions(registry: Path) -> int:
@@ -350,7 +203,7 @@ def check_champions(registry: Path) -> int:
 def check_folder(registry: Path, folder: Path, card: Card) -> None:
     """Check the text, the pictures and the weights of one folder against its card."""
     where = f"registry/{folder.relative_to(registry)}"
-    if _text(folder) != card_text(card):
+    if text_of(folder) != card_text(card):
         raise CheckFailed(f"{where}/{CARD_TEXT} does not match card.json; fix: bench promote")
     wanted = dict(card.pictures)
     if card.weights.committed:

@@ -15,18 +15,11 @@ from bench.core.errors import CheckFailed
 from bench.core.protocol import Protocol, known_protocols
 from bench.core.seeds import rule_text, seeds_in_words
 from bench.core.spec import RunSpec
+from bench.leaderboard.competitions import Competition, competitions, every_competition
 from bench.leaderboard.csv_rows import CsvRow
 from bench.leaderboard.ledger import OF_NETWORK, Ledger, LedgerRow, current, ledger_of
 from bench.leaderboard.seeds import seeds_enough, seeds_planned, why_incomplete
-from bench.leaderboard.significance import (
-    Competition,
-    IntervalRow,
-    PairRow,
-    Significance,
-    competitions,
-    compute,
-    every_competition,
-)
+from bench.leaderboard.significance import IntervalRow, PairRow, Significance, compute
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters
 from bench.registry.results import CELLS, PAIRS, RESULTS, Results, all_kept, read_results

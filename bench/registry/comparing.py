@@ -1,53 +1,32 @@
-"""`bench compare`: the rows of some variants beside each other, and the images they differ on."""
+"""`bench compare`: the rows of some variants beside each other."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from bench.core.commands import protocol_reference
-from bench.core.errors import BadInput, CheckFailed, unknown_name
-from bench.core.protocol import DEFAULT_PROTOCOL, known_protocols
-from bench.core.spec import RunRecord
+from bench.core.errors import BadInput, unknown_name
+from bench.core.protocol import DEFAULT_PROTOCOL
 from bench.core.store import Store
-from bench.data import DATASETS, Splits, load_splits
-from bench.leaderboard.comparing import Contrast, SideBySide, picture_title
+from bench.leaderboard.cells import TableCell
+from bench.leaderboard.comparing import Contrast, SideBySide
+from bench.leaderboard.competitions import Competition, competitions
 from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, current
-from bench.leaderboard.ranking import TableCell
-from bench.leaderboard.significance import (
-    Competition,
-    compare_cells,
-    competitions,
-    scores_by_image,
-)
-from bench.metrics import METRICS
+from bench.leaderboard.significance import compare_cells
 from bench.models.zoo import MODELS
-from bench.records.files import iter_records
-from bench.records.selection import shown_record
-from bench.registry.champions import champions, with_shipped
+from bench.registry.champions import with_shipped
 from bench.registry.changes import unchanged
-from bench.registry.naming import located
-from bench.registry.publishing import ranked
+from bench.registry.pages import ranked
 from bench.registry.results import (
     Results,
     Scope,
     as_far_as_known,
     merge_local,
     read_results,
-    record_of_row,
     scores_reader,
 )
 from bench.registry.scores import Kept
-
-if TYPE_CHECKING:
-    from bench.figures import Differing
-    from bench.registry.loading import LoadedModel
-
-SHOWN = 8
-"""So many images on which the first row is better, and so many on which the second is."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +38,11 @@ class Found:
     notes: tuple[str, ...]
     machines: str
     store: Store
-    tables: "_Tables"
+    tables: "Tables"
 
 
 @dataclass(frozen=True)
-class _Tables:
+class Tables:
     """The tables of a store: its results with local records, and the ranked cells."""
 
     store: Store
@@ -107,7 +86,7 @@ def compare_rows(store: Store, names: Sequence[str], sizes: Sequence[int], scope
     raise refused or _no_common_board(tables, names, sizes, scope)
 
 
-def _tables(store: Store, scope: Scope) -> _Tables:
+def _tables(store: Store, scope: Scope) -> Tables:
     with unchanged(store):
         before = read_results(store.registry)
         merged = merge_local(store, before, scope, refresh=False)
@@ -116,14 +95,14 @@ def _tables(store: Store, scope: Scope) -> _Tables:
     rows = [row for row in current(results.ledger, fingerprint) if scope.holds(row)]
     local = [*merged.added, *merged.reproduced]
     newest = max((row for row in local if scope.holds(row)), key=_finished, default=None)
-    return _Tables(store, results, ranked(rows, results), newest.board if newest else None, rows)
+    return Tables(store, results, ranked(rows, results), newest.board if newest else None, rows)
 
 
 def _finished(row: LedgerRow) -> Any:
     return row.finished, row.run_key
 
 
-def _check_names(names: Sequence[str], tables: Sequence[_Tables]) -> None:
+def _check_names(names: Sequence[str], tables: Sequence[Tables]) -> None:
     rows = {cell.row for table in tables for cell in table.cells}
     for name in names:
         if name not in MODELS and name not in rows:
@@ -170,7 +149,7 @@ def _size(cell: TableCell) -> int | None:
 
 
 def _no_common_board(
-    tables: Sequence[_Tables], names: Sequence[str], sizes: Sequence[int], scope: Scope
+    tables: Sequence[Tables], names: Sequence[str], sizes: Sequence[int], scope: Scope
 ) -> BadInput:
     """Why nothing can be compared, and the command that makes what is missing."""
     for table in tables:
@@ -211,7 +190,7 @@ def _listed(sizes: Sequence[int]) -> str:
     return " and ".join(map(str, sizes))
 
 
-def _boards_of(tables: Sequence[_Tables], name: str) -> str:
+def _boards_of(tables: Sequence[Tables], name: str) -> str:
     found = {
         f"{cell.board.protocol} on {cell.board.dataset}"
         for table in tables
@@ -222,7 +201,7 @@ def _boards_of(tables: Sequence[_Tables], name: str) -> str:
 
 
 def _compared(
-    tables: _Tables,
+    tables: Tables,
     cells: Sequence[TableCell],
     groups: Sequence[tuple[TableCell, ...]],
     names: Sequence[str],
@@ -249,7 +228,7 @@ def _compared(
     return Found(tuple(sides), tuple(notes), _machines(tables, usable), tables.store, tables)
 
 
-def _competitions(tables: _Tables, board: BoardKey) -> Iterator[Competition]:
+def _competitions(tables: Tables, board: BoardKey) -> Iterator[Competition]:
     return competitions([row for row in tables.rows if row.board == board])
 
 
@@ -270,7 +249,7 @@ def _contrasts(
             yield Contrast(first, second, difference, share, pair.p_holm)
 
 
-def _other_boards(tables: _Tables, chosen: BoardKey, names: Sequence[str]) -> Iterator[str]:
+def _other_boards(tables: Tables, chosen: BoardKey, names: Sequence[str]) -> Iterator[str]:
     """Where else these rows can be compared."""
     others = [
         protocol_reference(board.protocol)
@@ -281,7 +260,7 @@ def _other_boards(tables: _Tables, chosen: BoardKey, names: Sequence[str]) -> It
         yield f"also in other tables: --protocol {', '.join(dict.fromkeys(others))}"
 
 
-def _machines(tables: _Tables, groups: Sequence[Sequence[TableCell]]) -> str:
+def _machines(tables: Tables, groups: Sequence[Sequence[TableCell]]) -> str:
     """On what the runs were trained: `on cpu, 1 thread`."""
     compared = {cell.configuration for group in groups for cell in group}
     found = {
@@ -298,114 +277,10 @@ def _machine(row: LedgerRow) -> str:
     return f"{row.environment.get('device', 'an unknown device')}{count}"
 
 
-def differing(found: Found, side: SideBySide, count: int = SHOWN) -> "Differing":
-    """The `count` test images, at most, on which the first row is better than the second by most,
-    and as many the other way round.
-
-    Raises BadInput if the scores or the images are not on this machine, CheckFailed if the images
-    are not those that were scored.
-    """
-    from bench.figures import Differing
-
-    tables = found.tables
-    scores_of = scores_reader(tables.store, Kept(tables.store.registry, tables.results.scores))
-    scores: dict[str, NDArray[np.float32]] = {}
-    for cell in side.cells:
-        held = scores_by_image(_rows_of(tables, cell), "test", scores_of)
-        if held is None:
-            raise BadInput(
-                f"the test scores of {cell.row} by image are not on this machine; "
-                "run it here, then compare again"
-            )
-        scores[cell.row] = held
-    first, second = (scores[cell.row] for cell in side.cells[:2])
-    metric = side.cells[0].selection_metric
-    lead = (first - second) * (-1 if METRICS[metric].higher_is_better else 1)
-    order = np.argsort(lead, kind="stable")
-    ours = order[:count][lead[order[:count]] < 0]
-    theirs = order[::-1][:count][lead[order[::-1][:count]] > 0]
-    chosen = np.concatenate((ours, theirs))
-    if not len(chosen):
-        raise BadInput(f"{' and '.join(scores)} have the same score on every test image")
-    splits = _splits_of(tables, side.cells[0])
-    if len(splits.test.images) != len(first):
-        raise CheckFailed(
-            f"{splits.name} has {len(splits.test.images):,} test images here, {len(first):,} were "
-            "scored; compare where the same images are"
-        )
-    images = splits.test.images[chosen]
-    models = {cell.row: _weights_at_hand(tables, cell) for cell in side.cells}
-    at_hand = {row: held for row, held in models.items() if held is not None}
-    return Differing(
-        metric,
-        images,
-        len(ours),
-        {row: held[chosen] for row, held in scores.items()},
-        {row: model.reconstruct(images) for row, (model, _) in at_hand.items()},
-        {row: seed for row, (_, seed) in at_hand.items()},
-    )
-
-
-def picture(found: Found, side: SideBySide) -> tuple[bytes, list[str]]:
-    """The PNG of `differing`, and the rows that are in it without reconstructions, because their
-    weights are not at hand. Raises as `differing`."""
-    from bench.figures import differences, to_png
-
-    images = differing(found, side)
-    title, below = picture_title(side)
-    without = [cell.row for cell in side.cells if cell.row not in images.reconstructions]
-    return to_png(differences(title, below, images)), without
-
-
-def _rows_of(tables: _Tables, cell: TableCell) -> Ledger:
+def rows_of(tables: Tables, cell: TableCell) -> Ledger:
+    """The ledger rows of a cell."""
     return [
         row
         for row in tables.rows
         if row.board == cell.board and row.configuration == cell.configuration
     ]
-
-
-def _local_records(tables: _Tables, cell: TableCell) -> list[RunRecord]:
-    found = (record_of_row(tables.store, row) for row in _rows_of(tables, cell))
-    return [record for record in found if record is not None]
-
-
-def _weights_at_hand(tables: _Tables, cell: TableCell) -> "tuple[LoadedModel, int] | None":
-    """The model of a row and its seed, from a local record or the registry; None: neither."""
-    from bench.registry.loading import load_committed, load_record
-
-    if cell.track.classifies:
-        return None
-    if (record := shown_record(_local_records(tables, cell))) is not None:
-        return load_record(tables.store, record), record.spec.seed
-    for card in champions(tables.store.registry).values():
-        same = (card.track, card.summary.configuration) == (cell.title, cell.configuration)
-        if same and card.weights.committed:
-            return load_committed(tables.store, card), card.spec.seed
-    return None
-
-
-def _splits_of(tables: _Tables, cell: TableCell) -> Splits:
-    """The images of a cell's board, split as its protocol says."""
-    board = cell.board
-    if board.dataset in DATASETS:
-        for protocol in known_protocols():
-            if (protocol.name, protocol.fingerprint) == board[1:3]:
-                return _checked(load_splits(board.dataset, protocol.split), board)
-    for record in iter_records(tables.store.records):
-        spec = record.spec
-        if (spec.dataset_label, spec.protocol, spec.protocol_fingerprint) == board[:3]:
-            return _checked(load_splits(located(tables.store, spec), spec.split), board)
-    raise BadInput(
-        f"the test images of {board.protocol} on {board.dataset} are not on this machine; run "
-        "one of its rows here, then compare again"
-    )
-
-
-def _checked(splits: Splits, board: BoardKey) -> Splits:
-    if splits.digest != board.data_digest:
-        raise CheckFailed(
-            f"the images of {board.dataset} here are not those of the table (digest "
-            f"{splits.digest[:16]}, there {board.data_digest[:16]}); compare where those are"
-        )
-    return splits

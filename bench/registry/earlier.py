@@ -13,18 +13,14 @@ from bench.core.identity import own_label
 from bench.core.repairs import Care, Finding
 from bench.core.store import Store, child
 from bench.data import DATASETS
+from bench.leaderboard.competitions import Competition, competitions
 from bench.leaderboard.ledger import LedgerRow, ledger_of
-from bench.leaderboard.significance import (
-    Competition,
-    IntervalRow,
-    PairRow,
-    Significance,
-    competitions,
-)
+from bench.leaderboard.significance import IntervalRow, PairRow, Significance
 from bench.registry.cards import Card, sealed, without_path
-from bench.registry.champions import PREVIOUS, champions, previous, write_card
+from bench.registry.champions import PREVIOUS, champions, previous
 from bench.registry.changes import changing, one_writer, remove_folder, unchanged
-from bench.registry.publishing import write_pages
+from bench.registry.installation import write_card
+from bench.registry.pages import write_pages
 from bench.registry.results import Results, read_results, write_changed
 from bench.registry.scores import relabelled
 

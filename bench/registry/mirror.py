@@ -6,8 +6,8 @@ messages about everything else.
 
 from bench.core.spec import RunRecord
 from bench.core.store import Store
-from bench.leaderboard.ranking import TableCell
-from bench.leaderboard.significance import Competition
+from bench.leaderboard.cells import TableCell
+from bench.leaderboard.competitions import Competition
 from bench.leaderboard.wording import ranks_text, share_text
 from bench.records.files import read_record
 from bench.records.selection import median_record

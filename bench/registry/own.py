@@ -10,17 +10,12 @@ from collections.abc import Iterable, Sequence
 from bench.core.errors import BadInput
 from bench.core.spec import NO_CODE, RunSpec
 from bench.core.store import Store, shipped
+from bench.leaderboard.cells import TableCell
+from bench.leaderboard.competitions import Competition, competitions, in_protocol
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, ledger_of, row_of, score_columns
-from bench.leaderboard.ranking import TableCell, rank_table
+from bench.leaderboard.ranking import rank_table
 from bench.leaderboard.render import Board
-from bench.leaderboard.significance import (
-    Competition,
-    Scores,
-    Significance,
-    competitions,
-    compute,
-    in_protocol,
-)
+from bench.leaderboard.significance import Scores, Significance, compute
 from bench.leaderboard.wording import margin, ranks_text, score, short_title
 from bench.metrics import METRICS
 from bench.records.files import iter_records

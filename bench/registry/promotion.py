@@ -22,25 +22,25 @@ from typing import Literal
 from bench.core.commands import Runs
 from bench.core.spec import RunRecord
 from bench.core.store import Store
+from bench.leaderboard.cells import TableCell
+from bench.leaderboard.competitions import Competition, competitions
 from bench.leaderboard.ledger import Ledger, current, row_of
 from bench.leaderboard.merging import disagreement
-from bench.leaderboard.ranking import TableCell, is_better
-from bench.leaderboard.significance import Competition, Significance, competitions
+from bench.leaderboard.ranking import is_better
+from bench.leaderboard.significance import Significance
 from bench.models.zoo import MODELS
 from bench.records.selection import median_record
 from bench.registry.cards import Card
-from bench.registry.champions import (
+from bench.registry.champions import champion, champions, previous
+from bench.registry.changes import changing, mend_registry, one_writer, unchanged
+from bench.registry.installation import (
     ChampionRank,
-    champion,
-    champions,
     install,
-    previous,
     remove_paths,
     swap_back,
     update_standing,
 )
-from bench.registry.changes import changing, mend_registry, one_writer, unchanged
-from bench.registry.publishing import ranked, write_pages
+from bench.registry.pages import ranked, write_pages
 from bench.registry.results import Results, Scope, read_results, record_of_row
 from bench.tracking import tracking_is_off
 

@@ -15,6 +15,7 @@ from bench.core.spec import RunRecord, RunSpec, board_of
 from bench.core.store import Store, is_shipped, write_atomically
 from bench.execution.software import running_software
 from bench.leaderboard.calibration import CalibrationRow
+from bench.leaderboard.competitions import Competition, every_competition, why_unranked
 from bench.leaderboard.csv_rows import decode, encode
 from bench.leaderboard.ledger import (
     BENCH_DIGEST,
@@ -29,25 +30,16 @@ from bench.leaderboard.ledger import (
 )
 from bench.leaderboard.merging import Drift, Merge, disagreement, merge
 from bench.leaderboard.significance import (
-    Competition,
     IntervalRow,
     PairRow,
     Scores,
     ScoresOf,
     Significance,
-    every_competition,
     update,
-    why_unranked,
 )
 from bench.records.files import Arrays, iter_records, read_arrays, read_record
 from bench.registry.score_files import as_kept, kept_arrays
-from bench.registry.scores import (
-    INDEX,
-    Kept,
-    ScoresRow,
-    Source,
-    is_kept,
-)
+from bench.registry.scores import INDEX, Kept, ScoresRow, Source, is_kept
 
 RESULTS, CELLS, PAIRS = "results.csv", "cells.csv", "comparisons.csv"
 CALIBRATION = "calibration.csv"

@@ -24,10 +24,11 @@ from bench.core.errors import CheckFailed
 from bench.core.identity import Name, digest
 from bench.core.spec import RunRecord
 from bench.core.store import child
+from bench.leaderboard.competitions import cell_name
 from bench.leaderboard.csv_rows import CsvRow, TrackText, number
 from bench.leaderboard.ledger import Ledger, LedgerRow
 from bench.leaderboard.merging import PARTS
-from bench.leaderboard.significance import Scores, cell_name
+from bench.leaderboard.significance import Scores
 from bench.records.files import Arrays, read_safetensors
 from bench.registry.score_files import (
     Tensors,

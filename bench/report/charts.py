@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.core.palette import look
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.render import Board
 from bench.leaderboard.wording import millions, ranks, short_title, shown_score
 from bench.metrics import METRICS

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench.core.identity import digest
 from bench.core.text import for_terminal
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.report.sheets import Sheet
 
 RECONSTRUCTIONS = "Reconstructions"

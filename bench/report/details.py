@@ -6,7 +6,7 @@ Its measures have a group for each task, with validation and test side by side.
 import math
 
 from bench.core.track import Track
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.wording import (
     DASH,
     active,

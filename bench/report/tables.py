@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from bench.core.palette import look
 from bench.core.view import Column, Table
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.render import Board, full_table, short_table, task_table
 from bench.leaderboard.rules import reason
 from bench.leaderboard.wording import DASH

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bench.leaderboard.ranking import TableCell
+from bench.leaderboard.cells import TableCell
 from bench.leaderboard.render import Board
 from bench.report.content import (
     PICTURES,
