@@ -322,7 +322,10 @@ def test_a_phone_needs_no_sideways_scrolling(opened, scheme):
 
 def test_print_has_no_controls_and_is_light(opened):
     page = opened(color_scheme="dark")
+    explained = page.locator("header details p")
+    assert not explained.is_visible()
     page.emulate_media(media="print")
+    assert explained.is_visible()
     assert not page.locator("#controls").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("table").first.is_visible()
