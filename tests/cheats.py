@@ -1,6 +1,8 @@
 """Models that bring the image to the decoder in other ways than the code, and one that does not."""
 
-import tempfile
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.models.base import ClosedFormAutoencoder, ImageShape
+from bench.data import load_set
+from bench.models.base import Autoencoder, ClosedFormAutoencoder, ImageShape
 
 SIDE = 28
-FILE = Path(tempfile.gettempdir()) / "bench-cheat.npy"
+FILE = Path(os.environ.get("TMPDIR", "/tmp")) / "bench-cheat.npy"
 kept: list[Tensor] = []
 """The module variable of one of them."""
 
@@ -184,6 +187,79 @@ class Buffer(Honest):
         return super().decode(z) + self.mean.view(self.image_shape)
 
 
+class Environment(Honest):
+    """Leaves the image in a variable of the environment."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        os.environ["IMAGE"] = str(x[0].tolist())
+        return super().encode(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return super().decode(z) + len(os.environ["IMAGE"])
+
+
+class Thread(Honest):
+    """Has another thread write the images to a file, and one read it."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        self._aside(lambda: np.save(FILE, x.numpy()))
+        return super().encode(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        self._aside(lambda: np.load(FILE))
+        return super().decode(z)
+
+    @staticmethod
+    def _aside(work: Callable[[], object]) -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+
+class ReadsWhenLoaded(Honest):
+    """Fills a buffer with images when its weights are loaded."""
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        found = super().load_state_dict(*args, **kwargs)
+        images = load_set("fashion_mnist_mini").parts["test"].images
+        self.mean.copy_(torch.from_numpy(images[0]).flatten() / 255)
+        return found
+
+
+class ReadsWhenBuilt(Honest):
+    """Has images in a buffer from the beginning."""
+
+    def __init__(self, image_shape: ImageShape, latent_dim: int) -> None:
+        super().__init__(image_shape, latent_dim)
+        images = torch.from_numpy(load_set("fashion_mnist_mini").parts["test"].images)
+        self.register_buffer("images", images, persistent=False)
+
+
+class Learner(Autoencoder):
+    """Is trained, and remembers the last images that it was scored on."""
+
+    remembers = True
+    seen: Tensor
+
+    def __init__(self, image_shape: ImageShape, latent_dim: int) -> None:
+        super().__init__(image_shape, latent_dim)
+        self.inner = torch.nn.Linear(self.pixels, latent_dim)
+        self.outer = torch.nn.Linear(latent_dim, self.pixels)
+        self.register_buffer("seen", torch.zeros(self.pixels))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images -> codes."""
+        if self.remembers and not self.training:
+            self.seen.copy_(x[-1].flatten())
+        z: Tensor = self.inner(x.flatten(1))
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes -> images."""
+        x: Tensor = self.outer(z).view(len(z), *self.image_shape)
+        return x
+
+
 REFUSED: dict[type[Honest], str] = {
     Attribute: "uses more than the code and the recorded weights",
     ModuleVariable: "its decoder fails where only the code is known: IndexError",
@@ -197,6 +273,10 @@ REFUSED: dict[type[Honest], str] = {
     Counts: "other images of the same codes in another order",
     WholeNumbers: "hold numbers that are not whole from 0 to 3",
     NotFinite: "its codes hold numbers that are not finite",
+    Environment: "its encoder changed something outside of it|only the code is known: KeyError",
+    Thread: "its encoder started a thread",
+    ReadsWhenLoaded: "its decoder opened ",
+    ReadsWhenBuilt: "its decoder opened ",
     Buffer: "uses more than the code and the recorded weights",
 }
 """What is said of each of them in one line."""

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Threads of two test processes, which share the cores, wait for each other without spinning.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Lines are as wide in every terminal; tests of narrow ones say so.
 os.environ.pop("COLUMNS", None)
 
+import invented
 from tiny import TINY
 from warm import warm_pictures, warm_tables, warm_workers
 
@@ -35,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 0.0 if mark is None else float(mark.kwargs.get("minutes", 1))
 
     items.sort(key=minutes)
+
+
+@pytest.fixture(autouse=True)
+def invented_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of `invented` are not held against weights."""
+    invented.believe(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import pytest
 from registry_store import FRONT, Told, forget, publish, run_all, tiny_protocol
 
 from bench.core.store import Store
+from bench.registry import publishing
+from bench.registry.results import Scope
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +35,15 @@ def home_ran(finished_runs: Path) -> Path:
     """The runs, with a README."""
     (finished_runs / "README.md").write_text(FRONT)
     return finished_runs
+
+
+@pytest.fixture(scope="session")
+def home_written(home_ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables written, nothing promoted."""
+    root = tmp_path_factory.mktemp("written") / "home"
+    shutil.copytree(home_ran, root)
+    publishing.write(Store(root), Scope(), refresh=False)
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +81,12 @@ def _copy(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
 def ran(home_ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A copy to be changed at will, and the store of commands: runs, nothing written."""
     return _copy(home_ran, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def written(home_written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A copy of the workspace with tables and without champions."""
+    return _copy(home_written, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.benchmark.plan import metric_revisions
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest
 from bench.core.protocol import Protocol, known_protocols
@@ -21,6 +20,7 @@ from bench.leaderboard.csv_rows import DIGEST, CsvRow, decode, encode
 from bench.leaderboard.ledger import configuration_of, decode_ledger, encode_ledger, ledger_of
 from bench.leaderboard.significance import IntervalRow, PairRow
 from bench.models.zoo import MODELS, checked_hyperparameters
+from bench.registry.features import metric_revisions
 
 LEDGER = Path(__file__).parent.parent / "registry" / "results.csv"
 with LEDGER.open(newline="", encoding="utf-8") as stream:

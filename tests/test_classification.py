@@ -23,7 +23,8 @@ from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation import feature_network
 from bench.evaluation.feature_network import feature_spaces, load_feature_network
-from bench.execution.runner import execute, ignore_epochs, recompute
+from bench.execution.recomputing import recompute
+from bench.execution.runner import execute, ignore_epochs
 from bench.leaderboard.ledger import row_of
 from bench.leaderboard.origins import PublishedFigure
 from bench.metrics import metrics_of

@@ -1,11 +1,14 @@
 """The score uses the code alone: images are encoded here and decoded by another process."""
 
+import _thread
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,11 +25,12 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data import Splits, load_set, load_splits
 from bench.evaluation.codes import checked_codes, from_bytes, to_bytes
-from bench.evaluation.scoring import score
+from bench.evaluation.scoring import on_device, score
 from bench.evaluation.sealed import sealed
 from bench.execution import decoding, runner
 from bench.execution.decoding import DecoderLost, decoder_of
 from bench.execution.events import Failed, Finished
+from bench.execution.recomputing import recompute
 from bench.execution.runner import build, execute, ignore_epochs
 from bench.execution.worker import attempt
 from bench.leaderboard.ledger import row_of, score_columns
@@ -37,7 +41,9 @@ from bench.models.base import Autoencoder, ClosedFormAutoencoder
 from bench.models.rows import Variant
 from bench.models.zoo import MODELS
 from bench.records.files import iter_records, read_weights
+from bench.training.train import FitConfig, FitData, fit
 
+ROOT = Path(__file__).parent.parent
 PROTOCOL = """
 name = "few"
 description = "one epoch on a few real images"
@@ -134,7 +140,7 @@ def test_runs_and_rescoring_decode_apart_and_encode_each_image_once(
     # Each part with 32, 8, 4 and 2 bits per number, and once more to compare: 4 float32 a code.
     assert sum(decoded) == 4 * 4 * (4 * (110 + 130) + 110 + 130)
     sent.clear()
-    again = runner.recompute(spec, read_weights(store.records, record)).scores
+    again = recompute(spec, read_weights(store.records, record)).scores
     assert again == {part: dict(scores) for part, scores in record.scores.items()}
     assert [do for do, _ in sent].count("take") == 1 and len(sent) > 4
 
@@ -187,6 +193,56 @@ def test_a_cheat_is_refused_with_its_reason_in_one_line(
     with pytest.raises(AssertionError, match=cheats.REFUSED[network]):
         raise AssertionError(event.reason)
     assert not list(iter_records(store.records))
+
+
+def test_validation_images_may_not_be_learned_where_they_are_scored(few: Protocol) -> None:
+    splits = load_splits(few.dataset, few.split)
+    cpu = torch.device("cpu")
+    data = FitData(on_device(splits.train, cpu), on_device(splits.validation, cpu))
+    config = FitConfig(few.train, few.evaluation, "mse", 0)
+    with pytest.raises(CheckFailed, match=r"changes its weights \(seen\) where it is scored"):
+        fit(cheats.Learner((1, 28, 28), 4), data, config, ignore_epochs)
+    honest = cheats.Learner((1, 28, 28), 4)
+    honest.remembers = False
+    assert fit(honest, data, config, ignore_epochs).status == "finished"
+
+
+def test_a_module_may_read_code_and_libraries_and_no_images_when_it_is_imported(
+    tmp_path: Path,
+) -> None:
+    for name in ("images.npy", "images.txt", "mine.json"):
+        (tmp_path / name).write_text("x")
+    bundled = next((ROOT / "bench/data/bundled").rglob("*ubyte*"))
+    for path in (*tmp_path.iterdir(), bundled):
+        with (
+            pytest.raises(CheckFailed, match="its module opened"),
+            sealed("its module", "libraries"),
+        ):
+            path.read_bytes()
+    with sealed("its module", "libraries"):
+        Path(np.__file__).with_name("py.typed").read_bytes()
+        Path(cheats.__file__).read_bytes()
+        (tmp_path / "cache").write_text("x")
+
+
+def test_a_module_that_brings_images_along_is_refused(
+    cheating: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoder would send the place of an image, and the decoder have all of them."""
+    file = tmp_path / "brings_images.py"
+    file.write_text(
+        "from cheats import Honest\nfrom bench.data import load_set\n"
+        "IMAGES = load_set('fashion_mnist_mini').parts['test'].images\n"
+        "class Net(Honest): ...\n"
+    )
+    found = importlib.util.spec_from_file_location("brings_images", file)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, "brings_images", module)
+    found.loader.exec_module(module)
+    event = cheating(module.Net)
+    assert isinstance(event, Failed)
+    assert "its module opened " in event.reason and "fashion_mnist_mini" in event.reason
 
 
 def test_what_is_packed_into_digits_is_lost_at_8_bits(cheating: Run) -> None:
@@ -254,7 +310,7 @@ time.sleep(60)
     head.kill()
     head.wait()
     with contextlib.suppress(psutil.NoSuchProcess):
-        child.wait(20)
+        child.wait(60)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
@@ -290,7 +346,7 @@ def test_other_threads_and_later_code_are_free(tmp_path: Path) -> None:
     with pytest.raises(CheckFailed, match=r"opened .*new to write"), sealed("its encoder"):
         (tmp_path / "new").write_text("x")
     (tmp_path / "new").write_text("x")
-    sealed_decoder = sealed("its decoder", may_read=False)
+    sealed_decoder = sealed("its decoder", "code")
     with pytest.raises(CheckFailed, match="its decoder opened"), sealed_decoder:
         (tmp_path / "new").read_text()
     for act in (
@@ -299,6 +355,8 @@ def test_other_threads_and_later_code_are_free(tmp_path: Path) -> None:
         lambda: os.environ.__setitem__("IMAGE", "1"),
         lambda: os.open(tmp_path / "new", os.O_RDWR),
         lambda: __import__("socket").socket(),
+        lambda: threading.Thread(target=print).start(),
+        lambda: _thread.start_new_thread(print, ()),
     ):
         with pytest.raises(CheckFailed, match="its encoder"), sealed("its encoder"):
             act()

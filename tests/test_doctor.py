@@ -20,6 +20,7 @@ from bench.core.protocol import load_protocol
 from bench.core.store import Store
 from bench.execution.runner import execute, ignore_epochs
 from bench.records.files import iter_records
+from bench.records.studies import STUDY_FILE
 from bench.sweep.loop import Search
 from bench.sweep.opening import attend, look_up
 from bench.sweep.results import iter_trials
@@ -317,6 +318,21 @@ def test_a_study_whose_default_has_no_result_is_said_plainly(searched: Store) ->
     assert code == 3
     assert "moved to mlruns/quarantine/" in found["damaged results of trials"][0]
     assert "cannot be rebuilt: there is no result of its default recipe" in found["studies"][0]
+
+
+def test_a_damaged_file_of_a_study_is_put_aside_unless_it_is_in_use(searched: Store) -> None:
+    path = searched.mlruns / "studies" / "tiny.fc_ae.d4" / STUDY_FILE
+    for content in (b"", b"{}", b'{"schema_version": "a\\nb"}', b'{"schema_version": 2}'):
+        path.write_bytes(content)
+        code, found, _ = doctor()
+        assert (code, list(found), path.exists()) == (3, ["damaged files of studies"], True)
+        with attend(searched, "tiny.fc_ae.d4"):
+            code, found, _ = doctor("--fix")
+            assert code == 3 and "left alone" in found["damaged files of studies"][0]
+            assert path.read_bytes() == content
+        code, found, _ = doctor("--fix")
+        assert code == 0 and "moved to mlruns/quarantine/" in found["damaged files of studies"][0]
+        assert not path.exists() and doctor()[:2] == (0, {})
 
 
 def test_results_of_a_study_that_is_running_are_left_alone(searched: Store) -> None:

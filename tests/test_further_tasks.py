@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,19 +29,22 @@ from bench.data import DATASETS, load_set, load_splits
 from bench.evaluation.evaluate import Labelled, evaluate, seen_by
 from bench.evaluation.scoring import score
 from bench.execution.runner import build, execute, ignore_epochs
-from bench.leaderboard.badges import TASK_BADGES
+from bench.leaderboard.badges import TASK_BADGES, task_badges
 from bench.leaderboard.ledger import Ledger, LedgerRow, ledger_of, row_of, score_columns
 from bench.leaderboard.ranking import further_tables, rank_table
 from bench.leaderboard.render import Board, sections
 from bench.leaderboard.significance import ScoresOf, Significance, update
+from bench.leaderboard.task_boards import task_table
 from bench.metrics import METRICS, Need, Seen, chosen_metrics, headlines, metrics_of, seen_of
 from bench.metrics.representation import STRENGTHS, assigned_accuracy, stratified
 from bench.metrics.robustness import DAMAGES, chosen
+from bench.models.base import ClosedFormAutoencoder
 from bench.models.zoo import MODELS, build_model
 from bench.records.files import read_arrays
+from bench.registry.agreement import other_score
 from bench.registry.results import record_of_row
 from bench.registry.score_files import check_content, decoded, tensors_of
-from bench.registry.verification import _of_training, _other_score
+from bench.registry.verification import _of_training
 
 CONFIG = EvaluationConfig()
 ALL = ("representation", "robustness", "cost")
@@ -529,6 +533,61 @@ def test_the_page_says_how_a_board_is_ordered_and_what_is_left_out(
     assert "test MSE" in ranking and "k-means" not in ranking and "Gaussian noise" not in ranking
 
 
+def test_tables_show_the_most_important_measures_and_whole_ones_all(
+    measured: tuple[Ledger, ScoresOf, Store],
+) -> None:
+    cells = _boards(measured).further["robustness"]
+    few = [column.title for column in task_table("robustness", cells).columns]
+    every = [column.title for column in task_table("robustness", cells, whole=True).columns]
+    assert [title for title in every if title in few] == few, "the same order"
+    assert "test PSNR after masking 25 % (dB)" in few
+    assert set(every) - set(few) == {
+        f"test {METRICS[name].title} (dB)"
+        for name in metrics_of("robustness")
+        if name.startswith("psnr") and not name.endswith(("_gaussian_20", "_25"))
+    }
+
+
+def test_every_headline_is_shown_and_every_board_fits_a_terminal() -> None:
+    for task in FURTHER_TASKS.values():
+        found = metrics_of(task.id).values()
+        assert 3 <= sum(bool(metric.short) for metric in found) <= 5
+        assert not any(metric.short and (metric.detail or metric.beside) for metric in found)
+        assert not task.headline or METRICS[task.headline].short
+
+
+def test_below_the_rows_stands_what_they_are_compared_with(
+    measured: tuple[Ledger, ScoresOf, Store],
+) -> None:
+    ledger = measured[0]
+    values = {
+        f"{part}_{name}": value
+        for part in ("val", "test")
+        for name, value in {
+            "fcd_mixture": 5.0,
+            "fcd_prior": 7.0,
+            "recall_mixture": 0.4,
+            "fcd_real": 0.25 if part == "test" else 0.5,
+            "recall_real": 0.9,
+            "fcd_mean_image": 54.0,
+        }.items()
+    }
+    ledger = _with(ledger, **values)
+    directions = {name: metric.higher_is_better for name, metric in METRICS.items()}
+    table = rank_table(ledger, Significance(), directions, score_columns(ledger))
+    cells = further_tables(ledger, table, Significance())["generation"]
+    found = task_table("generation", cells)
+    rows = [dict(zip((c.title for c in found.columns), row, strict=True)) for row in found.rows]
+    real, mean = rows[len(cells) :]
+    assert (real["variant"], mean["variant"]) == ("real images", "the mean image")
+    for sampler in ("10 Gaussians", "N(0, I)"):
+        assert real[f"test FCD, {sampler}"] == "0.25", "stands beside every sampler"
+        assert mean[f"test FCD, {sampler}"] == "54.00"
+    assert real["validation FCD, 10 Gaussians"] == "0.50"
+    assert (real["test Recall, 10 Gaussians"], mean["test Recall, 10 Gaussians"]) == ("0.900", "–")
+    assert not any("real images" in title for title in rows[0])
+
+
 def test_one_value_of_a_set_is_compared_by_seeds_alone(
     measured: tuple[Ledger, ScoresOf, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -574,13 +633,29 @@ def test_sick_rows_wear_the_badge_of_the_task(
         assert not any(badge in cell.badges for cell in table)
 
 
+@pytest.mark.parametrize(("image", "badges"), [("black", ["AUROC below .5"]), ("mean", [])])
+def test_a_model_with_larger_errors_on_its_own_images_wears_the_badge(
+    tmp_path: Path, store: Store, image: str, badges: list[str]
+) -> None:
+    """Digits have fewer bright pixels than clothes: black is nearer to foreign images."""
+    spec = _spec(_protocol(tmp_path, '["robustness"]'), store, "mean_image")
+    splits = load_splits(spec.dataset, spec.split)
+    model = build(spec, splits)
+    assert isinstance(model, ClosedFormAutoencoder)
+    known = splits.train.images
+    model.fit(torch.from_numpy(known if image == "mean" else np.zeros_like(known)))
+    means = score(model, spec, splits).means()["val"]
+    cell = SimpleNamespace(mean=lambda column: means[column.removeprefix("val_")])
+    assert list(task_badges("robustness", cell)) == badges  # type: ignore[arg-type]
+
+
 def test_costs_are_not_verified(measured: tuple[Ledger, ScoresOf, Store]) -> None:
     """Times and even bytes may differ where weights are scored again; other scores may not."""
     written = {"test": {"mse": 0.1, "encoding_speed_1": 100.0}}
     again = {"test": {"mse": 0.1, "encoding_speed_1": 1.0}}
-    assert not _other_score(written, again, _of_training)
+    assert not other_score(written, again, _of_training)
     other = {"test": {"mse": 0.2, "encoding_speed_1": 100.0}}
-    assert _other_score(written, other, _of_training)
+    assert other_score(written, other, _of_training)
 
 
 def test_the_registry_keeps_scores_per_image_of_headlines(

@@ -1,8 +1,10 @@
 """Samples and paths: every measure against a second implementation, on small sets of features."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,10 +22,11 @@ from bench.benchmark.plan import Request, plan
 from bench.core.protocol import EvaluationConfig, load_protocol
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store
-from bench.data import load_splits
+from bench.data import dataset_label, load_set, load_splits
 from bench.evaluation import feature_network
 from bench.evaluation.scoring import score
-from bench.execution.runner import build, execute, ignore_epochs, load_weights, recompute
+from bench.execution.recomputing import recompute
+from bench.execution.runner import build, execute, ignore_epochs, load_weights
 from bench.figures import draw_figures
 from bench.leaderboard.badges import task_badges
 from bench.metrics import METRICS, Seen, metrics_of, why_absent
@@ -39,6 +42,7 @@ from bench.metrics.generation import (
 )
 from bench.metrics.interpolation import POINTS, between, pairs
 from bench.models.base import Autoencoder, ClosedFormAutoencoder
+from bench.records.feature_cards import network_for
 from bench.records.files import read_arrays, read_weights
 
 CONFIG = EvaluationConfig()
@@ -309,15 +313,31 @@ class TestScoring:
     @pytest.fixture(scope="class")
     @staticmethod
     def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("generation")).prepare()
+        """800 real images, which the network committed for their data set serves here too."""
+        home = Store(tmp_path_factory.mktemp("generation")).prepare()
+        images = load_set("fashion_mnist_mini").parts["train"]
+        np.savez(home.root / "few.npz", x_train=images.images[:800], y_train=images.labels[:800])
+        found = network_for(home, "fashion_mnist_mini")
+        assert found is not None
+        folder = shutil.copytree(found[0], home.registry / "features" / found[0].name)
+        label = dataset_label(load_set(f"npz:{home.root / 'few.npz'}"))
+        card = dataclasses.replace(found[1], serves=(label,))
+        (folder / "card.json").write_text(card.to_json())
+        return home
 
     @staticmethod
-    def _spec(home: Store, model: str = "pca", **changes: object) -> RunSpec:
+    def _spec(
+        home: Store, model: str = "pca", store: Store | None = None, **changes: object
+    ) -> RunSpec:
         path = home.root / "tiny.toml"
-        small = TINY.replace("validation = 100", "validation = 400").replace("7000", "400")
+        small = (
+            TINY.replace("validation = 100", "validation = 120")
+            .replace("test = 7000", "test = 120")
+            .replace('"fashion_mnist_mini"', f'"npz:{home.root / "few.npz"}"')
+        )
         path.write_text(small + '[evaluation]\ntasks = ["generation", "interpolation"]\n')
         protocol = dataclasses.replace(load_protocol(str(path)), models=(model,))
-        spec = plan(Request(protocol), home).specs[0]
+        spec = plan(Request(protocol), store or home).specs[0]
         return dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
 
     @pytest.fixture(scope="class")
@@ -421,22 +441,41 @@ class TestScoring:
         assert not {"fcd_prior", "fcd_mixture", "path_variation"} & set(discrete)
 
     def test_images_without_a_network_have_none_of_it_until_one_is_pinned(
-        self, home: Store, monkeypatch: pytest.MonkeyPatch
+        self, home: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        before = self._spec(home).evaluation_digest
+        before, without = self._spec(home).evaluation_digest, Store(tmp_path).prepare()
         with monkeypatch.context() as patch:
-            patch.setattr("bench.records.feature_cards.shipped", lambda: home)
-            spec = self._spec(home)
+            patch.setattr("bench.records.feature_cards.shipped", lambda: without)
+            spec = self._spec(home, store=without)
             assert spec.evaluation_digest != before, "scored again once there is one"
             splits = load_splits(spec.dataset, spec.split)
             model = build(spec, splits)
             assert isinstance(model, ClosedFormAutoencoder)
             model.fit(torch.from_numpy(splits.train.images))
-            found = score(model, spec, splits, home).means()["test"]
+            found = score(model, spec, splits, without).means()["test"]
         assert "mse" in found
         assert not (set(metrics_of("generation")) | set(metrics_of("interpolation"))) & set(found)
         said = why_absent(METRICS["fcd_mixture"])
         assert "train one with: bench run --protocol classifier" in said
+
+    def test_without_a_network_the_plan_says_what_is_left_out(
+        self, home: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = self._spec(home)
+        assert spec.definition is not None
+
+        def notes(*tasks: str) -> str:
+            evaluation = dataclasses.replace(spec.definition.evaluation, tasks=tasks)
+            wanted = dataclasses.replace(spec.definition, evaluation=evaluation)
+            return "\n".join(plan(Request(wanted), home).notes)
+
+        assert "left out" not in notes("generation", "interpolation"), "one is committed"
+        monkeypatch.setattr("bench.records.feature_cards.shipped", lambda: home)
+        said = notes("generation", "interpolation", "cost")
+        assert "generation and interpolation are left out: each needs a feature network" in said
+        assert "train one with: bench run --protocol classifier" in said
+        assert "interpolation is left out: it needs" in notes("interpolation")
+        assert "left out" not in notes("representation", "robustness", "cost")
 
     def _badges(self, home: Store, decode: Callable[[Tensor], Tensor]) -> list[str]:
         """The badges of a row whose decoder is `decode`."""

@@ -83,6 +83,44 @@ def test_columns_that_pandas_numbered(tmp_path: Path) -> None:
     assert assert_same(f"csv[label=0]:{table}") == ("left out the column ''",)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("name", ["{}x{}", "pixel_{}_{}", "p{}_{}", "{}_{}"])
+def test_columns_named_by_row_and_column(name: str, first: int, tmp_path: Path) -> None:
+    """As scikit-learn's `load_digits(as_frame=True)` names them, among others."""
+    numbers = range(first, first + 28)
+    header = [name.format(row, column) for row in numbers for column in numbers]
+    rows = [[*row[1:], row[0]] for row in ROWS]
+    assert assert_same(f"csv:{write_csv(tmp_path / 'x.csv', rows, [*header, 'target'])}") == ()
+    order = np.random.default_rng(0).permutation(784)
+    rows = [[row[0], *(row[1 + place] for place in order)] for row in ROWS]
+    mixed = write_csv(tmp_path / "y.csv", rows, ["label", *(header[place] for place in order)])
+    assert assert_same(f"csv:{mixed}") == ()
+    rows = [row[:-1] for row in ROWS]
+    cut = write_csv(tmp_path / "z.csv", rows, ["label", *header[:-1]])
+    with pytest.raises(BadInput, match=f"'{header[-1]}' is missing"):
+        load_set(f"csv:{cut}")
+
+
+@pytest.mark.parametrize("header", [None, HEADER], ids=["bare", "header"])
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_decimal_commas_are_named(header, place: str, tmp_path: Path) -> None:
+    """As spreadsheets write fractions in half of Europe: semicolons between, commas inside."""
+    rows = rows_of(GREY / 255)
+    if place == "last":
+        rows = [[*row[1:], row[0]] for row in rows]
+        header = header and [*header[1:], header[0]]
+    path = write_csv(tmp_path / "x.csv", rows, header, ";")
+    path.write_text(path.read_text().replace(".", ","))
+    with pytest.raises(BadInput, match=r"line .*: '0,0' is not .* behind a point"):
+        load_set(f"csv:{path}")
+
+
+def test_an_index_without_a_header_is_suspected(tmp_path: Path) -> None:
+    rows = [[index, *row] for index, row in enumerate(ROWS)]
+    with pytest.raises(BadInput, match=r"786 columns.*does one number the rows"):
+        load_set(f"csv:{write_csv(tmp_path / 'x.csv', rows)}")
+
+
 def test_more_than_a_thousand_labels(tmp_path: Path) -> None:
     images = TRAIN.images[:1300, 0, ::2, ::2]
     names = [f"plant {index % 1200:04d}" for index in range(1300)]
@@ -188,6 +226,11 @@ def test_what_systems_leave_in_folders_is_ignored(tmp_path: Path) -> None:
     plain = load_set(f"folder:{tmp_path}/x")
     (tmp_path / "x" / "train" / ".DS_Store").write_bytes(b"x")
     (tmp_path / "x" / "train" / "0" / "Thumbs.db").write_bytes(b"x")
+    for system in ("Icon\r", "desktop.ini", "._1.png"):
+        (tmp_path / "x" / "train" / "0" / system).write_bytes(b"x")
+    for system in ("@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"):
+        (tmp_path / "x" / system).mkdir()
+        (tmp_path / "x" / "train" / system).mkdir()
     for place in (tmp_path / "x", tmp_path / "x" / "train", tmp_path / "x" / "train" / "0"):
         (place / "__MACOSX" / "train").mkdir(parents=True)
         (place / "__MACOSX" / "._1.png").write_bytes(b"x")

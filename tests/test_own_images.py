@@ -20,7 +20,8 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.core.strict import adapter
 from bench.data import load_set
-from bench.execution.runner import execute, ignore_epochs, recompute
+from bench.execution.recomputing import recompute
+from bench.execution.runner import execute, ignore_epochs
 from bench.figures import draw_files
 from bench.leaderboard.steps import few_steps
 from bench.records.files import read_arrays, read_weights

@@ -80,6 +80,34 @@ def test_what_may_be_a_part_or_a_class_is_refused(names, words, tmp_path: Path) 
     assert not [word for word in words if word not in text], text
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["trainA/", "trainB/", "testA/", "testB/"],
+        ["cats_train/", "cats_test/"],
+        ["train2017/", "val2017/"],
+        ["mnistTrain/", "mnistTest/", "notes/"],
+    ],
+)
+def test_parts_that_would_become_classes_are_refused(names, tmp_path: Path) -> None:
+    text = refused(f"folder:{folder_of(tmp_path, names)}")
+    assert "look like parts of the data" in text and names[0].rstrip("/") in text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["steam train/", "tram/"],
+        ["latest/", "restrained/"],
+        ["train1/", "train2/"],
+        ["tests/", "a/"],
+    ],
+)
+def test_classes_that_only_sound_like_parts_are_classes(names, tmp_path: Path) -> None:
+    found = load_set(f"folder:{folder_of(tmp_path, names)}")
+    assert found.class_names == tuple(sorted(name.rstrip("/") for name in names))
+
+
 def test_images_beside_parts_and_parts_without_classes_are_refused(tmp_path: Path) -> None:
     save(folder_of(tmp_path / "a", ["train", "test"]) / "1.png", GREY[0])
     assert "lies beside 1.png" in refused(f"folder:{tmp_path / 'a'}")
@@ -209,6 +237,23 @@ def test_whole_numbers_and_fractions_are_alike_in_every_reader(kind: str, tmp_pa
     assert "0 to 255" in refused(written(kind, tmp_path, both))
 
 
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_values_that_are_no_levels_are_refused_with_what_helps(kind: str, tmp_path: Path) -> None:
+    def text_of(values: np.ndarray) -> str:
+        if kind == "csv":
+            return refused(
+                f"csv:{write_csv(tmp_path / 'x.csv', rows_of(values), ['label', *PIXELS])}"
+            )
+        np.savez(tmp_path / "x.npz", x=values)
+        return refused(f"npz:{tmp_path}/x.npz")
+
+    rough = text_of(np.round(GREY / 255, 2))
+    assert "round them to 256 levels with --scale 1 or 255" in rough
+    assert rough.count(str(tmp_path)) == 1, "the file is named once"
+    below = text_of(GREY / 127.5 - 1)
+    assert "(x + 1) / 2" in below or "'-1.0' is not a whole number from 0 to 255" in below
+
+
 def test_fractions_and_zeros_and_ones_in_chunks_far_apart(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("bench.data.csv_file._CHUNK", 10)
     values = np.concatenate([(GREY[:20] > 127).astype(float), GREY[20:] / 255])
@@ -264,7 +309,7 @@ def test_ten_bits_in_colours_of_sixteen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "npz"])
-@pytest.mark.parametrize("missing", ["nan", "NaN"])
+@pytest.mark.parametrize("missing", ["nan", "NaN", "NULL", "<NA>", "None", "NA", "n/a"])
 def test_a_label_that_is_not_a_number_is_no_class(kind: str, missing: str, tmp_path: Path) -> None:
     labels = [missing if index == 7 else str(label) for index, label in enumerate(LABELS)]
     if kind == "csv":
@@ -272,7 +317,24 @@ def test_a_label_that_is_not_a_number_is_no_class(kind: str, missing: str, tmp_p
     else:
         np.savez(tmp_path / "x.npz", x=GREY, y=np.array(labels))
         text = refused(f"npz:{tmp_path}/x.npz")
-    assert "1 of 60 labels are missing" in text and "image 8" in text
+    assert "1 of 60 labels are missing" in text and "image 8" in text and missing in text
+
+
+def test_words_may_say_none_but_not_that_a_label_is_missing(tmp_path: Path) -> None:
+    """ "none" is a class of defects, for example; "NULL" and "N/A" are none in any table."""
+    words = np.where(LABELS > 4, "scratch", "none")
+    assert load_set(f"csv:{write_csv(tmp_path / 'x.csv', rows_of(GREY, words))}").class_names == (
+        "none",
+        "scratch",
+    )
+    np.savez(tmp_path / "none.npz", x=GREY, y=np.full(60, "None"))
+    assert load_set(f"npz:{tmp_path}/none.npz").class_names == ("None",)
+    for missing in ("NULL", "N/A", "<NA>"):
+        labels = np.where(LABELS > 4, "scratch", missing)
+        text = refused(f"csv:{write_csv(tmp_path / 'y.csv', rows_of(GREY, labels))}")
+        assert f"labels are missing ({missing}" in text
+    np.savez(tmp_path / "empty.npz", x=GREY, y=np.where(LABELS > 4, "scratch", ""))
+    assert "labels are missing (empty" in refused(f"npz:{tmp_path}/empty.npz")
 
 
 # Names of arrays

@@ -402,6 +402,10 @@ BROKEN = {
         "return self.kept if hasattr(self, 'kept') else self.outer(z)",
     ),
     "shapes and value ranges": ("self.outer(z)", "self.outer(z)[:, :, 1:]"),
+    "weights stay while it is scored": (
+        "return self.inner(x)",
+        "self.inner[-1].bias.data.add_(1); return self.inner(x)",
+    ),
     "weights written and read": (
         "super().__init__(image_shape, latent_dim)",
         "super().__init__(image_shape, latent_dim); self.k = next(COUNT)",
@@ -428,7 +432,7 @@ def test_conform_is_content_with_a_good_model_and_a_variant(tmp_path: Path) -> N
     (tmp_path / "mine.py").write_text(readme_model())
     ended = here("conform", f"{tmp_path}/mine.py:Net", "--model", "fc_ae")
     assert ended.exit_code == 0, ended.output
-    assert ended.stdout.count(": kept") == 20 and "MISSING" not in ended.stdout
+    assert ended.stdout.count(": kept") == 22 and "MISSING" not in ended.stdout
     assert here("conform").exit_code == 2
     assert "did you mean fc_ae" in here("conform", "fc_a").stderr
 

@@ -43,10 +43,13 @@ ROOT = Path(__file__).parent.parent
 COMMANDS = """
 import sys
 from pathlib import Path
+sys.path.insert(0, "tests")
+import invented
 from bench.core.store import Store
 from bench.registry import publishing
 from bench.registry.promotion import promote, rollback
 from bench.registry.results import Scope
+invented.believe()
 store = Store(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()

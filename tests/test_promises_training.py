@@ -20,7 +20,8 @@ from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled
 from bench.execution import runner
-from bench.execution.runner import build, execute, ignore_epochs, recompute
+from bench.execution.recomputing import recompute
+from bench.execution.runner import build, execute, ignore_epochs
 from bench.models.base import Answers, ImageModel, LossTerms
 from bench.records.files import read_weights
 from bench.training import train

@@ -15,7 +15,7 @@ from bench.core.store import Store
 from bench.leaderboard.ledger import encode_ledger
 from bench.records.files import iter_records, record_folder
 from bench.registry import champions as folders
-from bench.registry.card_text import card_text
+from bench.registry import installation
 from bench.registry.cards import Card, sealed
 from bench.registry.results import read_results
 from tests import rewritten
@@ -49,9 +49,7 @@ def rewrite(store: Store, **changes) -> Card:
     """The champion's card with something else in it, sound in itself."""
     card = folders.champion(store.registry, D8)
     card = sealed(dataclasses.replace(card, **changes))
-    folder = store.registry / card.folder
-    (folder / "card.json").write_bytes(card.to_json())
-    (folder / "card.md").write_text(card_text(card), encoding="utf-8")
+    installation.write_card(store.registry / card.folder, card)
     return card
 
 

@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import SplitConfig
+from bench.core.store import shipped
 from bench.data import load_splits
 from bench.records.files import iter_records, record_folder
 from bench.registry import champions as folders
@@ -301,6 +302,42 @@ def test_a_card_says_what_a_stranger_asks(promoted):
         assert words in text
     assert "None" not in text
     assert "nan" not in text
+
+
+def test_the_picture_of_a_table_stands_in_the_card_of_its_champion(replaced):
+    """It is drawn after the first promotion, and may come and go without a new champion."""
+    picture = replaced.registry / f"{FOLDER}.side_by_side.png"
+    folder = replaced.registry / FOLDER
+    link = f"](../{picture.name})"
+    assert picture.exists() and link in (folder / "card.md").read_text()
+    assert link not in (folder / "previous" / "card.md").read_text(), "of an earlier table"
+    drawn = picture.read_bytes()
+    picture.unlink()
+    with pytest.raises(CheckFailed, match=r"card\.md does not match"):
+        publishing.check(replaced)
+    publishing.write(replaced, EVERYTHING, refresh=False)
+    assert picture.read_bytes() == drawn and publishing.check(replaced)
+    rollback(replaced, D8)
+    assert link in (folder / "card.md").read_text()
+    assert link not in (folder / "previous" / "card.md").read_text()
+    assert publishing.check(replaced)
+
+
+def test_a_card_has_a_table_for_each_task_with_its_most_important_measures():
+    ours = shipped().registry
+    card = folders.champion(ours, "fashion_mnist_mini.quick.d8")
+    parts = card_text(card).split("### ")
+    scores, *tables = [part.partition("## ")[0] for part in parts]
+    assert [table.splitlines()[0] for table in tables] == [
+        "Representation",
+        "Generation",
+        "Interpolation",
+        "Robustness",
+        "Cost",
+    ]
+    assert "| MSE |" in parts[0] and "probe" not in scores
+    assert "| FCD, real images |" in tables[1] and "untrained" not in tables[1]
+    assert len(tables[1].splitlines()) < 25
 
 
 def test_verify_finds_the_scores_again(promoted):

@@ -20,7 +20,8 @@ from bench.core.spec import EpochValues, RunSpec
 from bench.core.store import Store
 from bench.data import load_splits
 from bench.execution.processor import prepare_torch
-from bench.execution.runner import StoppedEarly, execute, ignore_epochs, recompute
+from bench.execution.recomputing import recompute
+from bench.execution.runner import StoppedEarly, execute, ignore_epochs
 from bench.records.files import iter_records, read_arrays, read_record, read_weights
 
 

@@ -24,7 +24,8 @@ from bench.core.store import Store
 from bench.data import load_splits
 from bench.evaluation.evaluate import Labelled, evaluate, mean_scores, seen_by
 from bench.evaluation.scoring import score
-from bench.execution.runner import build, execute, ignore_epochs, load_weights, recompute
+from bench.execution.recomputing import recompute
+from bench.execution.runner import build, execute, ignore_epochs, load_weights
 from bench.leaderboard.ledger import row_of
 from bench.metrics import METRICS, Made, Metric, Need, Seen, per_image, seen_of, whole_set
 from bench.metrics.neighbours import _nearest, _nearest_of_all

@@ -4,6 +4,7 @@ that somebody wrote into a `winner.toml` are refused."""
 # ruff: noqa: E501
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,35 @@ def test_a_sweep_writes_its_study_and_the_ledger_takes_it(tuned):
     assert not explains(study, dataclasses.replace(rows[0], configuration=own))
     assert not explains(study, dataclasses.replace(rows[0], recipe="tuned (7 trials)"))
     assert not explains(study, dataclasses.replace(rows[0], data_digest=digest({})))
+
+
+def test_a_damaged_file_is_named_with_its_cure_and_the_same_sweep_writes_it_again(tuned, adaptive):  # noqa: F811
+    store, study, rows = tuned
+    path = study_folder(store, study.study) / STUDY_FILE
+    sound = path.read_bytes()
+    path.write_bytes(sound.replace(b"0.0", b"0.1", 1))
+    with pytest.raises(
+        CheckFailed, match=r"doctor --fix. puts it aside, and the same .bench sweep"
+    ):
+        new_studies(store, rows)
+    # Another study's file is no obstacle where the sound ones explain every row.
+    another = study_folder(store, "another")
+    another.mkdir()
+    path.rename(another / STUDY_FILE)
+    path.write_bytes(sound)
+    assert list(new_studies(store, rows)) == [f"studies/{study.study}.json"]
+    path.unlink()
+    tune_study(make_plan(adaptive, store), Workers(store, Both(store)), lambda _: None)
+    assert read_study(path, "") == study
+
+
+@pytest.mark.parametrize("version", ["a\nb", "\x1b[2J", [1], None, 3, 10**400])
+def test_a_schema_that_is_none_is_one_line(tmp_path, version):
+    path = tmp_path / STUDY_FILE
+    path.write_text(json.dumps({"schema_version": version}))
+    with pytest.raises(CheckFailed) as caught:
+        read_study(path, str(path))
+    assert str(caught.value).isprintable() and len(str(caught.value)) < len(str(path)) + 90
 
 
 def _set(**settings) -> StudyTrial:

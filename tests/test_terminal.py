@@ -122,3 +122,70 @@ def test_a_card_is_rendered():
     assert "validation, over" in out and "5-nearest-neighbour accuracy" in out
     for mark in ("**", "<!--", "![", "| ---", "```", "# "):
         assert mark not in out.replace("      # x", "").replace("  # ", "")
+
+
+@pytest.mark.parametrize(
+    "task", ["representation", "generation", "interpolation", "robustness", "cost"]
+)
+def test_what_else_rows_were_measured_by_fits_eighty_characters(task):
+    code, out, err = bench("leaderboard", "--task", task)
+    assert code == 0, err
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert out.count("contractive_ae") == 2, "a row of each size, in one line"
+    assert "--task" not in err
+    assert ("not ranked" in out) == (task not in ("robustness", "cost")), "only models without code"
+
+
+def test_the_ranking_names_the_other_measures_and_wide_has_them_all():
+    assert (
+        "(--task): representation, generation, interpolation, robustness, cost"
+        in (bench("leaderboard")[2])
+    )
+    assert "(--task)" not in bench("leaderboard", "--protocol", "classifier")[2]
+
+
+@pytest.mark.parametrize("columns", [100, 2000])
+def test_with_all_columns_a_table_that_does_not_fit_is_cut_into_several(columns):
+    asked = ["leaderboard", "--task", "generation", "--wide", "--latent-dim", "8"]
+    out = CliRunner(env={"COLUMNS": str(columns)}).invoke(app, asked).stdout
+    assert max(map(len, out.splitlines())) <= columns
+    assert "…" not in out
+    tables = out.split("┏")[1:]
+    assert len(tables) == 1 if columns == 2000 else len(tables) > 3
+    for table in tables:
+        lines = [line for line in table.splitlines() if line.startswith("│")]
+        rows = [line.split("│")[3].strip() for line in lines if line.split("│")[3].strip()]
+        assert rows[0] == "plain_ae" and rows[-2:] == ["real images", "the mean image"]
+    words = re.findall(r"\w+", " ".join(tables))
+    assert words.count("Recall") == 6, "of three samplers in two networks, each once"
+    assert "untrained" in words and "notes" in words
+
+
+def test_rows_of_a_task_are_chosen_by_variant_and_size():
+    code, out, _ = bench("leaderboard", "--task", "cost", "-m", "pca", "-d", "32")
+    assert code == 0
+    assert out.count("pca") == 1 and "cnn_ae" not in out and " 8 " not in out
+    values = json.loads(bench("leaderboard", "--task", "robustness", "-m", "pca", "--json")[1])
+    assert {row["selection_metric"] for row in values} == {"psnr_gaussian_20"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--task", "speed"), "unknown task 'speed'; known: cost, generation, interpolation"),
+        (("--task", ""), "unknown task ''"),
+        (
+            ("--task", "generation", "--protocol", "classifier"),
+            "classifier on fashion_mnist: its rows were not measured by generation; a protocol "
+            'switches it on with: [evaluation] tasks = ["generation"]; generation needs a feature '
+            "network for these images; train one with: bench run --protocol classifier",
+        ),
+        (("--task", "cost", "--write"), "--task only shows; leave it out with --write"),
+        (("--task", "cost", "--check"), "--check always checks everything"),
+    ],
+)
+def test_a_task_that_cannot_be_shown_is_said_in_one_line(arguments, says):
+    code, out, err = bench("leaderboard", *arguments)
+    assert code == 2 and not out
+    assert says in err and err.count("\n") == 1

@@ -1,8 +1,9 @@
 """What takes seconds is done once per test process: importing torch, making tables, drawing.
 
-Workers are forked from a process that has imported torch. They are processes of their own as the
-spawned ones are, with their own pipe, signals and end. MLflow's tables are copied. Tests that start
-`python -m bench` have the real ones.
+Workers, and the processes that decode for them, are forked from a process that has imported torch
+and seen no image. They are processes of their own as the real ones are, with their own pipe,
+signals and end. MLflow's tables are copied. Tests that start `python -m bench` have the real ones;
+what is scored in a test process itself is decoded by a real one too.
 """
 
 import contextlib
@@ -10,12 +11,15 @@ import functools
 import multiprocessing
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
-from multiprocessing.context import ForkServerProcess
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess, ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench.core.spec import RunRecord
 from bench.execution import local, stopwatch
@@ -44,7 +48,50 @@ def _work(environment: Mapping[str, str], target: Callable[..., None], args: tup
     """Do the work in the environment of the process that asked for it."""
     os.environ.clear()
     os.environ.update(environment)
+    _warm_decoder(args)
     target(*args)
+
+
+def _warm_decoder(held: Iterable[object]) -> None:
+    """Fork the decoder of this worker now, before an image is read; `held`: what is not for it."""
+    from bench.execution.decoding import _Process, serve  # imports torch, which heads must not do
+
+    def decode() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for end in (ours, *held):
+            if isinstance(end, Connection):
+                end.close()
+        serve(os.dup(theirs.fileno()))
+
+    def start() -> _Process:
+        _Process.start = real  # type: ignore[method-assign]
+        return _Process(ours, cast("Any", _Forked(process)), tempfile.TemporaryFile())
+
+    # A worker is a daemon, which may start none: its decoder ends with it, or with its pipe.
+    vars(multiprocessing.current_process())["_config"]["daemon"] = False
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=decode, daemon=True)
+    process.start()
+    theirs.close()
+    real = _Process.start
+    _Process.start = start  # type: ignore[method-assign]
+
+
+class _Forked:
+    """What is asked of a `subprocess.Popen`."""
+
+    def __init__(self, process: ForkProcess) -> None:
+        self._process = process
+        self.kill = process.kill
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if (code := self._process.exitcode) is None:
+            raise subprocess.TimeoutExpired("the decoder", timeout or 0.0)
+        return code
 
 
 class _Multiprocessing:

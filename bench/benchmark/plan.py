@@ -17,7 +17,7 @@ from bench.core.recipes import LEAST_STEPS, TRAIN_LONGER
 from bench.core.seeds import AdaptiveSeeds, first_seeds
 from bench.core.spec import RunRecord, RunSpec, SplitSizes, cells_of
 from bench.core.store import Store, shipped
-from bench.core.tasks import TASKS
+from bench.core.tasks import FURTHER_TASKS, TASKS
 from bench.data import (
     ImageSet,
     data_notes,
@@ -27,12 +27,13 @@ from bench.data import (
     split_set,
 )
 from bench.execution.devices import accelerators, available_cores, resolved_device
-from bench.metrics import METRICS, chosen_metrics
+from bench.metrics import METRICS, why_absent
 from bench.models.own import named
 from bench.models.zoo import MODELS, checked_hyperparameters, variant
-from bench.records.feature_cards import network_revision
+from bench.records.feature_cards import network_for
 from bench.records.files import sound_record
 from bench.registry.changes import unchanged
+from bench.registry.features import metric_revisions
 from bench.registry.naming import label_here
 from bench.registry.results import in_ledger
 
@@ -129,16 +130,6 @@ def default_workers(request: Request, device: str) -> int:
     return max(1, available_cores() // request.threads)
 
 
-def metric_revisions(evaluation: EvaluationConfig, store: Store, label: str) -> dict[str, int]:
-    """The revisions that identify the scores of a data set: those of the metrics, and, if one of
-    them needs it, the feature network."""
-    measured = chosen_metrics(evaluation)
-    revisions = {name: METRICS[name].revision for name in measured}
-    if any("network" in METRICS[name].needs for name in measured):
-        revisions |= network_revision(store, label)
-    return revisions
-
-
 def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_set) -> Plan:
     """Lay out every run; trains nothing. Raises BadInput for anything that cannot be run.
 
@@ -210,6 +201,7 @@ def plan(request: Request, store: Store, load: Callable[[str], ImageSet] = load_
     notes = [*data_notes(splits), *without, *size_notes(protocol, [*cells, *along], sizes)]
     cells, along = (solvable(protocol, given, sizes) for given in (cells, along))
     notes += [*_along_in_words(along), *_short_in_words(train, sizes, cells)]
+    notes += _unseen_in_words(protocol.evaluation, store, label)
     seeding = Seeding(protocol, request.seeds, store)
     runs = [seeding.runs(spec(*cell)) for cell in cells]
     notes += seeding.in_words(protocol.selection_metric)
@@ -250,6 +242,18 @@ def _short_in_words(train: TrainConfig, sizes: SplitSizes, cells: Sequence[Cell]
     if steps >= LEAST_STEPS or all(variant(model).closed_form for model, _ in cells):
         return []
     return [f"{steps:,} steps a run are few to compare networks by; {TRAIN_LONGER}"]
+
+
+def _unseen_in_words(evaluation: EvaluationConfig, store: Store, label: str) -> list[str]:
+    """The further tasks that are left out, since no feature network serves the data set: no board
+    of theirs could say so."""
+    headlines = ((task, METRICS.get(FURTHER_TASKS[task].headline)) for task in evaluation.tasks)
+    blind = {task: row for task, row in headlines if row is not None and "network" in row.needs}
+    if not blind or network_for(store, label) is not None:
+        return []
+    why = why_absent(next(iter(blind.values())))
+    are, each = ("is", "it") if len(blind) == 1 else ("are", "each")
+    return [f"{' and '.join(blind)} {are} left out: {each} {why}"]
 
 
 def _along_in_words(along: Sequence[Cell]) -> list[str]:

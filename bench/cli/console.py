@@ -8,7 +8,8 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import typer
 from rich.cells import cell_len
@@ -17,11 +18,12 @@ from bench.core.errors import BadInput
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.core.text import for_terminal, without_secrets
-from bench.core.view import Section, table_of
+from bench.core.view import Section, Table, table_of
 
 SILENCE_SECONDS = 30.0
 """Without a terminal, a progress line is logged at least this often."""
 _LONGEST_WORD, _COMFORTABLE = 400, 100
+_LONGEST_CELL, _FRAME = 30, 3
 _COMMENT, _PICTURE = re.compile(r"<!--.*?-->", re.S), re.compile(r"!\[[^\]]*\]\([^)]*\)")
 
 
@@ -62,30 +64,62 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     print_section(Section(title, table=table_of(columns, rows)))
 
 
-def print_section(section: Section, most: int = 0) -> None:
+def print_section(section: Section, most: int = 0, least: Sequence[int] = ()) -> None:
     """A section for people, on stdout, at most so many characters wide (0: as wide as lines are).
 
-    Pictures are files of a page and not shown.
+    `least`: how many characters each column of its table gets at least. Pictures are files of a
+    page and not shown.
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     console = Console(width=min(width(), most) if most else width())
     # A title may hold brackets, which are no markup here.
     title = Text(shown(section.title)) if section.title else None
-    parts: list[Table | Text] = [title] if title is not None else []
+    parts: list[RichTable | Text] = [title] if title is not None else []
     parts += [Text(shown(text)) for text in section.facts]
     if section.table is not None:
-        table = Table(header_style="bold")
-        for column in section.table.columns:
-            heading = Text(shown(column.title))
-            table.add_column(heading, justify="right" if column.numeric else "left")
+        table = RichTable(header_style="bold")
+        columns = section.table.columns
+        for column, at_least in zip(columns, least or [0] * len(columns), strict=True):
+            side: Literal["left", "right"] = "right" if column.numeric else "left"
+            table.add_column(Text(shown(column.title)), justify=side, min_width=at_least or None)
         for row in section.table.rows:
             table.add_row(*(Text(shown(cell)) for cell in row))
         parts.append(table)
     for part in (*parts, *(Text(shown(text)) for text in section.notes)):
         console.print(part)
+
+
+def print_whole(section: Section, through: str) -> None:
+    """A section whose table may be wider than lines are: columns that do not fit follow in further
+    tables, each of which begins with the columns up to the one titled `through`."""
+    table = section.table
+    assert table is not None
+    titles = [column.title for column in table.columns]
+    keys = range(titles.index(through) + 1)
+    wide = [
+        max(map(cell_len, [*title.split(), *(shown(row[place]) for row in table.rows)]))
+        for place, title in enumerate(titles)
+    ]
+    wide = [min(each, _LONGEST_CELL) for each in wide]
+    room = width() - 1 - sum(wide[place] + _FRAME for place in keys)
+    groups: list[list[int]] = [[]]
+    for place in range(len(keys), len(titles)):
+        if groups[-1] and sum(wide[each] + _FRAME for each in [*groups[-1], place]) > room:
+            groups.append([])
+        groups[-1].append(place)
+    for number, group in enumerate(groups):
+        chosen = [*keys, *group]
+        part = Table(
+            tuple(table.columns[place] for place in chosen),
+            tuple(tuple(row[place] for place in chosen) for row in table.rows),
+        )
+        above = section if number == 0 else Section()
+        below = section.notes if number == len(groups) - 1 else ()
+        section_of_it = replace(above, table=part, notes=below)
+        print_section(section_of_it, least=[wide[place] for place in chosen])
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> None:

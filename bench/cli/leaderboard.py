@@ -17,10 +17,11 @@ from bench.cli.options import (
     ScaleOption,
     chosen_dataset,
 )
-from bench.core.errors import BadInput
+from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.core.recipes import FEW_STEPS
 from bench.core.store import open_store
+from bench.core.tasks import FURTHER_TASKS
 
 if TYPE_CHECKING:
     from bench.leaderboard.cells import TableCell
@@ -55,6 +56,14 @@ def leaderboard(
         list[str] | None,
         typer.Option("--latent-dim", "-d", metavar="N", help="Only these code sizes, as 8,32."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK",
+            help="The same rows by what else they were measured by: representation, generation, "
+            "interpolation, robustness or cost.",
+        ),
+    ] = None,
     wide: Annotated[
         bool, typer.Option("--wide", help="All columns, for a wide terminal or a pipe.")
     ] = False,
@@ -85,11 +94,14 @@ def leaderboard(
     """
     from bench.registry import publishing
 
-    filtered = any(value is not None for value in (protocol, dataset, model, latent_dim))
+    filtered = any(value is not None for value in (protocol, dataset, model, latent_dim, task))
     _refuse_mixture(write, check, refresh, filtered)
+    if task is not None and (write or confirm):
+        raise BadInput("--task only shows; leave it out with --write and --confirm")
     if confirm and (write or check or refresh):
         raise BadInput("--confirm stands alone: leave --write, --check and --refresh out")
     rows = RowFilter.of(model, latent_dim)
+    by_task = _known_task(task)
     store = open_store()
     if check:
         for line in publishing.check(store):
@@ -103,8 +115,12 @@ def leaderboard(
     found = publishing.write(store, scope, refresh) if write else publishing.look(store, scope)
     boards = rows.of_tables(found)
     chosen = boards if as_json or protocol or dataset else _last_or_default(boards)
-    _show(chosen, as_json, wide)
-    _say_rest(chosen, boards, written=write)
+    if by_task:
+        chosen = _of_task(chosen, by_task)
+    _show(chosen, as_json, wide, by_task)
+    if not as_json and not rows.names and not by_task:
+        _show_published(chosen, wide)
+    _say_rest(chosen, boards, written=write, by_task=bool(by_task))
     if rows.names and not chosen.boards and not chosen.committed:
         raise BadInput(f"no rows of {rows.words} in the tables; see: bench leaderboard --json")
     if not found.boards and not found.own:
@@ -165,7 +181,6 @@ class RowFilter:
     @classmethod
     def of(cls, models: Sequence[str] | None, sizes: Sequence[str] | None) -> "RowFilter":
         """From the options; BadInput for an unknown variant and for what is no size."""
-        from bench.core.errors import unknown_name
         from bench.models.zoo import MODELS
 
         named = console.names(models or [], "--model")
@@ -200,8 +215,12 @@ class RowFilter:
         kept = []
         for board in boards:
             cells = [cell for cell in board.cells if self._holds(cell)]
+            further = {
+                task: [cell for cell in of_it if self._holds(cell)]
+                for task, of_it in board.further.items()
+            }
             if cells:
-                kept.append(dataclasses.replace(board, cells=cells))
+                kept.append(dataclasses.replace(board, cells=cells, further=further))
         return kept
 
     def _holds(self, cell: "TableCell") -> bool:
@@ -231,9 +250,64 @@ def _default_data() -> tuple[str, ...]:
     return (load_protocol(DEFAULT_PROTOCOL).dataset,)
 
 
-def _show(found: "TableUpdate", as_json: bool, wide: bool) -> None:
-    """The tables, on stdout."""
+def _known_task(name: str | None) -> str:
+    """The further task of --task, or "" for none; BadInput for a name that is none."""
+    if name is None:
+        return ""
+    if name not in FURTHER_TASKS:
+        raise unknown_name("task", name, FURTHER_TASKS)
+    return name
+
+
+def _of_task(found: "TableUpdate", task: str) -> "TableUpdate":
+    """The same rows in the order of a further task; tables that were not measured by it are left
+    out, and BadInput says so if none was."""
+
+    def only(boards: "Sequence[Board]") -> "list[Board]":
+        return [
+            dataclasses.replace(board, cells=board.further[task])
+            for board in boards
+            if board.further.get(task)
+        ]
+
+    every = (*found.boards, *found.committed, *found.own)
+    if every and not any(board.further.get(task) for board in every):
+        names = ", ".join(dict.fromkeys(f"{board.protocol} on {board.dataset}" for board in every))
+        raise BadInput(
+            f"{names}: its rows were not measured by {task}; a protocol switches it on with: "
+            f'[evaluation] tasks = ["{task}"]{_of_network(task)}'
+        )
+    return dataclasses.replace(
+        found, boards=only(found.boards), committed=only(found.committed), own=only(found.own)
+    )
+
+
+def _of_network(task: str) -> str:
+    from bench.metrics import METRICS, why_absent
+
+    row = METRICS.get(FURTHER_TASKS[task].headline)
+    return f"; {task} {why_absent(row)}" if row and "network" in row.needs else ""
+
+
+def _print_board(board: "Board", wide: bool, task: str, before: str = "", after: str = "") -> None:
+    """A table for a terminal: a further task's, if one is given; `wide` with all columns. Its title
+    stands between `before` and `after`."""
     from bench.leaderboard.render import narrow_section, short_section
+    from bench.leaderboard.task_boards import narrow_task_section, task_section
+
+    if task:
+        section = (task_section if wide else narrow_task_section)(task, board.cells)
+    else:
+        section = short_section(board) if wide else narrow_section(board)
+    section = dataclasses.replace(section, title=f"{before}{section.title}{after}")
+    if wide:
+        console.print_whole(section, "variant")
+    else:
+        console.print_section(section)
+
+
+def _show(found: "TableUpdate", as_json: bool, wide: bool, task: str) -> None:
+    """The tables, on stdout."""
 
     if as_json:
         console.print_json(
@@ -249,18 +323,26 @@ def _show(found: "TableUpdate", as_json: bool, wide: bool) -> None:
         )
         return
     for board in found.boards:
-        console.print_section(short_section(board) if wide else narrow_section(board))
+        _print_board(board, wide, task)
     for board in found.committed:
-        section = short_section(board) if wide else narrow_section(board)
-        title = f"committed with bench: {section.title}"
-        console.print_section(dataclasses.replace(section, title=title))
+        _print_board(board, wide, task, "committed with bench: ")
     for board in found.own:
-        section = short_section(board) if wide else narrow_section(board)
-        title = f"Models of your own, {section.title}, each ranked as if it were added"
-        console.print_section(dataclasses.replace(section, title=title))
+        _print_board(board, wide, task, "Models of your own, ", ", each ranked as if it were added")
 
 
-def _say_rest(shown: "TableUpdate", every: "TableUpdate", written: bool) -> None:
+def _show_published(found: "TableUpdate", wide: bool) -> None:
+    """What others published for the data of these tables, on stdout."""
+    from bench.leaderboard import published
+
+    for board in (*found.boards, *found.committed):
+        others = (published.section if wide else published.narrow_section)(board.cells)
+        if others:
+            console.print_section(others)
+
+
+def _say_rest(
+    shown: "TableUpdate", every: "TableUpdate", *, written: bool, by_task: bool = False
+) -> None:
     """Messages, on stderr."""
     from bench.leaderboard.steps import advice
 
@@ -273,6 +355,12 @@ def _say_rest(shown: "TableUpdate", every: "TableUpdate", written: bool) -> None
         for board in (*every.boards, *every.committed)
         if (board.dataset, board.protocol) not in seen
     ]
+    tasks = dict.fromkeys(task for board in shown.boards for task in board.further)
+    tasks |= dict.fromkeys(task for board in shown.committed for task in board.further)
+    if tasks and not by_task:
+        console.say(
+            f"the same rows by what else they were measured by (--task): {', '.join(tasks)}"
+        )
     if others:
         # The default protocol is named first.
         names = sorted(dict.fromkeys(others), key=lambda name: name.split()[0] != DEFAULT_PROTOCOL)

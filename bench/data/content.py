@@ -21,6 +21,10 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 SMALLEST_SIDE = 4
 ONE_CLASS = "all"
 """The class of every image in a set without labels."""
+_MISSING = ("", "nan", "-nan", "<na>", "#n/a", "#na", "n/a", "null", "nat")
+"""What programs write for a label that is missing."""
+_MISSING_NUMBERS = (*_MISSING, "none", "na", "?", "-")
+"""The same where all other labels are numbers: "none" may be the name of a class."""
 
 
 class LabelledImages(NamedTuple):
@@ -95,8 +99,8 @@ def classes_of(
 ) -> tuple[tuple[str, ...], dict[Part, NDArray[np.int64]]]:
     """Number the labels of all parts from 0 in sorted order; returns class names and numbers.
 
-    Whole numbers, also as 7.0, sort as numbers, anything else as text. Raises BadInput for a label
-    that is not a number (`nan`), and for fractions where all labels are numbers.
+    Whole numbers, also as 7.0, sort as numbers, anything else as text. Raises BadInput for labels
+    that are missing (`nan`, `NULL`), and for fractions where all labels are numbers.
     """
     arrays = {part: np.asarray(values) for part, values in labels.items()}
     if any(array.dtype.kind in "fU" for array in arrays.values()):
@@ -114,15 +118,16 @@ def _as_integers_or_text(array: NDArray[np.generic], where: str) -> NDArray[np.g
     with contextlib.suppress(ValueError, OverflowError):
         if array.dtype.kind != "f":
             return array.astype(np.int64)
-    missing = np.char.lower(np.char.strip(array.astype(str))) == "nan"
-    if missing.any():
-        raise BadInput(
-            f"{where}: {missing.sum():,} of {len(array):,} labels are missing (nan, the first that "
-            f"of image {int(missing.argmax()) + 1:,}); give every image a label, or none"
-        )
+    words = np.char.lower(np.char.strip(array.astype(str)))
+    _refuse_missing(where, array, np.isin(words, _MISSING))
+    absent = np.isin(words, _MISSING_NUMBERS)
     try:
-        numbers = array.astype(np.float64)
+        numbers = array[~absent].astype(np.float64)
     except (ValueError, OverflowError):
+        return array
+    if not absent.all():
+        _refuse_missing(where, array, absent)
+    if len(numbers) < len(array):
         return array
     whole = np.isfinite(numbers) & (numbers == np.rint(numbers)) & (np.abs(numbers) < 2**53)
     if not whole.all():
@@ -131,6 +136,16 @@ def _as_integers_or_text(array: NDArray[np.generic], where: str) -> NDArray[np.g
             "each class, or words: is that the column or array of the labels?"
         )
     return numbers.astype(np.int64)
+
+
+def _refuse_missing(where: str, labels: NDArray[np.generic], missing: NDArray[np.bool_]) -> None:
+    if missing.any():
+        first = int(missing.argmax())
+        raise BadInput(
+            f"{where}: {missing.sum():,} of {len(labels):,} labels are missing "
+            f"({labels[first] or 'empty'}, the first that of image {first + 1:,}); give every "
+            "image a label, or none"
+        )
 
 
 def without_labels(count: int) -> NDArray[np.int64]:

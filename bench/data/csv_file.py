@@ -1,10 +1,10 @@
 """Images as CSV: one image per row, as on Kaggle for MNIST and similar sets (see `csv_text`).
 
 With a header: a column `label` (or class, target, y) anywhere, and pixel columns
-`pixel0, pixel1, ...` (any word or none before the number, from 0 or 1) or `1x1, 1x2, ...`, in any
-order; a column `id` or `index`, or one without a name, is left out. Without: the label first or
-last, told by its values. A file without labels is refused unless that is stated, because it cannot
-be told from one that lost a column.
+`pixel0, pixel1, ...` (any word or none before the number, from 0 or 1) or, by row and column,
+`1x1, 1x2, ...` or `pixel_0_0, ...`, in any order; a column `id` or `index`, or one without a name,
+is left out. Without: the label first or last, told by its values. A file without labels is refused
+unless that is stated, because it cannot be told from one that lost a column.
 Pixels are whole numbers from 0 to 255, also as 7.0, or such numbers divided by 255, in row-major
 order; three times a square number of them make an RGB image with channels last. Labels may be text.
 """
@@ -254,10 +254,14 @@ class _Values:
                     expected = f"a number from 0 to {white:g}"
                     if given is None:
                         expected = "a whole number from 0 to 255, or one divided by 255"
+                    if "," in cells[place]:
+                        expected += "; write its decimals behind a point"
                     raise BadInput(
                         f"{path}: line {line}, column {place + 1}: '{cells[place][:40]}' is not "
                         f"{expected}"
                     )
+        if reason.startswith(f"{path}: "):
+            raise BadInput(reason)
         raise BadInput(f"{path}: cannot be read as numbers: {reason_of(reason)}")
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ _LABEL_NAMES = ("label", "labels", "class", "target", "y")
 _INDEX_NAMES = ("", "index", "id", "unnamed: 0")
 """Columns that pandas and Kaggle put beside the labels: neither labels nor pixels."""
 _NUMBERED = re.compile(r"(?P<word>\D*)(?P<number>\d{1,9})\Z")
-_GRID = re.compile(r"(?P<row>\d{1,6})x(?P<column>\d{1,6})\Z")
+_GRID = re.compile(r"(?P<word>[^\W\d]*)(?P<row>\d{1,6})(?P<between>[x_])(?P<column>\d{1,6})\Z")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def layout_of(path: Path, line: int, cells: Sequence[str], label: str) -> Layout
         raise BadInput(
             f"{path}: line {line} has {count:,} columns; expected {'' if found is None else 'a '}"
             f"{'' if found is None else 'label and '}the pixels of a square grey or RGB image "
-            f"(28x28 grey: {784 + (found is not None)} columns); is a column missing?{other}"
+            f"(28x28 grey: {784 + (found is not None)} columns); is a column missing, or does one "
+            f"number the rows (remove it)?{other}"
         )
     return Layout(line - 1, count, found, pixels, shape, unsure=not label)
 
@@ -82,8 +84,9 @@ def _counts(cells: Sequence[str]) -> bool:
 
 
 def _is_number(cell: str) -> bool:
+    """Also with a decimal comma, which is refused where the numbers are read."""
     try:
-        float(cell)
+        float(cell.replace(",", ".", 1))
     except ValueError:
         return False
     return True
@@ -145,17 +148,24 @@ def _label_in(path: Path, names: Sequence[str], label: str, ignored: Sequence[in
 
 
 def _grid(path: Path, pixels: dict[str, int]) -> tuple[list[int], tuple[int, int, int]]:
-    """Pixel columns named by row and column from 1, such as 28x28."""
-    places = {
-        name: (int(m["row"]), int(m["column"])) for name in pixels if (m := _GRID.match(name))
-    }
-    height, width = (max(place[axis] for place in places.values()) for axis in (0, 1))
+    """Pixel columns named by row and column, from 1 or 0, such as 28x28 or pixel_0_0."""
+    matches = [match for name in pixels if (match := _GRID.match(name))]
+    places = {(int(match["row"]), int(match["column"])): match[0] for match in matches}
+    first = min(1, *map(min, places))
+    height, width = (max(place[axis] for place in places) + 1 - first for axis in (0, 1))
     if height * width > 4 * len(pixels):
-        raise BadInput(f"{path}: {len(pixels):,} pixel columns, but one is named {height}x{width}")
-    wanted = [f"{row}x{column}" for row in range(1, height + 1) for column in range(1, width + 1)]
-    _refuse_missing(path, [name for name in wanted if name not in pixels])
-    _refuse_unknown(path, [name for name in pixels if name not in set(wanted)])
-    return [pixels[name] for name in wanted], (1, height, width)
+        raise BadInput(
+            f"{path}: {len(pixels):,} pixel columns, but one is named as of {height}x{width}"
+        )
+    wanted = list(product(range(first, first + height), range(first, first + width)))
+    word, between = matches[0]["word"], matches[0]["between"]
+    missing = [
+        f"{word}{row}{between}{column}" for row, column in wanted if (row, column) not in places
+    ]
+    _refuse_missing(path, missing)
+    known = set(places.values())
+    _refuse_unknown(path, [name for name in pixels if name not in known])
+    return [pixels[places[place]] for place in wanted], (1, height, width)
 
 
 def _numbered(path: Path, pixels: dict[str, int]) -> tuple[list[int], tuple[int, int, int]]:

@@ -30,7 +30,7 @@ from bench.data.content import (
 )
 from bench.data.image_file import FORMATS, NO_IMAGE, OTHER_SIZE, Unusable, decoded, quiet
 from bench.data.limits import reason_of, refuse_if_too_large
-from bench.data.parts import part_named
+from bench.data.parts import part_hinted, part_named
 from bench.data.pixels import LEVELS, SIXTEEN_BITS, as_levels, check_brightness, resized
 from bench.data.reading import AS_THEY_ARE, Reading
 
@@ -39,6 +39,9 @@ _ENDINGS = frozenset(
 )
 _NOTES = frozenset((".txt", ".md", ".json", ".csv", ".html", ".ini", ".db"))
 _NO_CLASS = ""
+_LEFT_BY_SYSTEMS = frozenset(
+    ("__MACOSX", "Icon\r", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+)
 _NAMED = 5
 """How many files of each fault are named."""
 _STRETCHED = 1.02
@@ -96,6 +99,7 @@ def _part_folders(path: Path) -> dict[Part, Path]:
     inside = [entry for entry in entries if entry.is_dir()]
     named = {entry: part for entry in inside if (part := part_named(entry.name)) is not None}
     if not named:
+        _refuse_hints(path, inside)
         return {"train": path}
     folders: dict[Part, Path] = {}
     for folder, part in named.items():
@@ -116,6 +120,17 @@ def _part_folders(path: Path) -> dict[Part, Path]:
             "it, or rename the folders if they are classes"
         )
     return {part: folders[part] for part in PARTS if part in folders}
+
+
+def _refuse_hints(path: Path, folders: Sequence[Path]) -> None:
+    """Folders such as trainA and testA are hardly classes: test images would be trained on."""
+    hints = {folder.name: part for folder in folders if (part := part_hinted(folder.name))}
+    if "train" in hints.values() and len(set(hints.values())) > 1:
+        raise BadInput(
+            f"{path}: {_listed(list(hints))} look like parts of the data; name the parts train, "
+            "validation and test, and put the classes inside, or rename these folders if they are "
+            "classes"
+        )
 
 
 def _parts_used(folders: Mapping[Part, Path], path: Path) -> Iterator[str]:
@@ -165,12 +180,13 @@ def _check_classes(
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """What a folder holds, by name, without hidden files and what macOS adds to archives."""
+    """What a folder holds, by name, without hidden files and what systems leave there."""
     try:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         raise BadInput(f"{folder}: cannot be read: {reason_of(error)}") from None
-    return (folder / name for name in names if not name.startswith(".") and name != "__MACOSX")
+    kept = (name for name in names if not name.startswith(".") and name not in _LEFT_BY_SYSTEMS)
+    return (folder / name for name in kept)
 
 
 def _is_image(file: Path, faults: "_Faults") -> bool:

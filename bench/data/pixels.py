@@ -57,9 +57,12 @@ def white_in(seen: Seen, dtype: np.dtype[np.generic], scale: int | None) -> int:
 def check_range(where: str, seen: Seen, white: int) -> None:
     """Raise BadInput if values lie outside 0 to `white`."""
     if not (seen.lowest >= 0 and seen.highest <= white):
+        cure = "save 8-bit images, or say which value is white with --scale"
+        if seen.lowest < 0:
+            cure = "if they were normalised, undo that (from -1 to 1: (x + 1) / 2)"
         raise BadInput(
             f"{where}: holds values from {seen.lowest:g} to {seen.highest:g}; expected 0 (black) "
-            f"to {white:g} (white); save 8-bit images, or say which value is white with --scale"
+            f"to {white:g} (white); {cure}"
         )
 
 

@@ -216,11 +216,12 @@ class _Decoder:
     def answer(self, about: Mapping[str, Any], content: bytes) -> bytes:
         """Take a model, or decode codes with the one that was taken."""
         if about["do"] == "decode":
-            with sealed("its decoder", may_read=False):
+            with sealed("its decoder", "code"):
                 return self._decode(about, content)
         prepare_torch(about["threads"])
-        network = _class_of(**about["class"])  # a library may read files when it is imported
-        with sealed("its decoder", may_read=False):
+        with sealed("its module", "libraries"):
+            network = _class_of(**about["class"])
+        with sealed("its decoder", "code"):
             self._take(network, about, load(content))
         return b""
 
@@ -268,7 +269,11 @@ def _module(name: str, file: str | None) -> types.ModuleType:
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
     return module
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +137,7 @@ def _trained(
     scores: dict[str, dict[str, float]] = {}
     signs: dict[str, float] = {}
     if result.status == "finished":
-        scored = _scored(model, spec, splits, weights, store)
+        scored = score_apart(model, spec, splits, weights, store)
         scores, signs = scored.means(), scored.signs()
         arrays = {**scored.arrays(), **_progress(result, splits)}
     record = RunRecord(
@@ -210,12 +209,12 @@ def _facts(model: ImageModel, splits: Splits, result: FitResult) -> dict[str, fl
         "train_images": float(len(splits.train.images)),
         "best_epoch": float(result.best_epoch),
         "epochs_run": float(len(result.history)),
-        **_copies(splits),
+        **copies(splits),
     }
 
 
-def _copies(splits: Splits) -> dict[str, float]:
-    """Own images that are in two parts; those of known sets are as their makers drew them."""
+def copies(splits: Splits) -> dict[str, float]:
+    """How many own images are in two parts, if any; known sets are as their makers drew them."""
     known = splits.name in DATASETS
     return {} if known or not splits.copies else {COPIED: float(splits.copies)}
 
@@ -228,71 +227,24 @@ def _weights(model: ImageModel) -> Arrays:
     }
 
 
-def _scored(
+def score_apart(
     model: ImageModel, spec: RunSpec, splits: Splits, weights: Arrays, store: Store | None
 ) -> Scored:
-    """Score a model; the codes of an autoencoder are decoded in a process apart."""
+    """Score a model as `scoring.score` does; the codes of an autoencoder are decoded in a process
+    apart. `weights`: those of the model, as they are recorded."""
     if not isinstance(model, Autoencoder):
         return score(model, spec, splits, store)
     return score(model, spec, splits, store, decoder_of(model, spec, weights))
 
 
 def load_weights(model: ImageModel, weights: Arrays) -> None:
-    """Load recorded weights into a network built from the same spec."""
-    model.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
-
-
-@dataclass(frozen=True)
-class Recomputed:
-    """What follows from the weights of a run and its images.
-
-    `scores[part][metric]` for parts "val" and "test"; `facts` of the network and of its codes;
-    `arrays` as in a record; `images` by part. `solved`: the scores of a closed form that was solved
-    again; None for a trained network.
-    """
-
-    scores: dict[str, dict[str, float]]
-    facts: dict[str, float]
-    arrays: Arrays
-    images: dict[str, int]
-    split_digest: str
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    solved: dict[str, dict[str, float]] | None = None
-
-
-def recompute(spec: RunSpec, weights: Arrays, store: Store | None = None) -> Recomputed:
-    """Score weights again, count the network's parameters and multiply-adds again, and solve a
-    closed form again. Raises as `execute` for other data or a missing device.
-
-    `store` as in `bench.evaluation.scoring.score`.
-    """
-    model, splits = _restored(spec, weights)
-    scored = _scored(model, spec, splits, weights, store)
-    facts = {
-        "parameters": float(model.learned_numbers),
-        "multiply_adds": multiply_adds(model),
-        **model.sizes,
-        "train_images": float(len(splits.train.images)),
-        **_copies(splits),
-        **scored.signs(),
-    }
-    solved = None
-    if isinstance(model, ClosedFormAutoencoder):
-        again = build(spec, splits)
-        assert isinstance(again, ClosedFormAutoencoder)
-        again.fit(on_device(splits.train, checked_device(spec.device)).images)
-        solved = score(again, spec, splits, store).means()
-    return Recomputed(
-        scored.means(),
-        facts,
-        scored.arrays(),
-        {"val": len(splits.validation.images), "test": len(splits.test.images)},
-        splits.split_digest,
-        splits.image_shape,
-        splits.class_names,
-        solved,
-    )
+    """Load recorded weights into a network built from the same spec; CheckFailed if they are those
+    of another network."""
+    try:
+        model.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckFailed(f"its weights are not those of its network: {reason}") from None
 
 
 def size_of_weights(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> int:
@@ -303,11 +255,12 @@ def size_of_weights(spec: RunSpec, image_shape: tuple[int, int, int], classes: i
 
 
 def _evaluated(spec: RunSpec, weights: Arrays, store: Store | None) -> Scored:
-    model, splits = _restored(spec, weights)
-    return _scored(model, spec, splits, weights, store)
+    model, splits = restored(spec, weights)
+    return score_apart(model, spec, splits, weights, store)
 
 
-def _restored(spec: RunSpec, weights: Arrays) -> tuple[ImageModel, Splits]:
+def restored(spec: RunSpec, weights: Arrays) -> tuple[ImageModel, Splits]:
+    """The network of a spec with recorded weights, and its images. Raises as `recompute`."""
     prepare_torch(spec.threads)
     splits = _splits(spec.dataset, spec.split)
     if splits.digest != spec.data_digest:

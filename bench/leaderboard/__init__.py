@@ -18,6 +18,8 @@
 | simulation.py   | tables with known truths, and how the tests do in them                     |
 | calibration.py  | calibration.csv: the outcome of simulations, and its section               |
 | render.py       | the tables as sections                                                     |
+| task_boards.py  | the boards of further tasks as sections                                    |
+| published.py    | what others published on the same data, beside our best rows               |
 | rules.py        | how to read a row, and the rules                                           |
 | origins.py      | published figures against ours                                             |
 | wording.py      | formatting of their cells                                                  |

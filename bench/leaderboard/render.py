@@ -13,12 +13,12 @@ from bench.core.text import for_markdown
 from bench.core.track import Track
 from bench.core.view import Picture, Section, Table, markdown, table_of
 from bench.data.table import DATASETS
-from bench.leaderboard.badges import WORSE_THAN_PCA
+from bench.leaderboard import published
 from bench.leaderboard.cells import TableCell
 from bench.leaderboard.rules import RULES
 from bench.leaderboard.statistics import HALVES
+from bench.leaderboard.task_boards import task_facts, task_table
 from bench.leaderboard.wording import (
-    DASH,
     active,
     best_share,
     interval,
@@ -26,6 +26,7 @@ from bench.leaderboard.wording import (
     millions,
     notes,
     ranks,
+    remarks,
     score,
     seconds,
     seeds,
@@ -34,7 +35,7 @@ from bench.leaderboard.wording import (
     title,
     whole,
 )
-from bench.metrics import METRICS, metrics_of, why_absent
+from bench.metrics import METRICS
 
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 _HEAD = """# Leaderboard
@@ -96,10 +97,11 @@ class Board:
 
     def tracks(self) -> dict[Track, list[TableCell]]:
         """The cells by track, in order."""
-        return _by_track(self.cells)
+        return by_track(self.cells)
 
 
-def _by_track(cells: Iterable[TableCell]) -> dict[Track, list[TableCell]]:
+def by_track(cells: Iterable[TableCell]) -> dict[Track, list[TableCell]]:
+    """The cells of each track, in order."""
     found: dict[Track, list[TableCell]] = {}
     for cell in cells:
         found.setdefault(cell.track, []).append(cell)
@@ -117,6 +119,9 @@ def page(boards: Sequence[Board], simulated: Iterable[Section] = ()) -> str:
         parts.append(
             "# Own data sets\n\nImages that only their owner has: these tables stand alone.\n"
         )
+    others = published.section(cell for board in boards for cell in board.cells)
+    if others:
+        parts.append(markdown(others) + "\n")
     return "\n".join([*parts, *own, RULES, *map(markdown, simulated)])
 
 
@@ -136,81 +141,11 @@ def sections(board: Board) -> Iterator[Section]:
         table = full_table(cells, champion.row if champion else "")
         yield Section(track.heading, (" ".join(facts),) if facts else (), table=table, level=3)
     for task, found in board.further.items():
-        for track, cells in _by_track(found).items():
+        for track, cells in by_track(found).items():
             heading = f"{FURTHER_TASKS[task].title}, {track.heading[0].lower()}{track.heading[1:]}"
             yield Section(
                 heading, (task_facts(task, found),), table=task_table(task, cells), level=3
             )
-
-
-def task_facts(task: str, cells: Sequence[TableCell]) -> str:
-    """The question of a further task, how its rows are compared, and what is left out and why."""
-    row = FURTHER_TASKS[task]
-    facts = [row.question]
-    if not row.headline:
-        facts.append("Costs are not compared: the rows stand in the order of the ranking.")
-    elif not any(cell.has(f"val_{row.headline}") for cell in cells):
-        facts.append("The rows stand in the order of the ranking.")
-    elif METRICS[row.headline].per_image:
-        facts.append(
-            f"Ordered by {title(row.headline)} on validation; "
-            "ranges of ranks from images and seeds."
-        )
-    else:
-        facts.append(
-            f"Ordered by {title(row.headline)} on validation, one value of all images: ranges of "
-            "ranks from seeds alone, as if other images gave the same."
-        )
-    facts += _beside(task, cells)
-    absent: dict[str, list[str]] = {}
-    for name, metric in metrics_of(task).items():
-        if not any(cell.has(f"test_{name}") for cell in cells):
-            absent.setdefault(why_absent(metric), []).append(metric.title)
-    facts += [f"Left out, since this {why}: {', '.join(names)}." for why, names in absent.items()]
-    return " ".join(facts)
-
-
-def _beside(task: str, cells: Sequence[TableCell]) -> Iterator[str]:
-    """What a task's values are to be compared with, where it is the same for all rows."""
-    found = {
-        metric.title: {shown_score(cell.mean(f"test_{name}"), name) for cell in cells}
-        for name, metric in metrics_of(task).items()
-        if metric.beside
-    }
-    known = {name: values - {DASH} for name, values in found.items()}
-    same = [f"{name} {min(values)}" for name, values in known.items() if len(values) == 1]
-    if same:
-        yield f"To compare with, on test: {', '.join(same)}."
-
-
-def task_table(task: str, cells: Sequence[TableCell]) -> Table:
-    """All measures of a further task, for the cells of one track."""
-    headline = FURTHER_TASKS[task].headline
-    shown = [
-        name
-        for name, metric in metrics_of(task).items()
-        if not metric.beside and any(cell.has(f"test_{name}") for cell in cells)
-    ]
-    header = ["variant", *(f">test {short_title(name)}" for name in shown), "notes"]
-    rows = [
-        [
-            cell.row,
-            *(score(cell, f"test_{name}", name) for name in shown),
-            notes(cell, bool(headline)),
-        ]
-        for cell in cells
-    ]
-    if headline:
-        header[1:1] = [f">validation {short_title(headline)}", ">95 % interval", ">best in"]
-        header.insert(0, ">ranks")
-        for cell, row in zip(cells, rows, strict=True):
-            row[1:1] = [
-                score(cell, f"val_{headline}", headline),
-                interval(cell, headline),
-                best_share(cell),
-            ]
-            row.insert(0, ranks(cell))
-    return table_of(header, rows)
 
 
 def _stability(cells: Sequence[TableCell]) -> Iterator[str]:
@@ -347,22 +282,8 @@ def narrow_section(board: Board) -> Section:
     return Section(
         f"{board.protocol} on {board.dataset}: ranked by validation {short_title(metric)}",
         table=table_of(header, rows),
-        notes=(*marks, *_remarks(board.cells)),
+        notes=(*marks, *remarks(board.cells)),
     )
-
-
-def _remarks(cells: Sequence[TableCell]) -> Iterator[str]:
-    """`seeds differ by more than 3 %: fc_ae (8, 32), deep_ae (32)`, one line for each remark."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for cell in cells:
-        why = [f"not ranked: {cell.why_unranked}"] if cell.why_unranked else []
-        # The column "over PCA" says the first badge already.
-        for remark in [*(badge for badge in cell.badges if badge != WORSE_THAN_PCA), *why]:
-            size = cell.track.size_words
-            found.setdefault(remark, {}).setdefault(cell.row, []).append(size)
-    for remark, rows in found.items():
-        named = (f"{row} ({', '.join(dict.fromkeys(sizes))})" for row, sizes in rows.items())
-        yield f"{remark}: {', '.join(named)}"
 
 
 def full_table(cells: Sequence[TableCell], champion: str = "") -> Table:

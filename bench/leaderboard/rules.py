@@ -32,7 +32,8 @@ RULES = f"""## How to read a row
   ranks that the comparisons leave it. A row whose range begins at 1 "may be the best". No range: the notes say why.
 - **variant**: the model of [bench/models/zoo.py](../bench/models/zoo.py) with the recipe that all share; "native" is the code
   size of its origin, "tuned (n trials)" a recipe that was searched for, which is a row of its own. What belongs to the variant
-  alone (`beta`, a penalty's weight, noise) stands first in its notes; runs from before this column have none.
+  alone (`beta`, a penalty's weight, noise) stands first in its notes; runs from before this column have none. `beta` is the
+  effective one in every variational row: the weight of the KL term beside the squared errors summed over pixels.
 - **validation** and **test** scores: one value per image on [0, 1] images, averaged over images and then over seeds;
   ± is the standard deviation over seeds. Lower is better for MSE and MAE, higher for PSNR and SSIM.
   Of classifiers: higher is better for accuracy, precision, recall and F1, lower for cross-entropy and calibration error.
@@ -54,7 +55,10 @@ RULES = f"""## How to read a row
 A protocol may measure the same rows by further tasks. Each task is a table of its own: it is ordered by one of its
 metrics, and has ranges of ranks by the same rule; champions are chosen by the ranking alone. A metric with one value per image
 is compared over seeds and images; one with a single value for all images over seeds alone, and the table says so. Costs are
-those of the machine that scored the run, and are neither compared nor verified.
+those of the machine that scored the run, and are neither compared nor verified. Tables
+show the most important measures; all of them: `bench leaderboard --task TASK --wide`, [index.html](index.html),
+[results.csv](results.csv). Below the rows stands what they are to be compared with: *real images* in place of samples, and
+*the mean image* as every sample.
 
 Notes that a row may wear:
 

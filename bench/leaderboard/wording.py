@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 
+from bench.leaderboard.badges import WORSE_THAN_PCA
 from bench.leaderboard.cells import TableCell
 from bench.metrics import METRICS
 
@@ -151,6 +153,21 @@ def _why_no_margin(cell: TableCell) -> str:
     if cell.track.size > (most := cell.facts["train_images"] - 1):
         return f"no PCA: at most {most:,.0f} components from so few images"
     return "no PCA run at this code size"
+
+
+def remarks(cells: Sequence[TableCell], ranked: bool = True) -> Iterator[str]:
+    """`seeds differ by more than 3 %: fc_ae (8, 32), deep_ae (32)`, one line for each remark; why
+    rows have no rank where rows are `ranked`."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for cell in cells:
+        why = [f"not ranked: {cell.why_unranked}"] if cell.why_unranked and ranked else []
+        # The column "over PCA" says the first badge already.
+        for remark in [*(badge for badge in cell.badges if badge != WORSE_THAN_PCA), *why]:
+            size = cell.track.size_words
+            found.setdefault(remark, {}).setdefault(cell.row, []).append(size)
+    for remark, rows in found.items():
+        named = (f"{row} ({', '.join(dict.fromkeys(sizes))})" for row, sizes in rows.items())
+        yield f"{remark}: {', '.join(named)}"
 
 
 def whole(value: float) -> str:

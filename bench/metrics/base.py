@@ -58,7 +58,9 @@ class Metric:
     comparisons (`units`), `decimals` says how many a table shows. `needs` is all that the formula
     `score` may read of a `Seen`; it gives one value per image (N,), or, if not `per_image`, one for
     the whole set. Comparisons resample images of the former, and of the latter seeds alone.
-    `beside`: no measure of a row, but a value to compare with: kept, and no column of a board.
+    `short`: its name in tables of few columns; empty: it stands in no such table. `detail`: it
+    stands in tables of all columns alone. `beside`: no measure of a row, but a value to compare
+    with, named so: it stands below the rows, in the columns of the metrics `under`.
     `task`: an id of TASKS, or of FURTHER_TASKS: such a formula gets a whole part at once.
     `tolerance` says when a score that was computed again is the recorded one.
     """
@@ -78,7 +80,10 @@ class Metric:
     score: "Callable[[Seen, EvaluationConfig], Tensor]"
     per_image: bool = True
     tolerance: Tolerance = Tolerance()
-    beside: bool = False
+    short: str = ""
+    detail: bool = False
+    beside: str = ""
+    under: tuple[str, ...] = ()
 
     @property
     def further(self) -> bool:

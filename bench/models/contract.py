@@ -223,6 +223,15 @@ def code_is_enough(given: Candidate) -> str:
     return ""
 
 
+def keeps_its_weights(given: Candidate) -> str:
+    """Scoring images changes no parameter and no buffer."""
+    model = given.ready
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    answer(model, given.x)
+    changed = [k for k, v in model.state_dict().items() if not torch.equal(before[k], v)]
+    return f"{changed[0]} changes while images are scored" if changed else ""
+
+
 def learns(given: Candidate) -> str:
     """A few steps on real images lower the loss on them."""
     model = given.new()
@@ -257,6 +266,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "loss on the original pixels": loss_of_pixels,
         "weights written and read": round_trip,
         "the code alone is decoded": code_is_enough,
+        "weights stay while it is scored": keeps_its_weights,
         "learns on real images": learns,
     }
 )

@@ -153,7 +153,8 @@ def decode(path: Path, cure: str = CURE) -> Json | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckFailed(f"{path} is damaged: it is not a document of ours; {cure}") from None
     if version not in (1, SCHEMA):
-        raise CheckFailed(f"{path} has schema {version}, this version reads 1 and {SCHEMA}; {cure}")
+        seen = json.dumps(version)[:20]
+        raise CheckFailed(f"{path} has schema {seen}, this version reads 1 and {SCHEMA}; {cure}")
     if version == SCHEMA:
         seal = data.pop(_DIGEST, None)
         try:

@@ -24,6 +24,8 @@ from bench.records.documents import decode, encode
 STUDY_SCHEMA = 2
 """That of all sealed documents."""
 STUDY_FILE = "study.json"
+CURE_HERE = "`bench doctor --fix` puts it aside, and the same `bench sweep` writes it again"
+"""For a file of the workspace."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ def study_record(
     return StudyRecord(STUDY_SCHEMA, study, recipe, spec, dimensions, known, tuple(trials))
 
 
-def read_study(path: Path, where: str) -> StudyRecord | None:
-    """Read a file; None if it is missing. CheckFailed names `where` if it is damaged."""
-    document = decode(path, "restore it")
+def read_study(path: Path, where: str, cure: str = "restore it") -> StudyRecord | None:
+    """Read a file; None if it is missing. CheckFailed names `where` and `cure` if it is damaged."""
+    document = decode(path, cure)
     if document is None:
         return None
     try:
@@ -110,6 +112,6 @@ def read_study(path: Path, where: str) -> StudyRecord | None:
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"])) or "file"
         raise CheckFailed(
-            f"{where} is damaged ({key}: {error.errors()[0]['msg']}); restore it"
+            f"{where} is damaged ({key}: {error.errors()[0]['msg']}); {cure}"
         ) from None
     return found

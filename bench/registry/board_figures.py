@@ -20,6 +20,7 @@ from bench.leaderboard.cells import TableCell
 from bench.leaderboard.competitions import cell_name, competitions
 from bench.leaderboard.ledger import Ledger, LedgerRow
 from bench.metrics import METRICS
+from bench.registry.champions import SIDE_BY_SIDE
 from bench.registry.scores import ScoresRow, cell_of, read_cell, read_originals
 
 _SHOWN = 10
@@ -103,7 +104,7 @@ def board_figures(
             below = f"{about} · {size.heading.lower()} · numbers: all test images"
             yield BoardFigure(
                 f"The same test images, {size.heading.lower()}",
-                f"{start}.{size}.side_by_side.png",
+                f"{start}.{size}.{SIDE_BY_SIDE}",
                 [[each.row, each.score, each.entry.sha256] for each in pictured],
                 _drawing(registry, pictured, below),
             )

@@ -9,7 +9,7 @@ from bench.core.errors import CheckFailed
 from bench.leaderboard.cells import TableCell
 from bench.leaderboard.competitions import Competition, competitions
 from bench.leaderboard.csv_rows import rounded
-from bench.leaderboard.ledger import OF_NETWORK, LedgerRow, configuration_of, current
+from bench.leaderboard.ledger import OF_NETWORK, Ledger, LedgerRow, configuration_of, current
 from bench.leaderboard.merging import disagreement
 from bench.registry.cards import Card, summary_of
 from bench.registry.champions import PREVIOUS, champions, fits, previous
@@ -45,6 +45,15 @@ def row_of_card(card: Card, rows: Mapping[tuple[str, ...], LedgerRow]) -> Ledger
     spec = card.spec
     board = spec.dataset_label, spec.protocol, spec.protocol_fingerprint
     return rows.get((card.run_key, card.evaluation_digest, *board))
+
+
+def why_other(card: Card, ledger: Ledger) -> str:
+    """What a champion's card says of its run that the row of its run does not, or ""."""
+    try:
+        _check_run(card, {row.key: row for row in ledger}, "its card")
+    except CheckFailed as error:
+        return str(error).removesuffix(f"; {_FIX}")
+    return ""
 
 
 def _check_run(card: Card, rows: Mapping[tuple[str, ...], LedgerRow], where: str) -> None:

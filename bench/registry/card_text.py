@@ -1,14 +1,14 @@
 """The card of a champion as Markdown, rendered from card.json alone."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.spec import to_json_types
-from bench.core.tasks import TASKS, is_reference
+from bench.core.tasks import FURTHER_TASKS, TASKS, is_reference
 from bench.core.text import for_markdown
 from bench.core.track import REAL_BITS
-from bench.core.view import Picture, Section, markdown, table_of
+from bench.core.view import Picture, Section, Table, markdown, table_of
 from bench.data.table import DATASETS
 from bench.leaderboard.wording import (
     ranks_text,
@@ -17,25 +17,30 @@ from bench.leaderboard.wording import (
     shown_score,
     whole,
 )
+from bench.metrics import METRICS, metrics_of
 from bench.metrics.quantised import coarse_id
 from bench.models.zoo import MODELS
-from bench.registry.cards import Card, Summary
+from bench.registry.cards import CARD, Card, Summary
 
 
-def card_text(card: Card) -> str:
-    """The card in Markdown."""
-    return "\n".join(map(markdown, sections(card)))
+def card_text(card: Card, side_by_side: str = "") -> str:
+    """The card in Markdown; `side_by_side`: the picture of all rows of its table, relative to it,
+    if there is one."""
+    return "\n".join(map(markdown, sections(card, side_by_side)))
 
 
-def sections(card: Card) -> Iterator[Section]:
+def sections(card: Card, side_by_side: str = "") -> Iterator[Section]:
     """The card as a page."""
     title = f"{for_markdown(card.summary.row)}, champion of {for_markdown(card.track)}"
     yield Section(title, (_what(card),), level=1)
     yield _scores(card)
+    yield from _further_scores(card)
     yield from _classes(card)
-    if card.pictures:
-        names = {name: Path(name).stem.replace("_", " ") for name in card.pictures}
-        yield Section(pictures=tuple(Picture(title, name) for name, title in names.items()))
+    pictures = [Picture(Path(name).stem.replace("_", " "), name) for name in card.pictures]
+    if side_by_side:
+        pictures.insert(0, Picture("The same test images by every row of its table", side_by_side))
+    if pictures:
+        yield Section("Pictures", pictures=tuple(pictures))
     yield Section("Use it", _use(card))
     yield Section("Data", (_data(card),))
     yield Section("Recipe", (_recipe(card),))
@@ -85,16 +90,8 @@ def _bits(card: Card) -> str:
 
 
 def _scores(card: Card) -> Section:
-    """Every metric on both parts: over the seeds, and for the weights in the folder."""
-    rows = [
-        (
-            short_title(name),
-            *(_mean(card.summary, f"{part}_{name}", name) for part in ("val", "test")),
-            shown_score(card.scores["test"][name], name),
-        )
-        for name in card.scores["test"]
-    ]
-    header = ("", ">validation, over seeds", ">test, over seeds", ">test, these weights")
+    """The metrics of its task on both parts: over the seeds, and for the weights in the folder."""
+    own = [name for name in card.scores["test"] if name not in METRICS or not METRICS[name].further]
     metric = card.spec.selection_metric
     val, test = card.summary.val_interval, card.summary.test_interval
     ends = (
@@ -102,7 +99,34 @@ def _scores(card: Card) -> Section:
         f"{shown_score(val[0], metric)} to {shown_score(val[1], metric)} on validation, "
         f"{shown_score(test[0], metric)} to {shown_score(test[1], metric)} on test. {_seeds(card)}"
     )
-    return Section("Scores", table=table_of(header, rows), notes=(ends, _standing(card)))
+    more = f"Every measure, also of the tasks below, stands in [{CARD}]({CARD})."
+    facts = () if len(own) == len(card.scores["test"]) else (more,)
+    return Section("Scores", facts, table=_table(card, own), notes=(ends, _standing(card)))
+
+
+def _further_scores(card: Card) -> Iterator[Section]:
+    """The most important measures of each further task, and what they are to be compared with."""
+    for task in FURTHER_TASKS.values():
+        found = [
+            name
+            for name, metric in metrics_of(task.id).items()
+            if name in card.scores["test"] and not metric.detail
+        ]
+        if found:
+            yield Section(task.title, (task.question,), table=_table(card, found), level=3)
+
+
+def _table(card: Card, names: Iterable[str]) -> Table:
+    rows = [
+        (
+            short_title(name),
+            *(_mean(card.summary, f"{part}_{name}", name) for part in ("val", "test")),
+            shown_score(card.scores["test"][name], name),
+        )
+        for name in names
+    ]
+    header = ("", ">validation, over seeds", ">test, over seeds", ">test, these weights")
+    return table_of(header, rows)
 
 
 def _solved(card: Card) -> bool:
@@ -239,9 +263,9 @@ _FOR_CLASSIFIERS = (
 )
 _FOR_AUTOENCODERS = (
     "reconstructs other images "
-    "worse, often silently. The scores compare pixels; they say nothing about whether codes "
-    "or samples are useful for a task. They hold for this protocol's budget: a longer or "
-    "tuned training can change the order. Nothing here was tested for decisions about people."
+    "worse, often silently. Errors compare pixels: a code with a lower one need not be better for "
+    "classes, search or samples. The scores hold for this protocol's budget: a longer or tuned "
+    "training can change the order. Nothing here was tested for decisions about people."
 )
 
 

@@ -21,7 +21,7 @@ from bench.registry.card_text import card_text
 from bench.registry.cards import CARD, CARD_TEXT, Card, read_card
 from bench.registry.changes import unchanged
 
-PREVIOUS = "previous"
+PREVIOUS, SIDE_BY_SIDE = "previous", "side_by_side.png"
 MOST_BYTES = 16 * 2**20
 
 
@@ -180,6 +180,13 @@ def champion_weights(folder: Path, card: Card) -> Arrays:
     return read_safetensors(folder / WEIGHTS, card.weights.sha256)
 
 
+def card_page(folder: Path, card: Card) -> str:
+    """The text of a card in a folder. The picture of all rows of its table lies beside that of a
+    track; a champion in `previous/` is of an earlier table."""
+    picture = folder.parent / f"{Path(card.folder).name}.{SIDE_BY_SIDE}"
+    return card_text(card, f"../{picture.name}" if picture.exists() else "")
+
+
 def text_of(folder: Path) -> str:
     """The card beside card.json as Markdown; empty: there is none."""
     path = folder / CARD_TEXT
@@ -203,7 +210,7 @@ def check_champions(registry: Path) -> int:
 def check_folder(registry: Path, folder: Path, card: Card) -> None:
     """Check the text, the pictures and the weights of one folder against its card."""
     where = f"registry/{folder.relative_to(registry)}"
-    if text_of(folder) != card_text(card):
+    if text_of(folder) != card_page(folder, card):
         raise CheckFailed(f"{where}/{CARD_TEXT} does not match card.json; fix: bench promote")
     wanted = dict(card.pictures)
     if card.weights.committed:

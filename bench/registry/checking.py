@@ -8,9 +8,10 @@ row says of itself is held against what its protocol, its variant and the rows b
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.core import store
 from bench.core.errors import CheckFailed
 from bench.core.protocol import Protocol, known_protocols
 from bench.core.seeds import rule_text, seeds_in_words
@@ -22,6 +23,7 @@ from bench.leaderboard.seeds import seeds_enough, seeds_planned, why_incomplete
 from bench.leaderboard.significance import IntervalRow, PairRow, Significance, compute
 from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters
+from bench.registry.features import metric_revisions
 from bench.registry.results import CELLS, PAIRS, RESULTS, Results, all_kept, read_results
 from bench.registry.scores import FOLDER, INDEX, Kept, check_scores
 
@@ -125,12 +127,13 @@ def check_rows(ledger: Ledger, *, shipped: bool) -> None:
     for rows in cells.values():
         _check_cell(rows)
     if shipped:
+        plans = _Plans()
         for row in current(ledger):
-            if what := _wrong_settings(row):
+            if what := _wrong_settings(row, plans):
                 raise _wrong(row, what)
         for competition in competitions(current(ledger)):
             for rows in competition.cells.values():
-                if what := _wrong_seeds(rows):
+                if what := _wrong_seeds(rows, plans):
                     raise _wrong(rows[0], what)
 
 
@@ -160,7 +163,11 @@ _NOT_NEGATIVE = ("parameters", "multiply_adds", "train_seconds", "images_per_sec
 
 
 def _wrong_track(row: LedgerRow) -> str:
-    """A track of other codes than the row has."""
+    """A track of other codes than the row has, or a trained variant among those that need one
+    seed."""
+    known = MODELS.get(row.model)
+    if known is not None and known.closed_form != row.closed_form:
+        return f"closed_form is {row.closed_form}, of {row.model} it is {known.closed_form}"
     track, size = row.track, row.code_size
     if track.kind == "real" and (size or row.latent_dim or 0) != track.size:
         return f"code_size is {size}, but it stands in track {track}"
@@ -207,66 +214,84 @@ _SHARED = (
 )
 
 
-def _wrong_settings(row: LedgerRow) -> str:
+class _Plans:
+    """What the shipped protocols plan for the rows that name them."""
+
+    def __init__(self) -> None:
+        self._protocols = {protocol.name: protocol for protocol in known_protocols()}
+        self._revisions: dict[tuple[str, str], Mapping[str, int]] = {}
+
+    def protocol(self, row: LedgerRow) -> Protocol | None:
+        """The shipped protocol that a row names."""
+        return self._protocols.get(row.protocol)
+
+    def spec(self, row: LedgerRow, protocol: Protocol) -> RunSpec:
+        """The run of a row, if its recipe is the default one."""
+        key = protocol.name, row.dataset
+        if key not in self._revisions:
+            self._revisions[key] = metric_revisions(
+                protocol.evaluation, store.shipped(), row.dataset
+            )
+        given = protocol.hyperparameters.get(row.model, {})
+        return RunSpec(
+            protocol=row.protocol,
+            protocol_fingerprint=row.protocol_fingerprint,
+            task=protocol.task,
+            dataset=row.dataset,
+            dataset_label=row.dataset,
+            data_digest=row.data_digest,
+            split=protocol.split,
+            model=row.model,
+            model_revision=row.model_revision,
+            latent_dim=row.latent_dim,
+            hyperparameters=checked_hyperparameters(row.model, given),
+            train=protocol.train.for_images(int(row.facts.get("train_images", 0))),
+            evaluation=protocol.evaluation,
+            metric_revisions=self._revisions[key],
+            selection_metric=protocol.selection_metric,
+            seed=row.seed,
+            ranked=protocol.ranked,
+        )
+
+
+def _wrong_settings(row: LedgerRow, plans: _Plans) -> str:
     """Other settings than the shipped protocol of that name has, or another run than it says."""
-    named = [each for each in known_protocols() if each.name == row.protocol]
-    if not named:
+    protocol = plans.protocol(row)
+    if protocol is None:
         return ""
-    protocol = named[0]
-    rule = rule_text(protocol.seeds)
+    known = MODELS.get(row.model)
+    if known is None:
+        return f"{row.model} is no variant of bench"
+    if row.model_revision > known.revision:
+        return f"model_revision is {row.model_revision}, {row.model} has {known.revision}"
+    spec = plans.spec(row, protocol)
     pairs: dict[str, tuple[object, object]] = {
         "protocol_fingerprint": (row.protocol_fingerprint, protocol.fingerprint),
         "selection_metric": (row.selection_metric, protocol.selection_metric),
         "ranked": (row.ranked, protocol.ranked),
+        "evaluation_digest": (row.evaluation_digest, spec.evaluation_digest),
     }
     if protocol.ranked and row.seed_rule:  # rows from before the column have none
-        pairs["seed_rule"] = (row.seed_rule, rule)
-    known = MODELS.get(row.model)
-    if known is not None and known.revision == row.model_revision:
-        pairs["closed_form"] = (row.closed_form, known.closed_form)
-        if row.recipe == "default":
-            spec = _spec_of(row, protocol)
-            pairs["run_key"] = (row.run_key, spec.run_key)
-            pairs["configuration"] = (
-                row.configuration,
-                dataclasses.replace(spec, seed=0).run_key,
-            )
+        pairs["seed_rule"] = (row.seed_rule, rule_text(protocol.seeds))
+    if row.recipe == "default":
+        pairs["run_key"] = (row.run_key, spec.run_key)
+        pairs["configuration"] = (
+            row.configuration,
+            dataclasses.replace(spec, seed=0).run_key,
+        )
     for name, (says, gives) in pairs.items():
         if says != gives:
             return f"{name} is {says}, the shipped protocol gives {gives}"
     return ""
 
 
-def _spec_of(row: LedgerRow, protocol: Protocol) -> RunSpec:
-    """The run of a row of the default recipe, as the protocol plans it."""
-    given = protocol.hyperparameters.get(row.model, {})
-    return RunSpec(
-        protocol=row.protocol,
-        protocol_fingerprint=row.protocol_fingerprint,
-        task=protocol.task,
-        dataset=row.dataset,
-        dataset_label=row.dataset,
-        data_digest=row.data_digest,
-        split=protocol.split,
-        model=row.model,
-        model_revision=row.model_revision,
-        latent_dim=row.latent_dim,
-        hyperparameters=checked_hyperparameters(row.model, given),
-        train=protocol.train.for_images(int(row.facts.get("train_images", 0))),
-        evaluation=protocol.evaluation,
-        metric_revisions={name: METRICS[name].revision for name in protocol.evaluation.metrics},
-        selection_metric=protocol.selection_metric,
-        seed=row.seed,
-        ranked=protocol.ranked,
-    )
-
-
-def _wrong_seeds(rows: Ledger) -> str:
+def _wrong_seeds(rows: Ledger, plans: _Plans) -> str:
     """Seeds that were chosen: some missing, too few or too many of a shipped protocol's rule."""
     first = rows[0]
     if not first.ranked or first.closed_form:
         return ""
-    rule = seeds_planned(rows)
+    protocol = plans.protocol(first)
+    rule = protocol.seeds if protocol else seeds_planned(rows)
     if rule is not None:
         enough = seeds_enough(rule, rows)
         many = f"{enough} seeds were enough, {len(rows)} were run" if enough else ""

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.core.errors import BadInput
+from bench.core.protocol import EvaluationConfig
 from bench.core.spec import RunRecord
 from bench.core.store import Store, write_atomically
 from bench.core.tasks import TASKS
 from bench.data import DATASETS
+from bench.metrics import METRICS, chosen_metrics
 from bench.records.feature_cards import (
     FEATURE_CARD,
     FEATURE_SCHEMA,
@@ -17,6 +19,7 @@ from bench.records.feature_cards import (
     feature_cards,
     feature_registries,
     network_for,
+    network_revision,
 )
 from bench.records.files import WEIGHTS, read_weights, record_folder
 from bench.registry.cards import Card, known_by_label
@@ -53,6 +56,16 @@ def pin(store: Store, name: str, also: Sequence[str] = ()) -> FeatureCard:
             write_atomically(folder / WEIGHTS, content)
             write_atomically(folder / FEATURE_CARD, card.to_json().encode())
     return card
+
+
+def metric_revisions(evaluation: EvaluationConfig, store: Store, label: str) -> dict[str, int]:
+    """The revisions that identify the scores of a data set: those of the metrics, and, if one of
+    them needs it, the feature network."""
+    measured = chosen_metrics(evaluation)
+    revisions = {name: METRICS[name].revision for name in measured}
+    if any("network" in METRICS[name].needs for name in measured):
+        revisions |= network_revision(store, label)
+    return revisions
 
 
 def _weights(store: Store, found: Card | RunRecord) -> bytes:

@@ -16,17 +16,25 @@ from bench.core.spec import RunRecord
 from bench.core.store import Store, child, write_atomically
 from bench.leaderboard.cells import TableCell
 from bench.records.files import WEIGHTS, Arrays, read_arrays, read_weights, record_folder
-from bench.registry.card_text import card_text
 from bench.registry.cards import (
     CARD,
     CARD_TEXT,
     Card,
     Weights,
     card_of,
+    read_card,
     with_standing,
     without_path,
 )
-from bench.registry.champions import PREVIOUS, champion, champions, fits, previous, text_of
+from bench.registry.champions import (
+    PREVIOUS,
+    card_page,
+    champion,
+    champions,
+    fits,
+    previous,
+    text_of,
+)
 
 PICTURES = (
     *("reconstructions", "loss_curves", "latent_map", "samples", "interpolation"),
@@ -93,14 +101,26 @@ def _draw(record: RunRecord, arrays: Arrays, folder: Path) -> dict[str, str]:
 def write_card(folder: Path, card: Card) -> None:
     """Write a card as JSON and as Markdown."""
     write_atomically(folder / CARD, card.to_json())
-    write_atomically(folder / CARD_TEXT, card_text(card).encode())
+    write_atomically(folder / CARD_TEXT, card_page(folder, card).encode())
+
+
+def renew_texts(registry: Path) -> list[str]:
+    """Write the texts of cards that say something else, since a picture of their table came or
+    went; returns their files."""
+    changed = []
+    for card in champions(registry).values():
+        folder = child(registry, card.folder)
+        if text_of(folder) != (text := card_page(folder, card)):
+            write_atomically(folder / CARD_TEXT, text.encode())
+            changed.append(f"registry/{(folder / CARD_TEXT).relative_to(registry)}")
+    return changed
 
 
 def update_standing(registry: Path, card: Card, standing: ChampionRank) -> bool:
     """Rewrite the card if its place in the table changed; returns whether it did."""
     renewed = with_standing(card, standing.cell, standing.challenger, standing.rows)
     folder = registry / card.folder
-    if renewed == card and text_of(folder) == card_text(card):
+    if renewed == card and text_of(folder) == card_page(folder, card):
         return False
     write_card(folder, renewed)
     return True
@@ -142,6 +162,9 @@ def _copy_champion(source: Path, target: Path) -> None:
         for path in sorted(source.iterdir()):
             if path.is_file() and not path.name.startswith("."):
                 write_atomically(target / path.name, path.read_bytes())
+        if (source / CARD).exists():
+            card = read_card(source / CARD, str(source / CARD))
+            write_atomically(target / CARD_TEXT, card_page(target, card).encode())
 
 
 @contextlib.contextmanager

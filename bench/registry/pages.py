@@ -20,6 +20,7 @@ from bench.registry.champions import champions, shown_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
 from bench.registry.confirmations import confirmed, read_confirmations
 from bench.registry.exhibits import index_page
+from bench.registry.installation import renew_texts
 from bench.registry.results import Results, Scope, read_results, write_changed
 
 PAGE, ORIGINS, INDEX = "registry/README.md", "registry/origins.md", "registry/index.html"
@@ -35,8 +36,9 @@ def ranked(rows: Ledger, results: Results) -> list[TableCell]:
 
 
 def write_pages(store: Store, results: Results) -> list[str]:
-    """Render figures, registry/README.md and the README's block; returns the files written."""
-    changed = _redraw(store, results)
+    """Render figures, the texts of cards, registry/README.md and the README's block; returns the
+    files written."""
+    changed = [*_redraw(store, results), *renew_texts(store.registry)]
     files = {name: text.encode(errors=ODD_BYTES) for name, text in rendered(store, results).items()}
     return changed + write_changed(store.committed, files)
 

@@ -11,8 +11,9 @@ The rules:
 4. A rolled-back champion stays back: while it is in `previous/` with unchanged results, only
    `bench registry rollback` restores it.
 5. The challenger is the best candidate besides the champion.
-6. A row whose weights are not on this machine is ranked but not promoted: the track keeps its
-   champion, with that row as challenger.
+6. A row whose weights or images are not on this machine is ranked but not promoted: the track
+   keeps its champion, with that row as challenger.
+7. A new champion is recomputed from its weights first (`admission`).
 """
 
 from collections.abc import Sequence
@@ -24,12 +25,14 @@ from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.leaderboard.cells import TableCell
 from bench.leaderboard.competitions import Competition, competitions
-from bench.leaderboard.ledger import Ledger, current, row_of
+from bench.leaderboard.ledger import current, row_of
 from bench.leaderboard.merging import disagreement
 from bench.leaderboard.ranking import is_better
 from bench.leaderboard.significance import Significance
 from bench.models.zoo import MODELS
 from bench.records.selection import median_record
+from bench.registry.admission import require_champion, why_unseen
+from bench.registry.card_checks import why_other
 from bench.registry.cards import Card
 from bench.registry.champions import champion, champions, previous
 from bench.registry.changes import changing, mend_registry, one_writer, unchanged
@@ -80,12 +83,14 @@ class Promotion:
 def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
     """Decide every track within `scope`; write champions and pages, and update MLflow.
 
-    Unchanged champions are not touched, so a clone that reproduces stays clean.
+    Unchanged champions are not touched, so a clone that reproduces stays clean. Raises CheckFailed
+    if the records of a new champion are not what its weights give; nothing is written then.
     """
     silent = tracking_is_off()  # raises if that is unclear, before anything is written
     if dry_run:
         with unchanged(store):
-            decided, _ = _decide_all(store, scope, read_results(store.registry))
+            decided, records = _decide_all(store, scope, read_results(store.registry))
+        _chosen(store, records)
         return Promotion([decision for _, decision in decided], (), ())
     mend_registry(store)
     if not any(map(scope.holds, read_results(store.registry).ledger)):
@@ -93,10 +98,11 @@ def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
     with one_writer(store):
         results = read_results(store.registry)
         decided, records = _decide_all(store, scope, results)
+        chosen = _chosen(store, records)
         with changing(store) as staged:
             changed = remove_paths(staged.registry)
             for competition, decision in decided:
-                record = records.get(decision.track)
+                record = chosen.get(decision.track)
                 changed += _carry_out(staged, competition, decision, record)
             changed += write_pages(staged, results)
         # Also under the lock, so that MLflow's aliases are those of the last promotion.
@@ -106,41 +112,43 @@ def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
 
 def _decide_all(
     store: Store, scope: Scope, results: Results
-) -> tuple[list[tuple[Competition, Decision]], dict[str, RunRecord]]:
-    """The decision for each track within `scope`, and the records of champions to be written."""
+) -> tuple[list[tuple[Competition, Decision]], dict[str, list[RunRecord]]]:
+    """The decision for each track within `scope`, and the records of the cells that become
+    champions."""
     decided: list[tuple[Competition, Decision]] = []
-    records: dict[str, RunRecord] = {}
+    records: dict[str, list[RunRecord]] = {}
     for competition in competitions(current(results.ledger, _fingerprint(scope))):
         if not scope.holds(competition.first):
             continue
         decision = _decide(store, competition, results)
         if decision.action in ("first", "replace", "refresh"):
-            record, missing = _record_of(store, competition, decision)
-            if record is None:
+            found, why = _records_of(store, competition, decision)
+            if why:
                 card = champions(store.registry).get(competition.title)
-                decision = _put_off(competition, results, decision, card, missing)
+                decision = _put_off(competition, results, decision, card, why)
             else:
-                records[decision.track] = record
+                records[decision.track] = found
         decided.append((competition, decision))
     return decided, records
 
 
+def _chosen(store: Store, records: dict[str, list[RunRecord]]) -> dict[str, RunRecord]:
+    """The record that stands for each new champion, by track, after recomputing it."""
+    chosen = {}
+    for track, of_cell in records.items():
+        found = median_record(of_cell)
+        assert found is not None  # ranked rows have validation scores
+        require_champion(store, of_cell, found)
+        chosen[track] = found
+    return chosen
+
+
 def _put_off(
-    competition: Competition,
-    results: Results,
-    decision: Decision,
-    card: Card | None,
-    missing: Ledger,
+    competition: Competition, results: Results, decision: Decision, card: Card | None, lacking: str
 ) -> Decision:
-    """What happens instead if the weights of the new champion are not on this machine."""
+    """What happens instead if the new champion lacks something on this machine."""
     assert decision.champion is not None
-    first = missing[0]
-    seeds = [row.seed for row in missing]
-    runs = Runs(first.protocol, [first.model], [first.size_name], seeds)
-    why = (
-        f"{decision.champion.row}: {decision.why}, but its weights are not on this machine "
-        f"({first.title}); promote it where they are, or train it here: {runs.command}"
-    )
+    why = f"{decision.champion.row}: {decision.why}, but {lacking}"
     rows = row_digests(competition)
     if card is not None and rows.get(card.summary.configuration) == card.rows:
         own = [
@@ -247,6 +255,8 @@ def _stays(
         return Decision(competition.title, "none", why)
     if card.rows != row_digests(competition)[card.summary.configuration]:
         return _decision(competition, "refresh", "its results were refreshed", own[0], candidates)
+    if other := why_other(card, competition.rows):
+        return _decision(competition, "refresh", other, own[0], candidates)
     return _decision(competition, "keep", why, own[0], candidates)
 
 
@@ -300,11 +310,10 @@ def _decision(
     return Decision(competition.title, action, why, champion, others[0] if others else None, before)
 
 
-def _record_of(
+def _records_of(
     store: Store, competition: Competition, decision: Decision
-) -> tuple[RunRecord | None, Ledger]:
-    """The local record with the median validation score of the new champion's cell; or None, and
-    the rows without a record."""
+) -> tuple[list[RunRecord], str]:
+    """The local records of the new champion's cell, and what is lacking here to promote it."""
     assert decision.champion is not None
     rows = competition.cells[decision.champion.configuration]
     finished = [row for row in rows if row.status == "finished"]
@@ -316,8 +325,16 @@ def _record_of(
         if record is not None and not disagreement(row, row_of(record))
     ]
     known = {record.run_key for record in records}
-    missing = [row for row in finished if row.run_key not in known]
-    return None if missing else median_record(records), missing
+    if missing := [row for row in finished if row.run_key not in known]:
+        first, seeds = missing[0], [row.seed for row in missing]
+        runs = Runs(first.protocol, [first.model], [first.size_name], seeds)
+        return [], (
+            f"its weights are not on this machine ({first.title}); promote it where they are, or "
+            f"train it here: {runs.command}"
+        )
+    if reason := why_unseen(store, records[0]):
+        return [], f"its weights prove nothing here: {reason}; promote it where they do"
+    return records, ""
 
 
 def _carry_out(

@@ -8,7 +8,10 @@ from bench.core.errors import BadInput, CheckFailed
 from bench.core.store import Store, is_shipped, shipped
 from bench.leaderboard.ledger import Ledger, current
 from bench.leaderboard.merging import Merge
-from bench.leaderboard.render import Board
+from bench.leaderboard.render import (
+    Board,
+)
+from bench.registry.admission import require_believable
 from bench.registry.card_checks import check_cards
 from bench.registry.champions import check_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
@@ -105,8 +108,9 @@ def _committed(store: Store, scope: Scope) -> list[Board]:
 def write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     """Merge local records into the ledger and write every file that changes.
 
-    Raises CheckFailed for drift (unless `refresh`) and for files changed by hand, BadInput if
-    records are missing for a comparison; nothing is written then.
+    Raises CheckFailed for drift (unless `refresh`), for records that are not believed (`admission`)
+    and for files changed by hand, BadInput if records are missing for a comparison; nothing is
+    written then.
     """
     with one_writer(store):
         return _write(store, scope, refresh)
@@ -117,10 +121,11 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     merged = merge_local(store, before, scope, refresh)
     if not refresh:
         refuse_drift(merged.drifted)
+    notes = require_believable(store, before, merged.ledger)
     index, new = renewed(store.registry, before.scores, merged.ledger, local_source(store))
     results = computed(store, dataclasses.replace(before, scores=index), merged.ledger, new)
     new |= new_studies(store, merged.ledger)
-    lines = reproduction(merged, before.ledger)
+    lines = [*reproduction(merged, before.ledger), *notes]
     if merged.refreshed:
         lines.append(f"{merged.refreshed} rows were refreshed")
     elif merged.better:

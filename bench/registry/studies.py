@@ -15,7 +15,7 @@ from bench.core.store import Store
 from bench.leaderboard.ledger import Ledger, LedgerRow, configuration_of
 from bench.metrics import METRICS
 from bench.models.settings import with_settings
-from bench.records.studies import STUDY_FILE, StudyRecord, StudyTrial, read_study
+from bench.records.studies import CURE_HERE, STUDY_FILE, StudyRecord, StudyTrial, read_study
 
 FOLDER = "studies"
 
@@ -41,18 +41,27 @@ def check_studies(registry: Path, ledger: Ledger) -> None:
 
 def new_studies(store: Store, ledger: Ledger) -> dict[str, bytes]:
     """The files to be committed, by path within `registry`: studies of this workspace that explain
-    tuned rows which the committed ones do not."""
+    tuned rows which the committed ones do not.
+
+    Raises CheckFailed for a damaged study, unless the sound ones explain every row.
+    """
     tuned = [row for row in ledger if budget(row.recipe)]
     committed = [study for _, study in _committed(store.registry)] if tuned else []
     missing = [row for row in tuned if not any(explains(each, row) for each in committed)]
     if not missing:
         return {}
-    found = {}
+    found, damaged = [], []
     for path in sorted((store.mlruns / FOLDER).glob(f"*/{STUDY_FILE}")):
-        study = read_study(path, str(path))
+        try:
+            study = read_study(path, str(path), CURE_HERE)
+        except CheckFailed as error:
+            damaged.append(error)
+            continue
         if study is not None and any(explains(study, row) for row in missing):
-            found[f"{FOLDER}/{study.study}.json"] = study.to_json()
-    return found
+            found.append(study)
+    if damaged and not all(any(explains(each, row) for each in found) for row in missing):
+        raise damaged[0]
+    return {f"{FOLDER}/{study.study}.json": study.to_json() for study in found}
 
 
 def explains(study: StudyRecord, row: LedgerRow) -> bool:

@@ -4,7 +4,7 @@ Digests find accidents: who rewrites a row can compute its digest as well. What 
 be computed by everyone. Of champions and of local records these are compared: every score, each at
 its metric's own tolerance (`Metric.tolerance`); the scores per image; the facts of the network and
 of its codes; the identity of the run. Closed forms are solved again from the training images. What
-nobody can compute again is in NOT_COMPARED, by name.
+nobody can compute again is in NOT_COMPARED, by name (`agreement` has it and the tolerances).
 
 A champion's ledger row may come from a run on another machine and has the tolerance of
 reproductions (merging.py).
@@ -12,47 +12,38 @@ reproductions (merging.py).
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import BadInput, BenchError, CheckFailed, unknown_name
-from bench.core.recipes import BEST_OF
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store
-from bench.execution.runner import Recomputed, recompute, size_of_weights
+from bench.execution.recomputing import Recomputed, recompute
+from bench.execution.runner import size_of_weights
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.ledger import LedgerRow
 from bench.leaderboard.merging import CLOSED_FORM_TOLERANCE, PARTS, disagreement
-from bench.metrics import METRICS, Tolerance
+from bench.metrics import METRICS
 from bench.metrics.base import LEAST
 from bench.models.zoo import variant
 from bench.records.files import Arrays, iter_records, read_arrays, read_record, read_weights
+from bench.registry.agreement import (
+    LARGEST_APART,
+    Scores,
+    other_fact,
+    other_images,
+    other_score,
+    tolerance_of,
+)
 from bench.registry.cards import Card
 from bench.registry.champions import champion_weights, champions, check_folder, fits
 from bench.registry.changes import unchanged
 from bench.registry.naming import located
 from bench.registry.results import Results, read_results
 from bench.registry.scores import Kept
-
-NOT_COMPARED = {
-    "train_seconds": "the time of one training on one machine",
-    "images_per_second": "the speed of one machine",
-    "best_epoch": "of the training, which only `--retrain` repeats",
-    "epochs_run": "of the training, which only `--retrain` repeats",
-    BEST_OF: "of a study, whose trials are in registry/studies/",
-}
-"""The facts that do not follow from weights and images, each with what it is. Any other fact is
-computed again."""
-_OF_IMAGES = 2e-3
-"""The largest distance of a score per image, relative to the mean score: the registry keeps 11
-binary digits of each, and other processors round differently."""
-_OF_FACTS = 1e-3
-"""Relative. Counts of a network are exact; signs of codes are sums over images."""
-
-Scores = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -150,6 +141,11 @@ def verify(store: Store, chosen: Sequence[Target], dataset: str = "") -> Iterato
             yield _record(store, target, dataset)
 
 
+def verify_record(store: Store, record: RunRecord) -> str:
+    """What is wrong with a local record, or ""; its images are looked for where they were."""
+    return _record(store, record, "").problem
+
+
 def raise_problems(found: Sequence[Verified]) -> None:
     """Raise CheckFailed naming every target that was not reproduced."""
     wrong = [item for item in found if item.problem and not item.skipped]
@@ -216,21 +212,22 @@ def _row_of_champion(results: Results, card: Card) -> LedgerRow:
 
 def _against_ledger(row: LedgerRow, again: Recomputed) -> str:
     """Why a row of the ledger does not match what its weights give."""
-    found = {
+    rows_scores = {
         f"{part}_{name}": rounded(value)
         for part, scores in again.scores.items()
         for name, value in scores.items()
     }
-    if why := disagreement(row, dataclasses.replace(row, scores={**row.scores, **found})):
+    if why := disagreement(row, dataclasses.replace(row, scores={**row.scores, **rows_scores})):
         return f"results.csv: {why}"
     written: dict[str, dict[str, float]] = {"val": {}, "test": {}}
     for column, value in row.scores.items():
         part, _, name = column.partition("_")
         written[part][name] = value
-    if why := _other_score(written, again.scores, _of_training):
+    if why := other_score(written, again.scores, _of_training):
         return f"results.csv: {why}"
-    known = {name: value for name, value in row.facts.items() if name in again.facts}
-    return f"results.csv: {why}" if (why := _other_fact(known, again.facts)) else ""
+    both = row.facts.keys() & again.facts.keys()
+    known, found = ({name: each[name] for name in both} for each in (row.facts, again.facts))
+    return f"results.csv: {why}" if (why := other_fact(known, found)) else ""
 
 
 def _record(store: Store, record: RunRecord, dataset: str) -> Verified:
@@ -249,10 +246,16 @@ def _record(store: Store, record: RunRecord, dataset: str) -> Verified:
             for part, name in PARTS.items()
             if f"{name}/{metric}" in arrays
         }
-        if why := _other_images(metric, per_image, again):
+        if why := other_images(metric, per_image, _by_part(again, metric)):
             return dataclasses.replace(found, problem=why)
+    per_image_keys = {key for key in again.arrays if key.startswith(tuple(_PARTS))}
+    if lacking := per_image_keys - arrays.keys():
+        return dataclasses.replace(found, problem=f"it has no scores per image of {min(lacking)}")
     row = _rows(store).get((record.run_key, record.evaluation_digest, *_board(record.spec)))
     return _compared(found, record, again, {}, _against_ledger(row, again) if row else "")
+
+
+_PARTS = [f"{name}/" for name in PARTS.values()]
 
 
 def _rows(store: Store) -> dict[tuple[str, ...], LedgerRow]:
@@ -290,25 +293,43 @@ def _compared(
     found = dataclasses.replace(found, recomputed=again.scores.get(part, {}).get(metric, math.nan))
 
     def of_weights(name: str, part: str, value: float) -> float:
-        return _tolerance(name).from_weights(value, again.images[part])
+        return tolerance_of(name).from_weights(value, again.images[part])
 
     def of_closed_form(_: str, __: str, value: float) -> float:
         return max(CLOSED_FORM_TOLERANCE * abs(value), LEAST)
 
     solved = ""
     if again.solved is not None and (
-        why := _other_score(written.scores, again.solved, of_closed_form)
+        why := other_score(written.scores, again.solved, of_closed_form)
     ):
         solved = f"solved again from the training images: {why}"
+    elif not again.apart <= LARGEST_APART:
+        solved = (
+            "solved again from the training images: its reconstructions are up to "
+            f"{again.apart:.2g} apart from those of its weights"
+        )
     problem = (
         _other_identity(written, again)
-        or _other_score(written.scores, again.scores, of_weights)
+        or other_score(written.scores, again.scores, of_weights)
         or solved
-        or _other_fact(written.facts, again.facts)
-        or _other_images(metric, per_image, again)
+        or other_fact(written.facts, again.facts)
+        or other_images(metric, per_image, _by_part(again, metric))
         or of_ledger
     )
     return dataclasses.replace(found, problem=problem)
+
+
+def _of_training(name: str, _: str, value: float) -> float:
+    return tolerance_of(name).from_training(value)
+
+
+def _by_part(again: Recomputed, metric: str) -> dict[str, NDArray[np.generic]]:
+    """The scores per image that the weights give, by part."""
+    return {
+        part: again.arrays[f"{name}/{metric}"]
+        for part, name in PARTS.items()
+        if f"{name}/{metric}" in again.arrays
+    }
 
 
 def _other_identity(written: Target, again: Recomputed) -> str:
@@ -324,69 +345,4 @@ def _other_identity(written: Target, again: Recomputed) -> str:
     for what, (says, is_now) in pairs.items():
         if says != is_now:
             return f"its {what} is {is_now}, written down as {says}"
-    return ""
-
-
-def _tolerance(name: str) -> Tolerance:
-    """A whole training loss is no metric and has the usual tolerance."""
-    return METRICS[name].tolerance if name in METRICS else Tolerance()
-
-
-def _of_training(name: str, _: str, value: float) -> float:
-    return _tolerance(name).from_training(value)
-
-
-def _other_score(
-    written: Scores, again: Scores, tolerance: Callable[[str, str, float], float]
-) -> str:
-    """The first score that was not reproduced; `tolerance` is given a metric, a part, a value."""
-    for part, scores in written.items():
-        for name, value in scores.items():
-            if name in METRICS and not METRICS[name].compared:
-                continue
-            new = again.get(part, {}).get(name, math.nan)
-            if not abs(new - value) <= tolerance(name, part, value):
-                return f"{part} {name} is {new:.6g} from the weights, written down as {value:.6g}"
-    for part, scores in again.items():
-        if missing := scores.keys() - written.get(part, {}).keys():
-            return f"{part} {min(missing)} is not written down"
-    return ""
-
-
-def _other_fact(written: Mapping[str, float], again: Mapping[str, float]) -> str:
-    """The first fact that the network, its codes or its images do not give."""
-    for name in sorted((written.keys() | again.keys()) - NOT_COMPARED.keys()):
-        old, new = written.get(name, math.nan), again.get(name, math.nan)
-        if name in again and name not in written:
-            continue  # older records lack later facts
-        exact = old.is_integer() and new.is_integer() and name not in _COUNTED_CODES
-        if not abs(new - old) <= (0.0 if exact else max(_OF_FACTS * abs(old), LEAST)):
-            return f"{name} is {new:.6g}, written down as {old:.6g}"
-    return ""
-
-
-_COUNTED_CODES = frozenset({"active_units", "active_fraction", "dead_codes"})
-"""Counts of codes, which a last digit may put on the other side of a threshold."""
-
-
-def _other_images(
-    metric: str, written: Mapping[str, NDArray[np.generic]], again: Recomputed
-) -> str:
-    """Whether the scores per image are those of the weights; `written` by part."""
-    tied = _tolerance(metric).tied
-    for part, scores in written.items():
-        new = again.arrays.get(f"{PARTS[part]}/{metric}")
-        if new is None or new.shape != scores.shape:
-            return f"{part} {metric} has {len(scores)} scores per image where the weights give none"
-        ours, theirs = new.astype(np.float64), scores.astype(np.float64)
-        away = np.abs(theirs - ours)
-        if tied:
-            if not np.count_nonzero(away) <= tied:
-                return f"{part} {metric} per image is not what the weights give"
-        elif not away.max() <= _OF_IMAGES * max(np.abs(ours).max(), LEAST):
-            worst = int(np.nanargmax(away)) if np.isfinite(away).any() else 0
-            return (
-                f"{part} {metric} of image {worst} is {ours[worst]:.6g} from the weights, written "
-                f"down as {theirs[worst]:.6g}"
-            )
     return ""

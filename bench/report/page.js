@@ -204,7 +204,7 @@ function markdown() {
     const visible = (cells) => [...cells].filter((cell) => cell.offsetParent);
     const heads = visible(board.querySelector("thead tr").cells);
     const rule = `|${heads.map((head) => (head.classList.contains("n") ? "--:" : "---")).join("|")}|`;
-    const body = all("tbody tr:not(.detail):not([hidden])", board).map((row) => line(visible(row.cells)));
+    const body = all("tbody tr:not(.detail):not([hidden]), tfoot tr", board).map((row) => line(visible(row.cells)));
     return [`## ${board.querySelector("h2").innerText}`, "", line(heads), rule, ...body].join("\n");
   }).join("\n\n");
 }

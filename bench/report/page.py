@@ -10,8 +10,9 @@ from string import Template
 
 from bench.core.protocol import DEFAULT_PROTOCOL
 from bench.leaderboard.csv_rows import rounded
-from bench.leaderboard.render import Board, task_facts
+from bench.leaderboard.render import Board
 from bench.leaderboard.rules import reason
+from bench.leaderboard.task_boards import task_facts
 from bench.leaderboard.wording import short_title
 from bench.report.charts import cost_by_error, error_by_size, note, rank_panels
 from bench.report.content import (

@@ -1,14 +1,15 @@
 """The table of a board: every row of its tracks, with texts from the view model."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.core.palette import look
 from bench.core.view import Column, Table
 from bench.leaderboard.cells import TableCell
-from bench.leaderboard.render import Board, full_table, short_table, task_table
+from bench.leaderboard.render import Board, full_table, short_table
 from bench.leaderboard.rules import reason
+from bench.leaderboard.task_boards import task_table
 from bench.leaderboard.wording import DASH
 from bench.report.content import row_id, text, without_markdown
 
@@ -31,15 +32,15 @@ class View:
 
     def table(self, cells: Sequence[TableCell]) -> Table:
         """The table of a track, with all columns."""
-        return task_table(self.task, cells) if self.further else full_table(cells)
+        return task_table(self.task, cells, whole=True) if self.further else full_table(cells)
 
-    def shown_first(self, columns: Sequence[Column]) -> set[str]:
+    def shown_first(self) -> set[str]:
         """The titles of the columns that are shown at once."""
-        if not self.further:
-            short = short_table(self.board).columns
-            return {column.title for column in short} - _LATER | _ALWAYS
-        scores = [column.title for column in columns if column.title.startswith("test ")]
-        return {column.title for column in columns} - set(scores[_SCORES:])
+        if self.further:
+            titles = [column.title for column in task_table(self.task, self.board.cells).columns]
+            scores = [title for title in titles if title.startswith("test ")]
+            return set(titles) - set(scores[_SCORES:])
+        return {column.title for column in short_table(self.board).columns} - _LATER | _ALWAYS
 
 
 def views_of(board: Board) -> list[View]:
@@ -59,7 +60,7 @@ def board_table(view: View) -> str:
     columns.sort(key=lambda column: column.title == "notes")
     size = Column("classes" if board.cells[0].track.classifies else "code size", numeric=True)
     sized = [size, *columns]
-    main = view.shown_first(sized) | {size.title}
+    main = view.shown_first() | {size.title}
     first_score = next((c.title for c in columns if c.title.startswith("validation ")), "")
     kinds = [_kind(column, main, first_score) for column in sized]
     head = "".join(
@@ -73,7 +74,8 @@ def board_table(view: View) -> str:
     for track, cells in board.tracks().items():
         champion = board.champions.get(cells[0].title)
         titles = [column.title for column in tables[track].columns]
-        for place, (cell, texts) in enumerate(zip(cells, tables[track].rows, strict=True)):
+        own = tables[track].rows[: len(cells)]
+        for place, (cell, texts) in enumerate(zip(cells, own, strict=True)):
             known = dict(zip(titles, texts, strict=True))
             known |= {size.title: track.size_words}
             is_champion = champion is not None and champion.row == cell.row
@@ -83,7 +85,23 @@ def board_table(view: View) -> str:
             ]
             mark = ' class="first"' if place == 0 else ""
             lines.append(f'<tr id="{row_id(cell)}"{mark}>{"".join(fields)}</tr>')
-    return "\n".join([*lines, "</tbody></table></div>"])
+    lines += ["</tbody>", *_foot(view, sized, kinds), "</table></div>"]
+    return "\n".join(lines)
+
+
+def _foot(view: View, columns: Sequence[Column], kinds: Sequence[str]) -> Iterator[str]:
+    """What the rows of a further task are to be compared with, the same for all code sizes."""
+    cells = view.board.cells
+    table = view.table(cells)
+    for number, texts in enumerate(table.rows[len(cells) :]):
+        known = dict(zip((column.title for column in table.columns), texts, strict=True))
+        fields = [
+            f"<td{kind}>{text(known.get(column.title, ''))}</td>"
+            for column, kind in zip(columns, kinds, strict=True)
+        ]
+        yield f"{'' if number else '<tfoot>'}<tr>{''.join(fields)}</tr>"
+    if len(table.rows) > len(cells):
+        yield "</tfoot>"
 
 
 def _kind(column: Column, main: set[str], first_score: str) -> str:

@@ -16,6 +16,7 @@ from bench.core.locks import is_unused
 from bench.core.repairs import Care, Finding
 from bench.core.spec import SearchRange, TrialSpec
 from bench.core.store import Store
+from bench.records.studies import STUDY_FILE, read_study
 from bench.sweep.opening import ID, IDENTITY, alone, folder_owner, is_attended
 from bench.sweep.results import TrialRecord, iter_trials, kept_value, read_trial, studies_folder
 from bench.sweep.space import direction, identity, nearest, search_space
@@ -24,13 +25,15 @@ from bench.sweep.syncing import sync_trials
 from bench.sweep.trials import distribution
 
 _DATABASES, _STUDIES, _TRIALS = "damaged databases", "studies", "damaged results of trials"
+_SNAPSHOTS = "damaged files of studies"
 _CHECKPOINTS = "checkpoints of ended trials"
 _PRUNED = re.compile(r"pruned after (\d+) of")
 _LEFT = "left alone, another command is using it; stop that one and repeat"
 
 
 def mend_trials(care: Care) -> Iterator[Finding]:
-    """Results of trials that cannot be read, and checkpoints of trials that ended."""
+    """Results of trials and what a study found, if they cannot be read; checkpoints of trials that
+    ended."""
     studies = _studies(care.store)
     ended: set[str] = set()
     idle = True
@@ -48,11 +51,24 @@ def mend_trials(care: Care) -> Iterator[Finding]:
                     continue
                 if record is not None:
                     ended.add(record.spec.checkpoint_name)
+            yield from _mend_snapshot(care, study, is_alone)
     # Two studies may train the same point, and then share its checkpoint.
     for name in sorted(ended) if idle else ():
         path = care.store.checkpoints / name
         if path.exists():
             yield care.settle(_CHECKPOINTS, care.name(path), "removed", path.unlink)
+
+
+def _mend_snapshot(care: Care, study: str, is_alone: bool) -> Iterator[Finding]:
+    """What a study found: damaged, it is put aside; the sweep writes it again if repeated."""
+    path = studies_folder(care.store) / study / STUDY_FILE
+    try:
+        read_study(path, str(path))
+    except CheckFailed:
+        if is_alone:
+            yield care.settle(_SNAPSHOTS, care.name(path), "moved", care.set_aside, path)
+        else:
+            yield care.leave(_SNAPSHOTS, care.name(path), _LEFT)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ or Optuna: it passes each epoch's values to `on_epoch`, which may stop it. The c
 training steps only.
 """
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import BadInput
+from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import EvaluationConfig, TrainConfig
 from bench.core.spec import EpochValues, Status
 from bench.evaluation.evaluate import Labelled, mean_scores
@@ -104,7 +105,8 @@ def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook
     status: Status = "finished"
     while state.epoch < recipe.epochs and not _out_of_patience(state, recipe):
         values = _train_epoch(model, optimizer, data.train, config, state)
-        values |= _validate(model, data.validation, config)
+        with _unchanged(model):
+            values |= _validate(model, data.validation, config)
         state.epoch += 1
         finite = {key: value for key, value in values.items() if math.isfinite(value)}
         now = EpochValues(state.epoch, state.epoch * steps, int(time.time() * 1000), finite)
@@ -113,7 +115,8 @@ def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook
             status = "diverged"
             break
         _keep_best(model, state, values, config)
-        _take_snapshot(model, data.validation.images, state, recipe.epochs)
+        with _unchanged(model):
+            _take_snapshot(model, data.validation.images, state, recipe.epochs)
         stop = on_epoch(now)
         if config.checkpoint and (stop or time.monotonic() - saved_at > CHECKPOINT_SECONDS):
             _save(model, optimizer, state, config.checkpoint)
@@ -231,6 +234,27 @@ def _validate(model: ImageModel, data: Labelled, config: FitConfig) -> dict[str,
     metrics = tuple(dict.fromkeys((config.selection_metric, *model.watched)))
     scores = mean_scores(model, data, metrics, config.evaluation)
     return {f"val/{name}": value for name, value in scores.items()}
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    """Also where a training diverged: NaN equals NaN."""
+    return torch.equal(one, other) or (
+        one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+    )
+
+
+@contextlib.contextmanager
+def _unchanged(model: ImageModel) -> Iterator[None]:
+    """CheckFailed if the model changes its weights while it is scored: with validation images in
+    its buffers, it would be chosen and ranked for knowing them."""
+    before = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    yield
+    for name, value in model.state_dict().items():
+        if name not in before or not _is_same(before[name], value):
+            raise CheckFailed(
+                f"it changes its weights ({name}) where it is scored on validation images: change "
+                "them in training alone (self.training)"
+            )
 
 
 def _keep_best(

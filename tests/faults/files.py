@@ -128,6 +128,34 @@ def _trials(store: Store, path: Path) -> Any:
     return list(iter_trials(store, folder.name))
 
 
+def _study(store: Store, path: Path) -> Any:
+    from bench.records.studies import read_study
+
+    return read_study(path, str(path))
+
+
+def _explained(store: Store, path: Path) -> Any:
+    """Whether a study explains a tuned row of its own board, as `leaderboard --write` asks."""
+    from bench.leaderboard.ledger import row_of
+    from bench.records.files import iter_records
+    from bench.registry.studies import explains
+
+    study = _study(store, path)
+    (record,) = iter_records(store.records)
+    row, spec = row_of(record), study.base
+    explains(
+        study,
+        dataclasses.replace(
+            row,
+            recipe="tuned (2 trials)",
+            dataset=spec.dataset_label,
+            protocol=spec.protocol,
+            protocol_fingerprint=spec.protocol_fingerprint,
+            data_digest=spec.data_digest,
+        ),
+    )
+
+
 def _protocol(store: Store, path: Path) -> Any:
     from bench.core.protocol import load_protocol
 
@@ -219,6 +247,7 @@ KINDS = (
     Kind("committed", _glob("registry/**/*.*"), _committed, sealed=True, share=0.5),
     Kind("kept", _glob("registry/scores/**/*.safetensors"), _committed, sealed=True, share=0.5),
     Kind("trial", _glob("mlruns/studies/*/trials/*.json"), _trials, sealed=True),
+    Kind("study", _glob("mlruns/studies/*/study.json"), _study, sealed=True),
     Kind("winner", _glob("mlruns/studies/*/winner.toml"), _winner),
     Kind("csv", _glob("images.csv"), _images("csv"), judge=_judge_images),
     Kind("npz", _glob("few.npz"), _images("npz"), judge=_judge_images),
@@ -231,6 +260,13 @@ KINDS = (
         share=0.05,  # speeds that are lost are measured again
     ),
     Kind("record again", _glob(f"{RECORD}**/*.json"), _look, harm=damage.resealed, share=0.5),
+    Kind(
+        "study again",
+        _glob("mlruns/studies/*/study.json"),
+        _explained,
+        harm=damage.resealed,
+        share=0.5,
+    ),
     Kind("card again", _glob("registry/*/*/card.json"), _look, harm=damage.resealed, share=0.5),
     Kind(
         "studies",
@@ -240,7 +276,10 @@ KINDS = (
     ),
     Kind("mlflow", _glob("mlruns/mlflow.db"), _beside_mlflow("sync"), share=0.15),
 )
-SEALED = ("record", "scores", "arrays", "weights", "checkpoint", "board", "card", "ledger", "trial")
+SEALED = (
+    *("record", "scores", "arrays", "weights", "checkpoint", "board", "card", "ledger", "trial"),
+    "study",
+)
 
 
 def make_material(templates: Templates, *, short: bool) -> Path:

@@ -23,6 +23,7 @@ COST = (
         _cost(
             id=f"{what}_speed_{batch}",
             title=f"{what.title()} speed, batch of {batch}",
+            short=f"{what}/s" if batch == 256 else "",
             higher_is_better=True,
             unit="images/s",
             formula=f"{batch} / median seconds of {what} {batch} at once",
@@ -34,6 +35,7 @@ COST = (
     _cost(
         id="peak_memory",
         title="Peak memory",
+        short="memory",
         higher_is_better=False,
         unit="bytes",
         formula="bytes of all tensors alive at once, weights included, while 256 images are "
@@ -43,6 +45,7 @@ COST = (
     _cost(
         id="weight_bytes",
         title="Bytes of weights",
+        short="weights",
         higher_is_better=False,
         unit="bytes",
         formula="bytes of the stored weights",

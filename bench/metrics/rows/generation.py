@@ -26,6 +26,7 @@ class _Measure:
     transform: Transform
     formula: str
     source: str
+    short: str = ""
 
 
 _MEASURES = (
@@ -59,6 +60,7 @@ _MEASURES = (
         "log_one_minus",
         "share of real images in the ball of a sample up to its 3rd nearest sample",
         "Kynkäänniemi et al. 2019",
+        "recall",
     ),
     _Measure(
         "density",
@@ -92,6 +94,7 @@ _CLOSENESS = _Measure(
     "share of samples nearer to their nearest training image than this one is to another",
     "after Meehan, Chaudhuri, Dasgupta 2020; about 1/2 for new images, 1 for copies",
 )
+_SAMPLERS = ("mixture", "gaussian", "prior")
 _SOURCES = {
     "mixture": "10 Gaussians",
     "gaussian": "Gaussian",
@@ -114,13 +117,21 @@ def _needs(measure: _Measure, source: str, function: frozenset[Need]) -> frozens
     return _NEEDS[source] | function
 
 
+_SHORT = {"fcd_mixture": "FCD mixture", "fcd_gaussian": "Gaussian", "fcd_prior": "N(0, I)"}
+_HEADLINE = "mixture"
+"""The sampler whose other measures are shown first."""
+
+
 def _row(measure: _Measure, source: str, network: str = "trained") -> Metric:
     trained = network == "trained"
+    prefix = "" if trained else "untrained_"
+    name = f"{measure.id}_{source}"
+    beside = source in ("real", "mean_image")
     features: frozenset[Need] = frozenset({"features"} if trained else {"untrained_features"})
     function: frozenset[Need] = frozenset({"network"} if trained else {"untrained_network"})
     needs: frozenset[Need] = features | _needs(measure, source, function) | {"train"}
     return Metric(
-        id=("" if trained else "untrained_") + f"{measure.id}_{source}",
+        id=prefix + name,
         title=f"{measure.title}, {_SOURCES[source]}" + ("" if trained else ", untrained network"),
         task="generation",
         higher_is_better=measure.higher_is_better,
@@ -140,11 +151,14 @@ def _row(measure: _Measure, source: str, network: str = "trained") -> Metric:
             network=network,
         ),
         per_image=False,
-        beside=not trained or source in ("real", "mean_image"),
+        short=_SHORT.get(name, measure.short if source == _HEADLINE else "") if trained else "",
+        detail=not trained or (measure.id != "fcd" and source not in (_HEADLINE, "real")),
+        beside=_SOURCES[source] if beside else "",
+        under=tuple(f"{prefix}{measure.id}_{each}" for each in _SAMPLERS) if beside else (),
     )
 
 
-_COMPARED = ("mixture", "gaussian", "prior", "real")
+_COMPARED = (*_SAMPLERS, "real")
 GENERATION = (
     *(_row(measure, source) for measure in (*_MEASURES, _CLOSENESS) for source in _COMPARED),
     _row(_MEASURES[0], "mean_image"),

@@ -9,6 +9,7 @@ INTERPOLATION = (
     Metric(
         id="path_variation",
         title="Variation of steps",
+        short="steps",
         task="interpolation",
         higher_is_better=False,
         revision=1,
@@ -25,6 +26,7 @@ INTERPOLATION = (
     Metric(
         id="midpoint_distance",
         title="Distance of midpoints",
+        short="midpoints",
         task="interpolation",
         higher_is_better=False,
         revision=1,
@@ -42,6 +44,7 @@ INTERPOLATION = (
     Metric(
         id="path_confidence",
         title="Confidence on paths",
+        short="confidence",
         task="interpolation",
         higher_is_better=True,
         revision=1,

@@ -49,6 +49,7 @@ REPRESENTATION = (
     _share(
         id="probe_accuracy",
         title="Linear probe accuracy",
+        short="probe",
         formula=_PROBE.format("all training codes"),
         source=_PROBE_SOURCE,
         needs=_PROBED,
@@ -65,6 +66,7 @@ REPRESENTATION = (
     _share(
         id="probe_accuracy_100",
         title="Linear probe accuracy, 100 labels",
+        short="100 labels",
         formula=_PROBE.format("100 training codes, stratified"),
         source=_PROBE_SOURCE,
         needs=_PROBED,
@@ -73,6 +75,7 @@ REPRESENTATION = (
     _share(
         id="probe_converged",
         title="Converged probes",
+        detail=True,
         formula="share of the probes of which every fit ended within 500 steps",
         source="as scikit-learn's ConvergenceWarning",
         needs=_PROBED,
@@ -82,6 +85,7 @@ REPRESENTATION = (
     _share(
         id="knn_accuracy",
         title="5-nearest-neighbour accuracy",
+        short="5-NN",
         formula="share of images with the class of most of the 5 nearest standardised "
         "training codes",
         source="Cover, Hart 1967; of autoencoders: Sainburg, McInnes, Gentner 2021",
@@ -92,6 +96,7 @@ REPRESENTATION = (
     _share(
         id="knn_accuracy_raw",
         title="5-nearest-neighbour accuracy, raw codes",
+        detail=True,
         formula="share of images with the class of most of the 5 nearest training codes",
         source="Cover, Hart 1967; of autoencoders: Sainburg, McInnes, Gentner 2021",
         needs=_FITTED,
@@ -101,6 +106,7 @@ REPRESENTATION = (
     _share(
         id="kmeans_nmi",
         title="k-means NMI",
+        short="NMI",
         formula=_CLUSTERS.format("mutual information / arithmetic mean of the two entropies"),
         source="Strehl, Ghosh 2002; as scikit-learn's normalized_mutual_info_score",
         needs=_CLASSES,
@@ -110,6 +116,7 @@ REPRESENTATION = (
     _share(
         id="kmeans_ari",
         title="k-means ARI",
+        detail=True,
         bounds=(-0.5, 1.0),
         formula=_CLUSTERS.format("Rand index, adjusted for chance"),
         source="Hubert, Arabie 1985; as scikit-learn's adjusted_rand_score",
@@ -139,6 +146,7 @@ REPRESENTATION = (
     _number(
         id="active_units",
         title="Active units",
+        detail=True,
         bounds=(0.0, LARGEST_CODE),
         formula="how many numbers of the mean code have a variance over images above 0.01",
         source="Burda, Grosse, Salakhutdinov 2016, section 5",

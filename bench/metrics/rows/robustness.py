@@ -26,11 +26,16 @@ _DAMAGES = {
     },
 }
 
+_SHORT = {"gaussian_20": "noise", "salt_and_pepper_25": "salt", "masking_25": "masking"}
+"""Of each kind of damage the middle one; the others are details."""
+
 ROBUSTNESS = (
     *(
         Metric(
             id=f"psnr_{name}",
             title=f"PSNR after {title}",
+            short=_SHORT.get(name, ""),
+            detail=name not in _SHORT,
             task="robustness",
             higher_is_better=True,
             revision=1,
@@ -50,6 +55,7 @@ ROBUSTNESS = (
     Metric(
         id="ood_auroc",
         title="AUROC of foreign images",
+        short="AUROC",
         task="robustness",
         higher_is_better=True,
         revision=1,
