@@ -157,7 +157,7 @@ def test_the_leaderboard_has_columns_of_its_own(home: Store) -> None:
     page = (home.root / "registry/README.md").read_text()
     assert "### Classifiers of 10 classes" in page
     header = next(line for line in page.splitlines() if line.startswith("| rank"))
-    assert "test Macro F1" in header
+    assert "test macro F1" in header
     assert "PCA" not in header
 
 

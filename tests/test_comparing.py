@@ -71,6 +71,21 @@ def test_a_clear_difference_is_said_in_words_within_eighty_columns(rows):
     assert "may be chance" in compare("fc_ae", "vae")[1]
 
 
+@pytest.mark.usefixtures("store")
+def test_a_row_without_a_code_is_compared_at_every_size_in_any_order():
+    for names in (("pca", "mean_image"), ("mean_image", "pca")):
+        (side,) = pairs(*names, "--latent-dim", "8")
+        assert side["track"].endswith("d8") or "code size 8" in side["track"]
+        assert side["pairs"][0]["better"] == "pca"
+
+
+@pytest.mark.usefixtures("store")
+def test_what_is_missing_is_made_under_the_protocol_that_was_asked_for():
+    code, _, err = compare("pca", "fc_ae", "--protocol", "mnist")
+    assert code == 2
+    assert "make one with: bench run --protocol mnist --model pca --model fc_ae" in err
+
+
 def test_the_order_of_names_turns_the_sign(rows):
     (there,), (back,) = pairs("fc_ae", "deep_ae"), pairs("deep_ae", "fc_ae")
     (ours,), (theirs,) = there["pairs"], back["pairs"]

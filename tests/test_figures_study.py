@@ -115,8 +115,8 @@ def test_the_legend_of_the_lines_explains_each_of_their_looks() -> None:
         "complete": "-",
         "pruned at the cross": "-",
         "diverged at the mark": "-",
-        "the default recipe": "--",
-        "the origin's recipe": ":",
+        "the default recipe, a trial of this search": "--",
+        "the origin's recipe, a trial of this search": ":",
     }
     assert shown["pruned at the cross"].get_marker() == "x"
 
@@ -127,7 +127,10 @@ def test_the_legend_of_the_lines_explains_each_of_their_looks() -> None:
     crosses = [each for each in ax.lines if each.get_marker() == "x"]
     assert [list(each.get_xdata())[-1] for each in crosses] == [3, 3]
     (ax,) = draw("intermediate_values", study([])).axes
-    assert list(samples(ax)) == ["the default recipe", "the origin's recipe"]
+    assert list(samples(ax)) == [
+        "the default recipe, a trial of this search",
+        "the origin's recipe, a trial of this search",
+    ]
 
 
 @pytest.mark.parametrize("name", ["history", "slices", "intermediate_values"])

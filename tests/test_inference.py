@@ -267,6 +267,8 @@ def test_samples_say_their_sampler_and_repeat(tmp_path):
         (("reconstruct", "{photos}", "--out", "{tmp}/no/a.npz"), "a folder that exists"),
         (("encode", "{tmp}/none", "--out", "{tmp}/a.npz"), "no such file or folder"),
         (("encode", "{photos}/0.png", "--out", "{tmp}/a.npz"), "a single image goes into a folder"),
+        (("reconstruct", "{photos}", "--out", "{photos}/0.png"), "in the folder of the images"),
+        (("anomaly", "{photos}", "--out", "{photos}/new.png"), "in the folder of the images"),
         (("export",), "--onnx"),
         (("export", "--onnx", "--out", "{tmp}/none"), "no folder"),
         (("interpolate", "{tmp}/one", "--out", "{tmp}/a.npz"), "two images or more"),
@@ -281,6 +283,17 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, said, photos, tmp_p
     assert (code, out) == (2, "")
     assert said in err.splitlines()[-1]
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_file_of_images_is_not_replaced_by_what_is_made_of_it(images, tmp_path):
+    given = tmp_path / "mine.npz"
+    np.savez(given, x=images)
+    before = given.read_bytes()
+    code, _, err = bench("encode", given, "--out", tmp_path / "." / "mine.npz")
+    assert code == 2 and "is the file of the images" in err
+    assert given.read_bytes() == before
+    code, _, err = bench("encode", given, "--out", tmp_path / "codes.npz")
+    assert code == 0 and "used x" not in err  # the only array: nothing was chosen
 
 
 def test_ctrl_c_leaves_the_earlier_file(photos, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from invented import specs_of
 
-from bench.benchmark.forecast import Forecast
+from bench.benchmark.forecast import Forecast, Remaining
 from bench.benchmark.running import Added, PlanResult, _followed
 from bench.cli import console
 from bench.cli.console import RunProgress
@@ -32,6 +32,26 @@ LATER = 4_102_444_800_000  # 2100-01-01, in milliseconds
 @pytest.fixture
 def spec(store: Store, tiny_protocol: str) -> RunSpec:
     return specs_of(store, load_protocol(tiny_protocol), "fc_ae", (0,), 4)[0]
+
+
+@pytest.mark.parametrize(
+    ("done", "spent", "least", "most"),
+    [
+        (0.3, 75, 200, 500),  # a closed form whose evaluation took long says little about the rest
+        (100, 400, 300, 800),  # a machine four times as slow as forecast
+        (0, 0, 200, 201),
+    ],
+)
+def test_what_is_left_follows_the_speed_of_much_work_not_of_little(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch, done: float, spent: float, least: int, most: int
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    remaining = Remaining(Forecast({spec.run_key: done, "others": 200.0}, 1))
+    if done:
+        remaining.hear(Failed(spec, "", ""))
+    now += spent
+    assert least <= remaining.seconds <= most
 
 
 def _epoch(spec: RunSpec, epoch: int, unix_ms: int) -> EpochEnded:

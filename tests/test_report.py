@@ -30,13 +30,21 @@ from bench.core.errors import CheckFailed
 from bench.core.store import Store
 from bench.core.tasks import FURTHER_TASKS
 from bench.leaderboard.rules import reason
-from bench.leaderboard.wording import short_title
+from bench.leaderboard.wording import short_title, title
 from bench.metrics import METRICS
 from bench.registry import pages, publishing
 from bench.registry.results import read_results
 from bench.report import sheets
-from bench.report.charts import _front, _score
-from bench.report.content import RECONSTRUCTIONS, Exhibit, as_json, row_id, row_key, text
+from bench.report.charts import _front, _score, cost_by_error, error_by_size
+from bench.report.content import (
+    PICTURES,
+    RECONSTRUCTIONS,
+    Exhibit,
+    as_json,
+    row_id,
+    row_key,
+    text,
+)
 from bench.report.details import details
 from bench.report.page import web_page
 from bench.report.tables import sort_value
@@ -335,6 +343,42 @@ def test_samples_stand_on_a_tab_of_their_own():
     assert 'class="panel"' not in without
 
 
+def test_every_kind_of_picture_says_what_it_shows(committed):
+    titles = set(re.findall(r'class="panel" data-title="([^"]+)"', committed))
+    hints = {line for line in PICTURES.values() if text(line) in committed}
+    assert titles <= set(PICTURES) and len(titles) > 3
+    assert {PICTURES[title] for title in titles - {RECONSTRUCTIONS}} <= hints
+
+
+def test_costs_are_not_said_to_lack_a_rank():
+    (board,) = [board for board in boards() if board.protocol == "quick"]
+    page = web_page([board], {}, {})
+    cost = page[page.index("fashion_mnist_mini: cost") :]
+    assert "not ranked" not in cost[: cost.index("</section>")]
+
+
+def test_lines_of_the_grid_end_before_the_names():
+    (board,) = [board for board in boards() if board.protocol == "quick"]
+    picture = error_by_size(board)
+    grid = [float(x) for x in re.findall(r'class="grid" x1="[\d.]+" x2="([\d.]+)"', picture)]
+    names = re.findall(r'class="end".*?<text x="([\d.]+)"', picture)
+    assert len(grid) > 3 and max(grid) < min(map(float, names))
+
+
+def test_every_pareto_front_says_its_size():
+    (board,) = [board for board in boards() if board.protocol == "quick"]
+    shown = re.findall(r"<text [^>]*>([^<]+)</text></a>", cost_by_error(board))
+    assert {name for name in shown if ", " in name} == {"pca, 8", "pca, 32"}
+
+
+def test_metrics_are_named_as_words_within_a_sentence():
+    for metric in METRICS:
+        for name in (title(metric), short_title(metric)):
+            assert not re.match("[A-Z][a-z]", name)
+    assert title("ssim_gaussian") == "SSIM, Gaussian window"
+    assert short_title("macro_f1") == "macro F1"
+
+
 def test_boards_of_further_tasks_stand_beside_the_ranking():
     board = further_board()
     page = web_page([board], {}, {})
@@ -357,7 +401,10 @@ def test_boards_of_further_tasks_stand_beside_the_ranking():
     }
     cell = board.further["representation"][0]
     groups = {title: dict(lines) for title, lines in rows[row_id(cell)]["details"]}
-    assert list(groups["Test"]) == [short_title("probe_accuracy")]
+    measures = groups["Representation: validation | test"]
+    assert measures == {short_title("probe_accuracy"): "0.5000 ± 0.1000 | 0.2500 ± 0.1000"}
+    folded = [title for title in groups if " | " in title]
+    assert folded == ["Representation: validation | test"]  # only what the board is about
     assert FURTHER_TASKS["representation"].question in page
     tables = page.split("<table>")[1:]
     assert f"validation {short_title('probe_accuracy')}" in tables[1]

@@ -52,7 +52,7 @@ def opened(browser):
         context = browser.new_context(**settings)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)  # far above what it takes, also on a busy machine
         page.on("console", lambda message: problems.append(message.text))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("dialog", lambda dialog: problems.append(f"dialog {dialog.message}"))
@@ -193,6 +193,26 @@ def test_a_row_opens_and_closes(opened):
     assert view(page) == {}
 
 
+def test_an_opened_row_folds_what_further_tasks_measure(opened):
+    page = opened()
+    page.locator(f"{ROWS} .name button").first.click()
+    detail = page.locator(".detail:visible")
+    assert "MSE at 8 bits" in detail.inner_text()
+    assert short_title("probe_accuracy") not in detail.inner_text()
+    folded = detail.locator("summary").all_inner_texts()
+    assert folded == [f"{task.title}: validation | test" for task in FURTHER_TASKS.values()]
+    detail.locator("summary").first.click()
+    assert short_title("probe_accuracy") in detail.inner_text()
+
+
+def test_no_table_is_cut_off_on_a_wide_screen(opened):
+    page = opened()
+    wide = page.eval_on_selector_all(
+        ".scroll", "all => all.filter(e => e.scrollWidth > e.clientWidth).length"
+    )
+    assert wide == 0
+
+
 def test_the_view_is_restored_from_the_hash(opened):
     page = opened()
     page.fill("#q", "ae")
@@ -302,7 +322,10 @@ def test_a_phone_needs_no_sideways_scrolling(opened, scheme):
 
 def test_print_has_no_controls_and_is_light(opened):
     page = opened(color_scheme="dark")
+    explained = page.locator("header details p")
+    assert not explained.is_visible()
     page.emulate_media(media="print")
+    assert explained.is_visible()
     assert not page.locator("#controls").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("table").first.is_visible()

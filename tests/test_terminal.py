@@ -28,7 +28,10 @@ pytestmark = pytest.mark.usefixtures("store")
         ("leaderboard", "--protocol", "classifier"),
         ("leaderboard", "--protocol", "fashion_mnist"),
         ("models",),
+        ("protocols",),
+        ("data", "list"),
         ("reproduce", "--list"),
+        ("registry", "list"),
         ("registry", "show", "quick.d8"),
         ("compare", "cnn_ae", "fc_ae"),
     ],
@@ -41,12 +44,22 @@ def test_it_fits_eighty_characters(command):
     assert "…" not in out
 
 
+def test_help_breaks_lines_where_the_terminal_ends():
+    for command in ("leaderboard", "reproduce", "doctor"):
+        _, out, _ = bench(command, "--help")
+        text = out.partition("Usage:")[2].partition("╭")[0]
+        for paragraph in re.split(r"\n *\n", text)[2:]:
+            for line, below in itertools.pairwise(paragraph.strip("\n").splitlines()):
+                assert len(line.rstrip()) + 1 + len(below.split()[0]) > 79, line
+
+
 def test_without_runs_the_reference_is_shown_and_nothing_else():
     code, out, err = bench("leaderboard")
     assert code == 0
     assert "quick on fashion_mnist_mini" in out
     assert out.count("ranked by validation") == 1
-    assert "fashion_mnist on fashion_mnist" in err
+    assert "fashion_mnist on fashion_mnist" in " ".join(err.split())
+    assert max(map(len, err.splitlines())) <= 80
     assert "classifier" not in out
     header = next(line for line in out.splitlines() if "ranks" in line)
     for column in ("size", "ranks", "variant", "val MSE", "test MSE", "over PCA", "seeds"):
@@ -111,6 +124,7 @@ def test_figures_of_origins_have_two_lines_each():
     assert out.splitlines()[0].split()[0] == "variant"
     indented = [line.startswith("  ") for line in out.splitlines()[1:]]
     assert not any(a and b for a, b in itertools.pairwise(indented))
+    assert "S2: two convolutional autoencoders" in out and "within –" not in out
     assert "under our protocol" in bench("reproduce", "--list", "--wide")[1]
 
 

@@ -14,6 +14,9 @@ from bench.core.store import Store
 from bench.data import ImageSet, find_dataset, load_set
 from bench.models.zoo import MODELS
 
+NOT_MEASURED, RECORDED = "not measured yet (--measure)", "recorded"
+"""Notes in place of a cost: nothing is known yet; there is nothing to do."""
+
 
 def describe_models() -> list[dict[str, Any]]:
     """One row per variant, at the native code size of its origin; a classifier has no code.
@@ -88,9 +91,9 @@ def _describe_protocol(
     else:
         known = known_forecast(made.missing, made.sizes, store, workers, made.later)
         if known is None:
-            return row | {"cost_note": "not measured yet (--measure)"}
+            return row | {"cost_note": NOT_MEASURED}
         cost = known
-    note = "recorded" if not made.missing else ""
+    note = RECORDED if not made.missing else ""
     return row | {
         "forecast_seconds": cost.total_seconds,
         "forecast_seconds_at_most": cost.most_seconds,

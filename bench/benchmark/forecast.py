@@ -31,6 +31,8 @@ _TRACKER_SECONDS, _NEW_STORE_SECONDS = 4.0, 3.0
 """Start of MLflow in the head, once per command, and making its store."""
 _PUBLISH_SECONDS, _TRIAL_SECONDS = 1.7, 0.4
 """Figures and MLflow, in the head: of one run, of one trial."""
+_TRUSTED_SECONDS = 60.0
+"""For so long a forecast is not corrected by what was seen; then it counts as much as this."""
 STUDY_SECONDS = 4.0
 """Analysis and figures of a search, at its end."""
 _TOGETHER = f" | alone and {MEASURED} seeds together"
@@ -303,5 +305,9 @@ class Remaining:
         total = sum(by_run.values())
         spent = time.monotonic() - self._begun
         ahead = (total - done) / workers
-        # The first minute says little about speed: workers are still starting.
-        return ahead * (spent * workers / done if done and spent > 60 else 1.0)
+        if spent <= _TRUSTED_SECONDS:  # workers are still starting
+            return ahead
+        # A closed form that was forecast in no time takes its evaluation and says nothing about
+        # trainings: the forecast counts as much as a minute of experience.
+        trusted = _TRUSTED_SECONDS * workers
+        return ahead * (spent * workers + trusted) / (done + trusted)

@@ -48,6 +48,15 @@ from bench.core.store import open_store
 class _OneLineErrors(TyperGroup):
     """Print every expected error as one line on stderr, and exit with the error's code."""
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, its help without the line breaks of the source, which Typer keeps in all
+        paragraphs but the first."""
+        found = super().get_command(ctx, cmd_name)
+        if found is not None and found.help:
+            paragraphs = found.help.split("\n\n")
+            found.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+        return found
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
         try:

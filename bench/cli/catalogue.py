@@ -1,6 +1,6 @@
 """`bench models`, `bench protocols`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,7 +48,7 @@ def protocols(
     as_json: JsonOption = False,
 ) -> None:
     """List the shipped protocols with their cost on this machine."""
-    from bench.benchmark.catalogue import describe_protocols
+    from bench.benchmark.catalogue import NOT_MEASURED, RECORDED, describe_protocols
 
     if show is not None:
         console.show(protocol_text(show))
@@ -67,17 +67,25 @@ def protocols(
                     r["dataset"] or "your own images",
                     console.from_to(str(r["seeds"]), str(r["seeds_at_most"])),
                     console.from_to(str(r["runs"]), str(r["runs_at_most"])),
-                    r["cost_note"]
-                    or console.durations(r["forecast_seconds"], r["forecast_seconds_at_most"]),
+                    "-" if r["cost_note"] not in ("", RECORDED) else r["cost_note"] or _cost(r),
                 ),
-                _sized(r["description"], r["latent_dims"]),
+                _remark(r, r["cost_note"] not in (RECORDED, NOT_MEASURED)),
             )
             for r in rows
         ],
     )
+    if any(r["cost_note"] == NOT_MEASURED for r in rows):
+        console.say("costs here that are not measured yet (-): bench protocols --measure")
 
 
-def _sized(description: str, sizes: list[int]) -> str:
-    """A protocol's description, and its code sizes."""
-    listed = ", ".join(map(str, sizes))
-    return f"{description} (code sizes {listed})" if sizes else description
+def _cost(row: dict[str, Any]) -> str:
+    """What the missing runs of a protocol cost here."""
+    return console.durations(row["forecast_seconds"], row["forecast_seconds_at_most"])
+
+
+def _remark(row: dict[str, Any], why: bool) -> str:
+    """A protocol's description, its code sizes and, with `why`, what its cost lacks."""
+    listed = ", ".join(map(str, row["latent_dims"]))
+    sizes = f" (code sizes {listed})" if listed else ""
+    note = f"; {row['cost_note']}" if why and row["cost_note"] else ""
+    return f"{row['description']}{sizes}{note}"

@@ -37,6 +37,12 @@ def say(text: str) -> None:
     typer.echo(shown(text), err=True)
 
 
+def say_wrapped(text: str) -> None:
+    """A longer message, on stderr, in lines of whole words; none to be copied."""
+    for part in textwrap.wrap(shown(text), min(width(), _COMFORTABLE)):
+        say(part)
+
+
 def say_error(text: str) -> None:
     """The one line of an error, on stderr. A file can hold words that would fill the screen."""
     words = (word if len(word) <= _LONGEST_WORD else f"{word[:80]}..." for word in text.split())

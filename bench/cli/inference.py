@@ -116,7 +116,7 @@ def encode(
     from bench.inference import applying
     from bench.inference.outputs import output_file
 
-    path = output_file(console.given(out, "--out"), (".npz", ".csv"))
+    path = output_file(console.given(out, "--out"), (".npz", ".csv"), images)
     with _stoppable():
         model = _model(source)
         found = _read(images, model, resize, scale, label_column)
@@ -137,15 +137,16 @@ def reconstruct(
     from bench.inference import applying
     from bench.inference.outputs import output_file
 
-    path = output_file(console.given(out, "--out"), (".npz", ".csv", ".png"))
+    path = output_file(console.given(out, "--out"), (".npz", ".csv", ".png"), images)
     with _stoppable():
         model = _model(source)
         found = _read(images, model, resize, scale, label_column)
         result = applying.reconstruct(model, found, _progress())
         errors = result.arrays["errors"]
-        shown = f", the first {min(len(errors), applying.SHOWN)} are shown"
-        count = f"{len(errors):,} reconstructions{shown if path.suffix.lower() == '.png' else ''}"
-        _write(path, result, f"{count} (mean squared error {errors.mean():.5f})")
+        facts = f"mean squared error {errors.mean():.5f}"
+        if path.suffix.lower() == ".png" and len(errors) > applying.SHOWN:
+            facts += f"; the picture shows the first {applying.SHOWN}"
+        _write(path, result, f"{len(errors):,} reconstructions ({facts})")
 
 
 def anomaly(
@@ -166,7 +167,7 @@ def anomaly(
 
     path = None
     if out is not None:
-        path = output_file(console.given(out, "--out"), (".npz", ".csv", ".png"))
+        path = output_file(console.given(out, "--out"), (".npz", ".csv", ".png"), images)
     with _stoppable():
         model = _model(source)
         found = _read(images, model, resize, scale, label_column)
@@ -208,7 +209,7 @@ def interpolate(
     from bench.inference import applying
     from bench.inference.outputs import output_file
 
-    path = output_file(console.given(out, "--out"), (".npz", ".csv", ".png"))
+    path = output_file(console.given(out, "--out"), (".npz", ".csv", ".png"), images)
     with _stoppable():
         model = _model(source)
         found = _read(images, model, resize, scale, label_column)

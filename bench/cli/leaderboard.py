@@ -366,7 +366,7 @@ def _say_rest(
         names = sorted(dict.fromkeys(others), key=lambda name: name.split()[0] != DEFAULT_PROTOCOL)
         listed = ", ".join(names[:_NAMED])
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        console.say(f"other tables (--protocol, --dataset): {listed}{more}")
+        console.say_wrapped(f"other tables (--protocol, --dataset): {listed}{more}")
     if written:
         console.say(f"wrote {_listed(shown.changed)}" if shown.changed else "no file changed")
 

@@ -1,6 +1,6 @@
 """`bench registry list|show|rollback`: the committed champions."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ TrackArgument = Annotated[
 @app.command("list")
 def list_champions(as_json: JsonOption = False) -> None:
     """List every track with its champion and challenger; those committed with bench come last."""
+    from bench.leaderboard.wording import DASH
     from bench.registry.champions import describe_champions
 
     rows = describe_champions(open_store())
@@ -27,14 +28,20 @@ def list_champions(as_json: JsonOption = False) -> None:
     elif not rows:
         console.say("no champions yet; make them with: bench promote")
     else:
-        columns = ("track", "champion", "test", "over PCA", "challenger", "before", "folder")
-        keys = ("track", "champion", "test", "over_pca", "challenger", "previous", "folder")
-        table = [
-            [str(row[key] or "none") for key in keys[:-1]]
-            + ["committed with bench" if row["committed_with_bench"] else row["folder"]]
-            for row in rows
-        ]
-        console.print_table("", columns, table)
+        console.print_rows(
+            ("track", "champion", "test"),
+            [((row["track"], row["champion"], row["test"]), _remark(row, DASH)) for row in rows],
+        )
+
+
+def _remark(row: dict[str, Any], dash: str) -> str:
+    """What a line of the list has no room for. The folder has the name of the track."""
+    margin = f"{row['over_pca']} over PCA" if row["over_pca"] != dash else ""
+    whose = "committed with bench" if row["committed_with_bench"] else ""
+    challenger = f"challenger {row['challenger'] or 'none'}"
+    return "; ".join(
+        filter(None, (margin, challenger, f"before it {row['previous'] or 'none'}", whose))
+    )
 
 
 @app.command()

@@ -93,6 +93,8 @@ def _print(found: list["Finding"], costs: bool, wide: bool) -> None:
     """One row per figure: what was published, ours, and below it which figure; `wide`: also what a
     reader should know of it."""
     from bench.leaderboard.origins import finding_cells
+    from bench.leaderboard.wording import DASH
+    from bench.models.rows import ORIGINS
 
     columns = ("variant", ">published", ">ours", ">difference", "verdict")
     rows = []
@@ -106,7 +108,7 @@ def _print(found: list["Finding"], costs: bool, wide: bool) -> None:
         short, _, detail = verdict.partition(" (")
         remarks = [
             f"{finding.claim.source}: {figure}",
-            f"within {tolerance}",
+            f"within {tolerance}" if tolerance != DASH else "",
             f"({detail}" if detail else "",
             cost if costs else _whence(finding),
         ]
@@ -116,6 +118,9 @@ def _print(found: list["Finding"], costs: bool, wide: bool) -> None:
         cells = (name, published, ours, change, short)
         rows.append((cells, "; ".join(text for text in remarks if text)))
     console.print_rows(columns, rows)
+    shown = {finding.claim.origin for finding in found}
+    for origin in sorted(shown & ORIGINS.keys()):
+        console.show_wrapped(f"{origin}: {ORIGINS[origin]}")
     if not wide:
         console.say("what they mean, and our protocol's scores beside them: --wide")
 

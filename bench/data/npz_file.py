@@ -161,7 +161,9 @@ def _used(
     ]
     ignored = [name for name in inside if name not in named]
     more = f" and {len(ignored) - 8} more" if len(ignored) > 8 else ""
-    yield f"used {', '.join(used)}; ignored {', '.join(ignored[:8]) or 'nothing'}{more}"
+    if len(inside) > 1:  # else there was nothing to choose
+        rest = f"; ignored {', '.join(ignored[:8])}{more}" if ignored else ""
+        yield f"used {', '.join(used)}{rest}"
 
 
 def _described(path: Path, archive: zipfile.ZipFile, name: str) -> _Member:

@@ -36,8 +36,9 @@ _LINE_KEYS = {
     ("complete", ""): "complete",
     ("pruned", ""): "pruned at the cross",
     ("diverged", ""): "diverged at the mark",
-    ("complete", "default"): "the default recipe",
-    ("complete", "origin"): "the origin's recipe",
+    # One trial, with the search's seed: not the row "default" of the tables, over their seeds.
+    ("complete", "default"): "the default recipe, a trial of this search",
+    ("complete", "origin"): "the origin's recipe, a trial of this search",
 }
 """Names of the trials' lines, by outcome and source."""
 
@@ -245,7 +246,7 @@ def budget(trials: StudyTrials) -> Figure:
     ax.plot(numbers, expected, "o-", color=COLOURS[0], ms=3.5, label=label)
     default = [_value(p) for p in trials.complete if p.source == "default"]
     if default:
-        ax.axhline(default[0], ls="--", color=INK, lw=1.2, label="the default recipe")
+        ax.axhline(default[0], ls="--", color=INK, lw=1.2, label=_LINE_KEYS["complete", "default"])
     ax.set_xlabel("trials k (a pruned one counts with the value that it was stopped at)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _value_axis(ax, trials, "y")

@@ -94,6 +94,7 @@ def squared_errors(pixels: NDArray[np.uint8], again: Floats) -> Floats:
 def _pairs_picture(title: str, images: Images, again: Floats, errors: Floats) -> bytes:
     shown = slice(0, SHOWN)
     below = f"the first {len(images.names[shown])} of {len(images.names):,} images"
+    below += " · below each name its mean squared error"
     texts = _with_scores(images.names[shown], errors[shown])
     return _sheet(f"Reconstructions by {title}", below, images.pixels[shown], again[shown], texts)
 

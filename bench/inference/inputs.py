@@ -67,6 +67,13 @@ def read_images(
     return Images(pixels, tuple(_names(found)), (*notes, *note))
 
 
+def place_of(given: str) -> Path | None:
+    """The folder or file of a person's own images; None of a known data set. Raises BadInput if
+    there is nothing."""
+    own = own_images(_reference(given))
+    return None if own is None else own.path
+
+
 def _reference(given: str) -> str:
     """The reference of a path by what lies there, of a data set or of a reference as it is."""
     if given in DATASETS or own_images(given) is not None:

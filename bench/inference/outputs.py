@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bench.core.errors import BadInput
 from bench.core.paths import given_path
 from bench.core.store import write_atomically, writing_to
+from bench.inference.inputs import place_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -28,9 +29,10 @@ class Result:
     picture: Callable[[], bytes] | None = None
 
 
-def output_file(text: str, endings: Sequence[str]) -> Path:
-    """The file that `--out` names; BadInput if its ending is not one of `endings` (".npz", ...) or
-    its folder is not there."""
+def output_file(text: str, endings: Sequence[str], images: str = "") -> Path:
+    """The file that `--out` names; BadInput if its ending is not one of `endings` (".npz", ...), if
+    its folder is not there, or if it would replace the `images` that a command reads, or be one of
+    them the next time."""
     path = given_path(text, "--out")
     if path.suffix.lower() not in endings:
         raise BadInput(
@@ -39,6 +41,13 @@ def output_file(text: str, endings: Sequence[str]) -> Path:
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else f"needs the folder {path.parent}"
         raise BadInput(f"--out: {path} {what}; name a file in a folder that exists")
+    if images and (place := place_of(images)) is not None:
+        here, given = path.resolve(), place.resolve()
+        if here == given or (here.suffix.lower() == ".png" and given in here.parents):
+            raise BadInput(
+                f"--out: {path} is {'the file' if here == given else 'in the folder'} of the "
+                "images; name another place, so that none of them is replaced or added"
+            )
     return path
 
 

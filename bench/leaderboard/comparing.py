@@ -126,7 +126,7 @@ _SCALES: Sequence[tuple[str, Callable[[TableCell], str]]] = (
 )
 _COSTS: Sequence[tuple[str, Callable[[TableCell], str]]] = (
     ("parameters", lambda cell: whole(cell.facts["parameters"])),
-    ("multiply-adds per image", lambda cell: millions(cell.facts["multiply_adds"])),
+    ("multiply-adds", lambda cell: millions(cell.facts["multiply_adds"])),
     ("training time", lambda cell: seconds(cell.facts["train_seconds"])),
 )
 

@@ -15,27 +15,32 @@ OUTSIDE = "not of the protocol"
 
 def title(metric: str) -> str:
     """A metric's name within a sentence."""
-    if metric not in METRICS:
-        return metric
-    return METRICS[metric].title if METRICS[metric].further else METRICS[metric].title.lower()
+    return _within(METRICS[metric].title) if metric in METRICS else metric
 
 
 def short_title(metric: str) -> str:
-    """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name as a column header; of further tasks its
-    title."""
+    """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name as a column header, where "test" may
+    stand before it; of further tasks its title."""
     if metric in METRICS and METRICS[metric].further:
         row = METRICS[metric]
-        return row.title + (f" ({row.unit})" if row.unit else "")
+        return _within(row.title) + (f" ({row.unit})" if row.unit else "")
     coarse = _BITS.fullmatch(metric)
     name, bits = coarse.groups() if coarse else (metric, "")
-    words = [word.upper() if word in _INITIALS else word.title() for word in name.split("_")]
+    words = [_WRITTEN.get(word, word) for word in name.split("_")]
     unit = METRICS[metric].unit if metric in METRICS else ""
     at = f" at {bits} bits" if bits else ""
     return " ".join(words) + at + (f" ({unit})" if unit else "")
 
 
 _BITS = re.compile(r"(.+)_(\d+)bit")
-_INITIALS = {"mse", "mae", "psnr", "ssim", "knn", "auc", "fcd", "lpips"}
+_INITIALS = ("mse", "mae", "psnr", "ssim", "knn", "auc", "fcd", "lpips", "f1")
+_WRITTEN = {word: word.upper() for word in _INITIALS} | {"gaussian": "Gaussian"}
+"""How a word of a metric's name is written, unless it is small."""
+
+
+def _within(name: str) -> str:
+    """`linear probe accuracy`, `SSIM, uniform window`: a title as it stands within a sentence."""
+    return name[:1].lower() + name[1:] if name[1:2].islower() else name
 
 
 def shown_score(value: float, metric: str) -> str:
@@ -56,9 +61,10 @@ def score(cell: TableCell, column: str, metric: str) -> str:
 
 
 def interval(cell: TableCell, metric: str) -> str:
-    """The 95 % interval on validation."""
+    """The 95 % interval on validation; a dash where nothing varies, as of one value of all images
+    by a closed form."""
     low, high = cell.interval
-    if math.isnan(low):
+    if math.isnan(low) or low == high:
         return DASH
     return f"{shown_score(low, metric)} to {shown_score(high, metric)}"
 

@@ -83,7 +83,7 @@ def compare_rows(store: Store, names: Sequence[str], sizes: Sequence[int], scope
                     return _compared(table, cells, groups, names)
                 except BadInput as error:  # another board may have ranks and scores
                     refused = refused or error
-    raise refused or _no_common_board(tables, names, sizes)
+    raise refused or _no_common_board(tables, names, sizes, scope)
 
 
 def _tables(store: Store, scope: Scope) -> Tables:
@@ -143,11 +143,13 @@ def _groups(
 def _size(cell: TableCell) -> int | None:
     if cell.track.overcomplete:
         return int(cell.size_name) if cell.size_name.isdigit() else cell.code_size
+    if cell.track.kind == "real":  # also of a row without a code, which stands in every table
+        return cell.track.size
     return None if cell.track.classifies else cell.code_size
 
 
 def _no_common_board(
-    tables: Sequence[Tables], names: Sequence[str], sizes: Sequence[int]
+    tables: Sequence[Tables], names: Sequence[str], sizes: Sequence[int], scope: Scope
 ) -> BadInput:
     """Why nothing can be compared, and the command that makes what is missing."""
     for table in tables:
@@ -172,8 +174,12 @@ def _no_common_board(
                 f"--protocol {protocol} --model {name} --latent-dim {','.join(map(str, missing))}"
             )
     where = "; ".join(f"{name} is in {_boards_of(tables, name)}" for name in names)
-    models = " ".join(f"--model {name}" for name in names if name in MODELS)
-    return BadInput(f"no table has all of them: {where}; make one with: bench run {models}")
+    options = [f"--model {name}" for name in names if name in MODELS]
+    if scope.protocol is not None:
+        options.insert(0, f"--protocol {protocol_reference(scope.protocol.name)}")
+    return BadInput(
+        f"no table has all of them: {where}; make one with: bench run {' '.join(options)}"
+    )
 
 
 def _union(have: Mapping[str, Sequence[int]]) -> list[int]:

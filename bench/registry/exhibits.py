@@ -18,7 +18,14 @@ from bench.report.content import RECONSTRUCTIONS, Exhibit, Run
 from bench.report.page import web_page
 from bench.report.sheets import Sheet, can_show
 
-_TITLES = {"x_hat": RECONSTRUCTIONS, "samples": "Samples", "interpolation": "Interpolations"}
+_TITLES = {
+    "x_hat": RECONSTRUCTIONS,
+    "interpolation": "Interpolations",
+    "samples": "Samples",
+    "samples_prior": "Samples, N(0, I)",
+    "samples_gaussian": "Samples, Gaussian",
+    "samples_mixture": "Samples, 10 Gaussians",
+}
 
 
 def index_page(registry: Path, boards: Sequence[Board], results: Results, link: str = "") -> str:
@@ -62,8 +69,7 @@ def _sheets(tensors: Tensors) -> dict[str, Sheet]:
     for key, value in tensors.items():
         name = key.partition("/")[2]
         if is_picture(name) and can_show(value):
-            kind, _, sampler = name.partition("_") if name != "x_hat" else (name, "", "")
-            found[_TITLES[kind] + (f", {sampler}" if sampler else "")] = value
+            found[_TITLES.get(name, name)] = value
     return found
 
 

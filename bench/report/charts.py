@@ -107,7 +107,9 @@ def error_by_size(board: Board) -> str:
         return ""
     x = _axis(sizes, _LEFT, _WIDTH - _RIGHT, True)
     y = _axis([score.of(cell) for cell in cells], _HEIGHT - _BOTTOM, _TOP, score.log)
-    parts = [*_grid_y(y, score.title), *_grid_x(x, sizes, "numbers in the code", str)]
+    end = _WIDTH - _RIGHT + 8
+    grid = [*_grid_y(y, score.title, end), *_grid_x(x, sizes, "numbers in the code", str, end)]
+    parts: list[str] = []
     series: dict[str, list[TableCell]] = {}
     for cell in sorted(cells, key=lambda cell: cell.track.size):
         series.setdefault(cell.row, []).append(cell)
@@ -122,7 +124,7 @@ def error_by_size(board: Board) -> str:
             parts.append(_point(cell, x.at(cell.track.size), y.at(score.of(cell)), said))
         last = points[-1]
         ends.append((x.at(last.track.size), y.at(score.of(last)), last))
-    parts = [*_labels(ends, _WIDTH - _RIGHT + 14), *parts]
+    parts = [*grid, *_labels(ends, _WIDTH - _RIGHT + 14), *parts]
     return _svg(f"{score.title} against code size", parts, _WIDTH, _HEIGHT)
 
 
@@ -148,7 +150,10 @@ def cost_by_error(board: Board) -> str:
             f'<polyline class="front" data-row="{rows}" points="{path}"><title>{text(said)}</title>'
             "</polyline>"
         )
-        labels |= {row_id(c): names.beside(*at[row_id(c)], c.row) for c in front}
+        for place, c in enumerate(front):
+            # Every track has a front: its first point says which.
+            sized = c.row if place else f"{c.row}, {c.track.size_words}"
+            labels[row_id(c)] = names.beside(*at[row_id(c)], sized)
     for cell in cells:
         said = (
             f"{cell.row} at {cell.track.size_words}: {_said(cell, board.metric)}, "
@@ -299,21 +304,23 @@ def _labels(ends: Sequence[tuple[float, float, TableCell]], x: float) -> Iterato
         )
 
 
-def _grid_y(
-    axis: _Axis, title: str, shown: Callable[[float], str] = lambda value: f"{value:.3g}"
-) -> Iterator[str]:
+def _grid_y(axis: _Axis, title: str, end: int = _WIDTH - 10) -> Iterator[str]:
     for tick in axis.ticks():
         y = axis.at(tick)
-        yield f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{shown(tick)}</text>'
+        yield f'<line class="grid" x1="{_LEFT}" x2="{end}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        yield f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.3g}</text>'
     yield f'<text class="title" x="4" y="{_TOP - 11}">{text(title)}</text>'
 
 
 def _grid_x(
-    axis: _Axis, ticks: Sequence[float], title: str, shown: Callable[[float], str]
+    axis: _Axis,
+    ticks: Sequence[float],
+    title: str,
+    shown: Callable[[float], str],
+    end: int = _WIDTH - 10,
 ) -> Iterator[str]:
     base = _HEIGHT - _BOTTOM
-    yield f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{base}" y2="{base}"/>'
+    yield f'<line class="grid" x1="{_LEFT}" x2="{end}" y1="{base}" y2="{base}"/>'
     for tick in ticks:
         x = axis.at(tick)
         yield f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 4}"/>'

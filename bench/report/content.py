@@ -12,6 +12,21 @@ from bench.leaderboard.cells import TableCell
 from bench.report.sheets import Sheet
 
 RECONSTRUCTIONS = "Reconstructions"
+PICTURES = {
+    RECONSTRUCTIONS: "Test images, reconstructed.",
+    "Interpolations": (
+        "Decoded points between the codes of two images, one path after the other: the ends of a "
+        "path are reconstructions, what stands between them is the decoder's own."
+    ),
+    "Samples": (
+        "Decoded draws: of N(0, I) where the model has this prior, else of a Gaussian fitted to "
+        "the codes of training images."
+    ),
+    "Samples, N(0, I)": "Codes drawn from N(0, I), decoded.",
+    "Samples, Gaussian": "Codes drawn from one Gaussian fitted to training codes, decoded.",
+    "Samples, 10 Gaussians": "Codes drawn from 10 Gaussians fitted to training codes, decoded.",
+}
+"""The kinds of pictures by title, in the order of their tabs, and what each shows."""
 
 
 @dataclass(frozen=True)

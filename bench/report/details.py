@@ -1,7 +1,9 @@
-"""What an opened row says: groups of labelled lines, as text."""
+"""What an opened row says: groups of labelled lines, as text.
+
+Its measures have a group for each task, with validation and test side by side.
+"""
 
 import math
-from collections.abc import Iterator
 
 from bench.core.track import Track
 from bench.leaderboard.cells import TableCell
@@ -20,10 +22,13 @@ from bench.leaderboard.wording import (
     shown_score,
     whole,
 )
-from bench.metrics import METRICS, metrics_of
+from bench.metrics import METRICS
 from bench.report.content import Exhibit, plain
 
 Lines = list[tuple[str, str]]
+_PARTS = ("val_", "test_")
+_BOTH = ": validation | test"
+"""Ends the title of a group of measures. The page folds all but the first, by the stroke in it."""
 _BITS = 32
 """Of a real number of a code, which is a float32."""
 
@@ -53,8 +58,6 @@ def details(cell: TableCell, exhibit: Exhibit, task: str = "") -> list[tuple[str
                 *_confirmed(exhibit.confirmations),
             ],
         ),
-        ("Validation", [*_measures(cell, "val_", task)]),
-        ("Test", [*_measures(cell, "test_", task)]),
         (
             "Model",
             [
@@ -93,6 +96,9 @@ def details(cell: TableCell, exhibit: Exhibit, task: str = "") -> list[tuple[str
             ],
         ),
     ]
+    own, *others = _measures(cell, task) or [("", [])]
+    groups.insert(1, own)
+    groups += others
     return [
         (title, [(plain(name), plain(value)) for name, value in lines])
         for title, lines in groups
@@ -100,16 +106,17 @@ def details(cell: TableCell, exhibit: Exhibit, task: str = "") -> list[tuple[str
     ]
 
 
-def _measures(cell: TableCell, part: str, task: str) -> Iterator[tuple[str, str]]:
-    """Every measure of a part that the row has, those of METRICS in their order first."""
-    chosen = metrics_of(task) if task else {}
-    names = [column.removeprefix(part) for column in cell.means if column.startswith(part)]
-    names = [name for name in names if not task or name in chosen]
-    order = list(METRICS)
-    known = sorted((name for name in names if name in METRICS), key=order.index)
-    for name in [*known, *sorted(set(names) - set(known))]:
-        if (value := cell.mean(f"{part}{name}")) == value:
-            yield short_title(name), score(cell, f"{part}{name}", name)
+def _measures(cell: TableCell, task: str) -> list[tuple[str, Lines]]:
+    """Every measure that the row has, by task, those of METRICS in their order first."""
+    names = {column.partition("_")[2] for column in cell.means if column.startswith(_PARTS)}
+    order = [*(name for name in METRICS if name in names), *sorted(names - set(METRICS))]
+    found: dict[str, Lines] = {}
+    for name in order:
+        of = METRICS[name].task if name in METRICS else "other"
+        values = [score(cell, f"{part}{name}", name) for part in _PARTS]
+        if (not task or of == task) and set(values) != {DASH}:
+            found.setdefault(of, []).append((short_title(name), " | ".join(values)))
+    return [(f"{of.capitalize()}{_BOTH}", lines) for of, lines in found.items()]
 
 
 def _code(track: Track, size: int | None) -> str:

@@ -102,13 +102,17 @@ function opened(row, isOpen) {
 function detail(row) {
   const groups = make("div", { class: "groups" });
   const group = (title, content, wide) => groups.append(make("div", wide ? { class: "wide-group" } : {}, make("h4", {}, title), content));
+  const folded = (title, content) => groups.append(make("details", {}, make("summary", {}, title), content));
   const lines = (pairs) => make("dl", {}, ...pairs.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   if (row.command) group("Repeat it", make("code", {}, row.command), true);
   if (row.badges.length) group("Badges", lines(row.badges), true);
   if (row.curves.length) group(`Validation ${row.metric} by epoch, a line per seed`, curves(row));
+  let first = true;
   for (const [title, pairs] of row.details) {
     const named = pairs.map(([name, value]) => [data.names[name], value]);
-    group(title, lines(named), title === "Runs" && named.length > 8);
+    if (title.includes(" | ") && !first) folded(title, lines(named));
+    else group(title, lines(named), title === "Runs" && named.length > 8);
+    first &&= !title.includes(" | ");
   }
   return groups;
 }

@@ -104,12 +104,14 @@ def _answer(board: Board) -> str:
         best = [cell.row for cell in cells if cell.may_be_best]
         if best:
             others = len(best) - 1
-            more = f" or one of {others} others" if others > 1 else f" or <b>{text(best[-1])}</b>"
+            more = f" (or one of {others} others)" if others > 1 else f" or <b>{text(best[-1])}</b>"
             named = f"<b>{text(best[0])}</b>{more if others else ''}"
             sizes.setdefault(named, []).append(text(track.heading.lower()))
     where = f"Best on <b>{text(board.dataset)}</b> ({text(board.protocol)})"
     if not sizes:
         return f"{where}: no row is ranked yet."
+    if all(cell.closed_form for cell in board.cells):
+        return f"On <b>{text(board.dataset)}</b>, no trained variant is measured yet."
     parts = [f"{_joined(headings)}: {named}" for named, headings in sizes.items()]
     unranked = any(cell.why_unranked for cell in board.cells)
     more = " Rows without ranks are not counted; their notes say why." if unranked else ""

@@ -10,15 +10,15 @@ from bench.leaderboard.cells import TableCell
 from bench.leaderboard.render import Board, full_table, short_table
 from bench.leaderboard.rules import reason
 from bench.leaderboard.task_boards import task_table
-from bench.leaderboard.wording import DASH, notes
+from bench.leaderboard.wording import DASH
 from bench.report.content import row_id, text, without_markdown
 
 _ALWAYS = {"95 % interval"}
 """Columns of the full table that are shown at once, beside those of the short one."""
 _LATER = {"active", "parameters", "test PSNR (dB)"}
 """Columns of the short table that are not."""
-_SCORES = 5
-"""How many test scores of a further task are shown at once: notes have room beside them."""
+_SCORES = 4
+"""How many test scores of a further task are shown at once."""
 _ON_PHONES = {"code size", "classes", "ranks", "variant", "over PCA"}
 
 
@@ -122,7 +122,7 @@ def _field(cell: TableCell, title: str, shown: str, kind: str, champion: bool) -
             f'<span class="name">{text(shown)}</span>{crown if champion else ""}</th>'
         )
     if title == "notes":
-        return f"<td{kind}>{_notes(cell)}</td>"
+        return f"<td{kind}>{_notes(cell, shown)}</td>"
     value = sort_value(shown)
     key = "" if value is None else f' data-v="{value:.9g}"'
     mean, sign, spread = text(shown).partition(" ± ")
@@ -146,11 +146,11 @@ def sort_value(shown: str) -> float | None:
     return 0.5 * value if found[1] else value
 
 
-def _notes(cell: TableCell) -> str:
+def _notes(cell: TableCell, notes: str) -> str:
     """Badges with their reasons, then what else the notes of the tables say."""
     badges = "".join(
         f'<span class="badge" title="{text(without_markdown(reason(badge)))}">{text(badge)}</span> '
         for badge in cell.badges
     )
-    others = [part for part in notes(cell).split("; ") if part and part not in cell.badges]
+    others = [part for part in notes.split("; ") if part and part not in cell.badges]
     return f"{badges}{text('; '.join(others))}"

@@ -4,7 +4,15 @@ from collections.abc import Iterator
 
 from bench.leaderboard.cells import TableCell
 from bench.leaderboard.render import Board
-from bench.report.content import RECONSTRUCTIONS, Exhibit, Exhibits, row_id, row_key, text
+from bench.report.content import (
+    PICTURES,
+    RECONSTRUCTIONS,
+    Exhibit,
+    Exhibits,
+    row_id,
+    row_key,
+    text,
+)
 from bench.report.sheets import Sheet, data_uri
 
 
@@ -18,7 +26,7 @@ def board_wall(
     if not titles:
         return
     yield '<div class="wall"><h3>Pictures</h3>'
-    for title in sorted(titles, key=lambda title: (title != RECONSTRUCTIONS, title)):
+    for title in [*filter(titles.__contains__, PICTURES), *sorted(titles.keys() - PICTURES)]:
         yield f'<div class="panel" data-title="{text(title)}"><h4>{text(title)}</h4>'
         yield f'<p class="hint">{text(_hint(title, originals, shown))}</p>'
         if title == RECONSTRUCTIONS and originals is not None:
@@ -42,11 +50,11 @@ def _sheet(exhibits: Exhibits, cell: TableCell, title: str) -> Sheet | None:
 
 def _hint(title: str, originals: Sheet | None, shown: int | None) -> str:
     first = f"The first {shown} of each row, so that the page stays small. " if shown else ""
-    which = ""
+    which = PICTURES.get(title, "")
     if title == RECONSTRUCTIONS and originals is not None:
         count = len(originals[:shown])
-        which = f"The same {count} test images, the first of each class in turn. "
-    return f"{first}{which}By the first seed of every row, best row first."
+        which = f"The same {count} test images, the first of each class in turn."
+    return f"{first}{which} By the first seed of every row, best row first."
 
 
 def _strip(name: str, about: str, sheet: Sheet, shown: int | None, row: str = "") -> str:

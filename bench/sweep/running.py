@@ -419,12 +419,13 @@ def _worth(outcome: StudyOutcome) -> str:
     default, winner = outcome.mean(tuned=False), outcome.mean(tuned=True)
     metric = outcome.plan.base.selection_metric
     if outcome.is_default:
-        return "the default recipe won: its runs are the winner's"
+        return "the default recipe won: its runs with the seeds of the table are the winner's"
     if not math.isfinite(winner) or not math.isfinite(default):
         return f'the winner is trained again with fresh seeds, as "{outcome.recipe}"'
     return (
-        f"with fresh seeds the winner reaches validation {metric} {winner:.5g}, the default recipe "
-        f'{default:.5g} ({outcome.gain_percent:+.1f} %); in the leaderboard as "{outcome.recipe}"'
+        "over the seeds of the table, none of them the search's, the winner reaches validation "
+        f'{metric} {winner:.5g}, the row "default" {default:.5g} '
+        f'({outcome.gain_percent:+.1f} %); in the leaderboard as "{outcome.recipe}"'
     )
 
 

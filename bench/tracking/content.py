@@ -29,13 +29,13 @@ from bench.core.commands import protocol_reference, repeat_command
 from bench.core.spec import EpochValues, RunRecord, RunSpec
 from bench.core.text import as_code
 from bench.metrics import METRICS
+from bench.metrics.seen import SENT
 from bench.models.zoo import MODELS
 from bench.tracking.views import headline, of_track
 
 NOT_APPLICABLE = "-"
-KEY, EVALUATION, COMPLETE, OWNER, PROTOCOL = (
+KEY, COMPLETE, OWNER, PROTOCOL = (
     "bench.run_key",
-    "bench.evaluation",
     "bench.complete",
     "bench.owner",
     "bench.protocol",
@@ -89,30 +89,24 @@ def _text(value: object) -> str:
 
 
 def tags(spec: RunSpec, status: str) -> dict[str, str]:
-    """Tags to filter by (plain names), and tags to find a run again (`bench.`)."""
+    """Tags to filter by (plain names), and tags to find a run again (`bench.`).
+
+    What a parameter says (model, seed, ...) is no tag as well; digests stand in the description.
+    """
     return {
-        "model": spec.model,
-        "dataset": spec.dataset_label,
-        "seed": str(spec.seed),
-        "recipe": spec.recipe,
         "status": status,
         KEY: spec.run_key,
-        EVALUATION: spec.evaluation_digest,
         PROTOCOL: spec.protocol,
-        "bench.fingerprint": spec.protocol_fingerprint,
-        "bench.data": spec.data_digest,
         "mlflow.runColor": colour(spec.model),
         "mlflow.source.name": f"bench run --protocol {protocol_reference(spec.protocol)}",
     }
 
 
 def record_tags(record: RunRecord) -> dict[str, str]:
-    """The tags of a finished run; `version` distinguishes two records of one run."""
+    """The tags of a finished run."""
     return {
         **tags(record.spec, record.status),
         "track": str(record.track),
-        "bench.record": version(record),
-        "bench.weights_sha256": record.weights_sha256,
         "mlflow.note.content": description(record),
     }
 
@@ -177,7 +171,8 @@ def description(record: RunRecord) -> str:
             f"Run it again: {as_code(repeat_command(spec))}",
             "",
             f"Run key `{record.run_key}`, protocol fingerprint `{spec.protocol_fingerprint}`, "
-            f"data `{spec.data_digest}`. Everything is in `record.json` under Artifacts.",
+            f"data `{spec.data_digest}`, scores `{spec.evaluation_digest}`. Everything is in "
+            "`record.json` under Artifacts.",
         ]
     )
 
@@ -200,7 +195,7 @@ def _score_table(record: RunRecord) -> list[str]:
         return []
     validation, test = record.scores.get("val", {}), record.scores.get("test", {})
     lines = ["| metric | validation | test |", "|---|---|---|"]
-    for metric in test or validation:
+    for metric in filter(_in_tables, test or validation):
         cells = (
             _number(metric, scores[metric]) if metric in scores else NOT_APPLICABLE
             for scores in (validation, test)
@@ -208,7 +203,19 @@ def _score_table(record: RunRecord) -> list[str]:
         lines.append(
             f"| {METRICS[metric].title if metric in METRICS else metric} | {' | '.join(cells)} |"
         )
+    if left_out := sum(not _in_tables(metric) for metric in test or validation):
+        lines += [
+            "",
+            f"{left_out} further measures are under Metrics, as `kept/...` and `test/...`.",
+        ]
     return [*lines, ""]
+
+
+def _in_tables(metric: str) -> bool:
+    """Whether it is a measure of the task that ranks, of the codes as they are; METRICS has many
+    more. Measures of a package that is not installed here count as such."""
+    row = METRICS.get(metric)
+    return row is None or not (row.further or row.needs & {*SENT})
 
 
 def _number(metric: str, value: float) -> str:
@@ -231,12 +238,13 @@ def _fact_lines(record: RunRecord) -> list[str]:
 
 
 def model_tags(record: RunRecord, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Tags shown with a registered model: headline scores and its source."""
+    """Tags shown with a registered model: the scores of its task, and its source."""
     spec = record.spec
     scores = {
         f"{part}_{metric}": _number(metric, value)
         for part, values in record.scores.items()
         for metric, value in values.items()
+        if _in_tables(metric)
     }
     return {
         "model": spec.model,

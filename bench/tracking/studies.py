@@ -77,8 +77,6 @@ class MLflowStudy(Connection):
             content.OWNER: owner(),
             "study": card.name,
             "status": "running",
-            "model": spec.model,
-            "dataset": spec.dataset_label,
             **card.options,
         }
         known = book.find(key)
@@ -117,7 +115,6 @@ class MLflowStudy(Connection):
                 "study": self._card.name,
                 "trial": str(number),
                 "source": source or "sampler",
-                "recipe": "trial",
             },
         )
         return entry
