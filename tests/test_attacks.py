@@ -101,6 +101,7 @@ ATTACKS = (
     Attack("a note of a record left out", by.facts(active_units=None), "", "active_units is"),
     Attack("arrays of a record left out", by.record_arrays(lambda v: None), "", "no scores per image"),
     Attack("weights of a record of another network", by.record_weights(by.of_other_network), "", "not those of its network"),
+    Attack("another recipe under the name of the protocol", by.record(lambda r: {"spec": dataclasses.replace(r.spec, definition=dataclasses.replace(r.spec.definition, train=dataclasses.replace(r.spec.train, epochs=9)))}), "", "protocol_fingerprint is not"),
     Attack("PCA solved on validation and test", by.pca_of_everything, "", "solved again"),
 )  # fmt: skip
 

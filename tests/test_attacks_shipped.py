@@ -180,14 +180,18 @@ def test_a_row_of_today_in_tables_of_earlier_versions_is_let_be(committed: Resul
     check_rows(change(list(committed.ledger)), shipped=False)
 
 
-def test_check_holds_the_committed_tables_against_shipped_protocols(
+def test_committed_tables_are_held_against_shipped_protocols(
     promoted: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tiny protocol of the tests has the name `quick`: only elsewhere may it."""
     assert publishing.check(promoted)
     monkeypatch.setattr(publishing, "is_shipped", lambda _: True)
-    with pytest.raises(CheckFailed, match="the shipped protocol gives"):
-        publishing.check(promoted)
+    for command in (
+        lambda: publishing.check(promoted),
+        lambda: publishing.write(promoted, Scope(), refresh=False),
+    ):
+        with pytest.raises(CheckFailed, match="the shipped protocol gives"):
+            command()
 
 
 def test_a_tuned_row_without_a_study_is_neither_checked_nor_written(
@@ -198,6 +202,7 @@ def test_a_tuned_row_without_a_study_is_neither_checked_nor_written(
     monkeypatch.setattr(publishing, "is_shipped", lambda _: True)
     tables = read_results(promoted.registry)
     monkeypatch.setattr(publishing, "check_results", lambda *_, **__: (tables, 0))
+    monkeypatch.setattr(publishing, "check_settings", lambda _: None)
     for command in (
         lambda: publishing.check(promoted),
         lambda: publishing.write(promoted, Scope(), refresh=False),

@@ -411,6 +411,23 @@ def test_boards_of_further_tasks_stand_beside_the_ranking():
     assert short_title("weight_bytes") in tables[2] and ">ranks<" not in tables[2]
 
 
+def test_below_the_rows_of_a_task_stands_what_they_are_compared_with(committed):
+    feet = re.findall(r"<tfoot>(.*?)</tfoot>", committed, re.S)
+    assert len(feet) == 1, "of generation alone"
+    lines = re.findall(r"<tr>(.*?)</tr>", feet[0], re.S)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in lines]
+    assert [texts[2] for texts in cells] == ["real images", "the mean image"]
+    heads = next(
+        re.findall(r"<th scope=\"col\"[^>]*><button>(.*?)</button>", table)
+        for table in re.findall(r"<table>.*?</table>", committed, re.S)
+        if "<tfoot>" in table
+    )
+    assert len(cells[0]) == len(cells[1]) == len(heads)
+    real = dict(zip(heads, cells[0], strict=True))
+    assert real["test FCD, Gaussian"] == real["test FCD, 10 Gaussians"] == "0.24"
+    assert real["code size"] == ""
+
+
 def test_all_committed_pictures_are_shown():
     index = read_results(ROOT / "registry").scores
     page = (ROOT / "registry/index.html").read_text(encoding="utf-8")

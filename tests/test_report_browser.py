@@ -302,6 +302,12 @@ def test_copy_as_markdown(opened):
     assert lines[3].startswith("|--:|--:|---|--:|")
     assert len(lines) == 6 and all(line.count("|") == lines[2].count("|") for line in lines[2:])
     assert "| rae | 0.01508 ± 0.00007 |" in text.replace("▸ ", "")
+    page.click("#chips button[name=task][value=generation]")
+    page.click("#md")
+    said.to_have_text("Copied 2 rows")
+    lines = page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert [line.split("|")[3].strip() for line in lines[-2:]] == ["real images", "the mean image"]
+    assert len(lines) == 8 and all(line.count("|") == lines[2].count("|") for line in lines[2:])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -65,6 +65,8 @@ def test_only_dense_variants_with_several_seeds_may_stack(made: Plan) -> None:
     cells = may_stack(made.specs, made.sizes)
     assert [(cell[0].model, len(cell)) for cell in cells] == [("fc_ae", 3), ("vae", 3)]
     assert not may_stack([cell[0] for cell in cells], made.sizes)
+    on_gpu = [dataclasses.replace(spec, device="cuda") for spec in made.specs]
+    assert not may_stack(on_gpu, made.sizes)
     large = dataclasses.replace(made.sizes, image_shape=(3, 64, 64))
     assert not may_stack(made.specs, large), "a stack holds the weights of all of its members"
 

@@ -1,4 +1,4 @@
-"""Which missing runs train as one network: seeds of a cell, where that was measured to be faster.
+"""Which missing runs train as one network: seeds of a cell, where the CPU was measured faster.
 
 A stack trains on one worker, so it must also leave no other worker idle: the choice is that of
 the shortest forecast.
@@ -29,6 +29,7 @@ def may_stack(specs: Iterable[RunSpec], sizes: SplitSizes) -> list[list[RunSpec]
         for spec in specs
         if not isinstance(spec, TrialSpec)
         and variant(spec.model).stacks
+        and spec.device == "cpu"
         and max(pixels, spec.latent_dim or 0) <= _SMALL
     ]
     return [cell for cell in cells_of(fitting).values() if len(cell) > 1]

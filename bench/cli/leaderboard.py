@@ -358,7 +358,7 @@ def _say_rest(
     tasks = dict.fromkeys(task for board in shown.boards for task in board.further)
     tasks |= dict.fromkeys(task for board in shown.committed for task in board.further)
     if tasks and not by_task:
-        console.say(
+        console.say_wrapped(
             f"the same rows by what else they were measured by (--task): {', '.join(tasks)}"
         )
     if others:

@@ -34,14 +34,12 @@ def measure_together(spec: RunSpec, sizes: SplitSizes, seeds: int = MEASURED) ->
     """Seconds per trained image, alone and as one of `seeds` that train as one network.
 
     Both are measured in alternation, the best of three rounds each, so that their ratio holds on a
-    busy machine. For variants that stack only.
+    busy machine. For variants that stack only, on the CPU.
     """
     prepare_torch(spec.threads)
-    device = checked_device(spec.device)
-    member = build_for(spec, sizes.image_shape, sizes.classes).to(device)
-    generators = [torch.Generator(device).manual_seed(seed) for seed in range(seeds)]
-    stack = stacked([member] * seeds, generators)
-    batch = torch.rand(seeds, spec.train.batch_size, *sizes.image_shape, device=device)
+    member = build_for(spec, sizes.image_shape, sizes.classes)
+    stack = stacked([member] * seeds, [torch.Generator() for _ in range(seeds)])
+    batch = torch.rand(seeds, spec.train.batch_size, *sizes.image_shape)
     alone, together = [], []
     for _ in range(_ROUNDS):
         alone.append(step_seconds(member, batch[0], spec, _SECONDS / _ROUNDS))

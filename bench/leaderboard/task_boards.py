@@ -119,29 +119,35 @@ def _ends(cells: Iterable[TableCell], column: str, metric: str) -> str:
 
 
 def narrow_task_section(task: str, cells: Sequence[TableCell]) -> Section:
-    """The board of a further task in 80 characters: all tracks, range of ranks and a few measures
-    on test; below it what is notable about single rows."""
+    """The board of a further task in 80 characters: all tracks, range of ranks, the measure that
+    orders the rows on validation, and a few on test; below it what is notable about single rows."""
     headline = _order(task, cells)
     shown = [metric for metric in measured(task, cells) if metric.short]
+    columns = [f"val_{headline}"] if headline else []
+    columns += [f"test_{metric.id}" for metric in shown]
+    names = [*([headline] if headline else []), *(metric.id for metric in shown)]
     header = [">size", *([">ranks"] if headline else []), "variant"]
-    header += [f">{metric.short}" for metric in shown]
+    header += [*([">val"] if headline else []), *(f">{metric.short}" for metric in shown)]
     rows = [
         [
             cell.track.size_words,
             *([ranks(cell)] if headline else []),
             cell.row,
-            *(shown_score(cell.mean(f"test_{metric.id}"), metric.id) for metric in shown),
+            *(
+                shown_score(cell.mean(column), name)
+                for column, name in zip(columns, names, strict=True)
+            ),
         ]
         for cell in cells
     ]
     blank = ["", *([""] if headline else [])]
-    lines = beside(task, cells, [f"test_{metric.id}" for metric in shown])
-    rows += [[*blank, name, *values] for name, values in lines]
-    meaning = [f"{metric.short}: {short_title(metric.id)}" for metric in shown]
+    rows += [[*blank, name, *values] for name, values in beside(task, cells, columns)]
+    first = [f"val: {short_title(headline)} on validation"] if headline else []
+    meaning = [*first, *(f"{metric.short}: {short_title(metric.id)} on test" for metric in shown)]
     return Section(
         _heading(task, cells),
         table=table_of(header, rows),
-        notes=(f"on test; {'; '.join(meaning)}", *remarks(cells, ranked=bool(headline))),
+        notes=("; ".join(meaning), *remarks(cells, ranked=bool(headline))),
     )
 
 

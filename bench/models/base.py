@@ -92,7 +92,7 @@ class ImageModel(nn.Module, ABC):
         super().__init__()
         self.image_shape = image_shape
         self._margins = (0, 0, 0, 0)
-        self.noise = Noise()
+        self._noise = Noise()
 
     @final
     def take_images(self, image_shape: ImageShape) -> None:

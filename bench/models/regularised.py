@@ -57,8 +57,8 @@ class DenoisingAutoencoder(PlainAutoencoder):
     def corrupt(self, x: Tensor) -> Tensor:
         """Masked or noisy images."""
         if self.corruption == "masking":
-            return x * (self.noise.uniform_like(x) >= self.level)
-        return x + self.level * self.noise.normal_like(x)
+            return x * (self._noise.uniform_like(x) >= self.level)
+        return x + self.level * self._noise.normal_like(x)
 
 
 class ContractiveAutoencoder(PlainAutoencoder):
@@ -107,7 +107,7 @@ class WassersteinAutoencoder(PlainAutoencoder):
     def embed(self, x: Tensor) -> Embedding:
         """The code and the weighted discrepancy between its batch and as many prior samples."""
         z = self.encode(x)
-        return Embedding(z, self.mmd * imq_discrepancy(z, self.noise.normal_like(z)) / self.pixels)
+        return Embedding(z, self.mmd * imq_discrepancy(z, self._noise.normal_like(z)) / self.pixels)
 
 
 def imq_discrepancy(z: Tensor, prior: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ class RegularisedAutoencoder(PlainAutoencoder):
         m = [W z + b > 0] and y' = D (1 - D).
         """
         first, last = linear_layers(self.decoder)
-        signs = self.noise.signs_like(z)
+        signs = self._noise.signs_like(z)
         before = first(z)
         image = torch.sigmoid(last(functional.relu(before)))
         moved = ((before > 0) * (signs @ first.weight.mT)) @ last.weight.mT

@@ -66,7 +66,7 @@ def stacked(members: Sequence[Model], generators: Sequence[torch.Generator]) -> 
         for parameter in layer.parameters()
     }
     assert not shared, f"{type(members[0]).__name__} has weights outside of linear layers"
-    network.noise = MemberNoise(generators)
+    network._noise = MemberNoise(generators)
     return network
 
 

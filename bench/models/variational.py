@@ -55,7 +55,7 @@ class _GaussianAutoencoder(Autoencoder):
     def embed(self, x: Tensor) -> Embedding:
         """A code sampled by the reparametrisation trick, and the weighted KL divergence."""
         mean, log_variance = self.posterior(x)
-        z = mean + torch.exp(0.5 * log_variance) * self.noise.normal_like(mean)
+        z = mean + torch.exp(0.5 * log_variance) * self._noise.normal_like(mean)
         total = divergence(mean, log_variance).sum(dim=-1)
         return Embedding(z, self.beta * total.mean(dim=-1) / self.pixels)
 

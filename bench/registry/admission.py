@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.core.errors import BenchError, CheckFailed
-from bench.core.protocol import NAME_ONLY
 from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.data import find_dataset
@@ -26,9 +25,15 @@ from bench.leaderboard.ledger import Ledger
 from bench.leaderboard.merging import PARTS
 from bench.metrics import METRICS
 from bench.metrics.base import LEAST
-from bench.models.zoo import MODELS, checked_hyperparameters
+from bench.models.zoo import MODELS
 from bench.records.files import Arrays, read_arrays, read_weights
-from bench.registry.agreement import LARGEST_APART, other_fact, other_images, tolerance_of
+from bench.registry.agreement import (
+    LARGEST_APART,
+    other_fact,
+    other_images,
+    other_protocol,
+    tolerance_of,
+)
 from bench.registry.naming import located
 from bench.registry.results import Results, record_of_row
 from bench.registry.scores import Kept, is_kept
@@ -111,7 +116,7 @@ def _refuse(found: Iterable[tuple[RunRecord, str]], end: str) -> None:
 def why_unbelievable(store: Store, record: RunRecord, weights: bool = True) -> str:
     """What a record says that does not follow from its arrays or, if `weights`, from its weights
     and its images; or ""."""
-    if why := _other_protocol(record):
+    if why := other_protocol(record):
         return why
     if record.status != "finished":
         return f"it has scores although it {record.status}" if record.scores else ""
@@ -119,31 +124,6 @@ def why_unbelievable(store: Store, record: RunRecord, weights: bool = True) -> s
     if (why := _other_means(record, arrays)) or not weights:
         return why
     return _other_weights(store, record, arrays)
-
-
-def _other_protocol(record: RunRecord) -> str:
-    """What a record says otherwise than the protocol and the variant that it names."""
-    spec, protocol, known = record.spec, record.spec.definition, MODELS.get(record.spec.model)
-    if known is not None and record.closed_form != known.closed_form:
-        return f"closed_form is {record.closed_form}, of {spec.model} it is {known.closed_form}"
-    if protocol is None or protocol.description == NAME_ONLY:
-        return ""
-    pairs: dict[str, tuple[object, object]] = {
-        "protocol_fingerprint": (spec.protocol_fingerprint, protocol.fingerprint),
-        "split": (spec.split, protocol.split),
-        "evaluation": (spec.evaluation, protocol.evaluation),
-        "selection_metric": (spec.selection_metric, protocol.selection_metric),
-        "ranked": (spec.ranked, protocol.ranked),
-    }
-    if spec.recipe == "default":
-        images = int(record.facts.get("train_images", 0))
-        pairs["train"] = (spec.train, protocol.train.for_images(images))
-    if spec.recipe == "default" and known is not None and known.revision == spec.model_revision:
-        given = protocol.hyperparameters.get(spec.model, {})
-        planned = checked_hyperparameters(spec.model, given)
-        pairs["hyperparameters"] = (dict(spec.hyperparameters), dict(planned))
-    wrong = [name for name, (says, gives) in pairs.items() if says != gives]
-    return f"{wrong[0]} is not that of its protocol" if wrong else ""
 
 
 def _other_means(record: RunRecord, arrays: Arrays) -> str:

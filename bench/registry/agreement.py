@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.protocol import NAME_ONLY
 from bench.core.recipes import BEST_OF
-from bench.core.spec import COPIED, TOGETHER
+from bench.core.spec import COPIED, TOGETHER, RunRecord
 from bench.metrics import METRICS, Tolerance
 from bench.metrics.base import LEAST
+from bench.models.zoo import MODELS, checked_hyperparameters
 
 NOT_COMPARED = {
     "train_seconds": "the time of one training on one machine",
@@ -100,3 +102,28 @@ def other_images(
                 f"down as {theirs[worst]:.6g}"
             )
     return ""
+
+
+def other_protocol(record: RunRecord) -> str:
+    """What a record says otherwise than the protocol and the variant that it names."""
+    spec, protocol, known = record.spec, record.spec.definition, MODELS.get(record.spec.model)
+    if known is not None and record.closed_form != known.closed_form:
+        return f"closed_form is {record.closed_form}, of {spec.model} it is {known.closed_form}"
+    if protocol is None or protocol.description == NAME_ONLY:
+        return ""
+    pairs: dict[str, tuple[object, object]] = {
+        "protocol_fingerprint": (spec.protocol_fingerprint, protocol.fingerprint),
+        "split": (spec.split, protocol.split),
+        "evaluation": (spec.evaluation, protocol.evaluation),
+        "selection_metric": (spec.selection_metric, protocol.selection_metric),
+        "ranked": (spec.ranked, protocol.ranked),
+    }
+    if spec.recipe == "default":
+        images = int(record.facts.get("train_images", 0))
+        pairs["train"] = (spec.train, protocol.train.for_images(images))
+    if spec.recipe == "default" and known is not None and known.revision == spec.model_revision:
+        given = protocol.hyperparameters.get(spec.model, {})
+        planned = checked_hyperparameters(spec.model, given)
+        pairs["hyperparameters"] = (dict(spec.hyperparameters), dict(planned))
+    wrong = [name for name, (says, gives) in pairs.items() if says != gives]
+    return f"{wrong[0]} is not that of its protocol" if wrong else ""

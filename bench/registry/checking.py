@@ -127,14 +127,21 @@ def check_rows(ledger: Ledger, *, shipped: bool) -> None:
     for rows in cells.values():
         _check_cell(rows)
     if shipped:
+        check_settings(ledger)
         plans = _Plans()
-        for row in current(ledger):
-            if what := _wrong_settings(row, plans):
-                raise _wrong(row, what)
         for competition in competitions(current(ledger)):
             for rows in competition.cells.values():
                 if what := _wrong_seeds(rows, plans):
                     raise _wrong(rows[0], what)
+
+
+def check_settings(ledger: Ledger) -> None:
+    """Raise CheckFailed for the first row that tables show with other settings than the shipped
+    protocol of that name has."""
+    plans = _Plans()
+    for row in current(ledger):
+        if what := _wrong_settings(row, plans):
+            raise _wrong(row, what)
 
 
 def _wrong(row: LedgerRow, what: str) -> CheckFailed:

@@ -15,7 +15,7 @@ from bench.registry.admission import require_believable
 from bench.registry.card_checks import check_cards
 from bench.registry.champions import check_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
-from bench.registry.checking import check_results
+from bench.registry.checking import check_results, check_settings
 from bench.registry.confirmations import (
     CONFIRMATIONS,
     ConfirmationRow,
@@ -121,6 +121,8 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     merged = merge_local(store, before, scope, refresh)
     if not refresh:
         refuse_drift(merged.drifted)
+    if is_shipped(store):
+        check_settings(merged.ledger)
     notes = require_believable(store, before, merged.ledger)
     index, new = renewed(store.registry, before.scores, merged.ledger, local_source(store))
     results = computed(store, dataclasses.replace(before, scores=index), merged.ledger, new)

@@ -35,6 +35,7 @@ from bench.registry.agreement import (
     Scores,
     other_fact,
     other_images,
+    other_protocol,
     other_score,
     tolerance_of,
 )
@@ -234,6 +235,8 @@ def _record(store: Store, record: RunRecord, dataset: str) -> Verified:
     found = _verified(record.run_key, record.spec.title, record.spec, record.scores)
     if why := _lacks_code(record.spec):
         return dataclasses.replace(found, problem=f"skipped: {why}", skipped=True)
+    if why := other_protocol(record):
+        return dataclasses.replace(found, problem=why)
     try:
         again = _recompute(store, record.spec, read_weights(store.records, record), dataset)
         arrays = read_arrays(store.records, record)

@@ -15,7 +15,6 @@ from torch import Tensor
 from bench.models.base import ImageModel
 from bench.models.layers import member_view
 from bench.models.stacking import hand_back, stacked
-from bench.training.checkpoint import global_random
 from bench.training.train import (
     EpochHook,
     FitConfig,
@@ -39,11 +38,11 @@ def fit_together(
     """Train each of `models` in place, as `fit` does; yields their places and results as they end.
 
     Models, configurations and hooks are those of runs that differ only by seed, of a variant that
-    stacks (`Variant.stacks`). Members that resume from different epochs train one group after
-    the other. `seconds` of a member is its share of the time of its stack.
+    stacks (`Variant.stacks`), on the CPU. Members that resume from different epochs train one group
+    after the other. `seconds` of a member is its share of the time of its stack.
     """
     members = [
-        _Member(place, Training(model, data, config, hook), data)
+        _Member(place, Training(model, data, config, hook))
         for place, (model, config, hook) in enumerate(zip(models, configs, hooks, strict=True))
     ]
     by_epoch = sorted(members, key=lambda member: member.training.state.epoch)
@@ -54,16 +53,15 @@ def fit_together(
 class _Member:
     """A training with the generator of its noise."""
 
-    def __init__(self, place: int, training: Training, data: FitData) -> None:
+    def __init__(self, place: int, training: Training) -> None:
         self.place, self.training = place, training
-        device = data.train.images.device
-        # Its training has just seeded or restored the global generators.
-        self.generator = torch.Generator(device)
-        self.generator.set_state(global_random()[device.type])
+        # Its training has just seeded or restored the global generator.
+        self.generator = torch.Generator()
+        self.generator.set_state(torch.get_rng_state())
         training.random = self._random
 
     def _random(self) -> Mapping[str, Tensor]:
-        return global_random() | {self.generator.device.type: self.generator.get_state()}
+        return {"cpu": self.generator.get_state()}
 
 
 def _train(group: list[_Member]) -> Iterator[tuple[int, FitResult]]:
@@ -133,7 +131,7 @@ class _Stack:
         sums: dict[str, Tensor] = {}
         orders = torch.stack(
             [epoch_order(len(data), recipe, t.config.seed, epoch) for t in self._trainings]
-        ).to(data.images.device)
+        )
         self._model.train()
         started = time.perf_counter()
         for chosen in orders.split(recipe.batch_size, dim=1):
@@ -148,7 +146,7 @@ class _Stack:
                 sums.setdefault(name, torch.zeros_like(term)).add_(term.detach(), alpha=alpha)
             seen, step = seen + chosen.shape[1], step + 1
         means = {f"train/{name}": (total / seen).tolist() for name, total in sums.items()}
-        took = time.perf_counter() - started  # reading the sums has waited for the device
+        took = time.perf_counter() - started
         hand_back(self._model, self._models)
         for training in self._trainings:
             training.state.seconds += took / size

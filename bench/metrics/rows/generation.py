@@ -26,7 +26,6 @@ class _Measure:
     transform: Transform
     formula: str
     source: str
-    short: str = ""
 
 
 _MEASURES = (
@@ -60,7 +59,6 @@ _MEASURES = (
         "log_one_minus",
         "share of real images in the ball of a sample up to its 3rd nearest sample",
         "Kynkäänniemi et al. 2019",
-        "recall",
     ),
     _Measure(
         "density",
@@ -151,7 +149,7 @@ def _row(measure: _Measure, source: str, network: str = "trained") -> Metric:
             network=network,
         ),
         per_image=False,
-        short=_SHORT.get(name, measure.short if source == _HEADLINE else "") if trained else "",
+        short=_SHORT.get(name, "") if trained else "",
         detail=not trained or (measure.id != "fcd" and source not in (_HEADLINE, "real")),
         beside=_SOURCES[source] if beside else "",
         under=tuple(f"{prefix}{measure.id}_{each}" for each in _SAMPLERS) if beside else (),

@@ -66,7 +66,6 @@ REPRESENTATION = (
     _share(
         id="probe_accuracy_100",
         title="Linear probe accuracy, 100 labels",
-        short="100 labels",
         formula=_PROBE.format("100 training codes, stratified"),
         source=_PROBE_SOURCE,
         needs=_PROBED,
