@@ -65,6 +65,7 @@ leaderboard: $(STAMP) ## run what has no record yet, promote the champions, writ
 	$(BENCH) run $(WHAT) $(ARGS)
 	$(BENCH) leaderboard $(WHAT) --write
 	$(BENCH) promote $(WHAT)
+	$(BENCH) report
 
 calibration: $(STAMP) ## simulate tables with known truths: how often is a rank wrong?
 	$(BENCH) simulate-ranks $(WHAT) --write $(ARGS)
