@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -31,19 +32,20 @@ def measure(spec: RunSpec, sizes: SplitSizes) -> Speeds:
 
 
 def measure_together(spec: RunSpec, sizes: SplitSizes, seeds: int = MEASURED) -> Speeds:
-    """Seconds per trained image, alone and as one of `seeds` that train as one network.
+    """Processor seconds per trained image, alone and as one of `seeds` that train as one network.
 
-    Both are measured in alternation, the best of three rounds each, so that their ratio holds on a
-    busy machine. For variants that stack only, on the CPU.
+    Both are measured in alternation, the best of three rounds each. Time that other processes take
+    does not count, so that the ratio holds on a busy machine. For variants that stack only, on the
+    CPU.
     """
     prepare_torch(spec.threads)
     member = build_for(spec, sizes.image_shape, sizes.classes)
     stack = stacked([member] * seeds, [torch.Generator() for _ in range(seeds)])
     batch = torch.rand(seeds, spec.train.batch_size, *sizes.image_shape)
-    alone, together = [], []
+    alone, together, each = [], [], _SECONDS / _ROUNDS
     for _ in range(_ROUNDS):
-        alone.append(step_seconds(member, batch[0], spec, _SECONDS / _ROUNDS))
-        together.append(step_seconds(stack, batch, spec, _SECONDS / _ROUNDS))
+        alone.append(step_seconds(member, batch[0], spec, each, time.process_time))
+        together.append(step_seconds(stack, batch, spec, each, time.process_time))
     return min(alone), min(together)
 
 
@@ -57,7 +59,11 @@ def _time_fit(model: ClosedFormAutoencoder, sizes: SplitSizes) -> float:
 
 
 def step_seconds(
-    model: ImageModel, batch: torch.Tensor, spec: RunSpec, seconds: float = _SECONDS
+    model: ImageModel,
+    batch: torch.Tensor,
+    spec: RunSpec,
+    seconds: float = _SECONDS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Seconds per image of bare training steps on one resident batch: a bound for any loop.
 
@@ -76,12 +82,12 @@ def step_seconds(
     for _ in range(3):
         step()
     _wait(batch.device)
-    begun, steps = time.perf_counter(), 0
-    while time.perf_counter() - begun < seconds:
+    begun, steps = clock(), 0
+    while clock() - begun < seconds:
         step()
         steps += 1
     _wait(batch.device)
-    return (time.perf_counter() - begun) / (steps * math.prod(batch.shape[:-3]))
+    return (clock() - begun) / (steps * math.prod(batch.shape[:-3]))
 
 
 def _time_scoring(model: ImageModel, batch: torch.Tensor) -> float:

@@ -50,8 +50,8 @@ class Stopwatch:
         return cast("Speeds", self._ask(_speeds, spec, sizes))
 
     def measure_together(self, spec: RunSpec, sizes: SplitSizes) -> Speeds:
-        """Seconds per trained image of a variant that stacks, alone and with MEASURED seeds as one
-        network; raises as `measure`."""
+        """Processor seconds per trained image of a variant that stacks, alone and with MEASURED
+        seeds as one network; raises as `measure`."""
         return cast("Speeds", self._ask(_together, spec, sizes))
 
     def needed_bytes(self, spec: RunSpec, sizes: SplitSizes) -> int:
