@@ -467,7 +467,7 @@ class TestScoring:
         def notes(*tasks: str) -> str:
             evaluation = dataclasses.replace(spec.definition.evaluation, tasks=tasks)
             wanted = dataclasses.replace(spec.definition, evaluation=evaluation)
-            return "\n".join(plan(Request(wanted), home).notes)
+            return "\n".join(plan(Request(wanted, dataset=spec.dataset), home).notes)
 
         assert "left out" not in notes("generation", "interpolation"), "one is committed"
         monkeypatch.setattr("bench.records.feature_cards.shipped", lambda: home)

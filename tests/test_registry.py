@@ -20,19 +20,20 @@ from registry_store import (
 from safetensors.numpy import load_file, save_file
 
 from bench.core.errors import BadInput, CheckFailed
+from bench.core.identity import sha256_of_file
 from bench.core.protocol import SplitConfig
 from bench.core.store import shipped
 from bench.data import load_splits
 from bench.records.files import iter_records, record_folder
+from bench.registry import admission, load_champion, publishing
 from bench.registry import champions as folders
-from bench.registry import load_champion, publishing
 from bench.registry.card_text import card_text
 from bench.registry.cards import read_card
 from bench.registry.changes import mend_registry
 from bench.registry.promotion import promote, rollback
 from bench.registry.results import Scope
 from bench.registry.verification import raise_problems, targets, verify
-from tests.rewritten import rewrite
+from tests.rewritten import arrays_path, rewrite
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
@@ -212,12 +213,22 @@ def test_rollback_of_a_first_champion_or_an_unknown_track(promoted):
     assert files_of(promoted.registry) == before
 
 
-def test_refreshed_results_renew_the_champion(replaced):
+def test_refreshed_results_renew_the_champion(replaced, monkeypatch):
+    """Whatever its weights give: here the scores are another machine's."""
+    for name in ("_other_weights", "_verified"):
+        monkeypatch.setattr(admission, name, lambda *_: "")
     (record,) = [
         r for r in iter_records(replaced.records) if r.spec.model == "pca" and str(r.track) == "d8"
     ]
     scores = {part: {k: v * 1.01 for k, v in s.items()} for part, s in record.scores.items()}
-    rewrite(replaced.records, dataclasses.replace(record, scores=scores))
+    path = arrays_path(replaced.records, record)
+    arrays = {
+        key: value * np.float32(1.01) if key.startswith(("validation/", "test/")) else value
+        for key, value in load_file(path).items()
+    }
+    save_file(arrays, path)
+    changed = {"scores": scores, "arrays_sha256": sha256_of_file(path)}
+    rewrite(replaced.records, dataclasses.replace(record, **changed))
     publishing.write(replaced, EVERYTHING, refresh=True)
     with pytest.raises(CheckFailed, match=r"card\.json was written from other rows"):
         publishing.check(replaced)

@@ -27,7 +27,7 @@ from bench.core.seeds import AdaptiveSeeds, Seeds, parse_rule, rule_text
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store
 from bench.data import load_set
-from bench.execution import Finished
+from bench.execution import Finished, places
 from bench.leaderboard.competitions import why_unranked
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.ledger import (
@@ -400,12 +400,12 @@ def test_a_protocol_of_which_only_the_name_is_known_tells_no_seeds(adaptive, sto
 # What people read of it.
 
 
-@dataclasses.dataclass
-class Workers:
+class Workers(places.Workers):
     """Those of one executor."""
 
-    store: Store
-    executor: Inventing
+    def __init__(self, store: Store, executor: Inventing) -> None:
+        super().__init__(1, store)
+        self.executor = executor
 
     def pool(self) -> Inventing:
         return self.executor

@@ -1,6 +1,5 @@
 """The winner of a search and the default recipe get adaptive seeds, each as many as it needs."""
 
-import dataclasses
 from pathlib import Path
 from statistics import fmean
 
@@ -13,7 +12,7 @@ from bench.benchmark.running import run_plan
 from bench.cli import app
 from bench.core.spec import RunSpec, TrialSpec
 from bench.core.store import Store
-from bench.execution import Event
+from bench.execution import Event, places
 from bench.records.selection import selection_score
 from bench.sweep.plan import StudyPlan
 from bench.sweep.running import tune_study
@@ -48,13 +47,12 @@ class Both(Inventing):
         return self.trials.events(timeout) or super().events(timeout)
 
 
-@dataclasses.dataclass
-class Workers:
+class Workers(places.Workers):
     """Those of one executor."""
 
-    store: Store
-    executor: Both
-    count: int = 1
+    def __init__(self, store: Store, executor: Both) -> None:
+        super().__init__(1, store)
+        self.executor = executor
 
     def pool(self) -> Both:
         return self.executor
@@ -92,7 +90,7 @@ def test_what_a_winner_is_worth_is_the_mean_over_all_seeds(adaptive, store):
     path.write_text(path.read_text().replace("lr = 0.003", "lr = 0.0002"))  # others do better
     executor = Both(store)
     plan = make_plan(adaptive, store, trials=4)
-    outcome = tune_study(plan, Workers(store, executor), lambda _: None)  # type: ignore[arg-type]
+    outcome = tune_study(plan, Workers(store, executor), lambda _: None)
     assert not outcome.is_default
     assert sorted(runs(outcome.confirmation)) == [
         *(("default", seed) for seed in range(5)),

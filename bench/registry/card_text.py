@@ -40,7 +40,10 @@ def sections(card: Card, side_by_side: str = "") -> Iterator[Section]:
     if side_by_side:
         pictures.insert(0, Picture("The same test images by every row of its table", side_by_side))
     if pictures:
-        yield Section("Pictures", pictures=tuple(pictures))
+        # A heading only where tables of further tasks or of all rows stand before: cards of earlier
+        # versions, which have neither, keep their text.
+        heading = "Pictures" if side_by_side or _measures_more(card) else ""
+        yield Section(heading, pictures=tuple(pictures))
     yield Section("Use it", _use(card))
     yield Section("Data", (_data(card),))
     yield Section("Recipe", (_recipe(card),))
@@ -102,6 +105,11 @@ def _scores(card: Card) -> Section:
     more = f"Every measure, also of the tasks below, stands in [{CARD}]({CARD})."
     facts = () if len(own) == len(card.scores["test"]) else (more,)
     return Section("Scores", facts, table=_table(card, own), notes=(ends, _standing(card)))
+
+
+def _measures_more(card: Card) -> bool:
+    """Whether it was measured in further tasks."""
+    return any(name in METRICS and METRICS[name].further for name in card.scores["test"])
 
 
 def _further_scores(card: Card) -> Iterator[Section]:
@@ -263,14 +271,22 @@ _FOR_CLASSIFIERS = (
 )
 _FOR_AUTOENCODERS = (
     "reconstructs other images "
-    "worse, often silently. Errors compare pixels: a code with a lower one need not be better for "
-    "classes, search or samples. The scores hold for this protocol's budget: a longer or tuned "
-    "training can change the order. Nothing here was tested for decisions about people."
+    "worse, often silently. {compared} hold for this protocol's budget: a longer or "
+    "tuned training can change the order. Nothing here was tested for decisions about people."
+)
+_PIXELS_ALONE = (
+    "The scores compare pixels; they say nothing about whether codes or samples are useful for a "
+    "task. They"
+)
+_PIXELS_AND_TASKS = (
+    "Errors compare pixels: a code with a lower one need not be better for classes, search or "
+    "samples. The scores"
 )
 
 
 def _limits(card: Card) -> str:
-    limits = TEXTS[card.spec.task].limits
+    compared = _PIXELS_AND_TASKS if _measures_more(card) else _PIXELS_ALONE
+    limits = TEXTS[card.spec.task].limits.format(compared=compared)
     return f"It was trained on `{card.spec.dataset_label}` alone and {limits}"
 
 
