@@ -97,6 +97,23 @@ def test_a_dry_run_tells_of_clusters_where_there_is_none(store: Store, tiny_prot
     assert "--address localhost:1" in lost.stderr
 
 
+@pytest.mark.parametrize("stale", ["file", "variable"])
+def test_a_cluster_that_ended_is_not_waited_for(
+    store: Store, tiny_protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stale: str
+) -> None:
+    """`ray start` leaves the address of its cluster, and Ray would ask there for ever."""
+    if stale == "file":
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    lost = here("run", "-p", tiny_protocol, "--executor", "ray")
+    assert lost.exit_code == 2
+    assert "no Ray cluster answers" in lost.stderr
+
+
 @pytest.mark.parametrize(
     "how",
     [

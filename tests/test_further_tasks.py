@@ -584,7 +584,7 @@ def test_below_the_rows_stands_what_they_are_compared_with(
         assert real[f"test FCD, {sampler}"] == "0.25", "stands beside every sampler"
         assert mean[f"test FCD, {sampler}"] == "54.00"
     assert real["validation FCD, 10 Gaussians"] == "0.50"
-    assert (real["test Recall, 10 Gaussians"], mean["test Recall, 10 Gaussians"]) == ("0.900", "–")
+    assert (real["test recall, 10 Gaussians"], mean["test recall, 10 Gaussians"]) == ("0.900", "–")
     assert not any("real images" in title for title in rows[0])
 
 

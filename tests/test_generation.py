@@ -470,7 +470,7 @@ class TestScoring:
             return "\n".join(plan(Request(wanted, dataset=spec.dataset), home).notes)
 
         assert "left out" not in notes("generation", "interpolation"), "one is committed"
-        monkeypatch.setattr("bench.records.feature_cards.shipped", lambda: home)
+        monkeypatch.setattr("bench.records.feature_cards.feature_registries", lambda _: ())
         said = notes("generation", "interpolation", "cost")
         assert "generation and interpolation are left out: each needs a feature network" in said
         assert "train one with: bench run --protocol classifier" in said

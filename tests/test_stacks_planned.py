@@ -226,3 +226,12 @@ def test_a_stack_is_shared_between_commands_run_by_run(tiny_protocol: str, store
             other.release(spec.run_key)
         list(other.hand_out())
         assert second.given[3:] == [(specs[7],), (specs[0],)]
+
+
+def test_a_run_that_is_asked_for_twice_is_counted_once(made: Plan, store: Store) -> None:
+    """The default of a search can be a run of the table as well."""
+    _measured(made, store, 1.5)
+    once = known_forecast(made.missing, made.sizes, store, 1)
+    twice = known_forecast([*made.missing, *made.missing[:2]], made.sizes, store, 1)
+    assert once is not None and twice is not None
+    assert (twice.by_run, twice.together) == (once.by_run, once.together)

@@ -167,7 +167,7 @@ def forecast(
     `later`: seeds that may follow, of the same cells. `local` false: the workers are those of a
     cluster. `progress` gets a line before each measurement, which takes a second or two.
     """
-    known, specs = _read(store), list(specs)
+    known, specs = _read(store), _once(specs)
     unknown = {_signature(spec, sizes): spec for spec in specs}
     unknown = {key: spec for key, spec in unknown.items() if key not in known}
     first = [cell[0] for cell in may_stack(specs, sizes)] if local else []
@@ -197,10 +197,15 @@ def known_forecast(
     later: Sequence[RunSpec] = (),
 ) -> Forecast | None:
     """The forecast from earlier measurements; None if one is missing."""
-    known, specs = _read(store), list(specs)
+    known, specs = _read(store), _once(specs)
     if any(_signature(spec, sizes) not in known for spec in specs):
         return None
     return _add_up((specs, later), sizes, known, workers, store, local=True)
+
+
+def _once(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """Each run once: the default of a search may be a run of the table as well."""
+    return list({spec.run_key: spec for spec in specs}.values())
 
 
 def _add_up(

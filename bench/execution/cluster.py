@@ -89,13 +89,25 @@ def connect(address: str) -> Resources:
 
 def _knock(address: str) -> None:
     """Check that a machine answers: Ray itself would wait for ever."""
+    if address == "auto" and not (address := _current_cluster()):
+        return  # Ray says at once that there is none
     host, _, port = address.rpartition(":")
-    if address == "auto":
-        return
     if not (host and port.isdigit()) or "/" in host:
         raise ValueError("expected auto or HOST:PORT of the head node, such as 10.0.0.1:6379")
     with socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS):
         pass
+
+
+def _current_cluster() -> str:
+    """The address that Ray takes for `auto`: of RAY_ADDRESS, or of the file that `ray start`
+    leaves, also when its cluster ended long ago; "" without one."""
+    if given := os.environ.get("RAY_ADDRESS", ""):
+        return "" if given == "local" or "://" in given else given
+    place = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    try:
+        return (Path(place) / "ray" / "ray_current_cluster").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 class Trainer:
