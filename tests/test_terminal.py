@@ -109,6 +109,12 @@ def test_rows_are_chosen_by_variant_and_size():
     assert "vae" in bench("leaderboard", "--model", "vaee")[2]
 
 
+def test_the_mean_image_stands_at_every_size():
+    for size in ("8", "32"):
+        _, out, _ = bench("leaderboard", "--protocol", "quick", "--latent-dim", size)
+        assert out.count("mean_image") == 1
+
+
 def test_variants_have_titled_columns_and_two_lines():
     _, out, _ = bench("models")
     lines = out.splitlines()

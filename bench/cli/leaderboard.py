@@ -224,7 +224,9 @@ class RowFilter:
         return kept
 
     def _holds(self, cell: "TableCell") -> bool:
-        sized = not self.sizes or cell.code_size in self.sizes
+        # A variant without a code, such as the mean image, competes at every size.
+        own = (cell.code_size, cell.track.size if cell.track.on_size_axis else cell.code_size)
+        sized = not self.sizes or not {*own}.isdisjoint(self.sizes)
         return sized and (not self.models or cell.model in self.models)
 
 
