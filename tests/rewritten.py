@@ -1,8 +1,13 @@
 """Records whose documents were rewritten, with right digests: what a person with an editor and some
 patience can do."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from bench.core.identity import sha256_of_file
 from bench.core.spec import RunRecord
 from bench.records.documents import documents_of, encode
 from bench.records.files import RECORD, record_folder, workspace_of
@@ -16,6 +21,23 @@ def scores_folder(records: Path, record: RunRecord) -> Path:
 def arrays_path(records: Path, record: RunRecord) -> Path:
     """The arrays of a record."""
     return scores_folder(records, record) / "arrays.safetensors"
+
+
+def scale(records: Path, record: RunRecord, factor: float) -> None:
+    """Write a record whose scores and arrays are `factor` times as large: another machine's, which
+    its weights need not give."""
+    path = arrays_path(records, record)
+    arrays = {
+        key: value * np.float32(factor) if key.startswith(("validation/", "test/")) else value
+        for key, value in load_file(path).items()
+    }
+    save_file(arrays, path)
+    scores = {
+        part: {name: value * factor for name, value in each.items()}
+        for part, each in record.scores.items()
+    }
+    changed = {"scores": scores, "arrays_sha256": sha256_of_file(path)}
+    rewrite(records, dataclasses.replace(record, **changed))
 
 
 def rewrite(records: Path, record: RunRecord) -> None:

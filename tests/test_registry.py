@@ -20,7 +20,6 @@ from registry_store import (
 from safetensors.numpy import load_file, save_file
 
 from bench.core.errors import BadInput, CheckFailed
-from bench.core.identity import sha256_of_file
 from bench.core.protocol import SplitConfig
 from bench.core.store import shipped
 from bench.data import load_splits
@@ -33,7 +32,7 @@ from bench.registry.changes import mend_registry
 from bench.registry.promotion import promote, rollback
 from bench.registry.results import Scope
 from bench.registry.verification import raise_problems, targets, verify
-from tests.rewritten import arrays_path, rewrite
+from tests.rewritten import rewrite, scale
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
@@ -220,21 +219,15 @@ def test_refreshed_results_renew_the_champion(replaced, monkeypatch):
     (record,) = [
         r for r in iter_records(replaced.records) if r.spec.model == "pca" and str(r.track) == "d8"
     ]
-    scores = {part: {k: v * 1.01 for k, v in s.items()} for part, s in record.scores.items()}
-    path = arrays_path(replaced.records, record)
-    arrays = {
-        key: value * np.float32(1.01) if key.startswith(("validation/", "test/")) else value
-        for key, value in load_file(path).items()
-    }
-    save_file(arrays, path)
-    changed = {"scores": scores, "arrays_sha256": sha256_of_file(path)}
-    rewrite(replaced.records, dataclasses.replace(record, **changed))
+    scale(replaced.records, record, 1.01)
     publishing.write(replaced, EVERYTHING, refresh=True)
     with pytest.raises(CheckFailed, match=r"card\.json was written from other rows"):
         publishing.check(replaced)
     assert rows_of(promote(replaced, EVERYTHING))[D8] == ("refresh", "pca", "fc_ae")
     card = folders.champion(replaced.registry, D8)
-    assert card.scores["test"]["mse"] == pytest.approx(scores["test"]["mse"])
+    assert card.scores["test"]["mse"] == pytest.approx(
+        1.01 * record.scores["test"]["mse"], rel=1e-6
+    )
     assert folders.previous(replaced.registry, card).spec.model == "fc_ae"
     assert publishing.check(replaced)
 
