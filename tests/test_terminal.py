@@ -174,7 +174,7 @@ def test_with_all_columns_a_table_that_does_not_fit_is_cut_into_several(columns)
         rows = [line.split("│")[3].strip() for line in lines if line.split("│")[3].strip()]
         assert rows[0] == "plain_ae" and rows[-2:] == ["real images", "the mean image"]
     words = re.findall(r"\w+", " ".join(tables))
-    assert words.count("Recall") == 6, "of three samplers in two networks, each once"
+    assert words.count("recall") == 6, "of three samplers in two networks, each once"
     assert "untrained" in words and "notes" in words
 
 
