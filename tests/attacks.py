@@ -37,20 +37,20 @@ def of_fc_ae(row: LedgerRow, seed: int | None = None) -> bool:
     return (row.model, row.latent_dim) == ("fc_ae", 8) and seed in (None, row.seed)
 
 
+def edited(row: LedgerRow, changes: dict[str, object]) -> LedgerRow:
+    """The row with other values; of a mapping, those of some of its keys."""
+    values = {
+        name: {**getattr(row, name), **value} if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    return dataclasses.replace(row, **values)
+
+
 def ledger(**changes) -> Callable[[Store], None]:
     """Seed 0 of fc_ae with other values, and everything that follows written again."""
 
     def attack(store: Store) -> None:
-        def changed(row: LedgerRow) -> LedgerRow:
-            if not of_fc_ae(row, 0):
-                return row
-            values = {
-                name: {**getattr(row, name), **value} if isinstance(value, dict) else value
-                for name, value in changes.items()
-            }
-            return dataclasses.replace(row, **values)
-
-        rows_changed(store, changed)
+        rows_changed(store, lambda row: edited(row, changes) if of_fc_ae(row, 0) else row)
 
     return attack
 
@@ -310,16 +310,7 @@ def of_all_seeds(**changes) -> Callable[[Store], None]:
     """Every seed of fc_ae at 8 numbers with other values, everything written again."""
 
     def attack(store: Store) -> None:
-        def changed(row: LedgerRow) -> LedgerRow:
-            if not of_fc_ae(row):
-                return row
-            values = {
-                name: {**getattr(row, name), **value} if isinstance(value, dict) else value
-                for name, value in changes.items()
-            }
-            return dataclasses.replace(row, **values)
-
-        rows_changed(store, changed)
+        rows_changed(store, lambda row: edited(row, changes) if of_fc_ae(row) else row)
         publishing.write(store, Scope(), refresh=False)
 
     return attack
