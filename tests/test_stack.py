@@ -62,7 +62,7 @@ def _together(
 
 
 def _assert_same(one: FitResult, other: FitResult) -> None:
-    """The same training, but for rounding and time."""
+    """The same training, bit for bit; only the time differs."""
     assert (one.status, one.best_epoch, one.images) == (
         other.status,
         other.best_epoch,
@@ -70,8 +70,7 @@ def _assert_same(one: FitResult, other: FitResult) -> None:
     )
     assert len(one.history) == len(other.history)
     for left, right in zip(one.history, other.history, strict=True):
-        assert (left.epoch, left.step) == (right.epoch, right.step)
-        assert left.values == pytest.approx(right.values, rel=2e-4, abs=1e-7)
+        assert (left.epoch, left.step, left.values) == (right.epoch, right.step, right.values)
     assert list(one.snapshots) == list(other.snapshots)
 
 
@@ -79,6 +78,8 @@ def _assert_same(one: FitResult, other: FitResult) -> None:
 def test_results_are_those_of_one_by_one_training(
     name: str, extra: dict[str, Scalar], data: FitData
 ) -> None:
+    """To the bit: a deep network makes 2 % of its final error from differences of 1e-7, and its
+    row would not be reproduced where seeds train another way."""
     seeds = (0, 1, 7)
     alone = [_member(name, seed, **extra) for seed in seeds]
     expected = [
@@ -89,13 +90,9 @@ def test_results_are_those_of_one_by_one_training(
     for one, other in zip(found, expected, strict=True):
         _assert_same(one, other)
         assert one.seconds > 0
-    x = data.validation.images / 255.0
     for model, same in zip(models, alone, strict=True):
-        here, there = (
-            m.answers(x, data.validation.labels)["reconstructions"] for m in (model, same)
-        )
-        # Adam divides by a gradient's size: a rounded sign of one near 0 moves a single weight.
-        torch.testing.assert_close(here, there, rtol=0, atol=2e-3)
+        for name_of, weights in model.state_dict().items():
+            assert torch.equal(weights, same.state_dict()[name_of]), name_of
     losses = {result.history[-1].values["train/loss"] for result in found}
     assert len(losses) == len(seeds), "members share no number"
 
@@ -119,12 +116,13 @@ def test_each_member_ends_by_its_own_patience_and_keeps_its_own_best(data: FitDa
     assert len({len(result.history) for result in expected}) > 1
     models = [_member("fc_ae", seed) for seed in seeds]
     found = _together(models, data, [_config(seed, recipe) for seed in seeds])
-    for result, model in zip(found, models, strict=True):
+    for result, model, same in zip(found, models, expected, strict=True):
+        _assert_same(result, same)
         scores = [values.values["val/mse"] for values in result.history]
         assert result.best_epoch == 1 + scores.index(min(scores))
         assert len(result.history) == min(result.best_epoch + 2, 40)
         score = mean_scores(model, data.validation, ("mse",), EvaluationConfig())["mse"]
-        assert score == pytest.approx(min(scores), rel=1e-4), "the best weights were kept"
+        assert score == pytest.approx(min(scores), rel=1e-6), "the best weights were kept"
     assert len({len(result.history) for result in found}) > 1
 
 

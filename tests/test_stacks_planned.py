@@ -69,6 +69,8 @@ def test_only_dense_variants_with_several_seeds_may_stack(made: Plan) -> None:
     assert not may_stack(on_gpu, made.sizes)
     large = dataclasses.replace(made.sizes, image_shape=(3, 64, 64))
     assert not may_stack(made.specs, large), "a stack holds the weights of all of its members"
+    odd = dataclasses.replace(made.sizes, image_shape=(1, 7, 9))
+    assert not may_stack(made.specs, odd), "a sigmoid rounds the last of 63 pixels differently"
 
 
 def test_one_worker_trains_every_cell_as_a_stack(

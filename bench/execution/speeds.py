@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -39,13 +39,13 @@ def measure_together(spec: RunSpec, sizes: SplitSizes, seeds: int = MEASURED) ->
     CPU.
     """
     prepare_torch(spec.threads)
-    member = build_for(spec, sizes.image_shape, sizes.classes)
-    stack = stacked([member] * seeds, [torch.Generator() for _ in range(seeds)])
+    members = [build_for(spec, sizes.image_shape, sizes.classes) for _ in range(seeds)]
+    stack = stacked(members, [torch.Generator() for _ in members])
     batch = torch.rand(seeds, spec.train.batch_size, *sizes.image_shape)
     alone, together, each = [], [], _SECONDS / _ROUNDS
     for _ in range(_ROUNDS):
-        alone.append(step_seconds(member, batch[0], spec, each, time.process_time))
-        together.append(step_seconds(stack, batch, spec, each, time.process_time))
+        alone.append(step_seconds(members[0], batch[0], spec, each, time.process_time))
+        together.append(step_seconds(stack, batch, spec, each, time.process_time, members))
     return min(alone), min(together)
 
 
@@ -64,20 +64,23 @@ def step_seconds(
     spec: RunSpec,
     seconds: float = _SECONDS,
     clock: Callable[[], float] = time.perf_counter,
+    members: Sequence[ImageModel] = (),
 ) -> float:
     """Seconds per image of bare training steps on one resident batch: a bound for any loop.
 
-    A stack takes a batch for each member, (S, N, C, H, W).
+    A stack of `members` takes a batch for each, (S, N, C, H, W).
     """
-    optimizer = make_optimizer(model, spec.train)
+    optimizers = [make_optimizer(each, spec.train) for each in members or [model]]
     labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
     model.train()
 
     def step() -> None:
         loss = model.loss(batch, labels)
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         (loss.total.sum() if loss.total.dim() else loss.total).backward()
-        optimizer.step(spec.train.lr, spec.train.adam_eps)
+        for optimizer in optimizers:
+            optimizer.step(spec.train.lr, spec.train.adam_eps)
 
     for _ in range(3):
         step()

@@ -27,30 +27,70 @@ class Noise:
         return torch.randint_like(x, 2) * 2 - 1
 
 
-def member_view(parameter: Tensor) -> Tensor:
-    """A weight (n_out, n_in) or bias (n_out,) of a member, or what goes with it (gradient, moments
-    of Adam), in the layout of its place in a stack; and back: (n_in, n_out), (1, n_out)."""
-    values = parameter.detach()
-    return values.T if values.dim() == 2 else values[None]
+_CACHE_LINE = 64
+"""Bytes. Products of the same matrices may round differently where these begin at other places
+within a line; torch begins every tensor at the start of one."""
+
+
+def _apart(stack: Tensor) -> list[Tensor]:
+    """The matrix of each member, at the start of a cache line, as it is alone."""
+    return [own if own.data_ptr() % _CACHE_LINE == 0 else own.clone() for own in stack]
+
+
+class _Products(torch.autograd.Function):
+    """The linear layers of members, each product taken as `nn.Linear` takes it: the same bits."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *parameters)
+        weights, biases = parameters[: len(x)], parameters[len(x) :]
+        out = x.new_empty(*x.shape[:2], len(biases[0]))
+        _fill(out, torch.addmm, biases, _apart(x), [weight.T for weight in weights])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, *parameters = ctx.saved_tensors
+        weights, given = parameters[: len(x)], _apart(gradients[0])
+        of_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        if of_x is not None:
+            _fill(of_x, torch.mm, given, weights)
+        of_weights = [torch.mm(y.T, rows) for y, rows in zip(given, _apart(x), strict=True)]
+        return (of_x, *of_weights, *gradients[0].sum(dim=1))
+
+
+def _fill(out: Tensor, compute: Callable[..., Tensor], *given: Sequence[Tensor]) -> None:
+    """Write what is computed of each member's matrices to its place in a stack."""
+    for own, *matrices in zip(out, *given, strict=True):
+        if own.data_ptr() % _CACHE_LINE == 0:
+            compute(*matrices, out=own)
+        else:
+            own.copy_(compute(*matrices))
 
 
 class StackedLinear(nn.Module):
-    """The linear layers of S members: (S, N, n_in) -> (S, N, n_out)."""
+    """The linear layers of S members, whose weights stay theirs: (S, N, n_in) -> (S, N, n_out)."""
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
-        # (S, n_in, n_out): the product's gradient comes in this layout, so that none is copied.
-        self.weights = nn.Parameter(torch.stack([member_view(layer.weight) for layer in layers]))
-        self.biases = nn.Parameter(torch.stack([member_view(layer.bias) for layer in layers]))
+        self._layers = tuple(layers)  # in a tuple they are no parts of this module
 
     @property
     def weight(self) -> Tensor:
-        """(S, n_out, n_in), as that of `nn.Linear`."""
-        return self.weights.mT
+        """(S, n_out, n_in)."""
+        return torch.stack([layer.weight for layer in self._layers])
+
+    @property
+    def bias(self) -> Tensor:
+        """(S, n_out)."""
+        return torch.stack([layer.bias for layer in self._layers])
 
     def forward(self, x: Tensor) -> Tensor:
         """x W^T + b of every member."""
-        return torch.baddbmm(self.biases, x, self.weights)
+        weights = [layer.weight for layer in self._layers]
+        biases = [layer.bias for layer in self._layers]
+        out: Tensor = _Products.apply(x, *weights, *biases)
+        return out
 
 
 def linear_layers(network: nn.Module) -> "list[nn.Linear | StackedLinear]":
@@ -58,22 +98,24 @@ def linear_layers(network: nn.Module) -> "list[nn.Linear | StackedLinear]":
     return [part for part in network.modules() if isinstance(part, nn.Linear | StackedLinear)]
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b of matrices, or of each member of a stack (S, n, k), (S, k, m), with the same bits."""
+    return a @ b if a.dim() == 2 else torch.stack(list(map(torch.mm, _apart(a), _apart(b))))
+
+
 class _MemberErrors(torch.autograd.Function):
-    """The mean squared error of each member, whose difference is computed once for both passes."""
+    """The mean squared error of each member, as `mse_loss` computes it and its gradient."""
 
     @staticmethod
     def forward(ctx: Any, x_hat: Tensor, x: Tensor) -> Tensor:
-        difference = (x_hat - x).flatten(1)
-        ctx.save_for_backward(difference)
-        ctx.shape = x.shape
-        rows = difference.unsqueeze(1)
-        return torch.bmm(rows, rows.mT).flatten() / difference.shape[1]
+        ctx.save_for_backward(x_hat, x)
+        return torch.stack(list(map(functional.mse_loss, x_hat, x)))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (difference,) = ctx.saved_tensors
-        scale = gradients[0] * (2 / difference.shape[1])
-        return (difference * scale.unsqueeze(1)).view(ctx.shape), None
+        x_hat, x = ctx.saved_tensors
+        scale = gradients[0] * (2 / x[0].numel())
+        return (x_hat - x).mul_(scale.view(-1, *[1] * (x.dim() - 1))), None
 
 
 def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:

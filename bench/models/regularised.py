@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from bench.models.base import Embedding, ImageShape
 from bench.models.dense import DenseAutoencoder, PlainAutoencoder
-from bench.models.layers import linear_layers
+from bench.models.layers import linear_layers, product
 
 
 class SparseAutoencoder(DenseAutoencoder):
@@ -85,8 +85,9 @@ class ContractiveAutoencoder(PlainAutoencoder):
         before = first(x.flatten(-3))
         z = last(functional.relu(before))
         open_units = (before > 0).to(before)
-        gram = (last.weight.mT @ last.weight) * (first.weight @ first.weight.mT)
-        norm = ((open_units @ gram) * open_units).sum(dim=-1).mean(dim=-1)
+        v, w = last.weight, first.weight
+        gram = product(v.mT, v) * product(w, w.mT)
+        norm = (product(open_units, gram) * open_units).sum(dim=-1).mean(dim=-1)
         return Embedding(z, self.contraction * norm / self.pixels)
 
 
@@ -122,7 +123,7 @@ def imq_discrepancy(z: Tensor, prior: Tensor) -> Tensor:
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         lengths = a.square().sum(dim=-1, keepdim=True) + b.square().sum(dim=-1).unsqueeze(-2)
-        squared = lengths - 2 * a @ b.mT
+        squared = lengths - product(2 * a, b.mT)
         return scale / (scale + squared.clamp_min(0))
 
     different = 1 - torch.eye(count, device=z.device, dtype=z.dtype)
@@ -162,7 +163,9 @@ class RegularisedAutoencoder(PlainAutoencoder):
         z = self.encode(x)
         penalty = self.beta * 0.5 * z.square().sum(dim=-1).mean(dim=-1)
         if self.l2:
-            squares = (p.square().reshape(*z.shape[:-2], -1) for p in self.decoder.parameters())
+            layers = linear_layers(self.decoder)
+            weights = (numbers for layer in layers for numbers in (layer.weight, layer.bias))
+            squares = (numbers.square().reshape(*z.shape[:-2], -1) for numbers in weights)
             penalty = penalty + self.l2 * sum(numbers.sum(dim=-1) for numbers in squares)
         if self.gradient_penalty:
             penalty = penalty + self.gradient_penalty * self.decoder_steepness(z).mean(dim=-1)
@@ -178,6 +181,6 @@ class RegularisedAutoencoder(PlainAutoencoder):
         signs = self._noise.signs_like(z)
         before = first(z)
         image = torch.sigmoid(last(functional.relu(before)))
-        moved = ((before > 0) * (signs @ first.weight.mT)) @ last.weight.mT
+        moved = product((before > 0) * product(signs, first.weight.mT), last.weight.mT)
         steepness: Tensor = (image * (1 - image) * moved).square().sum(dim=-1)
         return steepness

@@ -1,8 +1,8 @@
 """fit_together(): seeds of one variant at one size, trained as one network.
 
-The steps are taken together, in one product of matrices for each layer; all else is each member's
-own: its order of images and its noise, validation, best epoch, patience, divergence, stop and
-checkpoint. A member that ends leaves the stack. Results equal those of `fit` within rounding.
+The passes through the network are taken together; all else is each member's own: its weights and
+optimiser, its order of images and its noise, validation, best epoch, patience, divergence, stop and
+checkpoint. A member that ends leaves the stack. Results are those of `fit`, bit for bit.
 """
 
 import time
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.models.base import ImageModel
-from bench.models.layers import member_view
-from bench.models.stacking import hand_back, stacked
+from bench.models.stacking import stacked
 from bench.training.train import (
     EpochHook,
     FitConfig,
@@ -25,7 +24,6 @@ from bench.training.train import (
     epoch_order,
     gathered,
     learning_rate,
-    make_optimizer,
 )
 
 
@@ -76,51 +74,16 @@ def _train(group: list[_Member]) -> Iterator[tuple[int, FitResult]]:
         stack = _Stack(group)
         while not any(member.training.is_over for member in group):
             for member, values in zip(group, stack.train_epoch(), strict=True):
-                member.training.end_epoch(values, stack.hand_back_optimizer)
-        stack.hand_back_optimizer()
+                member.training.end_epoch(values)
 
 
 class _Stack:
-    """The members of a group as one network with one optimiser."""
+    """The members of a group as one network."""
 
     def __init__(self, group: Sequence[_Member]) -> None:
         self._trainings = [member.training for member in group]
-        self._models = [training.model for training in self._trainings]
-        self._model = stacked(self._models, [member.generator for member in group])
-        self._optimizer = make_optimizer(self._model, self._trainings[0].config.train)
-        self._optimizer.load_state_dict(self._stacked_state())
-
-    def _stacked_state(self) -> Mapping[int, Mapping[str, Tensor]]:
-        """The steps and moments of the members' optimisers, which are at the same step."""
-        states = [training.optimizer.state_dict() for training in self._trainings]
-        return {
-            index: {
-                name: slot
-                if name == "step"
-                else torch.stack([member_view(state[index][name]) for state in states])
-                for name, slot in slots.items()
-            }
-            for index, slots in states[0].items()
-        }
-
-    def hand_back_optimizer(self) -> None:
-        """Give every member's optimiser its steps and moments."""
-        state = self._optimizer.state_dict()
-        for place, training in enumerate(self._trainings):
-            matrices = [parameter.dim() == 2 for parameter in training.model.parameters()]
-
-            def own(slot: Tensor, matrix: bool, place: int = place) -> Tensor:
-                return slot[place].T if matrix else slot[place, 0]
-
-            training.optimizer.load_state_dict(
-                {
-                    index: {
-                        name: slot if name == "step" else own(slot, matrices[index])
-                        for name, slot in slots.items()
-                    }
-                    for index, slots in state.items()
-                }
-            )
+        models = [training.model for training in self._trainings]
+        self._model = stacked(models, [member.generator for member in group])
 
     def train_epoch(self) -> list[dict[str, float]]:
         """One pass of every member over the training images; their mean loss terms and rate."""
@@ -132,22 +95,24 @@ class _Stack:
         orders = torch.stack(
             [epoch_order(len(data), recipe, t.config.seed, epoch) for t in self._trainings]
         )
+        optimizers = [training.optimizer for training in self._trainings]
         self._model.train()
         started = time.perf_counter()
         for chosen in orders.split(recipe.batch_size, dim=1):
             images = gathered(data.images, chosen.flatten()).unflatten(0, chosen.shape)
             loss = self._model.loss(images, data.labels)
-            self._optimizer.zero_grad()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
             loss.total.sum().backward()
-            rate = learning_rate(recipe, step, per_epoch)
-            self._optimizer.step(rate, adam_epsilon(recipe, step))
+            rate, epsilon = learning_rate(recipe, step, per_epoch), adam_epsilon(recipe, step)
+            for optimizer in optimizers:
+                optimizer.step(rate, epsilon)
             for name, term in {"loss": loss.total, **loss.parts()}.items():
                 alpha = chosen.shape[1]
                 sums.setdefault(name, torch.zeros_like(term)).add_(term.detach(), alpha=alpha)
             seen, step = seen + chosen.shape[1], step + 1
         means = {f"train/{name}": (total / seen).tolist() for name, total in sums.items()}
         took = time.perf_counter() - started
-        hand_back(self._model, self._models)
         for training in self._trainings:
             training.state.seconds += took / size
             training.state.images += seen

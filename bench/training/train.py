@@ -91,10 +91,6 @@ class FitResult:
     snapshots: dict[int, Tensor]
 
 
-def _nothing() -> None:
-    """One by one the optimiser is always up to date."""
-
-
 def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook) -> FitResult:
     """Train `model` in place by the recipe; deterministic in `config.seed` on one thread.
 
@@ -141,11 +137,8 @@ class Training:
         ended = self._status != "finished" or state.epoch >= recipe.epochs
         return ended or _out_of_patience(state, recipe)
 
-    def end_epoch(self, trained: dict[str, float], refresh: Callable[[], None] = _nothing) -> None:
-        """Validate, keep the best weights and tell the epoch, of which `trained` are the values.
-
-        `refresh` brings the optimiser up to date before a checkpoint is saved.
-        """
+    def end_epoch(self, trained: dict[str, float]) -> None:
+        """Validate, keep the best weights and tell the epoch, of which `trained` are the values."""
         state, recipe, data = self.state, self.config.train, self.data
         with _unchanged(self.model):
             values = trained | _validate(self.model, data.validation, self.config)
@@ -163,7 +156,6 @@ class Training:
         stop = self._on_epoch(now)
         late = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
         if self.config.checkpoint and (stop or late):
-            refresh()
             _save(self, self.config.checkpoint)
             self._saved_at = time.monotonic()
         if stop:
