@@ -48,7 +48,7 @@ test-all: $(STAMP) ## run the test suite with the long tests
 test-slow: $(STAMP) # the long tests alone, the quickest of them first
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-faults: $(STAMP) ## kill, damage and race the commands and count what is lost (half an hour)
+faults: $(STAMP) ## kill, damage and race the commands and count what is lost (an hour on two cores)
 	$(BIN)/python -m tests.faults $(ARGS)
 
 check: $(STAMP) ## ruff format, ruff lint, mypy --strict, and the committed tables

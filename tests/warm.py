@@ -15,16 +15,19 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkProcess, ForkServerProcess
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bench.core.spec import RunRecord
 from bench.execution import local, stopwatch
 from bench.records.files import Arrays
 from bench.tracking import database
+
+if TYPE_CHECKING:
+    from bench.execution.decoding import _Process
 
 _IMPORTED = ["bench.execution.runner", "bench.execution.speeds", "bench.execution.memory"]
 
@@ -48,49 +51,65 @@ def _work(environment: Mapping[str, str], target: Callable[..., None], args: tup
     """Do the work in the environment of the process that asked for it."""
     os.environ.clear()
     os.environ.update(environment)
-    _warm_decoder(args)
+    _warm_decoder()
     target(*args)
 
 
-def _warm_decoder(held: Iterable[object]) -> None:
-    """Fork the decoder of this worker now, before an image is read; `held`: what is not for it."""
-    from bench.execution.decoding import _Process, serve  # imports torch, which heads must not do
-
-    def decode() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for end in (ours, *held):
-            if isinstance(end, Connection):
-                end.close()
-        serve(os.dup(theirs.fileno()))
+def _warm_decoder() -> None:
+    """Fork the decoder of this worker now, before an image is read."""
+    from bench.execution.decoding import _Process  # imports torch, which heads must not do
 
     def start() -> _Process:
         _Process.start = real  # type: ignore[method-assign]
-        return _Process(ours, cast("Any", _Forked(process)), tempfile.TemporaryFile())
+        return waiting
 
-    # A worker is a daemon, which may start none: its decoder ends with it, or with its pipe.
-    vars(multiprocessing.current_process())["_config"]["daemon"] = False
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=decode, daemon=True)
-    process.start()
-    theirs.close()
-    real = _Process.start
+    real, waiting = _Process.start, fork_decoder()
     _Process.start = start  # type: ignore[method-assign]
+
+
+def fork_decoder() -> "_Process":
+    """A decoder forked from this process; of the open files it keeps only its end of the pipe."""
+    from bench.execution.decoding import _Process, serve
+
+    ours, theirs = multiprocessing.Pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            kept = theirs.fileno()
+            os.closerange(3, kept)
+            os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+            serve(kept)
+        finally:
+            os._exit(0)
+    theirs.close()
+    return _Process(ours, cast("Any", _Forked(pid)), tempfile.TemporaryFile())
 
 
 class _Forked:
     """What is asked of a `subprocess.Popen`."""
 
-    def __init__(self, process: ForkProcess) -> None:
-        self._process = process
-        self.kill = process.kill
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._code: int | None = None
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        if self._code is None:
+            with contextlib.suppress(ChildProcessError):
+                ended, status = os.waitpid(self._pid, os.WNOHANG)
+                self._code = os.waitstatus_to_exitcode(status) if ended else None
+        return self._code
 
-    def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if (code := self._process.exitcode) is None:
-            raise subprocess.TimeoutExpired("the decoder", timeout or 0.0)
+    def wait(self, timeout: float = 5.0) -> int:
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("the decoder", timeout)
+            time.sleep(0.002)
         return code
 
 

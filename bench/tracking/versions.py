@@ -56,15 +56,29 @@ def register_version(
             entry.model_id = models.log_model(book.client, entry.run_id, store, record)
             book.say(entry, {models.MODEL_ID: entry.model_id})
         version = _version(book, registered_name, record, entry)
-        text = with_pictures_of(entry.run_id, description)
-        book.client.update_model_version(registered_name, version.version, text)
-        for key, value in content.model_tags(record, tags).items():
-            book.client.set_model_version_tag(registered_name, version.version, key, value)
-        book.client.set_registered_model_alias(registered_name, alias, version.version)
-        book.say(entry, {"registry": f"{registered_name}@{alias}"})
+        _describe(
+            book.client,
+            version,
+            with_pictures_of(entry.run_id, description),
+            content.model_tags(record, tags),
+        )
+        if alias not in version.aliases:
+            book.client.set_registered_model_alias(registered_name, alias, version.version)
+            book.say(entry, {"registry": f"{registered_name}@{alias}"})
     except Failure as error:
         return _not_told(registered_name, error)
     return True
+
+
+def _describe(
+    client: MlflowClient, version: ModelVersion, text: str, tags: Mapping[str, str]
+) -> None:
+    """Write what the version does not say already: each tag is a request."""
+    if version.description != text:
+        client.update_model_version(version.name, version.version, text)
+    for key, value in tags.items():
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(version.name, version.version, key, value)
 
 
 def with_pictures_of(run_id: str, text: str) -> str:

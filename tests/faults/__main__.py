@@ -13,6 +13,8 @@ from . import blocked, fails, files, forked, kills, names, races
 from .ground import FAULTS, Found, Try, perform
 from .workspaces import Templates, make_templates
 
+_EVERY = 30.0
+"""Seconds between two lines of progress."""
 CAMPAIGNS = ("kills", "calls", "blocked", "files", "flips", "names", "races")
 
 
@@ -26,9 +28,25 @@ def main() -> int:
         tries = _tries(templates, options)
         print(f"{len(tries)} tries; prepared in {time.monotonic() - began:.0f} s", file=sys.stderr)
         deadline = began + 60 * options.minutes
-        found = perform(_spread(tries), options.seed, place, options.jobs, deadline)
+        hear = _progress(len(tries))
+        found = perform(_spread(tries), options.seed, place, options.jobs, deadline, hear)
     _print(found, options.seed, time.monotonic() - began)
     return int(any(one.faults for one in found))
+
+
+def _progress(total: int) -> Callable[[int], None]:
+    """Says every half minute how many tries were done, and when the others will be."""
+    began = said = time.monotonic()
+
+    def hear(done: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said > _EVERY:
+            said = now
+            left = (now - began) / done * (total - done) / 60
+            print(f"{done} of {total} tries; about {left:.0f} min left", file=sys.stderr)
+
+    return hear
 
 
 def _options() -> argparse.Namespace:

@@ -1,11 +1,12 @@
 """Commands of bench in processes forked from one that has imported what they need.
 
 Starting Python and importing torch takes seconds, a fork milliseconds, and a kill or a failed call
-means the same to both. Workers of a pool are forked as well, and close what they inherited, so
-that they hear of their head's death and hold no lock of it.
+means the same to both. Workers of a pool and decoders are forked as well, and close what they
+inherited, so that they hear of their head's death and hold no lock of it.
 """
 
 import contextlib
+import gc
 import importlib
 import multiprocessing
 import os
@@ -48,13 +49,17 @@ def warm_up() -> None:
     for name in _HEAVY:
         importlib.import_module(name)
     from bench.execution import local, stopwatch
-    from tests.warm import warm_pictures
+    from bench.execution.decoding import _Process
+    from tests.warm import fork_decoder, warm_pictures
 
     warm_pictures()
+    _Process.start = fork_decoder  # type: ignore[method-assign]
     fork = types.SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
     vars(local)["multiprocessing"] = vars(stopwatch)["multiprocessing"] = fork
     for module in (local, stopwatch):
         vars(module)["_work"] = _lean(module._work)
+    gc.collect()
+    gc.freeze()  # each run collects what it left: not among all that was imported
 
 
 def _lean(work: Callable[..., None]) -> Callable[..., None]:

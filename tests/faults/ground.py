@@ -1,6 +1,7 @@
 """What a try stands on: its folder and dice, and the faults that it found."""
 
 import contextlib
+import itertools
 import os
 import pickle
 import random
@@ -123,42 +124,50 @@ def perform(
 ) -> list[Found]:
     """Do the tries in `jobs` processes until the deadline (`time.monotonic`); what they found.
 
-    Each process takes the next try from a pipe and writes what it found to a file of its own.
+    Each process takes the next try from a pipe, writes what it found to a file of its own, and says
+    through another pipe that it is done: `hear` is given the number of tries done.
     """
-    take, give = os.pipe()
+    (take, give), (told, tell) = os.pipe(), os.pipe()
     files = [place / f"lane-{number}" for number in range(jobs)]
     lanes = []
     for file in files:
         pid = os.fork()
         if pid == 0:
             os.close(give)
-            _lane(tries, seed, place, file, take, deadline)
+            os.close(told)
+            _lane(tries, seed, place, file, take, tell)
         lanes.append(pid)
     os.close(take)
-    for number in range(len(tries)):
-        if time.monotonic() > deadline:
-            break
-        with contextlib.suppress(BrokenPipeError):
-            os.write(give, struct.pack("i", number))
-        hear(number)
-    os.close(give)
+    os.close(tell)
+    waiting = iter(range(len(tries)))
+    with os.fdopen(give, "wb", buffering=0) as pipe, contextlib.suppress(BrokenPipeError):
+        for number in itertools.islice(waiting, jobs):
+            pipe.write(struct.pack("i", number))
+        for done in itertools.count(1):
+            if not os.read(told, 1):
+                break
+            hear(done)
+            number = next(waiting, -1)
+            if number < 0 or time.monotonic() > deadline:
+                pipe.close()
+                waiting = iter(())
+            else:
+                pipe.write(struct.pack("i", number))
+    os.close(told)
     broken = [pid for pid in lanes if os.waitpid(pid, 0)[1] != 0]
     if broken:
         raise RuntimeError(f"{len(broken)} of {jobs} processes of the tool itself died")
     return [found for file in files for found in _read(file)]
 
 
-def _lane(
-    tries: Sequence[Try], seed: int, place: Path, file: Path, take: int, deadline: float
-) -> None:
+def _lane(tries: Sequence[Try], seed: int, place: Path, file: Path, take: int, tell: int) -> None:
     code = 1
     try:
         with file.open("wb") as stream:
             while number := os.read(take, 4):
-                if time.monotonic() > deadline:
-                    break
                 pickle.dump(attempt(tries[struct.unpack("i", number)[0]], seed, place), stream)
                 stream.flush()
+                os.write(tell, b".")
         code = 0
     except BaseException:
         traceback.print_exc()
