@@ -442,5 +442,19 @@ def test_all_committed_pictures_are_shown():
     assert sum(strips) == sum(entry.originals is not None for entry in index) > 50
 
 
+def test_what_others_published_stands_below_its_board(committed):
+    """Once for each data set that has figures, in a table of its own that no script sorts."""
+    blocks = re.findall(r'<section class="board">.*?</section>', committed, re.DOTALL)
+    named = [re.search("<h2>([^ ]+) ", block)[1] for block in blocks if "<h3>Beside" in block]
+    assert sorted(named) == ["fashion_mnist", "mnist"]
+    (table,) = re.findall(
+        r'<div class="scroll published".*?</div>',
+        next(block for block in blocks if "<h2>mnist " in block),
+        re.DOTALL,
+    )
+    assert {"0.0369", "0.0360", "0.976"} <= set(re.findall(r">([^<>]+)</td>", table))
+    assert " id=" not in table
+
+
 def test_the_page_without_results_says_so():
     assert "No results yet" in web_page([], {}, {})

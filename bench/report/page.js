@@ -10,7 +10,9 @@ const make = (tag, attributes = {}, ...children) => {
 const FACETS = ["dataset", "protocol", "size", "task"];
 const LABELS = ["Data set", "Protocol", "Size", "Task"];
 const state = { dataset: "", protocol: "", size: "", task: "", q: "", sort: "", all: "", open: "", tab: "", at: "" };
-const rows = all("tbody tr").map((line, place) => ({ line, place, id: line.id, ...data.rows[line.id] }));
+// The tables of rows, without those of published scores.
+const TABLES = ".scroll:not(.published) table";
+const rows = all(`${TABLES} tbody tr`).map((line, place) => ({ line, place, id: line.id, ...data.rows[line.id] }));
 const byId = new Map(rows.map((row) => [row.id, row]));
 for (const row of rows) row.words = row.line.textContent.toLowerCase();
 
@@ -42,10 +44,10 @@ function show() {
   for (const item of all("svg [data-row]")) item.classList.toggle("off", isOff(item));
   for (const svg of all(".panels svg")) svg.classList.toggle("off", !svg.querySelector("a:not(.off)"));
   for (const board of all(".board")) {
-    board.hidden = !all("tbody tr:not(.detail)", board).some((line) => !line.hidden);
+    board.hidden = !all(`${TABLES} tbody tr:not(.detail)`, board).some((line) => !line.hidden);
     for (const figure of all("figure", board)) figure.hidden = !figure.querySelector("svg a:not(.off)");
   }
-  for (const table of all("table")) {
+  for (const table of all(TABLES)) {
     table.classList.toggle("all", Boolean(state.all));
     sort(table);
   }
@@ -269,7 +271,7 @@ for (const wall of all(".wall")) {
   }
   if (panels.length > 1) wall.querySelector("h3").after(tabs);
 }
-for (const head of all("thead th")) head.querySelector("button").addEventListener("click", () => sortBy(head));
+for (const head of all(`${TABLES} thead th`)) head.querySelector("button").addEventListener("click", () => sortBy(head));
 for (const name of ["mouseover", "focusin"]) document.addEventListener(name, mark);
 document.addEventListener("click", goTo);
 document.getElementById("q").addEventListener("input", (event) => set({ q: event.target.value }));

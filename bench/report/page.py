@@ -27,7 +27,7 @@ from bench.report.content import (
 )
 from bench.report.details import details
 from bench.report.sheets import Sheet, affordable
-from bench.report.tables import View, board_table, views_of
+from bench.report.tables import View, board_table, published_table, views_of
 from bench.report.wall import board_wall
 
 Originals = Mapping[tuple[str, str], Sheet]
@@ -54,7 +54,8 @@ def web_page(
         board = view.board
         images = originals.get((board.dataset, board.protocol))
         wall = [] if view.further else board_wall(board, exhibits, images, shown)
-        parts += [top, *wall, "</section>"]
+        others = [] if view.further else published_table(board)
+        parts += [top, *others, *wall, "</section>"]
     script = _file("page.js")
     hashed = b64encode(sha256(script.encode()).digest()).decode()
     return Template(_file("page.html")).substitute(

@@ -1,11 +1,12 @@
 """The table of a board: every row of its tracks, with texts from the view model."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.core.palette import look
 from bench.core.view import Column, Table
+from bench.leaderboard import published
 from bench.leaderboard.cells import TableCell
 from bench.leaderboard.render import Board, full_table, short_table
 from bench.leaderboard.rules import reason
@@ -87,6 +88,29 @@ def board_table(view: View) -> str:
             lines.append(f'<tr id="{row_id(cell)}"{mark}>{"".join(fields)}</tr>')
     lines += ["</tbody>", *_foot(view, sized, kinds), "</table></div>"]
     return "\n".join(lines)
+
+
+def published_table(board: Board) -> list[str]:
+    """What others published on the same data, beside the best rows; nothing if nobody did."""
+    section = published.section(board.cells)
+    if section is None or section.table is None:
+        return []
+    columns = section.table.columns
+    kinds = [' class="n"' if column.numeric else "" for column in columns]
+
+    def fields(tag: str, texts: Iterable[str], more: str = "") -> str:
+        cells = zip(texts, kinds, strict=True)
+        return "".join(f"<{tag}{more}{kind}>{text(shown)}</{tag}>" for shown, kind in cells)
+
+    head = fields("th", (column.title for column in columns), ' scope="col"')
+    return [
+        f"<h3>{text(section.title)}</h3>",
+        *(f"<p>{text(without_markdown(fact))}</p>" for fact in section.facts),
+        '<div class="scroll published" tabindex="0" role="group" aria-label="Published scores">',
+        f"<table><thead><tr>{head}</tr></thead>\n<tbody>",
+        *(f"<tr>{fields('td', row)}</tr>" for row in section.table.rows),
+        "</tbody></table></div>",
+    ]
 
 
 def _foot(view: View, columns: Sequence[Column], kinds: Sequence[str]) -> Iterator[str]:
