@@ -21,7 +21,7 @@ from bench.report.page import web_page
 playwright = pytest.importorskip("playwright.sync_api")
 
 PAGE = (ROOT / "registry/index.html").as_uri()
-ROWS = "tbody tr:not(.detail)"
+ROWS = ".scroll:not(.published) tbody tr:not(.detail)"
 INSTALL = "install it: apt-get install chromium"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
