@@ -202,7 +202,8 @@ def block(boards: Iterable[Board]) -> str:
 
 
 def _front(board: Board, tracks: Sequence[str], best: int) -> Section:
-    """The `best` first rows of each of these tracks, and the closed forms below them."""
+    """The `best` first rows of each of these tracks that ranks a trained one, and the closed forms
+    below them."""
     metric = board.metric
     champions = {title: champion.row for title, champion in board.champions.items()}
     header = [">code size", ">ranks", "variant", f">validation {short_title(metric)}", ">best in"]
@@ -212,6 +213,8 @@ def _front(board: Board, tracks: Sequence[str], best: int) -> Section:
         if tracks and str(track) not in tracks:
             continue
         trained = [cell for cell in cells if not cell.closed_form]
+        if not any(cell.ranks for cell in trained):
+            continue
         kept = {cell.row for cell in trained[:best]}
         rows += [
             [
