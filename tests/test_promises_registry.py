@@ -336,6 +336,15 @@ def test_a_card_in_the_folder_of_another_track_is_refused(challenged):
         champions(challenged.registry)
 
 
+def test_a_card_that_names_another_track_is_refused(challenged):
+    """The name goes into pages and commands as it is."""
+    path = challenged.registry / champion(challenged.registry, D8).folder / "card.json"
+    card = dataclasses.replace(read_card(path, "card"), track="<script>alert(1)</script>")
+    path.write_bytes(sealed(card).to_json())
+    with pytest.raises(CheckFailed, match="names the track '<script>alert"):
+        champions(challenged.registry)
+
+
 def test_a_linked_folder_of_the_registry_is_refused(challenged, tmp_path):
     outside = tmp_path / "outside"
     (challenged.registry / "fashion_mnist_mini").rename(outside)

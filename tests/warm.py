@@ -8,6 +8,7 @@ what is scored in a test process itself is decoded by a real one too.
 
 import contextlib
 import functools
+import io
 import multiprocessing
 import os
 import shutil
@@ -83,7 +84,7 @@ def fork_decoder() -> "_Process":
         finally:
             os._exit(0)
     theirs.close()
-    return _Process(ours, cast("Any", _Forked(pid)), tempfile.TemporaryFile())
+    return _Process(ours, cast("Any", _Forked(pid)), io.BytesIO())
 
 
 class _Forked:

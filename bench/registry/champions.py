@@ -43,6 +43,11 @@ def champions(registry: Path) -> dict[str, Card]:
                 "restore the committed file"
             )
         child(registry, card.folder)
+        if card.track != card.folder.replace("/", ".", 1):
+            raise CheckFailed(
+                f"registry/{path.relative_to(registry)} names the track {card.track!r}, which is "
+                "not that of its folder; restore the committed file"
+            )
         found[card.track] = card
     return found
 
