@@ -38,7 +38,7 @@ def _apart(stack: Tensor) -> list[Tensor]:
 
 
 class _Products(torch.autograd.Function):
-    """The linear layers of members, each product taken as `nn.Linear` takes it: the same bits."""
+    """The linear layers of members, each product computed as `nn.Linear` does: the same bits."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class StackedLinear(nn.Module):
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
-        self._layers = tuple(layers)  # in a tuple they are no parts of this module
+        self._layers = tuple(layers)  # a tuple keeps them from being submodules
 
     @property
     def weight(self) -> Tensor:
