@@ -2,6 +2,7 @@
 says of itself is held against what the shipped protocol of that name plans."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -11,7 +12,8 @@ from bench.core.errors import CheckFailed
 from bench.core.spec import COPIED, RunSpec
 from bench.core.store import Store, shipped
 from bench.leaderboard.ledger import LedgerRow, configuration_of
-from bench.registry import publishing
+from bench.records.files import iter_records, record_folder
+from bench.registry import checking, publishing
 from bench.registry.agreement import other_fact
 from bench.registry.checking import _Plans, check_rows
 from bench.registry.results import Results, Scope, read_results
@@ -192,6 +194,35 @@ def test_committed_tables_are_held_against_shipped_protocols(
     ):
         with pytest.raises(CheckFailed, match="the shipped protocol gives"):
             command()
+
+
+def test_a_cell_that_needs_another_seed_is_held_back_until_it_has_it(
+    ran: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So what is written passes its check, also while long trainings go on."""
+    monkeypatch.setattr(publishing, "is_shipped", lambda _: True)
+    monkeypatch.setattr(checking, "known_protocols", list)  # the tiny one is called `quick`
+    last = next(
+        record_folder(ran.records, record.run_key)
+        for record in iter_records(ran.records)
+        if (record.spec.model, record.spec.latent_dim, record.spec.seed) == ("fc_ae", 4, 2)
+    )
+    aside = shutil.move(last, ran.root / "aside")
+
+    def written() -> list[tuple[int, int]]:
+        rows = read_results(ran.registry).ledger
+        return sorted((row.latent_dim, row.seed) for row in rows if row.model == "fc_ae")
+
+    found = publishing.write(ran, Scope(), refresh=False)
+    assert any("fc_ae d=4" in line and "seeds 0, 1, 2 expected" in line for line in found.lines)
+    assert written() == [(8, 0), (8, 1), (8, 2)]
+    assert publishing.check(ran)
+
+    shutil.move(aside, last)
+    found = publishing.write(ran, Scope(), refresh=False)
+    assert not any("held back" in line for line in found.lines)
+    assert written() == [(4, 0), (4, 1), (4, 2), (8, 0), (8, 1), (8, 2)]
+    assert publishing.check(ran)
 
 
 def test_a_tuned_row_without_a_study_is_neither_checked_nor_written(

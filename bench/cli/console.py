@@ -291,7 +291,11 @@ class RunProgress:
     def wait(self, left: str) -> None:
         """Say what was resumed, and, if nothing was said for a while, where the runs are."""
         for spec, epoch in self._resumed.values():
-            self.note(f"{spec.title}: goes on at epoch {epoch + 1} of {spec.train.epochs}")
+            trained = epoch >= spec.train.epochs
+            where = f"at epoch {epoch + 1} of {spec.train.epochs}"
+            self.note(
+                f"{spec.title}: {'is trained, scored now' if trained else f'goes on {where}'}"
+            )
         self._resumed.clear()
         self._bars.update(self._total, note=left)
         if not self._live and time.monotonic() - self._spoke > SILENCE_SECONDS:

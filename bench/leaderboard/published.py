@@ -150,12 +150,12 @@ def _lines(found: Iterable[Compared]) -> Iterator[list[str]]:
 
 
 def narrow_section(cells: Iterable[TableCell]) -> Section | None:
-    """The same in 80 characters, verdicts below the table; None as `section`."""
+    """The same in 80 characters, variants and verdicts below the table; None as `section`."""
     found = compared(cells)
     if not found:
         return None
     header = [">size", "test score", *(f">{name}" for name in MODELS_OF_OTHERS)]
-    header += [">ours", "variant", ">PCA"]
+    header += [">ours", ">PCA"]
     rows, notes = [], []
     for each in found:
         figures, column = each.figures, f"test_{each.figures.metric}"
@@ -166,7 +166,6 @@ def narrow_section(cells: Iterable[TableCell]) -> Section | None:
                 name,
                 *(figures.values.get(model, DASH) for model in MODELS_OF_OTHERS),
                 f"{each.best.mean(column):.4f}" if each.best else DASH,
-                each.best.row if each.best else NO_ROW,
                 f"{each.pca.mean(column):.4f}" if each.pca else DASH,
             ]
         )

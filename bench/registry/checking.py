@@ -8,7 +8,7 @@ row says of itself is held against what its protocol, its variant and the rows b
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.core import store
@@ -128,11 +128,17 @@ def check_rows(ledger: Ledger, *, shipped: bool) -> None:
         _check_cell(rows)
     if shipped:
         check_settings(ledger)
-        plans = _Plans()
-        for competition in competitions(current(ledger)):
-            for rows in competition.cells.values():
-                if what := _wrong_seeds(rows, plans):
-                    raise _wrong(rows[0], what)
+        for seeds_of, what in other_seeds(ledger):
+            raise _wrong(seeds_of[0], what)
+
+
+def other_seeds(ledger: Ledger) -> Iterator[tuple[Ledger, str]]:
+    """The rows of each cell whose seeds are not those of its protocol's rule, and why."""
+    plans = _Plans()
+    for competition in competitions(current(ledger)):
+        for rows in competition.cells.values():
+            if what := _wrong_seeds(rows, plans):
+                yield rows, what
 
 
 def check_settings(ledger: Ledger) -> None:

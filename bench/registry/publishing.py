@@ -6,16 +6,14 @@ from dataclasses import dataclass
 
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.store import Store, is_shipped, shipped
-from bench.leaderboard.ledger import Ledger, current
+from bench.leaderboard.ledger import Ledger, current, ledger_of
 from bench.leaderboard.merging import Merge
-from bench.leaderboard.render import (
-    Board,
-)
+from bench.leaderboard.render import Board
 from bench.registry.admission import require_believable
 from bench.registry.card_checks import check_cards
 from bench.registry.champions import check_champions
 from bench.registry.changes import FRONT, changing, one_writer, unchanged
-from bench.registry.checking import check_results, check_settings
+from bench.registry.checking import check_results, check_settings, other_seeds
 from bench.registry.confirmations import (
     CONFIRMATIONS,
     ConfirmationRow,
@@ -121,13 +119,15 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     merged = merge_local(store, before, scope, refresh)
     if not refresh:
         refuse_drift(merged.drifted)
+    lines: list[str] = []
     if is_shipped(store):
         check_settings(merged.ledger)
+        merged, lines = _complete(merged)
     notes = require_believable(store, before, merged.ledger)
     index, new = renewed(store.registry, before.scores, merged.ledger, local_source(store))
     results = computed(store, dataclasses.replace(before, scores=index), merged.ledger, new)
     new |= new_studies(store, merged.ledger)
-    lines = [*reproduction(merged, before.ledger), *notes]
+    lines += [*reproduction(merged, before.ledger), *notes]
     if merged.refreshed:
         lines.append(f"{merged.refreshed} rows were refreshed")
     elif merged.better:
@@ -145,6 +145,27 @@ def _write(store: Store, scope: Scope, refresh: bool) -> TableUpdate:
     notices = [] if has_markers(store) else [no_markers(store)]
     boards = boards_of(store, results, scope)
     return TableUpdate(boards, [*lines, *notices], changed, newest=_newest(_local(merged)))
+
+
+def _complete(merged: Merge) -> tuple[Merge, list[str]]:
+    """Without the new rows of cells that need other seeds, which `check` refuses, and what to say
+    of these: tables of long trainings can be committed while they go on."""
+    added = {row.key for row in merged.added}
+    held: set[tuple[str, ...]] = set()
+    lines = []
+    for rows, why in other_seeds(merged.ledger):
+        if new := {row.key for row in rows} & added:
+            held |= new
+            first = rows[0]
+            lines.append(
+                f"{first.model} d={first.latent_dim} ({first.protocol}, {first.dataset}) is held "
+                f"back: {why}; {len(new)} rows are written when it has its seeds"
+            )
+    return dataclasses.replace(
+        merged,
+        ledger=ledger_of(row for row in merged.ledger if row.key not in held),
+        added=[row for row in merged.added if row.key not in held],
+    ), lines
 
 
 def confirm(store: Store, scope: Scope) -> tuple[list[ConfirmationRow], list[str]]:
