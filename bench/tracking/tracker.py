@@ -261,11 +261,14 @@ class RunTracker(Connection):
         self._attempt(write)
 
 
-def open_book(store: Store, plan: ExperimentPlan, address: Address, study: str = "") -> RunBook:
-    """The runs of an experiment (of one study, if named), which is created if missing."""
+def open_book(
+    store: Store, plan: ExperimentPlan, address: Address, study: str = "", run_key: str = ""
+) -> RunBook:
+    """The runs of an experiment (of one study or one run, if named), which is created if
+    missing."""
     client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
     location = None if address.is_server else store.artifacts.as_uri()
-    return RunBook(client, ensure_experiment(client, plan, location), study)
+    return RunBook(client, ensure_experiment(client, plan, location), study, run_key)
 
 
 def _now() -> int:

@@ -48,7 +48,7 @@ def register_version(
     try:
         if reason := address.why_not():
             raise ConnectionError(reason)
-        book = open_book(store, plan_for(record), address)
+        book = open_book(store, plan_for(record), address, run_key=record.run_key)
         entry = book.known(record.run_key)
         if entry is None or entry.complete != content.version(record):
             entry = book.finish(record, read_arrays(store.records, record))

@@ -43,15 +43,18 @@ class Entry:
 
 
 class RunBook:
-    """The runs of one experiment by run key, as far as this process knows them."""
+    """The runs of one experiment by run key, as far as this process knows them; of a large one
+    it reads only the run of `run_key`, if that is given."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, study: str = "") -> None:
+    def __init__(
+        self, client: MlflowClient, experiment_id: str, study: str = "", run_key: str = ""
+    ) -> None:
         self.client = client
         self.experiment_id = experiment_id
         # Two studies may train the same point; each has its own run for it.
         self._tags = {"study": study} if study else {}
         self._entries: dict[str, Entry] = {}
-        for run in self._search(f"tags.`{content.KEY}` != ''"):
+        for run in self._search(f"tags.`{content.KEY}` {'=' if run_key else '!='} '{run_key}'"):
             # Newest first: an older run with the same key was left by a kill.
             self._entries.setdefault(run.data.tags[content.KEY], _entry(run))
 

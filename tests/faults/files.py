@@ -271,7 +271,7 @@ KINDS = (
     Kind(
         "studies",
         _glob("mlruns/optuna.db"),
-        _command("sweep", "-p", "few.toml", "-m", "fc_ae", "--trials", "4", "--dry-run"),
+        _command("sweep", "-p", "few.toml", "-m", "fc_ae", "--trials", "2", "--dry-run"),
         share=0.5,
     ),
     Kind("mlflow", _glob("mlruns/mlflow.db"), _beside_mlflow("sync"), share=0.15),

@@ -49,7 +49,8 @@ value = 0.1
 tolerance = 0.9
 definition = "mean over the test images"
 """
-"""Turns the protocol into one of an origin, for `bench reproduce`."""
+ORIGIN = {'"few"': '"origin"', '"mean_image", "pca", "fc_ae"': '"fc_ae"', "[0, 1, 2]": "[0, 1]"}
+"""Both turn the protocol into one of an origin, for `bench reproduce`."""
 _TEMPORARY = re.compile(r"\.new-|\.aside-|\..+\.[a-z0-9_]{8}\Z")
 LIGHT = {"BENCH_TRACKING": "off"}
 LIVE = {"MLFLOW_TRACKING_URI": ""}
@@ -77,7 +78,7 @@ class Templates:
 
 
 RUN = ("run", "-p", "few.toml", "--workers", "1")
-SWEEP = ("sweep", "-p", "few.toml", "-m", "fc_ae", "--trials", "4", "--workers", "1")
+SWEEP = ("sweep", "-p", "few.toml", "-m", "fc_ae", "--trials", "2", "--workers", "1")
 WRITE = ("leaderboard", "--write")
 PROMOTE = ("promote",)
 REPRODUCE = ("reproduce", "--workers", "1")
@@ -125,7 +126,10 @@ def _make_empty(root: Path) -> None:
         y_test=test.labels[:64],
     )
     (root / "few.toml").write_text(PROTOCOL)
-    origin = PROTOCOL.replace('"few"', '"origin"', 1)
+    origin = PROTOCOL
+    for here, there in ORIGIN.items():
+        assert here in origin
+        origin = origin.replace(here, there, 1)
     (root / "origin.toml").write_text(origin + EXPECTED)
     (root / "README.md").write_text(FRONT)
 
