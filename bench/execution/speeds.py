@@ -12,6 +12,7 @@ from bench.execution.runner import build_for, checked_device
 from bench.execution.stopwatch import MEASURED, Speeds
 from bench.models.base import ClosedFormAutoencoder, ImageModel
 from bench.models.stacking import stacked
+from bench.training.gradients import gradients_of
 from bench.training.train import make_optimizer
 
 _SECONDS = 0.4
@@ -73,12 +74,10 @@ def step_seconds(
     optimizers = [make_optimizer(each, spec.train) for each in members or [model]]
     labels = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
     model.train()
+    compute = gradients_of(model, members)
 
     def step() -> None:
-        loss = model.loss(batch, labels)
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        (loss.total.sum() if loss.total.dim() else loss.total).backward()
+        compute(batch, labels)
         for optimizer in optimizers:
             optimizer.step(spec.train.lr, spec.train.adam_eps)
 

@@ -27,11 +27,6 @@ class FusedAdam:
         self._weight_decay, self._decoupled = weight_decay, decoupled
         self._state: dict[int, dict[str, Tensor]] = {}
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of the last step."""
-        for parameter in self._parameters:
-            parameter.grad = None
-
     @torch.no_grad()
     def step(self, lr: float, eps: float) -> None:
         """Update every parameter that has a gradient, at this rate and epsilon."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.models.base import ImageModel
 from bench.models.stacking import stacked
+from bench.training.gradients import gradients_of
 from bench.training.train import (
     EpochHook,
     FitConfig,
@@ -84,6 +85,7 @@ class _Stack:
         self._trainings = [member.training for member in group]
         models = [training.model for training in self._trainings]
         self._model = stacked(models, [member.generator for member in group])
+        self._compute = gradients_of(self._model, models)
 
     def train_epoch(self) -> list[dict[str, float]]:
         """One pass of every member over the training images; their mean loss terms and rate."""
@@ -100,16 +102,12 @@ class _Stack:
         started = time.perf_counter()
         for chosen in orders.split(recipe.batch_size, dim=1):
             images = gathered(data.images, chosen.flatten()).unflatten(0, chosen.shape)
-            loss = self._model.loss(images, data.labels)
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            loss.total.sum().backward()
+            terms = self._compute(images, data.labels)
             rate, epsilon = learning_rate(recipe, step, per_epoch), adam_epsilon(recipe, step)
             for optimizer in optimizers:
                 optimizer.step(rate, epsilon)
-            for name, term in {"loss": loss.total, **loss.parts()}.items():
-                alpha = chosen.shape[1]
-                sums.setdefault(name, torch.zeros_like(term)).add_(term.detach(), alpha=alpha)
+            for name, term in terms.items():
+                sums.setdefault(name, torch.zeros_like(term)).add_(term, alpha=chosen.shape[1])
             seen, step = seen + chosen.shape[1], step + 1
         means = {f"train/{name}": (total / seen).tolist() for name, total in sums.items()}
         took = time.perf_counter() - started

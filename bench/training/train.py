@@ -31,6 +31,7 @@ from bench.training.checkpoint import (
     save_checkpoint,
     set_global_random,
 )
+from bench.training.gradients import gradients_of
 
 CHECKPOINT_SECONDS = 20.0
 SNAPSHOTS = 8
@@ -100,9 +101,7 @@ def fit(model: ImageModel, data: FitData, config: FitConfig, on_epoch: EpochHook
     """
     training = Training(model, data, config, on_epoch)
     while not training.is_over:
-        training.end_epoch(
-            _train_epoch(model, training.optimizer, data.train, training.config, training.state)
-        )
+        training.end_epoch(_train_epoch(training))
     return training.result()
 
 
@@ -253,15 +252,10 @@ def gathered(images: Tensor, chosen: Tensor) -> Tensor:
     return images.index_select(0, chosen).to(torch.float32).div_(255.0)
 
 
-def _train_epoch(
-    model: ImageModel,
-    optimizer: FusedAdam,
-    data: Labelled,
-    config: FitConfig,
-    state: FitState,
-) -> dict[str, float]:
+def _train_epoch(training: Training) -> dict[str, float]:
     """One pass over the training images; mean loss terms over images, and the last rate."""
-    recipe = config.train
+    model, state, config = training.model, training.state, training.config
+    recipe, data, compute = config.train, training.data.train, gradients_of(model)
     steps_per_epoch = recipe.steps_per_epoch(len(data))
     step, seen = state.epoch * steps_per_epoch, 0
     sums: dict[str, Tensor] = {}
@@ -269,12 +263,11 @@ def _train_epoch(
     model.train()
     started = time.perf_counter()
     for images, labels in batches(data, recipe, config.seed, state.epoch):
-        loss = model.loss(images.contiguous(memory_format=layout), labels)
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step(learning_rate(recipe, step, steps_per_epoch), adam_epsilon(recipe, step))
-        for name, term in {"loss": loss.total, **loss.parts()}.items():
-            sums.setdefault(name, torch.zeros_like(term)).add_(term.detach(), alpha=len(images))
+        terms = compute(images.contiguous(memory_format=layout), labels)
+        rate, epsilon = learning_rate(recipe, step, steps_per_epoch), adam_epsilon(recipe, step)
+        training.optimizer.step(rate, epsilon)
+        for name, term in terms.items():
+            sums.setdefault(name, torch.zeros_like(term)).add_(term, alpha=len(images))
         seen, step = seen + len(images), step + 1
     values = {f"train/{name}": (total / seen).item() for name, total in sums.items()}
     state.seconds += time.perf_counter() - started  # reading the sums has waited for the device
