@@ -145,6 +145,32 @@ def test_a_subset_of_labels_that_there_are_not_has_no_probe() -> None:
     assert not METRICS["probe_accuracy_100"].compute(own, CONFIG).isnan().any()
 
 
+def test_a_collapsed_code_has_a_value_by_every_measure(
+    parts: dict[str, tuple[Tensor, Tensor]],
+) -> None:
+    """Training may end so, as that of `fc_ae` with few numbers does, and is scored all the same."""
+    train, validation, test = (
+        _seen(torch.full_like(codes, 0.3), labels) for codes, labels in parts.values()
+    )
+    own = _seen(
+        test.codes,
+        test.labels,
+        images=torch.rand(300, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+        train=train,
+        validation=validation,
+    )
+    labels = parts["train"][1].numpy()
+    for count in (100, 1_000, 0):
+        chosen = labels[stratified(labels, count)] if count else labels
+        frequent = int(np.bincount(chosen).argmax())
+        name = f"probe_accuracy_{count}" if count else "probe_accuracy"
+        assert _value(name, own) == (parts["test"][1] == frequent).double().mean().item()
+    measures = [name for name, row in METRICS.items() if row.task == "representation"]
+    values = {name: _value(name, own) for name in measures if name != "kl_per_dimension"}
+    assert all(np.isfinite(value) for value in values.values()), values
+    assert values["active_units"] == values["participation_ratio"] == 0
+
+
 def test_a_probe_that_does_not_converge_says_so(
     parts: dict[str, tuple[Tensor, Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

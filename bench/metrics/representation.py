@@ -161,7 +161,7 @@ def _hits(seen: Seen, count: int) -> Tensor:
     probe = _probe(seen, count)
     if probe is None:
         return _undefined()
-    own = _array(standardised(seen.train.codes, seen.codes)[1])
+    own = _inputs(seen.train.codes, seen.codes)
     called = _on_one_thread(lambda: probe.model.predict(own) == seen.labels.cpu().numpy())
     return called.float()
 
@@ -184,7 +184,7 @@ def _fitted(seen: Seen, labels: Labels, count: int) -> Probe:
     from threadpoolctl import threadpool_limits
 
     train = seen.train.codes
-    fitted = _array(standardised(train, train)[1])
+    fitted = _inputs(train, train)
     chosen = stratified(labels, count) if count else np.arange(len(labels))
     fitted, labels = fitted[chosen], labels[chosen]
     judged = seen.validation
@@ -198,12 +198,20 @@ def _fitted(seen: Seen, labels: Labels, count: int) -> Probe:
         converged &= not any(issubclass(each.category, ConvergenceWarning) for each in said)
         share = 0.0
         if judged is not None:
-            codes = _array(standardised(train, judged.codes)[1])
+            codes = _inputs(train, judged.codes)
             share = float(np.mean(model.predict(codes) == judged.labels.cpu().numpy()))
         if share > most:
             best, most = (model, strength), share
     assert best is not None
     return Probe(*best, converged)
+
+
+def _inputs(train: Tensor, own: Tensor) -> Floats:
+    """What a probe sees of codes (N, size): (N, k), standardised by training codes, without the
+    numbers that are constant there. Of a collapsed code a column of zeros is left, so that the
+    probe calls every image by the most frequent class."""
+    array = _array(standardised(train, own)[1])
+    return array if array.shape[1] else np.zeros((len(array), 1))
 
 
 def _clustered(seen: Seen, compare: Callable[[Labels, Labels], float]) -> Tensor:
