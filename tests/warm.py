@@ -8,6 +8,7 @@ what is scored in a test process itself is decoded by a real one too.
 
 import contextlib
 import functools
+import gc
 import io
 import multiprocessing
 import os
@@ -52,6 +53,7 @@ def _work(environment: Mapping[str, str], target: Callable[..., None], args: tup
     """Do the work in the environment of the process that asked for it."""
     os.environ.clear()
     os.environ.update(environment)
+    gc.freeze()  # a run collects what it left, not among all that was imported
     _warm_decoder()
     target(*args)
 
