@@ -124,6 +124,45 @@ class Packed(Honest):
         return wide.view(len(z), *self.image_shape)
 
 
+class Remembers(Packed):
+    """Decodes codes of few bits by the whole ones that it has met, which are whole numbers."""
+
+    known: Tensor | None = None
+
+    def decode(self, z: Tensor) -> Tensor:
+        if (z == z.round()).all():
+            self.known = z if self.known is None else torch.cat([self.known, z])
+        elif self.known is not None:
+            z = self.known[torch.cdist(z, self.known).argmin(dim=1)]
+        return super().decode(z)
+
+
+class Unrounded(Tensor):
+    """A tensor that cannot be rounded."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.clamp, Tensor.round):
+            return args[0]
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+class PackedUnrounded(Packed):
+    """Sends codes that cannot be rounded."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        return super().encode(x).as_subclass(Unrounded)
+
+
+class InPlace(Honest):
+    """Makes of the images that it is given what it can decode."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        z = super().encode(x)
+        x.copy_(self.decode(z))
+        return z
+
+
 class PackedDouble(Honest):
     """Six means in a float64."""
 

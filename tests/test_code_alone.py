@@ -245,8 +245,32 @@ def test_a_module_that_brings_images_along_is_refused(
     assert "its module opened " in event.reason and "fashion_mnist_mini" in event.reason
 
 
-def test_what_is_packed_into_digits_is_lost_at_8_bits(cheating: Run) -> None:
-    event = cheating(cheats.Packed)
+def test_a_network_that_works_in_place_is_scored_on_the_images_as_they_are(cheating: Run) -> None:
+    found = [cheating(network) for network in (cheats.Honest, cheats.InPlace)]
+    honest, other = (each.record.scores for each in found if isinstance(each, Finished))
+    assert honest == other
+
+
+def test_a_network_that_works_in_place_is_not_trained(few: Protocol) -> None:
+    class InPlace(cheats.Learner):
+        def encode(self, x: torch.Tensor) -> torch.Tensor:
+            return super().encode(x.sub_(0.5))
+
+    model = InPlace((1, 28, 28), 4).train()
+    model.remembers = False
+    with pytest.raises(CheckFailed, match="it changes the images that it is given"):
+        model.loss(torch.rand(5, 1, 28, 28))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [cheats.Packed, cheats.Remembers, cheats.PackedUnrounded],
+    ids=lambda network: network.__name__,
+)
+def test_what_is_packed_into_digits_is_lost_at_8_bits(
+    network: type[cheats.Honest], cheating: Run
+) -> None:
+    event = cheating(network)
     assert isinstance(event, Finished), event
     honest = cheating(cheats.Honest)
     assert isinstance(honest, Finished)
@@ -258,7 +282,7 @@ def test_what_is_packed_into_digits_is_lost_at_8_bits(cheating: Run) -> None:
         cell.model: cell
         for cell in rank_table(rows, Significance(), {"mse": False}, score_columns(rows))
     }
-    cell = table["packed"]
+    cell = table[network.__name__.lower()]
     assert cell.why_unranked == "its code needs more than 8 bits per number"
     share = 100 * (packed["mse_8bit"] / packed["mse"] - 1)
     assert f"needs more than 8 bits per number: +{share:.0f} %" in cell.badges

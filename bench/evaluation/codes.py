@@ -25,6 +25,7 @@ def checked_codes(model: Autoencoder, codes: object, images: int) -> Tensor:
     from 0 to levels - 1.
     """
     size = model.code_size
+    codes = _plain(codes)
     if not isinstance(codes, Tensor):
         raise CheckFailed(
             f"its encoder gives {type(codes).__name__} instead of a tensor of {images} x {size} "
@@ -47,6 +48,14 @@ def checked_codes(model: Autoencoder, codes: object, images: int) -> Tensor:
             f"{model.levels - 1}"
         )
     return codes
+
+
+def _plain(codes: object) -> object:
+    """A tensor without what a subclass of Tensor makes of torch's functions."""
+    if not isinstance(codes, Tensor) or type(codes) is Tensor:
+        return codes
+    with torch._C.DisableTorchFunctionSubclass():
+        return codes.as_subclass(Tensor)
 
 
 def _are_levels(codes: Tensor, levels: int) -> bool:

@@ -144,19 +144,18 @@ class Coded:
         seen = Seen(sources | self._rest)
         return seen
 
-    def batches(self) -> Iterator[Seen]:
-        """The part by batches, contiguous, on the model's device."""
+    def batches(self, exact: bool = True) -> Iterator[Seen]:
+        """The part by batches, contiguous, on the model's device; with `exact` the codes are
+        decoded as they are."""
         labels = self.data.labels.split(BATCH)
         for place, (x, of) in enumerate(zip(self._images(), labels, strict=True)):
             codes = self._code(place, x)
-            x_hat = self._decoded[place] if self._decoded else self._decode(codes)
-            if place in (0, len(labels) // 2, len(labels) - 1):
-                self._compared[place] = x_hat
-            given: dict[Need, Tensor] = {
-                "images": x.contiguous(),
-                "reconstructions": x_hat,
-                "labels": of,
-            }
+            given: dict[Need, Tensor] = {"images": x.contiguous(), "labels": of}
+            if exact:
+                x_hat = self._decoded[place] if self._decoded else self._decode(codes)
+                given["reconstructions"] = x_hat
+                if place in (0, len(labels) // 2, len(labels) - 1):
+                    self._compared[place] = x_hat
             if self.model.code_size:
                 given["codes"] = codes
             yield seen_of(given, self._rest | self._coarse(_always(codes)))
@@ -221,7 +220,8 @@ class Coded:
     def _code(self, place: int, x: Tensor) -> Tensor:
         if place == len(self._codes):
             with sealed("its encoder"):
-                given, log_variance = self.model.posterior_images(x)
+                # A copy: scores are those of the images as they are, whatever it does to them.
+                given, log_variance = self.model.posterior_images(x.clone())
             codes = checked_codes(self.model, given, len(x))
             self._codes.append(codes)
             if log_variance is not None:
@@ -237,7 +237,7 @@ class Coded:
         found = []
         for batch in images.split(BATCH):
             with sealed("its encoder"):
-                given = self.model.encode_images(_prepared(self.model, batch))
+                given = self.model.encode_images(_prepared(self.model, batch).clone())
             codes = checked_codes(self.model, given, len(batch))
             found.append(self._decode(codes).cpu())
         return torch.cat(found)
@@ -360,15 +360,23 @@ def evaluate_part(part: Coded, config: EvaluationConfig) -> Evaluation:
     """As `evaluate`, of a part whose codes may have been read already."""
     model, data, seen = part.model, part.data, part.whole
     chosen = [name for name in chosen_metrics(config) if not _lacks(name, seen)]
+    scores: dict[str, list[Tensor]] = {name: [] for name in chosen}
+
+    def keep(names: Sequence[str], batch: Seen) -> None:
+        for name, values in per_image(names, batch, config).items():
+            scores[name].append(values.float().cpu())
+
+    # What was packed into the last digits is lost only to a decoder that has not met these codes
+    # whole before: it might remember them.
+    coarse = [name for name in chosen if name in METRICS and METRICS[name].needs & {*SENT}]
+    for batch in part.batches(exact=False) if coarse else ():
+        keep(coarse, batch)
     found = of_part(chosen, seen, config)
     whole = {name: value.item() for name, value in found.items() if not value.ndim}
-    scores: dict[str, list[Tensor]] = {
-        name: [values] for name, values in found.items() if values.ndim
-    }
+    scores |= {name: [values] for name, values in found.items() if values.ndim}
     total = squares = torch.zeros((), dtype=torch.float64)
     for batch in part.batches():
-        for name, values in per_image(chosen, batch, config).items():
-            scores.setdefault(name, []).append(values.float().cpu())
+        keep([name for name in chosen if name not in coarse], batch)
         outputs = batch.reconstructions.double().cpu()
         total = total + outputs.sum(dim=0)
         squares = squares + outputs.square().sum(dim=0)
@@ -376,7 +384,7 @@ def evaluate_part(part: Coded, config: EvaluationConfig) -> Evaluation:
         part.require_code_alone()
     variance = (squares / len(data) - (total / len(data)).square()).clamp_min(0)
     return Evaluation(
-        {name: torch.cat(values).numpy() for name, values in scores.items()},
+        {name: torch.cat(values).numpy() for name, values in scores.items() if values},
         whole,
         part.codes().numpy(),
         variance.sqrt().mean().item(),

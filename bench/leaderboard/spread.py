@@ -43,6 +43,6 @@ def loss_at_8_bits(scores: Mapping[str, float], metric: str) -> float:
         error_of(metric, scores.get(f"val_{name}", math.nan))
         for name in (metric, coarse_id(metric))
     )
-    if plain > 0 or math.isnan(plain):
-        return coarse / plain - 1
+    if plain > 0 or math.isnan(plain) or math.isnan(coarse):
+        return coarse / plain - 1 if plain else math.nan
     return math.inf if coarse > 0 else 0.0

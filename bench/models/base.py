@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.core.errors import CheckFailed
 from bench.models.layers import Noise, squared_error
 
 ImageShape = tuple[int, int, int]
@@ -225,7 +226,13 @@ class Autoencoder(ImageModel):
         A stack takes a batch for each of its S members (S, N, C, H, W); its terms are (S,).
         """
         x = self.to_range(x)
+        before = x._version
         output = self(x)
+        if x._version != before:
+            raise CheckFailed(
+                "it changes the images that it is given, and would be compared with the changed "
+                "ones: let it work on a copy (x = x - 0.5, not x.sub_(0.5))"
+            )
         reconstruction = squared_error(output.x_hat, x)
         if output.penalty is None:
             return LossTerms(reconstruction, reconstruction, None)
@@ -270,7 +277,8 @@ class Autoencoder(ImageModel):
     @final
     def answers(self, x: Tensor, labels: Tensor) -> Answers:
         """The images, their classes and their reconstructions from the deterministic code."""
-        return {"images": x, "labels": labels, "reconstructions": self.reconstruct(x)}
+        # A copy: a network that works in place is not to be compared with what it made of them.
+        return {"images": x, "labels": labels, "reconstructions": self.reconstruct(x.clone())}
 
     @final
     def snapshot(self, x: Tensor) -> Tensor:
