@@ -55,7 +55,8 @@ ATTACKS = (
     Attack("multiply-adds of one seed edited", by.ledger(facts={"multiply_adds": 7.0}), "multiply_adds is 20.*, of seed 0 it is 7", promote="none: not compared yet"),
     Attack("code size understated", by.ledger(code_size=4), "code_size is 4", promote="none: not compared yet"),
     Attack("a run key used twice", by.ledger(seed=1), "it is in it twice|two runs of its cell|seed", promote="none: not compared yet"),
-    Attack("other images under a known label", by.ledger(data_digest="f" * 64), "data_digest is not that", promote="none: not compared yet"),
+    # Which of the two sets of images is the latest depends on the second in which seeds ended.
+    Attack("other images under a known label", by.ledger(data_digest="f" * 64), "data_digest is not that", promote="none: (not compared yet|seeds 0, 1, 2 expected, 0 found)"),
     Attack("another split on one board", by.ledger(split_digest="f" * 64), "split_digest is not that", promote="none: not compared yet"),
     Attack("the seed rule of one row edited", by.ledger(seed_rule="0,1"), "seed|computed from other rows", promote="none: not compared yet"),
     Attack("a mean in cells.csv", by.table("cells.csv", IntervalRow, by.lower_mean), "cells.csv is not what"),
