@@ -1,5 +1,7 @@
 """Tests of pairs against scipy, against drawn variables, and against a prior that is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.integrate
@@ -48,6 +50,18 @@ def test_without_seeds_it_is_the_paired_normal_test():
     found = evidence([0.0, 5.0], [0.0, 0.0], [1, 1], images)
     p = behrens_fisher(found, plain_errors(found))[0, 1]
     assert p == pytest.approx(2 * scipy.stats.norm.sf(5 / np.sqrt(4 + 9 - 6)), rel=1e-12)
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("count", [2, 5, 30, 99, 100])
+def test_of_few_images_their_choice_is_known_no_better_than_by_a_t_test(count, test):
+    """Two validation images made a verdict that was certain."""
+    errors = np.random.default_rng(count).normal([[0.3], [0.0]], 1.0, (2, count))
+    found = dataclasses.replace(
+        evidence(errors.mean(axis=1), [0.0, 0.0], [1, 1], np.cov(errors) / count), count=count
+    )
+    expected = scipy.stats.ttest_rel(*errors).pvalue
+    assert TESTS[test](found)[0, 1] == pytest.approx(expected, rel=1e-3 if count < 100 else 0.1)
 
 
 def test_two_trained_rows_match_drawn_variables():

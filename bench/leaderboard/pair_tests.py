@@ -9,7 +9,8 @@ only through the few seeds, which is what Student's t is for.
 The candidates, of which `bench simulate-ranks` shows how often each is wrong and how much it sees:
 
 - `behrens_fisher`: against t_i s_i / sqrt(S_i) - t_j s_j / sqrt(S_j) + z c_ij with independent
-  t_i ~ t(S_i - 1) and z ~ N(0, 1) (Behrens 1929, Fisher 1935);
+  t_i ~ t(S_i - 1) and z ~ N(0, 1) (Behrens 1929, Fisher 1935); of N < 100 images z ~ t(N - 1),
+  since c_ij is then an estimate itself;
 - `moderated_t`: s^2 is drawn towards the typical variance of the table's rows by an empirical
   Bayes prior (Smyth 2004), and one t with the degrees of freedom of the scarcer row is used;
 - `moderated_behrens_fisher`: the first test with the variances and degrees of freedom that the
@@ -30,6 +31,9 @@ LEAST_ROWS = 4
 """From so many trained rows on, a table's typical variance is known well enough to be used."""
 _LEAST_SHARE = 1e-5  # of the median variance, as in limma: an estimate of 0 has no logarithm
 _STEP, _LEAST_WEIGHT = 0.5, 1e-11
+_FEW_IMAGES = 100
+"""Of fewer images, the error that their choice makes is not known well enough to be taken as it is:
+with 99 degrees of freedom t and the normal distribution differ by 1 % at the 5 % level."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,14 @@ class Evidence:
 
     `levels` (K,) are the rows' mean errors; `spreads` (K,) their standard deviations over seeds (0
     for solved rows); `seeds` (K,) how many there are; `images` (K, K) the covariance of the levels
-    over the choice of images.
+    over the choice of images, of which `count` were scored (0: their number does not matter).
     """
 
     levels: Floats
     spreads: Floats
     seeds: NDArray[np.int64]
     images: Floats
+    count: int = 0
 
     @property
     def trained(self) -> NDArray[np.bool_]:
@@ -148,15 +153,20 @@ def behrens_fisher(found: Evidence, seeds: SeedErrors) -> Floats:
         _variances(error, freedom)
         for error, freedom in zip(seeds.errors, seeds.freedom, strict=True)
     ]
+    few = 1 < found.count < _FEW_IMAGES
+    factors, shares = _inverse_chi2(found.count - 1.0) if few else (np.ones(1), np.ones(1))
     count = len(found.levels)
     p = np.ones((count, count))
     for i in range(count):
         for j in range(i):
             difference = abs(found.levels[i] - found.levels[j])
             (ours, our_weights), (theirs, their_weights) = variances[i], variances[j]
-            total = ours[:, None] + theirs + found.image_error(i, j) ** 2
-            tails = ndtr(-_ratio(difference, np.sqrt(total)))
-            p[i, j] = p[j, i] = min(1.0, 2 * float(our_weights @ tails @ their_weights))
+            by_images = (found.image_error(i, j) ** 2 * factors)[:, None, None]
+            total = ours[:, None] + theirs + by_images
+            tails = (
+                shares @ (our_weights @ ndtr(-_ratio(difference, np.sqrt(total)))) @ their_weights
+            )
+            p[i, j] = p[j, i] = min(1.0, 2 * float(tails))
     return p
 
 
@@ -200,6 +210,8 @@ def student(found: Evidence, seeds: SeedErrors) -> Floats:
     errors = np.sqrt(seeds.errors[:, None] ** 2 + seeds.errors**2 + images)
     t = _ratio(np.abs(found.levels[:, None] - found.levels), errors)
     freedom = np.minimum(seeds.freedom[:, None], seeds.freedom)
+    if 1 < found.count < _FEW_IMAGES:
+        freedom = np.minimum(freedom, found.count - 1.0)
     known = np.isinf(freedom)
     p: Floats = 2 * np.where(known, ndtr(-t), stdtr(np.where(known, 1.0, freedom), -t))
     np.fill_diagonal(p, 1.0)

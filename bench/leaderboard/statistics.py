@@ -110,6 +110,7 @@ def evidence(samples: Sequence[Sample], metric: str) -> Evidence:
         np.array(spreads),
         np.array([len(sample.seeds) for sample in samples]),
         np.atleast_2d(np.cov(influences)) / count if count > 1 else alone,
+        count,
     )
 
 
