@@ -22,7 +22,7 @@ from bench.benchmark.plan import Request, plan
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import EvaluationConfig, load_protocol
 from bench.core.spec import RunSpec
-from bench.core.store import Store
+from bench.core.store import Store, shipped
 from bench.core.tasks import FURTHER_TASKS
 from bench.core.view import markdown
 from bench.data import DATASETS, load_set, load_splits
@@ -717,3 +717,10 @@ def test_pca_codes_of_the_full_set_are_as_good_as_published(size: int, expected:
     )
     scored = _seen(own.codes, own.labels, train=fitted)
     assert _value("knn_accuracy_raw", scored) == pytest.approx(expected, abs=0.003)
+
+
+def test_the_committed_boards_show_damaged_images() -> None:
+    page = (shipped().registry / "README.md").read_text()
+    for board in ("fashion_mnist_mini/quick.d8", "fashion_mnist_mini/quick.d32"):
+        assert (shipped().registry / f"{board}.error_under_damage.png").exists()
+        assert f"]({board}.error_under_damage.png)" in page

@@ -20,6 +20,7 @@ from bench.figures.comparison import (
     ranking_bars,
     rate_distortion,
 )
+from bench.figures.damage import Damaged, damage_lines
 from bench.figures.drawing import attempt, drawn
 from bench.figures.group import Cell, Group
 from bench.figures.reconstruction import (
@@ -41,6 +42,7 @@ __all__ = [
     "TRACK_FIGURES",
     "Bar",
     "Cell",
+    "Damaged",
     "Differing",
     "FigureRow",
     "Group",
@@ -51,6 +53,7 @@ __all__ = [
     "TrialPoint",
     "as_files",
     "attempt",
+    "damage_lines",
     "differences",
     "draw_figures",
     "draw_files",

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from bench.metrics import METRICS
 from bench.registry.champions import SIDE_BY_SIDE
 from bench.registry.scores import ScoresRow, cell_of, read_cell, read_originals
 
+_DAMAGED = ("psnr_gaussian_", "psnr_salt_and_pepper_", "psnr_masking_")
 _SHOWN = 10
 """Images of the picture of all variants: of Fashion-MNIST and MNIST one of each class."""
 
@@ -98,6 +99,14 @@ def board_figures(
     entries = {entry.cell: entry for entry in scores if entry.originals}
     for competition in competitions(rows):
         same = [cell for cell in cells if cell.title == competition.title]
+        if damaged := _damaged(same):
+            size = competition.track
+            yield BoardFigure(
+                f"Damaged images, {size.heading.lower()}",
+                f"{start}.{size}.error_under_damage.png",
+                damaged,
+                _drawing_damage(damaged, f"{about} · {size.heading.lower()} · test images"),
+            )
         pictured = _pictured(competition.cells, same, entries)
         if len(pictured) > 2:
             size = competition.track
@@ -139,6 +148,30 @@ def _standings(cells: Sequence[TableCell]) -> list[_Standing]:
                 _Standing(cell.row, cell.track.heading, *cell.ranks, place=places[cell.title])
             )
     return found if max(places.values(), default=0) > 2 else []
+
+
+def _damaged(cells: Sequence[TableCell]) -> list[list[object]]:
+    """Name, variant and test scores of the rows that were measured on damaged images; none of a
+    table of fewer than three such rows."""
+    found: list[list[object]] = []
+    for cell in cells:
+        scores = {
+            name: cell.means[f"test_{name}"]
+            for name in METRICS
+            if (name == "psnr" or name.startswith(_DAMAGED)) and cell.has(f"test_{name}")
+        }
+        if len(scores) > 1:
+            found.append([cell.row, cell.model, scores])
+    return found if len(found) > 2 else []
+
+
+def _drawing_damage(rows: Sequence[Sequence[Any]], below: str) -> Callable[[], bytes]:
+    def draw() -> bytes:
+        from bench.figures import Damaged, damage_lines, to_png
+
+        return to_png(damage_lines([Damaged(*row) for row in rows], below))
+
+    return draw
 
 
 def _pictured(
