@@ -118,6 +118,7 @@ def test_a_cluster_that_ended_is_not_waited_for(
     "how",
     [
         pytest.param(signal.SIGINT, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, id="scheduler"),
         pytest.param(signal.SIGKILL, id="kill-9", marks=pytest.mark.slow(minutes=1)),
     ],
 )
@@ -134,13 +135,14 @@ def test_a_stopped_command_goes_on(
     deadline = time.monotonic() + 120
     while not list(store.records.glob("*/record.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    if how is signal.SIGINT:
-        os.killpg(process.pid, how)  # a terminal sends it to the whole group
-    else:
+    if how is signal.SIGKILL:
         process.send_signal(how)
+    else:
+        os.killpg(process.pid, how)  # terminals and schedulers send it to the whole group
     _, errors = process.communicate(timeout=60)
-    if how is signal.SIGINT:
+    if how is not signal.SIGKILL:
         assert process.returncode == 130, errors
+        assert "its worker" not in errors
         assert "the same command resumes" in errors
         assert "Traceback" not in errors
     done = len(list(iter_records(store.records)))

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import multiprocessing
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from bench.execution.events import (
     EpochEnded,
     Event,
     Failed,
+    Halted,
     Lost,
     Started,
 )
@@ -52,6 +54,7 @@ class LocalPool:
         self._context = multiprocessing.get_context("spawn")
         self._queue: deque[tuple[RunSpec, ...]] = deque()
         self._deaths: dict[str, int] = {}
+        self._stopped: set[str] = set()
         self._workers = [self._hire() for _ in range(workers)]
 
     @property
@@ -72,6 +75,7 @@ class LocalPool:
         """Remove the spec from the queue, or ask its worker to stop after the epoch."""
         left = (tuple(each for each in specs if each != spec) for specs in self._queue)
         self._queue = deque(specs for specs in left if specs)
+        self._stopped.add(spec.run_key)
         for worker in self._workers:
             if spec in worker.specs:
                 with contextlib.suppress(OSError):
@@ -130,9 +134,13 @@ class LocalPool:
         try:
             while worker.pipe.poll():
                 event: Event = worker.pipe.recv()
-                heard.append(event)
                 if not isinstance(event, EpochEnded):
                     worker.specs.remove(event.spec)
+                if isinstance(event, Halted) and event.spec.run_key not in self._stopped:
+                    # Its worker alone was asked to end.
+                    self._queue.appendleft((event.spec,))
+                    event = Lost(event.spec, "its worker was stopped by SIGTERM; it goes on")
+                heard.append(event)
         except (EOFError, OSError):
             heard += self._replace(worker)
         return heard
@@ -155,18 +163,34 @@ class LocalPool:
 
 @contextlib.contextmanager
 def deaf_to_ctrl_c() -> Iterator[None]:
-    """Make processes started here ignore Ctrl-C from the start.
+    """Make processes started here ignore Ctrl-C and SIGTERM from the start.
 
-    A terminal sends it to the whole process group; only the head handles it.
+    Terminals and schedulers send them to the whole process group; only the head handles them.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set it, and only that one gets Ctrl-C
+        yield  # only the main thread may set them, and only that one gets them
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signs = (signal.SIGINT, signal.SIGTERM)
+    before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in signs}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+
+
+class _End:
+    """A worker's answer to SIGTERM: it ends when it has nothing to do, else after the epoch, of
+    which it keeps the checkpoint."""
+
+    def __init__(self) -> None:
+        self.asked, self.busy = False, False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, *_: object) -> None:
+        self.asked = True
+        if not self.busy:
+            sys.exit(0)
 
 
 def cause_of_end(exit_code: int | None) -> str:
@@ -183,16 +207,19 @@ def _work(pipe: Connection, store: Store, software: Software) -> None:
     Where an own model is comes before its spec, which names no place.
     """
     adopt(software)
+    end = _End()
     with contextlib.suppress(EOFError, OSError):
-        while True:
+        while not end.asked:
+            end.busy = False
             message = pipe.recv()
+            end.busy = True
             if isinstance(message, Origin):
                 take_origin(message)
             if isinstance(message, tuple):  # a late _Stop for a finished run is dropped
-                _work_on(message, pipe, store)
+                _work_on(message, pipe, store, end)
 
 
-def _work_on(specs: tuple[RunSpec, ...], pipe: Connection, store: Store) -> None:
+def _work_on(specs: tuple[RunSpec, ...], pipe: Connection, store: Store, end: _End) -> None:
     """Train a spec, or several as one network, and send their events."""
     stops: set[str] = set()
 
@@ -202,7 +229,7 @@ def _work_on(specs: tuple[RunSpec, ...], pipe: Connection, store: Store) -> None
             message = pipe.recv()
             assert isinstance(message, _Stop)  # a busy worker gets nothing else
             stops.add(message.run_key)
-        return spec.run_key in stops
+        return end.asked or spec.run_key in stops
 
     if len(specs) == 1:
         pipe.send(attempt(specs[0], store, functools.partial(on_epoch, specs[0])))
