@@ -270,7 +270,7 @@ def test_samples_say_their_sampler_and_repeat(tmp_path):
         (("reconstruct", "{photos}", "--out", "{photos}/0.png"), "in the folder of the images"),
         (("anomaly", "{photos}", "--out", "{photos}/new.png"), "in the folder of the images"),
         (("export",), "--onnx"),
-        (("export", "--onnx", "--out", "{tmp}/none"), "no folder"),
+        (("export", "--onnx", "--out", "{tmp}/file"), "no folder"),
         (("interpolate", "{tmp}/one", "--out", "{tmp}/a.npz"), "two images or more"),
     ],
 )
@@ -278,6 +278,7 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, said, photos, tmp_p
     one = tmp_path / "one"
     one.mkdir()
     shutil.copy(photos / "0.png", one)
+    (tmp_path / "file").touch()
     before = sorted(tmp_path.iterdir())
     code, out, err = bench(*(word.format(photos=photos, tmp=tmp_path) for word in arguments))
     assert (code, out) == (2, "")
@@ -325,11 +326,12 @@ def test_batches_change_nothing(in_order, monkeypatch):
 def test_onnx_files_give_what_torch_gives(images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
-    code, _, err = bench("export", "--onnx", "--out", tmp_path)
+    folder = tmp_path / "not" / "there"
+    code, _, err = bench("export", "--onnx", "--out", folder)
     assert code == 0, err
     model = load()
     stem = f"{model.spec.model}-d{model.code_size}"
-    encoder, decoder = (tmp_path / f"{stem}-{part}.onnx" for part in ("encoder", "decoder"))
+    encoder, decoder = (folder / f"{stem}-{part}.onnx" for part in ("encoder", "decoder"))
     codes, again = model.encode(images), model.reconstruct(images)
     for path, given, values, wanted in (
         (encoder, "images", images / np.float32(255), codes),

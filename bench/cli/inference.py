@@ -242,7 +242,9 @@ def sample(
 
 def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX files.")] = False,
-    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Write them here.")] = ".",
+    out: Annotated[
+        str, typer.Option("--out", metavar="FOLDER", help="Write them here; made if need be.")
+    ] = ".",
     source: FromOption = "",
 ) -> None:
     """Write encoder and decoder as two ONNX files, checked against torch.
@@ -252,8 +254,8 @@ def export(
     if not onnx:
         raise BadInput("say the format: bench export --onnx (it is the only one)")
     folder = given_path(console.given(out, "--out"), "--out")
-    if not folder.is_dir():
-        raise BadInput(f"--out: {folder} is no folder; make it, or name one that exists")
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"--out: {folder} is no folder; name another one")
     from bench.inference.export import export_onnx
 
     with _stoppable():

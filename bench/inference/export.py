@@ -63,7 +63,8 @@ class _Decoder(nn.Module):
 
 
 def export_onnx(model: LoadedModel, folder: Path) -> Exported:
-    """Write `<variant>-d<size>-encoder.onnx` and `-decoder.onnx` into a folder that exists.
+    """Write `<variant>-d<size>-encoder.onnx` and `-decoder.onnx` into a folder, which is
+    made if it is not there.
 
     The encoder takes `images` (N, C, H, W), float32 in [0, 1], and gives `codes` (N, code_size);
     the decoder the other way round, with images in [0, 1]. N is free. Raises BadInput without the
@@ -91,6 +92,7 @@ def export_onnx(model: LoadedModel, folder: Path) -> Exported:
     stem = f"{model.spec.model}-d{model.code_size}"
     paths = folder / f"{stem}-encoder.onnx", folder / f"{stem}-decoder.onnx"
     with writing_to("the ONNX files", folder, "--out"):
+        folder.mkdir(parents=True, exist_ok=True)
         for path, content in zip(paths, (encoder, decoder), strict=True):
             write_atomically(path, content)
     return Exported(*paths, code_error, image_error)
