@@ -17,6 +17,7 @@ from bench.cli.options import (
     ScaleOption,
     chosen_dataset,
 )
+from bench.core.commands import protocol_reference, stops_early
 from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import DEFAULT_PROTOCOL, load_protocol
 from bench.core.recipes import FEW_STEPS
@@ -120,7 +121,7 @@ def leaderboard(
     _show(chosen, as_json, wide, by_task)
     if not as_json and not rows.names and not by_task:
         _show_published(chosen, wide)
-    _say_rest(chosen, boards, written=write, by_task=bool(by_task))
+    _say_rest(chosen, boards, written=write, task=by_task)
     if rows.names and not chosen.boards and not chosen.committed:
         raise BadInput(f"no rows of {rows.words} in the tables; see: bench leaderboard --json")
     if not found.boards and not found.own:
@@ -342,10 +343,8 @@ def _show_published(found: "TableUpdate", wide: bool) -> None:
             console.print_section(others)
 
 
-def _say_rest(
-    shown: "TableUpdate", every: "TableUpdate", *, written: bool, by_task: bool = False
-) -> None:
-    """Messages, on stderr."""
+def _say_rest(shown: "TableUpdate", every: "TableUpdate", *, written: bool, task: str = "") -> None:
+    """Messages, on stderr; with a further task other tables are those measured by it."""
     from bench.leaderboard.steps import advice
 
     facts = (cell.facts[FEW_STEPS] for board in shown.boards for cell in board.cells)
@@ -353,13 +352,15 @@ def _say_rest(
         console.say(line)
     seen = {(board.dataset, board.protocol) for board in (*shown.boards, *shown.committed)}
     others = [
-        f"{board.protocol} on {board.dataset}"
+        f"{protocol_reference(board.protocol)} on {board.dataset}"
         for board in (*every.boards, *every.committed)
         if (board.dataset, board.protocol) not in seen
+        and not stops_early(board.protocol)
+        and (not task or board.further.get(task))
     ]
-    tasks = dict.fromkeys(task for board in shown.boards for task in board.further)
-    tasks |= dict.fromkeys(task for board in shown.committed for task in board.further)
-    if tasks and not by_task:
+    tasks = dict.fromkeys(each for board in shown.boards for each in board.further)
+    tasks |= dict.fromkeys(each for board in shown.committed for each in board.further)
+    if tasks and not task:
         console.say_wrapped(
             f"the same rows by what else they were measured by (--task): {', '.join(tasks)}"
         )

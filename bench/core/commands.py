@@ -46,6 +46,12 @@ def protocol_reference(name: str) -> str:
     return known.get(name, f"{name}.toml")
 
 
+def stops_early(name: str) -> bool:
+    """Whether a protocol's name is that of a published figure before the last epoch
+    (`s1.epoch1`), which `bench reproduce` runs and `--protocol` does not take."""
+    return _BUDGET.fullmatch(name) is not None
+
+
 def model_reference(spec: RunSpec) -> str:
     """What `--model` takes for the model of a spec: its name; of a class in a person's own file,
     which nothing but its code's digest is known of, a place to fill in."""

@@ -80,7 +80,7 @@ def compare_rows(store: Store, names: Sequence[str], sizes: Sequence[int], scope
         for cells in table.boards().values():
             if groups := _groups(cells, names, sizes):
                 try:
-                    return _compared(table, cells, groups, names)
+                    return _compared(table, cells, groups, names, sizes)
                 except BadInput as error:  # another board may have ranks and scores
                     refused = refused or error
     raise refused or _no_common_board(tables, names, sizes, scope)
@@ -205,6 +205,7 @@ def _compared(
     cells: Sequence[TableCell],
     groups: Sequence[tuple[TableCell, ...]],
     names: Sequence[str],
+    sizes: Sequence[int],
 ) -> Found:
     unranked = [cell for group in groups for cell in group if cell.why_unranked]
     usable = [group for group in groups if not any(cell.why_unranked for cell in group)]
@@ -224,7 +225,7 @@ def _compared(
             places = {row.configuration: place for place, row in enumerate(rows)}
             sides.append(SideBySide(group, tuple(_contrasts(group, places, comparison.pairs))))
     notes = [f"not compared: {cell.row} in {cell.title}: {cell.why_unranked}" for cell in unranked]
-    notes += _other_boards(tables, cells[0].board, names)
+    notes += _other_boards(tables, cells[0].board, names, sizes)
     return Found(tuple(sides), tuple(notes), _machines(tables, usable), tables.store, tables)
 
 
@@ -249,12 +250,17 @@ def _contrasts(
             yield Contrast(first, second, difference, share, pair.p_holm)
 
 
-def _other_boards(tables: Tables, chosen: BoardKey, names: Sequence[str]) -> Iterator[str]:
-    """Where else these rows can be compared."""
+def _other_boards(
+    tables: Tables, chosen: BoardKey, names: Sequence[str], sizes: Sequence[int]
+) -> Iterator[str]:
+    """Where else these rows can be compared: where the rules rank all of them at these sizes."""
     others = [
         protocol_reference(board.protocol)
         for board, cells in tables.boards().items()
-        if board != chosen and _groups(cells, names, ())
+        if board != chosen
+        and any(
+            not any(cell.why_unranked for cell in group) for group in _groups(cells, names, sizes)
+        )
     ]
     if others:
         yield f"also in other tables: --protocol {', '.join(dict.fromkeys(others))}"
