@@ -28,7 +28,7 @@ def test_rate_distortion_draws_means_bands_and_pca() -> None:
     lines = {line.get_label(): line for line in ax.get_lines()}
     assert set(lines) == {"pca", "cnn_ae", "rnn_ae"}
     (note,) = (text for text in texts(figure) if "mean image" in text)
-    assert note == "The mean image as every answer scores 0.09000 at every size"
+    assert note == "Predicting the mean image scores 0.09000"
     assert ax.get_ylim()[1] < 0.09
     np.testing.assert_allclose(lines["cnn_ae"].get_xdata(), [4, 16])
     np.testing.assert_allclose(lines["cnn_ae"].get_ydata(), [0.032, 0.05 / 3])
@@ -85,7 +85,7 @@ def test_what_is_left_out_stands_below_in_lines_that_fit() -> None:
     reason = ", ".join(f"variant_{i}" for i in range(30)) + " (a code no smaller than the image)"
     figure = rate_distortion(POINTS, "mse", "photographs", reason)
     (note,) = (text for text in figure.texts if "Not drawn: " in text.get_text())
-    assert note.get_text().replace("\n", " ").endswith(f"at every size. Not drawn: {reason}")
+    assert note.get_text().replace("\n", " ").endswith(f"scores 0.09000. Not drawn: {reason}")
     assert_texts_inside(figure)
     assert_texts_apart(figure)
     label = figure.axes[0].xaxis.label.get_window_extent()

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -16,16 +17,19 @@ from registry_store import run_all, tiny_protocol
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.identity import digest
 from bench.core.protocol import SplitConfig
+from bench.core.store import Store
 from bench.core.track import Track
 from bench.data import load_splits
 from bench.leaderboard.csv_rows import DIGEST, number
 from bench.leaderboard.ledger import current
 from bench.leaderboard.ranking import ranges_of_ranks
-from bench.leaderboard.render import Board, block
+from bench.leaderboard.render import Board, block, sections
 from bench.leaderboard.significance import IntervalRow, Significance
+from bench.leaderboard.wording import rank_words, score, shown_score
 from bench.records.files import iter_records, record_folder
-from bench.registry import admission, pages, publishing
+from bench.registry import admission, board_figures, pages, publishing
 from bench.registry.results import Scope, read_results
+from bench.report.tables import sort_value
 from tests.rewritten import scale
 
 pytest_plugins = ("registry_fixtures",)
@@ -121,6 +125,73 @@ def test_the_front_page_has_the_best_rows_of_each_size_and_the_baselines():
         kept = [cell.row for cell in rows if not cell.closed_form][:5]
         wanted += [cell.row for cell in rows if cell.closed_form or cell.row in kept]
     assert [row for _, _, row in shown] == wanted and len(wanted) == 14
+
+
+def test_the_front_page_is_short_and_begins_with_the_answer():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) < 150
+    (answer,) = (place for place, line in enumerate(lines) if "at 32 numbers use `cnn_ae`" in line)
+    assert answer < 20 and answer < next(k for k, line in enumerate(lines) if line.startswith("|"))
+    best = next(board for board in _boards() if board.protocol == "quick").answers()
+    others = {track.size: len(rows) - 1 for track, rows in best.items()}
+    assert others == {8: 5, 32: 0}
+    assert "at 8 numbers use `denoising_ae` (or one of 5 others): 45 % less" in lines[answer]
+    assert "at 32 numbers use `cnn_ae`: 35 % less" in lines[answer]
+
+
+def test_a_size_without_a_ranked_trained_row_has_no_answer():
+    """Where PCA stands beside the mean image alone, its first place says nothing."""
+    (full,) = (board for board in _boards() if board.protocol == "fashion_mnist")
+    trained = {c.track for c in full.cells if c.ranks and not c.closed_form}
+    assert set(full.answers()) == trained and len(trained) < len(full.tracks())
+    said = {
+        section.title: " ".join(section.facts) for section in sections(full) if section.level == 3
+    }
+    for track in full.tracks():
+        assert ("random halves" in said[track.heading]) == (track in trained)
+
+
+def _boards():
+    store = Store(ROOT)
+    return pages.boards_of(store, read_results(store.registry), Scope())
+
+
+def test_a_figure_of_solved_rows_alone_names_no_seeds(monkeypatch):
+    ledger = current(read_results(ROOT / "registry").ledger)
+    found = {}
+    for protocol in ("mnist", "quick"):
+        rows = [row for row in ledger if row.protocol == protocol]
+        monkeypatch.setattr(board_figures, "_sizes", lambda _points, _metric, below: below)
+        first = next(board_figures.board_figures(ROOT / "registry", rows, (), ()))
+        found[protocol] = first.draw()
+    assert found["mnist"] == "mnist · mnist · test images · solved without training"
+    assert re.search(r"test images · up to \d+ seeds$", found["quick"])
+
+
+def test_a_single_rank_is_one_rank():
+    assert (rank_words((1, 1)), rank_words((1, 6))) == ("rank 1", "ranks 1 to 6")
+    cards = [path.read_text() for path in (ROOT / "registry").glob("*/*/card.md")]
+    assert cards and not any("Ranks 1;" in card for card in cards)
+    assert any("Rank 1; the best" in card for card in cards)
+
+
+def test_constants_have_no_spread():
+    cell = next(c for b in _boards() for c in b.cells if not c.closed_form)
+    constant = dataclasses.replace(
+        cell,
+        means={"test_weight_bytes": 2_720_192.0, "test_mse": 0.01},
+        deviations={"test_weight_bytes": 0.0, "test_mse": 1e-9},
+    )
+    assert score(constant, "test_weight_bytes", "weight_bytes") == "2.72 MB"
+    assert score(constant, "test_mse", "mse") == "0.01000 ± 0.00000"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(3136, "3,136 B"), (889_520, "889.5 kB"), (5_996_992, "6.00 MB")]
+)
+def test_bytes_have_the_unit_that_suits_them(value, shown):
+    assert shown_score(value, "peak_memory") == shown
+    assert sort_value(shown) == pytest.approx(value, rel=1e-2)
 
 
 def test_a_number_that_is_not_normal_is_written_as_0():

@@ -17,8 +17,7 @@ from bench.leaderboard.ranking import NOT_COMPARED, rank_table
 from bench.leaderboard.render import full_table
 from bench.leaderboard.significance import Significance
 from bench.leaderboard.spread import loss_at_8_bits
-from bench.leaderboard.wording import short_title
-from bench.metrics import METRICS, per_image, seen_of
+from bench.metrics import METRICS, per_image, seen_of, short_title
 from bench.metrics.quantised import coarse_id
 from bench.metrics.seen import SENT
 

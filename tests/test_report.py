@@ -30,8 +30,8 @@ from bench.core.errors import CheckFailed
 from bench.core.store import Store
 from bench.core.tasks import FURTHER_TASKS
 from bench.leaderboard.rules import reason
-from bench.leaderboard.wording import short_title, title
-from bench.metrics import METRICS
+from bench.leaderboard.wording import title
+from bench.metrics import METRICS, short_title
 from bench.registry import pages, publishing
 from bench.registry.results import read_results
 from bench.report import sheets
@@ -46,7 +46,7 @@ from bench.report.content import (
     text,
 )
 from bench.report.details import details
-from bench.report.page import web_page
+from bench.report.page import _answer, web_page
 from bench.report.tables import sort_value
 
 GENERATOR = np.random.default_rng(0)
@@ -454,6 +454,22 @@ def test_what_others_published_stands_below_its_board(committed):
     )
     assert {"0.0369", "0.0360", "0.976"} <= set(re.findall(r">([^<>]+)</td>", table))
     assert " id=" not in table
+
+
+def test_the_answer_of_a_board_is_by_size():
+    (full,) = (board for board in boards() if board.protocol == "fashion_mnist")
+    said = _answer(full)
+    assert "code size 64: <b>plain_ae</b>." in said and "pca" not in said
+    assert "No trained variant is ranked yet at code size 2, 8, 16, 32, 128." in said
+    (quick,) = (board for board in boards() if board.protocol == "quick")
+    assert "code size 8: <b>denoising_ae</b> (or one of 5 others); code size 32" in _answer(quick)
+    (solved,) = (board for board in boards() if board.protocol == "mnist")
+    assert _answer(solved).startswith("No trained variant is measured yet on <b>mnist</b>")
+
+
+def test_the_number_of_seeds_is_shown_at_once(committed):
+    heads = re.findall(r'<th scope="col"( class="[^"]*")?><button>seeds<', committed)
+    assert heads and not any("more" in kind for kind in heads)
 
 
 def test_the_page_without_results_says_so():

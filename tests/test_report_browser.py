@@ -14,7 +14,7 @@ import pytest
 from report_page import ROOT, SHOWN, boards, further_board, hostile_board, many_rows, tables
 
 from bench.core.tasks import FURTHER_TASKS
-from bench.leaderboard.wording import short_title
+from bench.metrics import short_title
 from bench.report.content import row_id, row_key
 from bench.report.page import web_page
 
@@ -266,6 +266,15 @@ def test_the_wall_shows_the_same_images_at_a_chosen_size(opened):
         assert alternative.startswith(f"Reconstructions of {names[0]}") and size in alternative
 
 
+def test_the_wall_opens_at_the_size_with_the_most_rows(opened):
+    page = opened(f"{PAGE}#protocol=fashion_mnist")
+    wall = page.locator(".board:visible .wall .panel[data-title=Reconstructions]").first
+    assert wall.locator(".sizes [aria-pressed=true]").inner_text() == "Code size 64"
+    page = opened(f"{PAGE}#protocol=quick")  # as many rows of each size
+    wall = page.locator(".board:visible .wall .panel[data-title=Reconstructions]").first
+    assert wall.locator(".sizes [aria-pressed=true]").inner_text() == "Code size 8"
+
+
 def test_csv_in_full_precision(opened):
     page = opened()
     page.fill("#q", "rae")
@@ -314,6 +323,7 @@ def test_copy_as_markdown(opened):
 def test_a_phone_needs_no_sideways_scrolling(opened, scheme):
     page = opened(viewport={"width": 390, "height": 844}, color_scheme=scheme)
     page.locator(".name button").first.click()
+    page.locator(".name button", has_text="cnn_ae").nth(1).click()  # with more digits
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     over = page.eval_on_selector_all(
         ".detail .groups, .answer, #chips, .hint, h1, figcaption",
@@ -321,6 +331,14 @@ def test_a_phone_needs_no_sideways_scrolling(opened, scheme):
     )
     assert over == 0
     assert page.eval_on_selector(".scroll", "table => table.scrollWidth - table.clientWidth") <= 0
+    outside = page.eval_on_selector_all(
+        ".detail svg text, .panels svg rect:not(.hit)",
+        """all => all.filter(e => e.checkVisibility()).map(e => [
+          e.getBoundingClientRect(), e.ownerSVGElement.getBoundingClientRect()
+        ]).filter(([e, svg]) => e.left < svg.left || e.right > Math.min(svg.right + 1, 390)).length
+        """,
+    )
+    assert outside == 0
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = sum(map(int, re.findall(r"\d+", paper)[:3]))
     assert (brightness > 600) == (scheme == "light")

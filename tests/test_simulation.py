@@ -1,7 +1,9 @@
 """Simulated tables: drawn as they should be, judged as a slow loop judges, shown with the rules."""
 
+import dataclasses
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ from typer.testing import CliRunner
 from bench.cli import app
 from bench.core.protocol import load_protocol
 from bench.core.store import Store
+from bench.leaderboard.calibration import missed_aims
+from bench.leaderboard.competitions import competitions
+from bench.leaderboard.ledger import current
 from bench.leaderboard.pair_tests import SHIPPED, TESTS, Evidence
 from bench.leaderboard.simulation import (
     PLANS,
@@ -22,10 +27,12 @@ from bench.leaderboard.simulation import (
     simulate,
 )
 from bench.registry import publishing
+from bench.registry.results import read_results
 
 pytest_plugins = ("registry_fixtures",)
 
 ADAPTIVE = PLANS[-1]
+REGISTRY = Path(__file__).parent.parent / "registry"
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +141,26 @@ def test_the_command_stores_its_result_and_a_changed_ledger_makes_it_stale(
     write(store)
     assert "**Stale**" in (store.registry / "README.md").read_text()
     assert publishing.check(store)
+
+
+def test_the_committed_calibration_reaches_its_aims_with_the_test_that_ranks():
+    results = read_results(REGISTRY)
+    rows, ledger = results.calibration, current(results.ledger)
+    if {row.rows_digest for row in rows} - {each.digest for each in competitions(ledger)}:
+        pytest.skip("the ledger changed since: make calibration")
+    missed = {test: missed_aims(rows, test) for test in TESTS}
+    assert missed == {
+        "behrens_fisher": ["power"],
+        "moderated_t": ["power", "inversions"],
+        SHIPPED: [],
+    }
+    page = " ".join((REGISTRY / "README.md").read_text().split())
+    assert f"`{SHIPPED}` reaches every aim" in page
+    assert "`moderated_t` misses power and inversions" in page
+
+
+def test_a_test_with_too_many_false_claims_at_any_number_of_seeds_misses_its_aim():
+    (first, *rest) = read_results(REGISTRY).calibration
+    wrong = dataclasses.replace(first, false_claims=0.07)
+    assert missed_aims([wrong, *rest], first.test) == ["false claims", "power"]
+    assert missed_aims([first, *rest], first.test) == ["power"]

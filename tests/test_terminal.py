@@ -9,6 +9,7 @@ from tiny import TINY
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.core.protocol import shipped_protocols
 from bench.models.zoo import MODELS
 
 
@@ -215,3 +216,34 @@ def test_a_task_that_cannot_be_shown_is_said_in_one_line(arguments, says):
     code, out, err = bench("leaderboard", *arguments)
     assert code == 2 and not out
     assert says in err and err.count("\n") == 1
+
+
+def test_every_table_that_a_hint_names_can_be_shown(monkeypatch):
+    monkeypatch.setattr("bench.cli.leaderboard._NAMED", 99)
+
+    def named(*arguments):
+        said = " ".join(bench("leaderboard", *arguments)[2].split())
+        listed = said.partition("other tables (--protocol, --dataset): ")[2].split(", ")
+        return [name.split(" on ")[0] for name in listed]
+
+    assert {"classifier", "origins/s0", "origins/s1"} <= set(named())
+    known = [*shipped_protocols()]
+    assert set(named()) <= set(known), "no s1.epoch1, which no --protocol takes"
+    for protocol in named("--task", "generation"):
+        code, out, err = bench("leaderboard", "--protocol", protocol, "--task", "generation")
+        assert code == 0 and out, err
+
+
+def test_a_comparison_names_only_tables_that_can_be_compared_at_its_sizes():
+    """fashion_mnist has these variants at 64 numbers alone."""
+    asked = ("compare", "cnn_ae", "fc_ae")
+    assert "also in other tables: --protocol fashion_mnist" in bench(*asked)[2]
+    assert bench(*asked, "--protocol", "fashion_mnist")[0] == 0
+    assert "also in other tables" not in bench(*asked, "--latent-dim", "8")[2]
+    assert bench(*asked, "--latent-dim", "8", "--protocol", "fashion_mnist")[0] == 2
+
+
+def test_costs_are_no_test_scores_and_bytes_have_their_unit():
+    _, out, _ = bench("leaderboard", "--task", "cost", "-m", "plain_ae", "-d", "32")
+    assert "memory: peak memory;" in " ".join(out.split()) and "on test" not in out
+    assert re.search(r"[0-9.]+ MB", out)

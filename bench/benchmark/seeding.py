@@ -10,8 +10,7 @@ from bench.core.store import Store
 from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.ledger import BoardKey, LedgerRow, configuration_of
 from bench.leaderboard.seeds import half_width, needs_seed, why_incomplete
-from bench.leaderboard.wording import short_title
-from bench.metrics import METRICS
+from bench.metrics import METRICS, short_title
 from bench.models.zoo import variant
 from bench.records.selection import selection_score
 from bench.registry.changes import unchanged

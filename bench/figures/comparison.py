@@ -129,7 +129,7 @@ def _without_mean_image(
     if not others or not constant:
         return points, []
     score = f"{np.mean(constant):.{metric.decimals}f}"
-    return others, [f"The mean image as every answer scores {score} at every size"]
+    return others, [f"Predicting the mean image scores {score}"]
 
 
 def _line(ax: Axes, points: list[Point]) -> End:

@@ -18,12 +18,11 @@ from bench.leaderboard.wording import (
     seconds,
     seeds,
     share_text,
-    short_title,
     shown_score,
     title,
     whole,
 )
-from bench.metrics import METRICS
+from bench.metrics import METRICS, short_title
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from bench.core.protocol import WHOLE_LOSS, Expected, Protocol, after_epochs
 from bench.core.tasks import TASKS
 from bench.core.view import Section, markdown, table_of
 from bench.leaderboard.ledger import Ledger, LedgerRow, current
-from bench.leaderboard.wording import DASH, short_title
-from bench.metrics import METRICS
+from bench.leaderboard.wording import DASH
+from bench.metrics import METRICS, short_title
 from bench.models.rows import named_origin
 
 REPRODUCED, MISSED, NOT_RUN, OTHER = "reproduced", "not reproduced", "not run", "other reading"

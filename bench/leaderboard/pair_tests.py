@@ -15,6 +15,11 @@ The candidates, of which `bench simulate-ranks` shows how often each is wrong an
   Bayes prior (Smyth 2004), and one t with the degrees of freedom of the scarcer row is used;
 - `moderated_behrens_fisher`: the first test with the variances and degrees of freedom that the
   second gives each row.
+
+The first two were proposed, and hold their level. With 3 to 10 seeds (4.3 on average) on the tables
+of `quick` they have a power of .56 and .67, where .83 was the aim, and the second makes 0.82
+inversions, where 0.4 was. The third has .86 and 0.06, with at most .05 false claims (two standard
+errors allowed), and is shipped. `registry/calibration.csv` has the figures.
 """
 
 import functools

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from bench.core.track import Track
 from bench.core.view import Section, table_of
 from bench.leaderboard.cells import TableCell
-from bench.leaderboard.wording import DASH, score, seeds, short_title
-from bench.metrics import METRICS
+from bench.leaderboard.wording import DASH, score, seeds
+from bench.metrics import METRICS, short_title
 
 MODELS_OF_OTHERS = ("AE", "UMAP-AE", "VAE")
 TITLE = "Beside what others published"

@@ -25,17 +25,17 @@ from bench.leaderboard.wording import (
     margin,
     millions,
     notes,
+    or_others,
     ranks,
     remarks,
     score,
     seconds,
     seeds,
-    short_title,
     shown_score,
     title,
     whole,
 )
-from bench.metrics import METRICS
+from bench.metrics import METRICS, short_title
 
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 _HEAD = """# Leaderboard
@@ -99,6 +99,18 @@ class Board:
         """The cells by track, in order."""
         return by_track(self.cells)
 
+    def answers(self) -> dict[Track, list[TableCell]]:
+        """By track the rows that may be the best, the champion first. Without tracks that rank no
+        trained row: there PCA is the best for want of others."""
+        found = {}
+        for track, cells in self.tracks().items():
+            champion = self.champions.get(cells[0].title)
+            first = champion.row if champion else ""
+            best = [cell for cell in cells if cell.may_be_best or cell.row == first]
+            if ranks_trained(cells) and best:
+                found[track] = sorted(best, key=lambda cell: cell.row != first)
+        return found
+
 
 def by_track(cells: Iterable[TableCell]) -> dict[Track, list[TableCell]]:
     """The cells of each track, in order."""
@@ -106,6 +118,11 @@ def by_track(cells: Iterable[TableCell]) -> dict[Track, list[TableCell]]:
     for cell in cells:
         found.setdefault(cell.track, []).append(cell)
     return found
+
+
+def ranks_trained(cells: Iterable[TableCell]) -> bool:
+    """Whether a trained row is ranked among these cells."""
+    return any(cell.ranks and not cell.closed_form for cell in cells)
 
 
 def page(boards: Sequence[Board], simulated: Iterable[Section] = ()) -> str:
@@ -149,8 +166,8 @@ def sections(board: Board) -> Iterator[Section]:
 
 
 def _stability(cells: Sequence[TableCell]) -> Iterator[str]:
-    """How often the first row stays first on other images."""
-    for cell in cells:
+    """How often the first row stays first on other images, where it has trained rivals."""
+    for cell in cells if ranks_trained(cells) else ():
         if cell.first_in_halves is not None:
             yield (
                 f"In {cell.first_in_halves} of {HALVES} random halves of the validation images "
@@ -184,21 +201,23 @@ def _champion_line(champion: Champion) -> str:
     return f"Champion: **{champion.row}** ([card]({champion.folder}/card.md)){others}."
 
 
-_FRONT = (("fashion_mnist", ("d16", "d64"), 10), (DEFAULT_PROTOCOL, (), 5))
+_FRONT = (("fashion_mnist", ("d16", "d64"), 3), (DEFAULT_PROTOCOL, (), 5))
 """The README's tables: protocol, tracks (none: all), how many rows beside the closed forms."""
 
 
 def block(boards: Iterable[Board]) -> str:
-    """The text between the README's markers: the best rows and the baselines of the reference on
-    full data, as far as there is one, and of the default protocol."""
+    """The text between the README's markers: which variant to use, then the best rows and the
+    baselines of the reference on full data, as far as there is one, and of the default protocol."""
     there = {board.protocol: board for board in boards if board.known}
     shown = [
-        markdown(_front(there[protocol], tracks, best))
+        (there[protocol], tracks, best)
         for protocol, tracks, best in _FRONT
-        if protocol in there
-        and any(cell.ranks and not cell.closed_form for cell in there[protocol].cells)
+        if protocol in there and ranks_trained(there[protocol].cells)
     ]
-    return "\n".join([BEGIN, *(shown or ["No results yet: `make leaderboard`."]), END])
+    answers = tuple(line for board, tracks, _ in shown for line in _answers(board, tracks))
+    parts = [markdown(Section(facts=answers))] if answers else []
+    parts += [markdown(_front(*each)) for each in shown]
+    return "\n".join([BEGIN, *(parts or ["No results yet: `make leaderboard`."]), END])
 
 
 def _front(board: Board, tracks: Sequence[str], best: int) -> Section:
@@ -212,9 +231,9 @@ def _front(board: Board, tracks: Sequence[str], best: int) -> Section:
     for track, cells in board.tracks().items():
         if tracks and str(track) not in tracks:
             continue
-        trained = [cell for cell in cells if not cell.closed_form]
-        if not any(cell.ranks for cell in trained):
+        if not ranks_trained(cells):
             continue
+        trained = [cell for cell in cells if not cell.closed_form]
         kept = {cell.row for cell in trained[:best]}
         rows += [
             [
@@ -234,7 +253,6 @@ def _front(board: Board, tracks: Sequence[str], best: int) -> Section:
     images = max(cell.facts["train_images"] for cell in board.cells)
     return Section(
         facts=(
-            *_answers(board, tracks, champions),
             f"Protocol `{board.protocol}` on `{board.dataset}`, {images:,.0f} training images: the "
             f"{best} best rows of each size, and those that are solved without training.",
         ),
@@ -310,6 +328,7 @@ def full_table(cells: Sequence[TableCell], champion: str = "") -> Table:
         *(f">test {short_title(name)}" for name in shown),
         *([">over PCA", ">active"] if margins else []),
         *([">bits"] if bits else []),
+        ">seeds",
         ">started / finished / diverged",
         ">parameters",
         ">multiply-adds",
@@ -326,6 +345,7 @@ def full_table(cells: Sequence[TableCell], champion: str = "") -> Table:
             *(score(cell, f"test_{name}", name) for name in shown),
             *([margin(cell), active(cell)] if margins else []),
             *([whole(cell.code_bits)] if bits else []),
+            seeds(cell),
             f"{cell.started} / {cell.finished} / {cell.diverged}",
             whole(cell.facts["parameters"]),
             millions(cell.facts["multiply_adds"]),
@@ -377,20 +397,22 @@ def short_table(board: Board) -> Table:
     return table_of(header, rows)
 
 
-def _answers(board: Board, tracks: Sequence[str], champions: Mapping[str, str]) -> Iterator[str]:
-    """Which variant to use at which size: the champions, with their margins over PCA."""
-    found = [
-        f"at {cell.track.size_words} numbers use `{cell.row}`{_gain(cell)}"
-        for cell in board.cells
-        if champions.get(cell.title) == cell.row and (not tracks or str(cell.track) in tracks)
-    ]
+def _answers(board: Board, tracks: Sequence[str]) -> Iterator[str]:
+    """Which variant to use at which size: the champions, with their margins over PCA and with how
+    many others may be as good."""
+    found = []
+    for track, best in board.answers().items():
+        champion = board.champions.get(best[0].title)
+        if champion and champion.row == best[0].row and (not tracks or str(track) in tracks):
+            named = or_others([cell.row for cell in best], "`{}`".format)
+            found.append(f"at {track.size_words} numbers use {named}{_gain(best[0])}")
     if found:
         text = "; ".join(found)
         yield f"**On `{board.dataset}`, {text}.**"
 
 
 def _gain(cell: TableCell) -> str:
-    return f" ({cell.margin:.0f} % less error than PCA)" if cell.margin > 0 else ""
+    return f": {cell.margin:.0f} % less error than PCA" if cell.margin > 0 else ""
 
 
 _HEADLINES = {"mse", "psnr", "ssim", "accuracy", "macro_f1", "calibration_error"}

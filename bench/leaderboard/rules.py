@@ -18,7 +18,7 @@ from bench.leaderboard.pair_tests import LEAST_ROWS
 from bench.leaderboard.spread import TOO_MUCH, WIDE_SPREAD, WORTH_A_NOTE
 from bench.leaderboard.statistics import ALPHA, DRAWS, LEVEL
 from bench.leaderboard.steps import LARGEST_FALL
-from bench.metrics import Tolerance
+from bench.metrics import METRICS, Tolerance
 
 
 def _percent(share: float) -> str:
@@ -100,14 +100,16 @@ Notes that a row may wear:
    (Smyth 2004; from {LEAST_ROWS} such rows on), because three seeds alone say little about it. Solved rows have no seed term.
    Two rows differ if p, after Holm's correction over all pairs of the rows that the protocol names, is below {ALPHA}. Tuned rows,
    and variants that the protocol does not name, are compared with these in a second family, and change none of their ranges.
+   Why this test and not one of its two parents: [below](#how-often-the-rule-is-wrong).
 5. The champion of a table is its best row on validation; it is replaced only by a row that is significantly better.
    `mean_image`, over-complete codes and protocols that are not ranked cannot be champion; `pca` can. The weights kept
    are those of the seed with the median validation score. "Significantly" is as in rule 4.
 6. A row names the commit and the digest of bench/ (its Python and TOML files) that made it. In the tables committed with
    bench, rows that were made with uncommitted changes of bench/ have no rank until exactly these changes are committed.
 7. A run stands in the ledger once. When it is repeated, it counts as reproduced if its validation and its test
-   score are within {_percent(Tolerance().run)} of the committed ones ({_percent(CLOSED_FORM_TOLERANCE)} for solved rows); the committed row stays. A run that differs by more
-   and is nowhere worse is reported as better than the committed run; any other as drift, and nothing is written.
+   score are within {_percent(Tolerance().run)} of the committed ones ({_percent(CLOSED_FORM_TOLERANCE)} for solved rows), of
+   accuracies within {METRICS["accuracy"].tolerance.run:g}, whatever their size. The committed row stays. A run that differs by more and is nowhere worse
+   is reported as better than the committed run; any other as drift, and nothing is written.
 
 ## Files
 
@@ -116,12 +118,12 @@ Notes that a row may wear:
 | [results.csv](results.csv) | the ledger: one row per run, with seed, digests, versions, all scores and costs |
 | [cells.csv](cells.csv) | a {_percent(LEVEL)} interval for each row of the tables, on validation (`val`) and on test |
 | [comparisons.csv](comparisons.csv) | all pairs of each table: difference of the logarithms, interval, p, Holm-corrected p |
-| [scores.csv](scores.csv), `scores/` | the scores per image that these are computed from (float16, digested), with training curves and small pictures: a file for each row of the ranked protocols |
-| calibration.csv | how the rule did in simulated tables, if `bench simulate-ranks --write` was run |
+| [scores.csv](scores.csv), `scores/` | the scores per image that these are computed from (float16, digested), with training curves and small pictures: a file for each row that has them; a table whose scores are missing keeps its comparisons and cannot be compared anew |
+| [calibration.csv](calibration.csv) | how the rule did in simulated tables (`bench simulate-ranks --write`) |
 | [origins.md](origins.md) | the figures that the origins published, beside our runs of their own recipes |
 | `<data set>/<protocol>.<track>/` | the champion: weights, card, pictures; `previous/` holds the one before |
 
-Each row of the four tables ends in a digest of its other cells. `bench leaderboard --check` proves all of this page from
+Each row of these CSV files ends in a digest of its other cells. `bench leaderboard --check` proves all of this page from
 these files, and the comparisons from the scores; `bench verify` computes a champion's scores again from its weights.
 """
 

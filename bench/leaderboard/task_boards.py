@@ -13,11 +13,11 @@ from bench.leaderboard.wording import (
     ranks,
     remarks,
     score,
-    short_title,
     shown_score,
+    test_title,
     title,
 )
-from bench.metrics import METRICS, Metric, metrics_of, why_absent
+from bench.metrics import METRICS, Metric, metrics_of, short_title, why_absent
 
 
 def task_facts(task: str, cells: Sequence[TableCell]) -> str:
@@ -67,7 +67,7 @@ def task_table(task: str, cells: Sequence[TableCell], whole: bool = False) -> Ta
     headline = _order(task, cells)
     found = measured(task, cells)
     shown = [metric.id for metric in found if whole or not metric.detail]
-    header = ["variant", *(f">test {short_title(name)}" for name in shown), "notes"]
+    header = ["variant", *(f">{test_title(name)}" for name in shown), "notes"]
     rows = [
         [
             cell.row,
@@ -143,7 +143,8 @@ def narrow_task_section(task: str, cells: Sequence[TableCell]) -> Section:
     blank = ["", *([""] if headline else [])]
     rows += [[*blank, name, *values] for name, values in beside(task, cells, columns)]
     first = [f"val: {short_title(headline)} on validation"] if headline else []
-    meaning = [*first, *(f"{metric.short}: {short_title(metric.id)} on test" for metric in shown)]
+    on_test = "" if task == "cost" else " on test"
+    meaning = [*first, *(f"{row.short}: {short_title(row.id)}{on_test}" for row in shown)]
     return Section(
         _heading(task, cells),
         table=table_of(header, rows),

@@ -1,12 +1,11 @@
 """Formats the cells of the tables."""
 
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bench.leaderboard.badges import WORSE_THAN_PCA
 from bench.leaderboard.cells import TableCell
-from bench.metrics import METRICS
+from bench.metrics import BYTES, METRICS, short_title, within
 
 DASH = "–"
 MAY_BE_BEST = "may be the best"
@@ -15,32 +14,13 @@ OUTSIDE = "not of the protocol"
 
 def title(metric: str) -> str:
     """A metric's name within a sentence."""
-    return _within(METRICS[metric].title) if metric in METRICS else metric
+    return within(METRICS[metric].title) if metric in METRICS else metric
 
 
-def short_title(metric: str) -> str:
-    """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name as a column header, where "test" may
-    stand before it; of further tasks its title."""
-    if metric in METRICS and METRICS[metric].further:
-        row = METRICS[metric]
-        return _within(row.title) + (f" ({row.unit})" if row.unit else "")
-    coarse = _BITS.fullmatch(metric)
-    name, bits = coarse.groups() if coarse else (metric, "")
-    words = [_WRITTEN.get(word, word) for word in name.split("_")]
-    unit = METRICS[metric].unit if metric in METRICS else ""
-    at = f" at {bits} bits" if bits else ""
-    return " ".join(words) + at + (f" ({unit})" if unit else "")
-
-
-_BITS = re.compile(r"(.+)_(\d+)bit")
-_INITIALS = ("mse", "mae", "psnr", "ssim", "knn", "auc", "fcd", "lpips", "f1")
-_WRITTEN = {word: word.upper() for word in _INITIALS} | {"gaussian": "Gaussian"}
-"""How a word of a metric's name is written, unless it is small."""
-
-
-def _within(name: str) -> str:
-    """`linear probe accuracy`, `SSIM, uniform window`: a title as it stands within a sentence."""
-    return name[:1].lower() + name[1:] if name[1:2].islower() else name
+def test_title(metric: str) -> str:
+    """`test MSE`: the column of a score on test; a cost is no score, so its title stands alone."""
+    costs = metric in METRICS and METRICS[metric].task == "cost"
+    return short_title(metric) if costs else f"test {short_title(metric)}"
 
 
 def shown_score(value: float, metric: str) -> str:
@@ -48,14 +28,28 @@ def shown_score(value: float, metric: str) -> str:
     decimals = METRICS[metric].decimals if metric in METRICS else 4
     if math.isnan(value):
         return DASH
+    if metric in METRICS and METRICS[metric].unit == BYTES:
+        return _bytes(value)
     return f"{value:.{decimals}f}" if decimals else f"{value:,.0f}"
+
+
+def _bytes(value: float) -> str:
+    """`3,136 B`, `889.5 kB`, `2.72 MB`."""
+    if value < 1e4:
+        return f"{value:,.0f} B"
+    return f"{value / 1e3:,.1f} kB" if value < 1e6 else f"{value / 1e6:,.2f} MB"
 
 
 def score(cell: TableCell, column: str, metric: str) -> str:
     """Mean ± standard deviation over seeds."""
     mean, spread = cell.mean(column), cell.deviations.get(column, math.nan)
     # A closed form has no spread, rather than a small one.
-    if math.isnan(spread) or cell.closed_form:
+    return with_spread(mean, None if cell.closed_form else spread, metric)
+
+
+def with_spread(mean: float, spread: float | None, metric: str) -> str:
+    """`0.0142 ± 0.0001`; without ± where a spread is not known or exactly 0, as of bytes."""
+    if not spread or math.isnan(spread):
         return shown_score(mean, metric)
     return f"{shown_score(mean, metric)} ± {shown_score(spread, metric)}"
 
@@ -80,6 +74,21 @@ def ranks_text(found: tuple[int, int] | None) -> str:
         return DASH
     low, high = found
     return str(low) if low == high else f"{low} to {high}"
+
+
+def rank_words(found: tuple[int, int] | None) -> str:
+    """`rank 3`, `ranks 1 to 4`: a range of ranks within a sentence."""
+    single = found is not None and found[0] == found[1]
+    return f"{'rank' if single else 'ranks'} {ranks_text(found)}"
+
+
+def or_others(rows: Sequence[str], mark: Callable[[str], str]) -> str:
+    """``a``, ``a` or `b``, ``a` (or one of 5 others)`: the row to use, and how many others may be
+    the best as well; `mark` sets a row's name off."""
+    first, *others = rows
+    if len(others) > 1:
+        return f"{mark(first)} (or one of {len(others)} others)"
+    return " or ".join(map(mark, rows))
 
 
 def best_share(cell: TableCell) -> str:

@@ -7,6 +7,7 @@ shown, but cannot select or rank a model. Those of further tasks stand in `rows`
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "BYTES",
     "METRICS",
     "Made",
     "Metric",
@@ -41,8 +43,10 @@ __all__ = [
     "of_part",
     "per_image",
     "seen_of",
+    "short_title",
     "whole_set",
     "why_absent",
+    "within",
 ]
 
 _IMAGES: frozenset[Need] = frozenset({"images", "reconstructions"})
@@ -250,6 +254,33 @@ _ROWS: Mapping[str, Metric] = MappingProxyType(
 )
 METRICS = Table(with_few_bits(_ROWS), "bench.metrics", Metric)
 """The metrics of bench, and those of installed packages."""
+
+
+def short_title(metric: str) -> str:
+    """`MSE`, `PSNR (dB)`, `SSIM Gaussian`: a metric's name as a column header, where "test" may
+    stand before it; of further tasks its title."""
+    if metric in METRICS and METRICS[metric].further:
+        row = METRICS[metric]
+        # A number of bytes is shown with its own unit: kB or MB.
+        return within(row.title) + (f" ({row.unit})" if row.unit not in ("", BYTES) else "")
+    coarse = _BITS.fullmatch(metric)
+    name, bits = coarse.groups() if coarse else (metric, "")
+    words = [_WRITTEN.get(word, word) for word in name.split("_")]
+    unit = METRICS[metric].unit if metric in METRICS else ""
+    at = f" at {bits} bits" if bits else ""
+    return " ".join(words) + at + (f" ({unit})" if unit else "")
+
+
+BYTES = "bytes"
+_BITS = re.compile(r"(.+)_(\d+)bit")
+_INITIALS = ("mse", "mae", "psnr", "ssim", "knn", "auc", "fcd", "lpips", "f1")
+_WRITTEN = {word: word.upper() for word in _INITIALS} | {"gaussian": "Gaussian"}
+"""How a word of a metric's name is written, unless it is small."""
+
+
+def within(name: str) -> str:
+    """`linear probe accuracy`, `SSIM, uniform window`: a title as it stands within a sentence."""
+    return name[:1].lower() + name[1:] if name[1:2].islower() else name
 
 
 def metrics_of(task: str) -> dict[str, Metric]:

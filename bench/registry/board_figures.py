@@ -87,8 +87,9 @@ def board_figures(
     if points := _points(rows):
         numbers = [[point.model, point.code_size, *point.scores] for point in points]
         file = f"{start}.rate_distortion.png"
-        seeds = len({row.seed for row in rows})
-        below = f"{about} · test images · up to {seeds} seed{'s' * (seeds > 1)}"
+        seeds = len({row.seed for row in rows if not row.closed_form})
+        how = f"up to {seeds} seed{'s' * (seeds > 1)}" if seeds else "solved without training"
+        below = f"{about} · test images · {how}"
         metric = first.selection_metric
         yield BoardFigure(
             "Score against code size", file, numbers, lambda: _sizes(points, metric, below)

@@ -10,14 +10,8 @@ from bench.core.text import for_markdown
 from bench.core.track import REAL_BITS
 from bench.core.view import Picture, Section, Table, markdown, table_of
 from bench.data.table import DATASETS
-from bench.leaderboard.wording import (
-    ranks_text,
-    share_text,
-    short_title,
-    shown_score,
-    whole,
-)
-from bench.metrics import METRICS, metrics_of
+from bench.leaderboard.wording import rank_words, share_text, shown_score, whole, with_spread
+from bench.metrics import METRICS, metrics_of, short_title
 from bench.metrics.quantised import coarse_id
 from bench.models.zoo import MODELS
 from bench.registry.cards import CARD, Card, Summary
@@ -153,9 +147,7 @@ def _seeds(card: Card) -> str:
 def _mean(summary: Summary, column: str, metric: str) -> str:
     if column not in summary.means:
         return "–"
-    spread = summary.deviations.get(column)
-    text = shown_score(summary.means[column], metric)
-    return text if spread is None else f"{text} ± {shown_score(spread, metric)}"
+    return with_spread(summary.means[column], summary.deviations.get(column), metric)
 
 
 def _standing(card: Card) -> str:
@@ -177,7 +169,7 @@ def _standing(card: Card) -> str:
     other = _mean(card.challenger, f"val_{metric}", metric)
     return (
         f"{against}{badges} Challenger: {card.challenger.row}, validation "
-        f"{short_title(metric)} {other}, ranks {ranks_text(card.challenger.ranks)}."
+        f"{short_title(metric)} {other}, {rank_words(card.challenger.ranks)}."
     )
 
 
@@ -185,8 +177,9 @@ def _place(row: Summary) -> str:
     """Where a row stands in its table; empty for cards from before ranges of ranks."""
     if row.ranks is None:
         return ""
+    place = rank_words(row.ranks)
     return (
-        f"Ranks {ranks_text(row.ranks)}; the best of its table in {share_text(row.best_share)} of "
+        f"{place[0].upper()}{place[1:]}; the best of its table in {share_text(row.best_share)} of "
         "the draws of other seeds and images. "
     )
 

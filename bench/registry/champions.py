@@ -14,7 +14,8 @@ from bench.core.store import Store, child, shipped
 from bench.core.text import ODD_BYTES
 from bench.core.track import Track
 from bench.leaderboard.render import Champion
-from bench.leaderboard.wording import short_title, shown_score
+from bench.leaderboard.wording import shown_score
+from bench.metrics import short_title
 from bench.records.feature_cards import FEATURES
 from bench.records.files import WEIGHTS, Arrays, read_safetensors
 from bench.registry.card_text import card_text

@@ -16,8 +16,8 @@ from bench.leaderboard.ledger import Ledger, LedgerRow, current, ledger_of, row_
 from bench.leaderboard.ranking import rank_table
 from bench.leaderboard.render import Board
 from bench.leaderboard.significance import Scores, Significance, compute
-from bench.leaderboard.wording import margin, ranks_text, score, short_title
-from bench.metrics import METRICS
+from bench.leaderboard.wording import margin, ranks_text, score
+from bench.metrics import METRICS, short_title
 from bench.records.files import iter_records
 from bench.registry.changes import unchanged
 from bench.registry.results import Scope, merge_local, read_results, scores_reader

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from bench.core.palette import look
 from bench.leaderboard.cells import TableCell
 from bench.leaderboard.render import Board
-from bench.leaderboard.wording import millions, ranks, short_title, shown_score
-from bench.metrics import METRICS
+from bench.leaderboard.wording import millions, rank_words, shown_score
+from bench.metrics import METRICS, short_title
 from bench.report.content import row_id, text
 
 _WIDTH, _HEIGHT = 400, 330
@@ -200,10 +200,11 @@ def _rank_panel(heading: str, cells: Sequence[TableCell]) -> str:
         y = top + 2 + line * place
         x, wide = left + step * (low - 1), step * (high - low + 1)
         name = cell.row if len(cell.row) <= 17 else f"{cell.row[:16]}…"
+        said = text(f"{cell.row}: {rank_words(cell.ranks)}")
         parts.append(
             f'<a class="bar" href="#{row_id(cell)}" data-row="{row_id(cell)}" '
-            f'style="{_colour(cell)}" aria-label="{text(f"{cell.row}: ranks {ranks(cell)}")}">'
-            f"<title>{text(f'{cell.row}: ranks {ranks(cell)}')}</title>"
+            f'style="{_colour(cell)}" aria-label="{said}">'
+            f"<title>{said}</title>"
             f'<rect class="hit" x="0" y="{y - 2}" width="{width}" height="{line}"/>'
             f'<text x="{left - 8}" y="{y + 10}" text-anchor="end">{text(name)}</text>'
             f'<rect x="{x + 1:.1f}" y="{y + 1}" width="{max(wide - 2, 4):.1f}" height="10" '
@@ -229,7 +230,7 @@ def note(board: Board) -> str:
 
 def _said(cell: TableCell, metric: str) -> str:
     shown = shown_score(cell.mean(f"test_{metric}"), metric)
-    return f"test {short_title(metric)} {shown}, ranks {ranks(cell)}"
+    return f"test {short_title(metric)} {shown}, {rank_words(cell.ranks)}"
 
 
 def _colour(cell: TableCell) -> str:

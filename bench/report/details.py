@@ -18,11 +18,10 @@ from bench.leaderboard.wording import (
     score,
     seconds,
     settings,
-    short_title,
     shown_score,
     whole,
 )
-from bench.metrics import METRICS
+from bench.metrics import METRICS, short_title
 from bench.report.content import Exhibit, plain
 
 Lines = list[tuple[str, str]]

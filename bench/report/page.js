@@ -119,7 +119,7 @@ function detail(row) {
   return groups;
 }
 function curves(row) {
-  const [width, height, left] = [300, 150, 50];
+  const [width, height, left] = [300, 150, 64];
   const values = row.curves.flatMap(([, curve]) => curve).filter((value) => value !== null);
   const log = values.every((value) => value > 0) ? Math.log : (value) => value;
   const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -156,7 +156,10 @@ function showWall(wall) {
     const sizes = all(".size", panel);
     for (const strip of all(".strip[data-row]", panel)) strip.hidden = isOff(strip);
     const filled = sizes.filter((size) => size.querySelector(".strip:not([hidden])"));
-    const chosen = filled.find((size) => size.dataset.size === state.at) ?? filled.at(-1);
+    // The size with the most rows is shown first, of several the smallest.
+    const count = (size) => all(".strip:not([hidden])", size).length;
+    const fullest = filled.reduce((best, size) => (best && count(best) >= count(size) ? best : size), undefined);
+    const chosen = filled.find((size) => size.dataset.size === state.at) ?? fullest;
     for (const size of sizes) size.hidden = size !== chosen;
     for (const button of all(".sizes button", panel)) {
       button.setAttribute("aria-pressed", button.value === chosen?.dataset.size);

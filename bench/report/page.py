@@ -13,7 +13,8 @@ from bench.leaderboard.csv_rows import rounded
 from bench.leaderboard.render import Board
 from bench.leaderboard.rules import reason
 from bench.leaderboard.task_boards import task_facts
-from bench.leaderboard.wording import short_title
+from bench.leaderboard.wording import or_others
+from bench.metrics import short_title
 from bench.report.charts import cost_by_error, error_by_size, note, rank_panels
 from bench.report.content import (
     Exhibit,
@@ -99,24 +100,23 @@ def _head(view: View, number: int) -> Iterator[str]:
 
 
 def _answer(board: Board) -> str:
-    """Which rows may be the best at each size, in a sentence."""
+    """Which rows may be the best at each size, and where no trained one is ranked."""
     sizes: dict[str, list[str]] = {}
-    for track, cells in board.tracks().items():
-        best = [cell.row for cell in cells if cell.may_be_best]
-        if best:
-            others = len(best) - 1
-            more = f" (or one of {others} others)" if others > 1 else f" or <b>{text(best[-1])}</b>"
-            named = f"<b>{text(best[0])}</b>{more if others else ''}"
-            sizes.setdefault(named, []).append(text(track.heading.lower()))
-    where = f"Best on <b>{text(board.dataset)}</b> ({text(board.protocol)})"
-    if not sizes:
-        return f"{where}: no row is ranked yet."
+    answers = board.answers()
+    for track, best in answers.items():
+        named = or_others([cell.row for cell in best], lambda row: f"<b>{text(row)}</b>")
+        sizes.setdefault(named, []).append(text(track.heading.lower()))
+    where = f"on <b>{text(board.dataset)}</b> ({text(board.protocol)})"
     if all(cell.closed_form for cell in board.cells):
-        return f"On <b>{text(board.dataset)}</b>, no trained variant is measured yet."
+        return f"No trained variant is measured yet {where}."
+    if not sizes:
+        return f"No trained variant is ranked yet {where}."
     parts = [f"{_joined(headings)}: {named}" for named, headings in sizes.items()]
-    unranked = any(cell.why_unranked for cell in board.cells)
-    more = " Rows without ranks are not counted; their notes say why." if unranked else ""
-    return f"{where}, {'; '.join(parts)}.{more}"
+    open_sizes = [text(track.heading.lower()) for track in board.tracks() if track not in answers]
+    more = f" No trained variant is ranked yet at {_joined(open_sizes)}." if open_sizes else ""
+    if any(cell.why_unranked for cell in board.cells):
+        more += " Rows without ranks are not counted; their notes say why."
+    return f"Best {where}, {'; '.join(parts)}.{more}"
 
 
 def _joined(headings: Sequence[str]) -> str:

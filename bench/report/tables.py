@@ -10,8 +10,8 @@ from bench.leaderboard import published
 from bench.leaderboard.cells import TableCell
 from bench.leaderboard.render import Board, full_table, short_table
 from bench.leaderboard.rules import reason
-from bench.leaderboard.task_boards import task_table
-from bench.leaderboard.wording import DASH
+from bench.leaderboard.task_boards import measured, task_table
+from bench.leaderboard.wording import DASH, test_title
 from bench.report.content import row_id, text, without_markdown
 
 _ALWAYS = {"95 % interval"}
@@ -39,8 +39,9 @@ class View:
         """The titles of the columns that are shown at once."""
         if self.further:
             titles = [column.title for column in task_table(self.task, self.board.cells).columns]
-            scores = [title for title in titles if title.startswith("test ")]
-            return set(titles) - set(scores[_SCORES:])
+            scores = {test_title(metric.id) for metric in measured(self.task, self.board.cells)}
+            shown = [title for title in titles if title in scores]
+            return set(titles) - set(shown[_SCORES:])
         return {column.title for column in short_table(self.board).columns} - _LATER | _ALWAYS
 
 
@@ -154,12 +155,12 @@ def _field(cell: TableCell, title: str, shown: str, kind: str, champion: bool) -
     return f"<td{kind}{key}>{mean}{more}</td>"
 
 
-_NUMBER = re.compile(r"(< )?([+−-]?[0-9][0-9,]*(?:\.[0-9]+)?)( (?:min|M)\b)?")
-_UNITS = {" min": 60.0, " M": 1e6}
+_NUMBER = re.compile(r"(< )?([+−-]?[0-9][0-9,]*(?:\.[0-9]+)?)( (?:min|M|kB|MB)\b)?")
+_UNITS = {" min": 60.0, " M": 1e6, " kB": 1e3, " MB": 1e6}
 
 
 def sort_value(shown: str) -> float | None:
-    """The number that a cell of a table begins with, in seconds or ones; None if it has none.
+    """The number that a cell of a table begins with, in seconds, bytes or ones; None: none.
 
     `< 1 %` is below every number that is shown with its digits.
     """

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.core.track import Track
+from bench.metrics import short_title
 
 LEADERBOARD, ALL_RUNS, TRIALS = "leaderboard", "all-runs", "trials"
 VIEW_TAG = "mlflow.sharedViewState."
@@ -66,6 +67,7 @@ class ViewPlan:
 
 
 _SCALED = {"mse": "test/mse_x1000", "accuracy": "test/accuracy_percent"}
+_SCALES = {"mse": " x 1000", "accuracy": " in %"}
 
 
 def headline(metric: str) -> str:
@@ -77,6 +79,11 @@ def of_track(track: str, metric: str) -> str:
     """`test_d8/mse_x1000`: the same score under a name that only runs of the track have, since a
     chart cannot choose its runs."""
     return headline(metric).replace("test/", f"test_{track}/", 1)
+
+
+def title(metric: str, scaled: bool = False) -> str:
+    """`test MSE x 1000`: a test score as the title of a chart."""
+    return f"test {short_title(metric)}{_SCALES.get(metric, '') if scaled else ''}"
 
 
 def view_tags(plan: ViewPlan, tracks: Sequence[str], now_ms: int) -> dict[str, str]:
@@ -180,12 +187,15 @@ def _charts(
     shown = [m for m in plan.metrics if m != plan.selection_metric][:5]
     layout: dict[str, tuple[dict[str, object], ...]] = {
         "Test score by code size": tuple(
-            _bar(of_track(str(track), plan.selection_metric))
+            _bar(
+                of_track(str(track), plan.selection_metric),
+                f"{title(plan.selection_metric, scaled=True)}, {_size(track)}",
+            )
             for track in sorted(map(Track.parse, tracks), key=lambda track: track.order)
         ),
         "Test score": (
-            _bar(plan.headline),
-            *(_bar(f"test/{metric}") for metric in shown if metric != "mae"),
+            _bar(plan.headline, title(plan.selection_metric, scaled=True)),
+            *(_bar(f"test/{metric}", title(metric)) for metric in shown if metric != "mae"),
         ),
         "What it costs": tuple(_scatter(cost, plan.headline) for cost in plan.costs),
         "All of it at once": (_parallel(plan),),
@@ -213,6 +223,11 @@ def _charts(
     return sections, charts
 
 
+def _size(track: Track) -> str:
+    """The heading of a track's table, within a sentence."""
+    return f"{track.heading[0].lower()}{track.heading[1:]}"
+
+
 def _section(name: str, charts: int) -> dict[str, object]:
     """A collapsible section of the chart page; a few charts are shown wide."""
     return {
@@ -232,11 +247,11 @@ def _id(text: str) -> str:
     return uuid.uuid5(_NAMESPACE, text).hex
 
 
-def _bar(metric: str) -> dict[str, object]:
+def _bar(metric: str, shown: str) -> dict[str, object]:
     return {
         "type": "BAR",
         "metricKey": metric,
-        "displayName": metric,
+        "displayName": shown,
         "runsCountToCompare": 20,
     }
 

@@ -200,6 +200,7 @@ def test_the_experiment_opens_with_a_useful_view(tracked: Store, protocol: Proto
         chart["metricKey"]: chart for chart in state["compareRunCharts"] if "BAR" in chart["type"]
     }
     assert list(bars) == ["test_d4/mse_x1000"]  # one size to a chart
+    assert bars["test_d4/mse_x1000"]["displayName"] == "test MSE x 1000, code size 4"
     columns = [column for column in state["selectedColumns"] if column.startswith("metrics.")]
     run = next(iter(runs_of(tracked).values()))
     assert "metrics.`test/mse_x1000`" in columns
