@@ -208,11 +208,37 @@ class WholeNumbers(Honest):
     levels = 4
 
 
+class ManyLevels(Honest):
+    """Says while it is built that its numbers have 40 bits each."""
+
+    def __init__(self, image_shape: ImageShape, latent_dim: int) -> None:
+        super().__init__(image_shape, latent_dim)
+        self.levels = 2**40
+
+    def encode(self, x: Tensor) -> Tensor:
+        return super().encode(x).round()
+
+
 class NotFinite(Honest):
     """Hides numbers in what is none."""
 
     def encode(self, x: Tensor) -> Tensor:
         return super().encode(x) / 0
+
+
+class NoImages(Honest):
+    """Decodes to what is no number."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        return super().decode(z) * torch.nan
+
+
+class NoPictures(Honest):
+    """The same, only where pictures are made: of 24 images at once."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        images = super().decode(z)
+        return images * torch.nan if len(z) == 24 else images
 
 
 class Buffer(Honest):
@@ -311,6 +337,9 @@ REFUSED: dict[type[Honest], str] = {
     LooksBeside: "other images of the same codes in another order",
     Counts: "other images of the same codes in another order",
     WholeNumbers: "hold numbers that are not whole from 0 to 3",
+    NoImages: "its decoder gives numbers that are not finite",
+    NoPictures: "its decoder gives numbers that are not finite",
+    ManyLevels: "ManyLevels.levels is 1099511627776, expected a whole number from 1 to 16,777,216",
     NotFinite: "its codes hold numbers that are not finite",
     Environment: "its encoder changed something outside of it|only the code is known: KeyError",
     Thread: "its encoder started a thread",

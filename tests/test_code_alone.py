@@ -24,6 +24,7 @@ from bench.core.protocol import Protocol, load_protocol
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data import Splits, load_set, load_splits
+from bench.evaluation import scoring
 from bench.evaluation.codes import checked_codes, from_bytes, to_bytes
 from bench.evaluation.scoring import on_device, score
 from bench.evaluation.sealed import sealed
@@ -193,6 +194,15 @@ def test_a_cheat_is_refused_with_its_reason_in_one_line(
     with pytest.raises(AssertionError, match=cheats.REFUSED[network]):
         raise AssertionError(event.reason)
     assert not list(iter_records(store.records))
+
+
+def test_a_score_that_is_no_number_is_refused(
+    cheating: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_averages", lambda scores: dict.fromkeys(scores, np.nan))
+    event = cheating(cheats.Honest)
+    assert isinstance(event, Failed) and not event.detail, event
+    assert "its mse on val is nan, which is no score" in event.reason
 
 
 def test_validation_images_may_not_be_learned_where_they_are_scored(few: Protocol) -> None:

@@ -119,6 +119,7 @@ def test_a_code_is_counted_in_bits() -> None:
 
 def test_dead_codes_and_zeros_are_counted() -> None:
     assert dead_codes(torch.tensor([[0.0, 3.0], [3.0, 511.0]]), 512) == 509
+    assert dead_codes(torch.tensor([[0.0, 3.0]]), 2**40) == 2**40 - 2, "nothing is made per value"
     assert active_fraction(torch.tensor([[0.0, 3.0], [-1.0, 0.5]])) == 0.75
 
 

@@ -227,6 +227,9 @@ class Net(Autoencoder):
         ("import nothing_here", "x.py:Net", "No module named 'nothing_here'"),
         ("1 / 0", "x.py:Net", "ZeroDivisionError: division by zero"),
         ("def x(:", "x.py:Net", "line 1 is no Python"),
+        ("x = " + "-" * 100_000 + "1", "x.py:Net", "x.py is no Python ("),
+        ("x = " + "1 + " * 100_000 + "1", "x.py:Net", "x.py is no Python ("),
+        ("def f(): f()\nf()", "x.py:Net", "RecursionError"),
         ("class Net: pass", "x.py:Net", "no Autoencoder or Classifier"),
         ("Net = 3", "x.py:Net", "no Autoencoder or Classifier"),
         ("", "x.py:Net", "has no class Net"),
@@ -426,6 +429,56 @@ def test_conform_says_which_rule_is_not_kept(tmp_path: Path, rule: str) -> None:
     ended = here("conform", f"{tmp_path}/mine.py:Net", "--json")
     assert ended.exit_code == 2
     assert rule in {row["rule"] for row in json.loads(ended.stdout) if row["missing"]}
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("raise SystemExit(0)", "SystemExit in line"),
+        ("self.levels = 2**40", "Net.levels is 1099511627776, expected a whole number from 1 to"),
+        ("self.levels = 'many'", "Net.levels is many, expected a whole number"),
+    ],
+)
+def test_conform_does_not_end_with_its_model(tmp_path: Path, code: str, says: str) -> None:
+    text = MODEL.replace("{more}", "")
+    if "levels" in code:
+        text = text.replace("latent_dim)\n", f"latent_dim); {code}\n", 1)
+    else:
+        text = text.replace("return self.inner(x)", code)
+    text = text.replace("self.outer(z)", "(print('decoded'), self.outer(z))[1]")
+    (tmp_path / "mine.py").write_text(f"print('imported')\n{text}")
+    ended = here("conform", f"{tmp_path}/mine.py:Net", "--json")
+    assert ended.exit_code == 2 and "rules are not kept" in ended.stderr
+    assert any(says in row["missing"] for row in json.loads(ended.stdout))
+    assert "imported" in ended.stderr
+
+
+def test_a_model_that_fails_when_it_is_measured_costs_only_its_own_runs(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = MODEL.replace("{more}", "").replace("return self.inner(x)", "os._exit(3)")
+    (tmp_path / "bad.py").write_text(f"import os\nprint('imported')\n{text}")
+    (tmp_path / "good.py").write_text(readme_model())
+    (tmp_path / "tiny.toml").write_text(TINY.replace("test = 7000", "test = 100"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BENCH_TRACKING", "off")
+    asked = ("run", "-p", "tiny.toml", "--model", "bad.py:Net", "--model", "good.py:Net")
+    planned = here(*asked, "--dry-run", "--json")
+    assert planned.exit_code == 0, planned.output
+    assert "without 2 runs of unknown speed" in " ".join(planned.stderr.split())
+    assert "takes is unknown" in planned.stderr and "imported" in planned.stderr
+    times = {
+        run["model"].partition(".")[0]: run["forecast_seconds"]
+        for run in json.loads(planned.stdout)["runs"]
+    }
+    assert times["bad"] is None and times["good"] > 0
+    shown = here(*asked, "--dry-run").stdout
+    assert len(re.findall(r"bad\.net-\w+ .* unknown", shown)) == 2
+    ended = here(*asked, "--json")
+    assert ended.exit_code == 4, ended.output
+    result = json.loads(ended.stdout)
+    assert {run["run"].partition(".")[0] for run in result["failed"]} == {"bad"}
+    assert [run["model"].partition(".")[0] for run in result["runs"]].count("good") == 2
 
 
 def test_conform_is_content_with_a_good_model_and_a_variant(tmp_path: Path) -> None:

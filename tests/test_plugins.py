@@ -147,6 +147,17 @@ def test_a_broken_plug_in_is_one_line_and_breaks_no_other_command(
     assert "broken_bench.bad" not in METRICS and "mse" in METRICS
 
 
+def test_what_a_plug_in_prints_goes_to_stderr(site: Path, store: Store) -> None:
+    (site / "loud_bench.py").write_text("print('imported')\nROW = 3\n")
+    groups = "".join(f"[{group}]\nloud = loud_bench:ROW\n" for group in GROUPS)
+    describe(site, "loud-bench", groups)
+    for command in ("doctor", "data"):
+        ended = here(command, *(("list",) if command == "data" else ()), "--json")
+        assert ended.exit_code == 0, ended.output
+        json.loads(ended.stdout)
+    assert "imported" in ended.stderr
+
+
 def test_no_table_of_ours_needs_a_package(site: Path) -> None:
     """A broken one is there before anything of bench is imported."""
     (site / "broken_bench.py").write_text("raise SystemExit(1)\n")

@@ -93,7 +93,7 @@ def _describe_protocol(
         if known is None:
             return row | {"cost_note": NOT_MEASURED}
         cost = known
-    note = RECORDED if not made.missing else ""
+    note = RECORDED if not made.missing else cost.unknown_in_words
     return row | {
         "forecast_seconds": cost.total_seconds,
         "forecast_seconds_at_most": cost.most_seconds,

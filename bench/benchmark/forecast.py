@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from bench.benchmark.stacks import chosen_stacks, may_stack
+from bench.core.errors import BenchError
 from bench.core.spec import RunSpec, SplitSizes, Stack, TrialSpec, cells_of
 from bench.core.store import Store, write_atomically
 from bench.execution import EpochEnded, Event, Failed, Finished
@@ -89,7 +90,8 @@ class Forecast:
 
     `later`: the same of seeds that may follow; `longest` is the sum of those of one cell, which
     follow one after the other. `together`: seeds that train as one network; `gains`: how many
-    times as fast they do, by run key.
+    times as fast they do, by run key. `unknown`: runs of models of your own that failed when they
+    were measured; they count as no time.
     """
 
     by_run: Mapping[str, float]
@@ -100,6 +102,7 @@ class Forecast:
     longest: float = 0.0
     together: tuple[Stack, ...] = ()
     gains: Mapping[str, float] = field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
 
     @property
     def total_seconds(self) -> float:
@@ -127,6 +130,12 @@ class Forecast:
         results = len(self.by_run) + len(self.later)
         in_all = self.machine.seconds(runs, workers, self.threads, results=results)
         return max(in_all, self.on(workers) + self.longest)
+
+    @property
+    def unknown_in_words(self) -> str:
+        """Which runs the forecast leaves out; empty if none."""
+        count = len(self.unknown & self.by_run.keys())
+        return f"without {count} runs of unknown speed" if count else ""
 
     @property
     def stacks_in_words(self) -> str:
@@ -165,7 +174,8 @@ def forecast(
     """The seconds of each spec; measures the variants that were not measured before.
 
     `later`: seeds that may follow, of the same cells. `local` false: the workers are those of a
-    cluster. `progress` gets a line before each measurement, which takes a second or two.
+    cluster. `progress` gets a line before each measurement, which takes a second or two, and one
+    for each model of your own that fails then: its runs are `unknown`.
     """
     known, specs = _read(store), _once(specs)
     unknown = {_signature(spec, sizes): spec for spec in specs}
@@ -179,14 +189,32 @@ def forecast(
                 for count, (key, spec) in enumerate(unknown.items(), start=1):
                     what = f"{spec.model} at {spec.size_name}" if spec.has_code else spec.model
                     progress(f"measuring the speed of {what} ({count} of {len(unknown)})")
-                    known[key] = stopwatch.measure(spec, sizes)
+                    _measure(stopwatch.measure, key, spec, sizes, known, progress)
                 for count, (key, spec) in enumerate(stacks.items(), start=1):
                     what = f"a stack of {spec.model} at {spec.size_name}"
                     progress(f"measuring the speed of {what} ({count} of {len(stacks)})")
-                    known[key] = stopwatch.measure_together(spec, sizes)
+                    _measure(stopwatch.measure_together, key, spec, sizes, known, progress)
         finally:  # measurements before Ctrl-C are kept
             write_atomically(store.costs, json.dumps(known, indent=1, sort_keys=True).encode())
     return _add_up((specs, later), sizes, known, workers, store, local)
+
+
+def _measure(
+    ask: Callable[[RunSpec, SplitSizes], Speeds],
+    key: str,
+    spec: RunSpec,
+    sizes: SplitSizes,
+    known: dict[str, Speeds],
+    progress: Callable[[str], None],
+) -> None:
+    """Add a speed to `known`. What a model of your own raises is its own failure: its runs say so,
+    and the others go on."""
+    try:
+        known[key] = ask(spec, sizes)
+    except BenchError as error:
+        if not spec.source:
+            raise
+        progress(f"{error}; how long {spec.model} takes is unknown")
 
 
 def known_forecast(
@@ -196,9 +224,9 @@ def known_forecast(
     workers: int,
     later: Sequence[RunSpec] = (),
 ) -> Forecast | None:
-    """The forecast from earlier measurements; None if one is missing."""
+    """The forecast from earlier measurements; None if one of bench's own models is missing."""
     known, specs = _read(store), _once(specs)
-    if any(_signature(spec, sizes) not in known for spec in specs):
+    if any(_signature(spec, sizes) not in known for spec in specs if not spec.source):
         return None
     return _add_up((specs, later), sizes, known, workers, store, local=True)
 
@@ -220,7 +248,10 @@ def _add_up(
     the split; and the stacks that shorten the whole, of those whose gain is known."""
 
     def seconds(spec: RunSpec, gain: float = 1.0) -> float:
-        train, score = known[_signature(spec, sizes)]
+        speeds = known.get(_signature(spec, sizes))
+        if speeds is None:
+            return 0.0
+        train, score = speeds
         scored = (spec.train.epochs + 1) * sizes.validation + sizes.test
         trained = 1 if variant(spec.model).closed_form else spec.train.epochs * sizes.train
         return trained * train / gain + scored * score + _ROUND_SECONDS
@@ -248,9 +279,11 @@ def _add_up(
 
     together = chosen_stacks(cells, gains, workers, in_all)
     longest = max(in_a_row, default=0.0)
-    return Forecast(
-        with_stacks(together), workers, machine, threads, more, longest, together, gains
+    unknown = frozenset(
+        spec.run_key for spec in [*specs, *later] if _signature(spec, sizes) not in known
     )
+    by_run = with_stacks(together)
+    return Forecast(by_run, workers, machine, threads, more, longest, together, gains, unknown)
 
 
 def _read(store: Store) -> dict[str, Speeds]:

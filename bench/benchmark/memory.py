@@ -7,7 +7,7 @@ from itertools import accumulate
 import psutil
 
 from bench.benchmark.checks import check_memory
-from bench.core.errors import BadInput
+from bench.core.errors import BadInput, BenchError
 from bench.core.spec import RunSpec, SplitSizes
 from bench.data.limits import human_size
 from bench.execution.stopwatch import Stopwatch
@@ -33,7 +33,7 @@ def require_memory(specs: Iterable[RunSpec], sizes: SplitSizes, workers: int) ->
         return ""
     cells = {(spec.model, spec.latent_dim): spec for spec in large}
     with Stopwatch() as process:
-        needs = {cell: process.needed_bytes(spec, sizes) for cell, spec in cells.items()}
+        needs = {cell: _needed(process, spec, sizes) for cell, spec in cells.items()}
     ordered = sorted(large, key=lambda spec: -needs[spec.model, spec.latent_dim])
     largest = ordered[0]
     totals = list(accumulate(needs[spec.model, spec.latent_dim] for spec in ordered[:workers]))
@@ -55,3 +55,13 @@ def require_memory(specs: Iterable[RunSpec], sizes: SplitSizes, workers: int) ->
         f"{human_size(alone)} of memory, {human_size(together)} with {at_once} workers, and "
         f"{human_size(free)} are free; use {', or '.join(advice)}"
     )
+
+
+def _needed(process: Stopwatch, spec: RunSpec, sizes: SplitSizes) -> int:
+    """The bytes of a run; 0 for a model of your own that cannot be built: its runs say why."""
+    try:
+        return process.needed_bytes(spec, sizes)
+    except BenchError:
+        if not spec.source:
+            raise
+        return 0

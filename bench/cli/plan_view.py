@@ -50,6 +50,7 @@ def announce(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
         + (
             f", about {console.durations(cost.total_seconds, cost.most_seconds)} "
             f"on {cost.workers} worker(s){where}"
+            + (f", {cost.unknown_in_words}" if cost.unknown_in_words else "")
             if missing
             else ""
         )
@@ -62,9 +63,13 @@ def announce(plan: "Plan", cost: "Forecast", in_full: bool, where: str) -> None:
             (spec.model, spec.size_name, str(spec.seed), state, key)
             for spec in plan.specs
             for key in [spec.run_key]
-            for state in [_state(plan, key) or console.duration(cost.by_run[key])]
+            for state in [_state(plan, key) or _cost(cost, key)]
         ]
         console.print_table("", ("model", ">latent", ">seed", ">cost", "run"), rows)
+
+
+def _cost(cost: "Forecast", run_key: str) -> str:
+    return "unknown" if run_key in cost.unknown else console.duration(cost.by_run[run_key])
 
 
 def _state(plan: "Plan", run_key: str) -> str:
@@ -82,10 +87,11 @@ def show_plan(plan: "Plan", cost: "Forecast", *, in_json: bool) -> None:
 
 
 def as_json(plan: "Plan", cost: "Forecast") -> dict[str, Any]:
-    """A plan with its cost, for --json; `later` are seeds that may follow."""
+    """A plan with its cost, for --json; `later` are seeds that may follow. A forecast is null where
+    nothing is known."""
     from bench.core.spec import to_json_types
 
-    seconds = {**cost.by_run, **cost.later}
+    seconds = {**cost.by_run, **cost.later, **dict.fromkeys(cost.unknown)}
 
     def run(spec: "RunSpec") -> dict[str, Any]:
         return {

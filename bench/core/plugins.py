@@ -6,10 +6,12 @@ A name is qualified by its package: the entry point `my_ae` of the package `my-p
 used. One that cannot be imported or used is named in one line, and costs nothing else.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -66,9 +68,10 @@ class Plugin:
 
 def imported(load: Callable[[], Any], what: str) -> Any:
     """What `load` imports; BadInput beginning with `what` for anything that foreign code raises,
-    SystemExit too."""
+    SystemExit too. What it prints goes to stderr: stdout is the command's own."""
     try:
-        return load()
+        with contextlib.redirect_stdout(sys.stderr):
+            return load()
     except KeyboardInterrupt:
         raise
     except BaseException as error:

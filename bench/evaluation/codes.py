@@ -58,6 +58,13 @@ def _plain(codes: object) -> object:
         return codes.as_subclass(Tensor)
 
 
+def checked_images(images: Tensor) -> Tensor:
+    """What a decoder made, if every number of it is finite; CheckFailed otherwise."""
+    if not images.isfinite().all():
+        raise CheckFailed("its decoder gives numbers that are not finite")
+    return images
+
+
 def _are_levels(codes: Tensor, levels: int) -> bool:
     inside = (codes >= 0) & (codes < levels) & (codes == codes.round())
     return bool(inside.all())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.core.errors import CheckFailed
 from bench.core.protocol import EvaluationConfig
-from bench.evaluation.codes import Decode, checked_codes
+from bench.evaluation.codes import Decode, checked_codes, checked_images
 from bench.evaluation.quantisation import Ranges, quantised, ranges_of
 from bench.evaluation.sealed import sealed
 from bench.metrics import (
@@ -229,7 +229,7 @@ class Coded:
         return self._codes[place]
 
     def _decode(self, codes: Tensor) -> Tensor:
-        return self._decode_images(codes).contiguous()
+        return checked_images(self._decode_images(codes)).contiguous()
 
     def _reconstruct(self, images: Tensor) -> Tensor:
         """(M, C, H, W) in [0, 1] -> reconstructions, contiguous, on the CPU."""
@@ -346,8 +346,8 @@ def evaluate(
     """Score every image (at least one) with every metric of `config`; `train` as in `classify`.
 
     `decode` makes images of codes, elsewhere; without it the model itself does. With it, both must
-    agree, and the order of the codes must not matter. CheckFailed if they do not, or if the codes
-    are none (`codes.checked_codes`).
+    agree, and the order of the codes must not matter. CheckFailed if they do not, if the codes
+    are none (`codes.checked_codes`), or if what is decoded is not finite.
 
     A model gets no value of metrics that need what it does not have (a code, say), nor of those of
     further tasks that need what the data do not have (classes, say), or are not defined.

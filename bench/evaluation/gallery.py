@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.core.protocol import EvaluationConfig
 from bench.data import LabelledImages, Splits
+from bench.evaluation.codes import checked_images
 from bench.evaluation.evaluate import BATCH, Classification, Evaluation
 from bench.metrics import METRICS, Seen, seen_of
 from bench.metrics.classification import confusion, per_class
@@ -204,7 +205,8 @@ def _device(model: Autoencoder) -> torch.device:
 
 
 def _reconstruct(model: Autoencoder, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return _to_numpy(model.reconstruct(torch.from_numpy(_unit(images)).to(_device(model))))
+    made = model.reconstruct(torch.from_numpy(_unit(images)).to(_device(model)))
+    return _to_numpy(checked_images(made))
 
 
 def _to_numpy(images: Tensor) -> NDArray[np.float32]:

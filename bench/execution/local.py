@@ -208,7 +208,8 @@ def _work(pipe: Connection, store: Store, software: Software) -> None:
     """
     adopt(software)
     end = _End()
-    with contextlib.suppress(EOFError, OSError):
+    # stdout is the command's own: what a model prints goes to stderr.
+    with contextlib.suppress(EOFError, OSError), contextlib.redirect_stdout(sys.stderr):
         while not end.asked:
             end.busy = False
             message = pipe.recv()

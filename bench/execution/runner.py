@@ -5,6 +5,7 @@ Split, build, fit, evaluate, record: the test images are used once, after traini
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from bench.core.spec import (
 )
 from bench.core.store import Store
 from bench.data import DATASETS, SearchSplits, Splits, load_search_splits, load_splits
-from bench.evaluation.scoring import Scored, on_device, score
+from bench.evaluation.scoring import Means, Scored, on_device, score
 from bench.execution.decoding import decoder_of
 from bench.execution.environment import environment
 from bench.execution.operations import multiply_adds
@@ -162,7 +163,7 @@ def record_training(
     signs: dict[str, float] = {}
     if result.status == "finished":
         scored = score_apart(model, spec, splits, weights, store)
-        scores, signs = scored.means(), scored.signs()
+        scores, signs = checked_means(scored), scored.signs()
         arrays = {**scored.arrays(), **_progress(result, splits)}
     record = RunRecord(
         run_key=spec.run_key,
@@ -267,6 +268,16 @@ def score_apart(
     return score(model, spec, splits, store, decoder_of(model, spec, weights))
 
 
+def checked_means(scored: Scored) -> Means:
+    """The means of a model; CheckFailed if one is not finite, which no record can hold."""
+    means = scored.means()
+    for part, found in means.items():
+        for metric, value in found.items():
+            if not math.isfinite(value):
+                raise CheckFailed(f"its {metric} on {part} is {value}, which is no score")
+    return means
+
+
 def load_weights(model: ImageModel, weights: Arrays) -> None:
     """Load recorded weights into a network built from the same spec; CheckFailed if they are those
     of another network."""
@@ -318,7 +329,7 @@ def _rescored(known: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
         known,
         spec=spec,
         evaluation_digest=spec.evaluation_digest,
-        scores=scored.means(),
+        scores=checked_means(scored),
         facts={**known.facts, **scored.signs()},
     )
     return write_scores(store.records, record, {**kept, **scored.arrays()})

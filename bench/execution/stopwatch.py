@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import cast
@@ -20,13 +21,17 @@ Question = Callable[[RunSpec, SplitSizes], object]
 
 
 class Stopwatch:
-    """A context with a process that measures one variant after the other.
+    """A context with a process that measures one variant after the other; if it dies, another one
+    measures the next.
 
     The process ends with the head, however that ends: it sees the end of its pipe. (A process of
     `concurrent.futures` holds both ends of its queue and would outlive a killed head.)
     """
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs,), daemon=True)
@@ -38,6 +43,9 @@ class Stopwatch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._pipe.close()
         self._process.join(timeout=5)
         if self._process.is_alive():
@@ -63,6 +71,8 @@ class Stopwatch:
             self._pipe.send((what, spec, sizes, origin_of(spec.model)))
             answer = self._pipe.recv()
         except (EOFError, OSError):
+            self._end()
+            self._start()
             raise BenchError(
                 f"the process that measures {spec.title} died; out of memory? The speeds that were "
                 "measured before are kept"
@@ -73,8 +83,9 @@ class Stopwatch:
 
 
 def _work(pipe: Connection) -> None:
-    """Specs in, speeds or errors out, until the head goes away."""
-    with contextlib.suppress(EOFError, OSError):
+    """Specs in, speeds or errors out, until the head goes away. What a model prints goes to stderr:
+    stdout is the command's own."""
+    with contextlib.suppress(EOFError, OSError), contextlib.redirect_stdout(sys.stderr):
         while True:
             pipe.send(_answered(*pipe.recv()))
 

@@ -28,8 +28,7 @@ def active_fraction(codes: Tensor) -> float:
 
 def dead_codes(codes: Tensor, levels: int) -> int:
     """How many of the values 0 to `levels` - 1 never occur in the discrete codes [N, ...]."""
-    used = torch.bincount(codes.detach().flatten().long().cpu(), minlength=levels)
-    return int((used == 0).sum())
+    return levels - len(codes.detach().flatten().long().cpu().unique())
 
 
 def _variance_by_column(values: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ from torch.nn import functional
 from bench.core.errors import CheckFailed
 from bench.models.layers import Noise, squared_error
 
+MOST_LEVELS = 2**24
+"""Of a number of a discrete code: codes are float32, which holds all whole numbers up to here."""
 ImageShape = tuple[int, int, int]
 """Channels (1 or 3), height, width."""
 SIDE_MULTIPLE, LEAST_SIDE = 4, 12
@@ -160,7 +162,8 @@ class Autoencoder(ImageModel):
     variational: ClassVar[bool] = False
     """Whether the code is a Gaussian, with a KL divergence from its prior N(0, I)."""
     levels: ClassVar[int | None] = None
-    """Each number of a discrete code is one of 0 ... levels - 1; None: codes of real numbers."""
+    """Each number of a discrete code is one of 0 ... levels - 1, at most MOST_LEVELS of them; None:
+    codes of real numbers."""
 
     def __init__(self, image_shape: ImageShape, code_size: int) -> None:
         super().__init__(image_shape)

@@ -4,7 +4,9 @@ Each rule is a function that returns what is missing, in plain words, or nothing
 and the tests of MODELS check the same rules.
 """
 
+import contextlib
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -324,19 +326,20 @@ def _at(given: Candidate) -> str:
 
 
 def _asked(ask: Rule, given: Candidate) -> str:
-    """A rule's answer; what the model raises is one as well."""
+    """A rule's answer; what the model raises is one as well. What it prints goes to stderr."""
     try:
-        return ask(given)
+        with contextlib.redirect_stdout(sys.stderr):
+            return ask(given)
     except BadInput as error:
         return str(error)
     except (BenchError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # SystemExit too, which would end the command in silence
         where = _line(error, given)
         return f"{type(error).__name__}{where}: {' '.join(str(error).split())[:300]}"
 
 
-def _line(error: Exception, given: Candidate) -> str:
+def _line(error: BaseException, given: Candidate) -> str:
     """The last line of the model's own file that an error came through."""
     trace, place = error.__traceback__, ""
     module = getattr(given.row.build, "__module__", "")

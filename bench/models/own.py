@@ -243,9 +243,9 @@ def _imports(path: Path, module: str, what: str) -> Iterator[str]:
     """The absolute names of what a file imports; of `from a import b`, `a` and `a.b`."""
     try:
         tree = ast.parse(path.read_bytes(), str(path))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         line = f" line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        said = error.msg if isinstance(error, SyntaxError) else error
+        said = error.msg if isinstance(error, SyntaxError) else str(error) or "nested too deep"
         raise BadInput(f"{what}: {path}{line} is no Python ({said}); repair it") from None
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):

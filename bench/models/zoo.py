@@ -367,8 +367,19 @@ def constructed(
     size: int | None,
     hyperparameters: Mapping[str, Any],
 ) -> "ImageModel":
-    """A network of its class for images of `image_shape`; the other arguments are the class's."""
+    """A network of its class for images of `image_shape`; the other arguments are the class's.
+
+    Raises BadInput for an impossible number of `levels`.
+    """
+    from bench.models.base import MOST_LEVELS
+
     model = network(_network_shape(network, image_shape), size, **hyperparameters)
+    levels = getattr(model, "levels", None)
+    if levels is not None and not (isinstance(levels, int) and 1 <= levels <= MOST_LEVELS):
+        raise BadInput(
+            f"{type(model).__name__}.levels is {str(levels)[:40]}, expected a whole number from 1 "
+            f"to {MOST_LEVELS:,}: a code is sent as float32, which holds no larger ones exactly"
+        )
     model.take_images(image_shape)
     return model
 
