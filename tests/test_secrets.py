@@ -6,6 +6,7 @@ from one_process import run_all
 from bench.core.errors import BadInput
 from bench.core.store import Store
 from bench.core.text import without_secrets
+from bench.sweep.storage import checked_address
 from bench.tracking.address import Address, find_address
 
 SECRET = "hunter2secret"
@@ -24,6 +25,17 @@ SECRET = "hunter2secret"
         (f"postgresql://h/d?user=a&password={SECRET}", "postgresql://h/d?user=a&password=***"),
         (f"two http://a:{SECRET}@b, http://c:{SECRET}@d.", "two http://a:***@b, http://c:***@d."),
         ("postgresql://ann@host/db", "postgresql://ann@host/db"),
+        (f"http://ann:p'{SECRET}\"<x>@host/a", "http://ann:***@host/a"),
+        (f"'http://ann:80{SECRET}@host', b", "'http://ann:***@host', b"),
+        (f"databricks://{SECRET}@host", "databricks://***@host"),
+        (f"https://h/x?pass={SECRET}&key={SECRET}", "https://h/x?pass=***&key=***"),
+        (f"https://h/x#token={SECRET}", "https://h/x#token=***"),
+        (f"host=h password={SECRET} dbname=d", "host=h password=*** dbname=d"),
+        (f"host=h password = 'a \\'{SECRET}' dbname=d", "host=h password = *** dbname=d"),
+        (f'{{"PGPASSWORD={SECRET}": 1}}', '{"PGPASSWORD=***": 1}'),
+        ("http://host:80/a@b, see C:\\Users\\ann@home or ann@host.org", None),
+        ("http://host:port is wrong, write to ann@host.org", None),
+        ("https://h/x?monkey=1&keys=2&compass=3, the password is missing", None),
         ("http://127.0.0.1:5000/#/x?viewStateShareKey=abc", None),
         ("http://127.0.0.1:5000/a@b", None),
         ("models:/digits@champion, ann@host:22", None),
@@ -70,6 +82,24 @@ def test_a_password_that_cuts_its_address_is_not_quoted(
     with pytest.raises(BadInput, match="expected sqlite") as caught:
         find_address(store)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "password",
+    [f"80/{SECRET}", f"1?{SECRET}", f"a {SECRET}", f"a'{SECRET}", f'"{SECRET}', f"<{SECRET}"],
+)
+def test_an_address_whose_password_could_be_shown_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    for scheme in ("http", "postgresql"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://ann:{password}@host/db")
+        with pytest.raises(BadInput, match=r"MLFLOW_TRACKING_URI: .*%XX") as caught:
+            find_address(store)
+        assert SECRET not in str(caught.value)
+    with pytest.raises(BadInput, match="--storage: ") as caught:
+        checked_address(f"postgresql://ann:{password}@host/db")
+    assert SECRET not in str(caught.value)
+    assert checked_address(f"postgresql://ann:p%2F{SECRET}@host/db").password == f"p/{SECRET}"
 
 
 def test_the_server_gets_its_store_in_the_environment(store: Store) -> None:

@@ -7,35 +7,54 @@ Each function is called where text is rendered, not where it is stored: records 
 import html
 import re
 
+from bench.core.errors import BadInput
+
 HIDDEN = "***"
 ODD_BYTES = "surrogateescape"
 """How pages are decoded and encoded: bytes that are no UTF-8 stay as they are, and are noticed as
 any other difference."""
 
 _PASSWORD = re.compile(
-    r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s'\"<>@:/]*):(?!\d{1,5}(?:[/?#\s]|$))[^\s'\"<>]*@",
-    re.IGNORECASE,
+    r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s@:/]*):(?!\d{1,5}(?:[/?#\s]|$))\S*@", re.IGNORECASE
 )
-"""`user:password@` in an address, up to the last `@`: a password may hold `/` or `@`. A port is not
-a password."""
-_TOKEN_AS_USER = re.compile(r"(?P<head>\bhttps?://)[^\s'\"<>@:/?#]+@", re.IGNORECASE)
+"""`user:password@` in an address, up to the last `@`: a password may hold `/`, `@` or quotes. A
+port is not a password; one that begins like a port is refused (`require_hidden`)."""
+_TOKEN_AS_USER = re.compile(r"(?P<head>\b(?:https?|databricks)://)[^\s@:/?#]+@", re.IGNORECASE)
 _IN_QUERY = re.compile(
-    r"(?P<head>[?&;][\w.-]*(?:token|passw|pwd|secret|api_?key|access_?key|signature|credential|"
-    r"(?<![a-z])(?:sig|auth))[\w.-]*=)[^&;#\s'\"<>]+",
+    r"(?P<head>[?&;#](?:pass|key|[\w.-]*(?:token|passw|passphrase|pwd|secret|api_?key|access_?key|"
+    r"signature|credential|(?<![a-z])(?:sig|auth))[\w.-]*)=)[^&;#\s'\"<>]+",
     re.IGNORECASE,
 )
+_OF_LIBPQ = re.compile(
+    r"(?P<head>(?<![\w?&;#.-])(?:pg|ssl)?password\s*=\s*)(?:'(?:\\.|[^'\\])*'|[^\s'\"<>]+)",
+    re.IGNORECASE,
+)
+"""`host=h password=secret`, which PostgreSQL takes as well."""
+_UNCLEAR = re.compile(r"[\s'\"<>\x00-\x1f\x7f]|://[^/?#]*:\d{1,5}[/?#].*@")
+"""Where a reader cannot tell the end of a password, or takes its begin for a port."""
 
 
 def without_secrets(text: str) -> str:
     """The text with `***` for each password and token of the addresses in it.
 
     Hidden are the password of `scheme://user:password@host`, a token in the place of the user
-    (http and https), and values of a query whose key names a secret (`token`, `password`,
-    `api_key`, ...). Everything else is unchanged.
+    (http, https, databricks), values of a query or fragment whose key names a secret (`token`,
+    `password`, `api_key`, ...), and `password=...` as libpq takes it. Everything else is unchanged.
     """
     text = _PASSWORD.sub(rf"\g<head>:{HIDDEN}@", text)
     text = _TOKEN_AS_USER.sub(rf"\g<head>{HIDDEN}@", text)
+    text = _OF_LIBPQ.sub(rf"\g<head>{HIDDEN}", text)
     return _IN_QUERY.sub(rf"\g<head>{HIDDEN}", text)
+
+
+def require_hidden(address: str, what: str) -> None:
+    """Raise BadInput, without the address, if `without_secrets` could not hide its password."""
+    if _UNCLEAR.search(address):
+        raise BadInput(
+            f"{what}: its address holds a blank, a quote, < or >, or an @ after a port; write "
+            "special characters of a user, password or path as %XX (%20 for a blank, %2F for /, "
+            "%40 for @)"
+        )
 
 
 _INVISIBLE = re.compile(

@@ -23,7 +23,7 @@ from bench.core.errors import BadInput
 from bench.core.locks import locked, use
 from bench.core.paths import given_path
 from bench.core.store import Store, sync_folder
-from bench.core.text import without_secrets
+from bench.core.text import require_hidden, without_secrets
 from bench.sweep.heads import make_tables
 
 FILE = "optuna.db"
@@ -81,6 +81,7 @@ def checked_address(address: str) -> URL:
             "postgresql://USER:PASSWORD@HOST/DATABASE"
         ) from None
     if url.get_backend_name() == "postgresql":
+        require_hidden(address, "--storage")
         return url
     if url.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise BadInput(

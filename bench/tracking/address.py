@@ -13,7 +13,7 @@ from bench.core.errors import BadInput
 from bench.core.owners import owner, owner_state
 from bench.core.paths import given_path
 from bench.core.store import Store, write_atomically
-from bench.core.text import without_secrets
+from bench.core.text import require_hidden, without_secrets
 
 _SQLITE, _SQLITE_DRIVER = "sqlite:///", "sqlite+pysqlite:///"
 _PROBE_SECONDS = 1.5
@@ -71,6 +71,8 @@ def find_address(store: Store) -> Address:
     if given.startswith((_SQLITE, _SQLITE_DRIVER)):
         path = unquote(given.partition(":///")[2])
         return local_address(given_path(path, "MLFLOW_TRACKING_URI").resolve())
+    if "://" in given:
+        require_hidden(given, "MLFLOW_TRACKING_URI")
     if given.startswith(("http://", "https://", "postgresql", "mysql", "mssql", "databricks")):
         _check_port(given)
         return Address(given)
