@@ -13,6 +13,7 @@ from bench.cli import app
 from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.leaderboard.ledger import encode_ledger
+from bench.metrics import METRICS
 from bench.records.files import iter_records, record_folder
 from bench.registry import champions as folders
 from bench.registry import installation
@@ -143,3 +144,25 @@ def test_a_run_that_diverged_has_nothing_to_verify(promoted):
     assert code == 0
     assert "[11/11]" in err
     assert bench_verify(record.run_key)[0] == 2
+
+
+MOVED = {
+    "density_gaussian": (0.4608, 0.517),
+    "fcd_mixture": (6.773, 7.208),
+    "untrained_fcd_gaussian": (1.033e-4, 1.563e-4),
+    "recall_mixture": (0.196, 0.124),
+    "kmeans_ari": (0.366, 0.408),
+    "probe_accuracy_100": (0.729, 0.741),
+    "mse_2bit": (0.04685, 0.04589),
+    "psnr_salt_and_pepper_50": (10.912, 10.769),
+    "mse": (0.00999, 0.00991),
+}
+"""Scores of `cnn_ae` of `quick`, of the same seeds trained on two machines."""
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_scores_of_another_machine_agree_and_others_do_not(name):
+    first, second = MOVED[name]
+    allowed = METRICS[name].tolerance.from_training(first)
+    assert abs(second - first) <= allowed
+    assert allowed <= 4 * abs(second - first)

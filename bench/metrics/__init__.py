@@ -56,13 +56,28 @@ _COUNTED = Tolerance(run=0.015, tied=2)
 """Of accuracies. 0.015 is 1.5 standard errors of an accuracy of 0.9 over 1,000 images."""
 _COUNTED_BY_CLASS = Tolerance(run=0.015, tied=4)
 """An image that changes sides moves the scores of two classes, or of two bins."""
-_SHARES, _FITS = Tolerance(run=0.05, tied=5), Tolerance(weights=0.02, run=0.05)
-"""Of measures of a whole set: mixtures, k-means and probes are fitted in many steps, and neighbours
-are counted, so that rounding on another processor goes a long way."""
+_SHARES, _FITS = Tolerance(run=0.15, tied=5), Tolerance(weights=0.02, run=0.25)
+"""Of measures of a whole set: mixtures, k-means and probes are fitted in many steps, samples are
+drawn, and neighbours are counted, so that rounding on another processor goes a long way. Between
+two machines, whose trainings differed by up to 0.8 % in MSE, shares of `quick` moved by up to 0.10,
+other measures by up to 12 %."""
+_UNTRAINED = Tolerance(weights=0.02, run=1.0)
+"""Of distances of about 1e-4 in the features of an untrained network: they moved by up to 51 %."""
+_PROBES, _DAMAGED = Tolerance(run=0.025, tied=5), Tolerance(run=0.03)
+"""Of probes, which moved by up to 0.012, and of scores of damaged images: up to 1.3 %."""
+_FEW_BITS = Tolerance(run=0.05)
+"""Of codes of 4 and 2 bits per number, whose ranges are quantiles: up to 2.1 %."""
 
 
-def _fitted(metric: Metric) -> Tolerance:
-    return _SHARES if metric.bounds == (0.0, 1.0) else _FITS
+def _tolerance(metric: Metric) -> Tolerance:
+    """That of a measure of a further task."""
+    if metric.per_image:
+        probed = metric.id.startswith("probe_accuracy")
+        damaged = metric.id.startswith("psnr_") and metric.task == "robustness"
+        return _PROBES if probed else _DAMAGED if damaged else metric.tolerance
+    if metric.bounds == (0.0, 1.0):
+        return _SHARES
+    return _UNTRAINED if metric.id.startswith("untrained_fcd") else _FITS
 
 
 _WANG = "Wang, Bovik, Sheikh, Simoncelli 2004; as scikit-image's structural_similarity"
@@ -245,14 +260,12 @@ _ROWS: Mapping[str, Metric] = MappingProxyType(
             tolerance=_COUNTED_BY_CLASS,
         ),
         **{
-            metric.id: metric
-            if metric.per_image
-            else dataclasses.replace(metric, tolerance=_fitted(metric))
+            metric.id: dataclasses.replace(metric, tolerance=_tolerance(metric))
             for metric in (*REPRESENTATION, *GENERATION, *INTERPOLATION, *ROBUSTNESS, *COST)
         },
     }
 )
-METRICS = Table(with_few_bits(_ROWS), "bench.metrics", Metric)
+METRICS = Table(with_few_bits(_ROWS, _FEW_BITS), "bench.metrics", Metric)
 """The metrics of bench, and those of installed packages."""
 
 

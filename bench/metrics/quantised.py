@@ -9,20 +9,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bench.core.protocol import EvaluationConfig
-from bench.metrics.base import Metric
+from bench.metrics.base import Metric, Tolerance
 from bench.metrics.seen import SENT, Need, Seen, seen_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def with_few_bits(rows: Mapping[str, Metric]) -> dict[str, Metric]:
+def with_few_bits(rows: Mapping[str, Metric], tolerance: Tolerance) -> dict[str, Metric]:
     """Rows of METRICS, with those of reconstructions from codes of few bits after the plain ones:
-    every metric at 8 bits per number, since it may rank, and the MSE at 4 and 2 bits."""
+    every metric at 8 bits per number, since it may rank, and the MSE at 4 and 2 bits, with this
+    tolerance."""
     of_images = {"images", "reconstructions"}
     plain = {name: row for name, row in rows.items() if row.needs == of_images and not row.further}
     coarse = [sent_with(8, row) for row in plain.values()]
-    coarse += [sent_with(bits, plain["mse"]) for bits in (4, 2)]
+    few = dataclasses.replace(plain["mse"], tolerance=tolerance)
+    coarse += [sent_with(bits, few) for bits in (4, 2)]
     return {**plain, **{row.id: row for row in coarse}, **rows}
 
 
