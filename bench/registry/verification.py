@@ -32,6 +32,7 @@ from bench.models.zoo import variant
 from bench.records.files import Arrays, iter_records, read_arrays, read_record, read_weights
 from bench.registry.agreement import (
     LARGEST_APART,
+    RETRAINED,
     Scores,
     other_fact,
     other_images,
@@ -228,7 +229,7 @@ def _against_ledger(row: LedgerRow, again: Recomputed) -> str:
         return f"results.csv: {why}"
     both = row.facts.keys() & again.facts.keys()
     known, found = ({name: each[name] for name in both} for each in (row.facts, again.facts))
-    return f"results.csv: {why}" if (why := other_fact(known, found)) else ""
+    return f"results.csv: {why}" if (why := other_fact(known, found, RETRAINED)) else ""
 
 
 def _record(store: Store, record: RunRecord, dataset: str) -> Verified:
