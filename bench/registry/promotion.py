@@ -30,9 +30,8 @@ from bench.leaderboard.merging import disagreement
 from bench.leaderboard.ranking import is_better
 from bench.leaderboard.significance import Significance
 from bench.models.zoo import MODELS
-from bench.records.selection import median_record
 from bench.registry.admission import require_champion, why_unseen
-from bench.registry.card_checks import why_other
+from bench.registry.card_checks import median_row, why_other
 from bench.registry.cards import Card
 from bench.registry.champions import champion, champions, previous
 from bench.registry.changes import changing, mend_registry, one_writer, unchanged
@@ -114,7 +113,7 @@ def _decide_all(
     store: Store, scope: Scope, results: Results
 ) -> tuple[list[tuple[Competition, Decision]], dict[str, list[RunRecord]]]:
     """The decision for each track within `scope`, and the records of the cells that become
-    champions."""
+    champions, first the one that stands for its cell."""
     decided: list[tuple[Competition, Decision]] = []
     records: dict[str, list[RunRecord]] = {}
     for competition in competitions(current(results.ledger, _fingerprint(scope))):
@@ -136,10 +135,8 @@ def _chosen(store: Store, records: dict[str, list[RunRecord]]) -> dict[str, RunR
     """The record that stands for each new champion, by track, after recomputing it."""
     chosen = {}
     for track, of_cell in records.items():
-        found = median_record(of_cell)
-        assert found is not None  # ranked rows have validation scores
-        require_champion(store, of_cell, found)
-        chosen[track] = found
+        require_champion(store, of_cell, of_cell[0])
+        chosen[track] = of_cell[0]
     return chosen
 
 
@@ -334,7 +331,9 @@ def _records_of(
         )
     if reason := why_unseen(store, records[0]):
         return [], f"its weights prove nothing here: {reason}; promote it where they do"
-    return records, ""
+    # By the table: trained again on another machine, another seed may have the median score.
+    stands = median_row(rows)
+    return sorted(records, key=lambda each: stands is None or each.run_key != stands.run_key), ""
 
 
 def _carry_out(
