@@ -459,8 +459,12 @@ def test_what_others_published_stands_below_its_board(committed):
 def test_the_answer_of_a_board_is_by_size():
     (full,) = (board for board in boards() if board.protocol == "fashion_mnist")
     said = _answer(full)
-    assert "code size 64: <b>plain_ae</b>." in said and "pca" not in said
-    assert "No trained variant is ranked yet at code size 2, 8, 16, 32, 128." in said
+    assert "code size 64: <b>plain_ae</b>" in said and "pca" not in said
+    every = dict.fromkeys(cell.track.size for cell in full.cells)
+    trained = {cell.track.size for cell in full.cells if cell.ranks and not cell.closed_form}
+    if without := [str(size) for size in every if size not in trained]:
+        assert f"No trained variant is ranked yet at code size {', '.join(without)}." in said
+    assert len(without) < len(every)
     (quick,) = (board for board in boards() if board.protocol == "quick")
     assert "code size 8: <b>denoising_ae</b> (or one of 5 others); code size 32" in _answer(quick)
     (solved,) = (board for board in boards() if board.protocol == "mnist")

@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,7 @@ from bench.core.errors import BenchError, CheckFailed
 from bench.core.spec import RunSpec
 from bench.evaluation.codes import Decode, from_bytes, to_bytes
 from bench.evaluation.sealed import sealed
-from bench.execution.local import cause_of_end, deaf_to_ctrl_c
+from bench.execution.local import cause_of_end, deaf_to
 from bench.execution.processor import prepare_torch
 from bench.models.base import Autoencoder
 from bench.models.zoo import constructed, variant
@@ -116,7 +117,7 @@ class _Process:
         ours, theirs = Pipe()
         errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         given = [str(theirs.fileno()), json.dumps(sys.path)]
-        with deaf_to_ctrl_c():
+        with deaf_to(signal.SIGINT, signal.SIGTERM):
             process = subprocess.Popen(
                 [sys.executable, "-c", _START, *given],
                 pass_fds=[theirs.fileno()],

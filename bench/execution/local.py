@@ -113,7 +113,7 @@ class LocalPool:
         # Daemonic: workers end with an interpreter that ends on an exception.
         given = (theirs, self._store, self._software)
         process = self._context.Process(target=_work, args=given, daemon=True)
-        with deaf_to_ctrl_c():
+        with deaf_to(signal.SIGINT):
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -162,15 +162,15 @@ class LocalPool:
 
 
 @contextlib.contextmanager
-def deaf_to_ctrl_c() -> Iterator[None]:
-    """Make processes started here ignore Ctrl-C and SIGTERM from the start.
+def deaf_to(*signs: signal.Signals) -> Iterator[None]:
+    """Make processes started here ignore signals from the start.
 
-    Terminals and schedulers send them to the whole process group; only the head handles them.
+    Terminals send Ctrl-C, and schedulers SIGTERM, to the whole process group; the head handles
+    them. (What ends a daemonic worker with its head is SIGTERM as well: it must not ignore that.)
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set them, and only that one gets them
         return
-    signs = (signal.SIGINT, signal.SIGTERM)
     before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in signs}
     try:
         yield

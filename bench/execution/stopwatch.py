@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -10,7 +11,7 @@ from typing import cast
 
 from bench.core.errors import BenchError
 from bench.core.spec import RunSpec, SplitSizes
-from bench.execution.local import deaf_to_ctrl_c
+from bench.execution.local import deaf_to
 from bench.models.own import Origin, adopt, origin_of
 
 Speeds = tuple[float, float]
@@ -35,7 +36,7 @@ class Stopwatch:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs,), daemon=True)
-        with deaf_to_ctrl_c():
+        with deaf_to(signal.SIGINT):
             self._process.start()
         theirs.close()
 
