@@ -249,7 +249,7 @@ def export(
 ) -> None:
     """Write encoder and decoder as two ONNX files, checked against torch.
 
-    Needs the packages of the extra: pip install 'autoencoder-bench[onnx]'.
+    Needs the packages of the extra `onnx` of autoencoder-bench.
     """
     if not onnx:
         raise BadInput("say the format: bench export --onnx (it is the only one)")

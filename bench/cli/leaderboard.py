@@ -431,7 +431,10 @@ _ACTIONS = {
 
 def _print_promotion(done: "Promotion") -> None:
     if not done.decisions:
-        console.say("no ranked rows here to choose from; make some with: bench run")
+        console.say(
+            "no ranked rows in the tables of registry/ to choose from; make some with: bench run, "
+            "then: bench leaderboard --write"
+        )
         return
     console.print_table(
         "",
