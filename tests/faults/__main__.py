@@ -31,6 +31,10 @@ def main() -> int:
         hear = _progress(len(tries))
         found = perform(_spread(tries), options.seed, place, options.jobs, deadline, hear)
     _print(found, options.seed, time.monotonic() - began)
+    if left := len(tries) - len(found):
+        print(
+            f"{len(found):,} of {len(tries):,} tries; {left:,} were left out when the time was up"
+        )
     return int(any(one.faults for one in found))
 
 
@@ -76,13 +80,13 @@ def _tries(templates: Templates, options: argparse.Namespace) -> list[Try]:
     short, only = options.short, options.only.split(",")
     material = functools.cache(lambda: files.make_material(templates, short=options.short))
     made: dict[str, Callable[[], Iterable[Try]]] = {
-        "kills": lambda: kills.tries(templates, 1 if short else 12),
-        "calls": lambda: fails.tries(templates, options.seed, 1 if short else 0),
-        "blocked": lambda: blocked.tries(templates, 6 if short else 1),
-        "files": lambda: files.mutations(material(), 250 if short else 10_000),
-        "flips": lambda: files.flips(material(), 60 if short else 1_000),
-        "names": lambda: names.tries(material(), 2 if short else 500, 10 if short else 500),
-        "races": lambda: races.tries(templates, 1, 10) if short else races.tries(templates, 20),
+        "kills": lambda: kills.tries(templates, 1, 3) if short else kills.tries(templates, 12),
+        "calls": lambda: fails.tries(templates, options.seed, *((1, 2) if short else ())),
+        "blocked": lambda: blocked.tries(templates, 12 if short else 1),
+        "files": lambda: files.mutations(material(), 24 if short else 10_000),
+        "flips": lambda: files.flips(material(), 30 if short else 1_000),
+        "names": lambda: names.tries(material(), *((1, 10, 3) if short else (500, 500))),
+        "races": lambda: races.tries(templates, 1, 20) if short else races.tries(templates, 20),
     }
     chosen = {wanted.partition("/")[0] for wanted in only}
     found = [one for name in CAMPAIGNS if chosen & {"", name} for one in made[name]()]

@@ -16,10 +16,10 @@ from .workspaces import Templates, compare, state_of
 KINDS = ("full", "broken", "kill")
 
 
-def tries(templates: Templates, seed: int, each: int = 0) -> Iterator[Try]:
-    """Every call of every command, or `each` of them: the three kinds in turn, so that three seeds
-    that follow each other fail each call in each way."""
-    for job in jobs(templates):
+def tries(templates: Templates, seed: int, each: int = 0, every: int = 1) -> Iterator[Try]:
+    """Every call of every command (or every so many), or `each` of them: the three kinds in turn,
+    so that three seeds that follow each other fail each call in each way."""
+    for job in jobs(templates)[::every]:
         numbers = range(1, job.reference.calls + 1)
         chosen = random.Random(f"{seed} {job.name}").sample(numbers, each) if each else numbers
         for number in chosen:

@@ -21,10 +21,10 @@ from .workspaces import (
 )
 
 
-def tries(templates: Templates, each: int) -> Iterator[Try]:
-    """`each` kills of every command that makes results or changes the registry, half as many of
-    those that tell a live MLflow store."""
-    for job in jobs(templates):
+def tries(templates: Templates, each: int, every: int = 1) -> Iterator[Try]:
+    """`each` kills of every command (or every so many) that makes results or changes the registry,
+    half as many of those that tell a live MLflow store."""
+    for job in jobs(templates)[::every]:
         for number in range(each) if job.name != "doctor" else ():
             yield Try(f"kills/{job.name}/{number}", functools.partial(kill, job))
     for name, template in (("run", templates.empty), ("sync", templates.ran)):

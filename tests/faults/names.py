@@ -212,13 +212,14 @@ PLACES: dict[str, Place] = {
 }
 
 
-def tries(material: Path, count: int, shown: int) -> Iterator[Try]:
-    """`count` names in every place; `shown` of them as classes of images that are run and shown.
+def tries(material: Path, count: int, shown: int, every: int = 1) -> Iterator[Try]:
+    """`count` names in every place (or every so many); `shown` of them as classes of images
+    that are run and shown.
 
     Few names differ from place to place, so that each of the first ones is given somewhere.
     """
     names = hostile_names(max(count, shown))
-    for turn, place in enumerate(PLACES):
+    for turn, place in enumerate(list(PLACES)[every - 1 :: every]):
         here = [names[(turn * count + number) % len(names)] for number in range(count)]
         for number, start in enumerate(range(0, count, _BATCH)):
             some = here[start : start + _BATCH]
