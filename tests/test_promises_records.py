@@ -12,11 +12,14 @@ import pytest
 from invented import invent_row, record_of, specs_of
 from registry_store import D8, files_of, tiny_protocol
 
+from bench.benchmark.forecast import known_forecast
+from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import Protocol
 from bench.core.repairs import Care
-from bench.core.spec import RunRecord
+from bench.core.spec import RunRecord, SplitSizes
 from bench.core.store import Store, new_folder, write_atomically
 from bench.records.files import (
+    damage_of,
     iter_records,
     read_arrays,
     read_record,
@@ -26,11 +29,17 @@ from bench.records.files import (
     write_record,
 )
 from bench.records.mending import remove_temporary
+from bench.records.studies import read_study
 from bench.registry import champions as folders
 from bench.registry import publishing
+from bench.registry.cards import read_card
 from bench.registry.changes import mend_registry
+from bench.registry.confirmations import read_confirmations
+from bench.registry.pages import read_page
 from bench.registry.promotion import promote, rollback
-from bench.registry.results import Scope
+from bench.registry.results import Scope, read_results
+from bench.sweep.winner import read_winner
+from bench.training.checkpoint import load_checkpoint
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
@@ -309,3 +318,69 @@ def test_leftovers_are_removed_when_nobody_writes_there_any_more(store, record):
         assert {path.name for path in store.records.iterdir()} == {fresh.name, made.run_key}
     assert len(list(remove_temporary(Care(store, fix=True)))) == 1
     assert [path.name for path in store.records.iterdir()] == [made.run_key]
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+NO_FILES = {"a folder": _folder, "a loop of links": _loop, "a pipe": os.mkfifo, "a device": _device}
+
+
+@pytest.mark.parametrize("what", NO_FILES)
+@pytest.mark.parametrize(
+    "name", ["record.json", "weights.safetensors", "scores/*/arrays.safetensors"]
+)
+def test_a_record_with_no_file_where_one_belongs_is_damaged(store, record, what, name):
+    written = write_record(store.records, record, WEIGHTS, ARRAYS)
+    (path,) = record_folder(store.records, record.run_key).glob(name)
+    kept = path.rename(store.root / "kept")
+    path.symlink_to(kept)
+    assert not damage_of(store.records, record.run_key), "a link to a file is one"
+    path.unlink()
+    NO_FILES[what](path)
+    assert f"{path} is {what}, expected a file" in damage_of(store.records, record.run_key)
+    with pytest.raises(CheckFailed, match=what):
+        {"r": list_of, "w": read_weights, "s": read_arrays}[name[0]](store.records, written)
+    write_record(store.records, record, WEIGHTS, ARRAYS)
+    assert not damage_of(store.records, record.run_key), "it is trained again"
+
+
+def list_of(records: Path, _: RunRecord) -> list[RunRecord]:
+    return list(iter_records(records))
+
+
+@pytest.mark.parametrize("what", NO_FILES)
+def test_other_files_that_are_none_are_named(store, what):
+    store.prepare()
+    readers = {
+        store.registry / "results.csv": lambda _: read_results(store.registry),
+        store.registry / "calibration.csv": lambda _: read_results(store.registry),
+        store.registry / "confirmations.csv": lambda _: read_confirmations(store.registry),
+        store.registry / "leaderboard.md": read_page,
+        store.registry / "set" / "d8" / "card.json": lambda path: read_card(path, "card"),
+        store.registry / "studies" / "one.json": lambda path: read_study(path, "study"),
+        store.checkpoints / "one.safetensors": load_checkpoint,
+        store.mlruns / "winner.toml": read_winner,
+        store.costs: lambda _: known_forecast([], SplitSizes(1, 1, 1, (1, 1, 1)), store, 1),
+    }
+    for path, read in readers.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        NO_FILES[what](path)
+        with pytest.raises((CheckFailed, BadInput)) as caught:
+            read(path)
+        assert f"{path} is {what}, expected a file; " in str(caught.value)
+        path.rmdir() if what == "a folder" else path.unlink()
+
+
+def test_a_folder_is_not_written_over(tmp_path):
+    with pytest.raises(CheckFailed, match="is a folder, expected a file; move it away"):
+        write_atomically(tmp_path, b"x")

@@ -15,6 +15,7 @@ from importlib.metadata import version
 
 from bench.benchmark.stacks import chosen_stacks, may_stack
 from bench.core.errors import BenchError
+from bench.core.paths import regular
 from bench.core.spec import RunSpec, SplitSizes, Stack, TrialSpec, cells_of
 from bench.core.store import Store, write_atomically
 from bench.execution import EpochEnded, Event, Failed, Finished
@@ -288,6 +289,7 @@ def _add_up(
 
 def _read(store: Store) -> dict[str, Speeds]:
     """Speeds measured before; an unreadable file is only a lost cache: measure again."""
+    regular(store.costs)
     try:
         found = json.loads(store.costs.read_text())
         return {str(key): (float(a), float(b)) for key, (a, b) in found.items()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator
 
 from bench.core.errors import BadInput
+from bench.core.paths import regular
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -91,6 +92,6 @@ def chosen_settings(config: "DataclassInstance") -> dict[str, object]:
 
 
 def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with path.open("rb") as stream:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits; CheckFailed for what is no file."""
+    with regular(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,10 +1,11 @@
-"""Paths that a person gave."""
+"""Paths that a person gave, and files that must be files."""
 
 import errno
 import os
+import stat
 from pathlib import Path
 
-from bench.core.errors import BadInput
+from bench.core.errors import BadInput, CheckFailed
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 """Bytes; the limits of Linux, and no smaller than those of other systems' usual file systems."""
@@ -46,3 +47,26 @@ def given_path(text: str, what: str) -> Path:
 
 def _loop(what: str, text: str) -> BadInput:
     return BadInput(f"{what}: '{text[:80]}' is a loop of links; give another path")
+
+
+def regular(path: Path, cure: str = "move it away") -> Path:
+    """The path, which is that of a file, of a link to one, or of nothing.
+
+    Raises CheckFailed, with the cure, for a folder, a loop of links, a pipe, a device or a socket,
+    whose reading fails, waits or never ends.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return path
+    except NotADirectoryError:
+        raise CheckFailed(f"{path.parent} is no folder; {cure}") from None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise CheckFailed(f"{path} is a loop of links, expected a file; {cure}") from None
+    if stat.S_ISREG(mode):
+        return path
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    what = kinds.get(stat.S_IFMT(mode), "a device")
+    raise CheckFailed(f"{path} is {what}, expected a file; {cure}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.disk import NotWritten, naming, storage_failed
-from bench.core.errors import BadInput
+from bench.core.errors import BadInput, CheckFailed
 from bench.core.locks import claim
 from bench.core.paths import given_path
 
@@ -173,8 +173,10 @@ def from_hint(hint: str, root: Path) -> str:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content` completely or not at all, even on a power failure.
 
-    Raises NotWritten, with the bytes that were needed.
+    Raises NotWritten, with the bytes that were needed, and CheckFailed if a folder is there.
     """
+    if path.is_dir():
+        raise CheckFailed(f"{path} is a folder, expected a file; move it away")
     with naming(path, len(content)):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, building = _new_file(path)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from bench.core.errors import BadInput
+from bench.core.errors import BadInput, CheckFailed
+from bench.core.paths import regular
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -50,7 +51,10 @@ def read_toml(path: Path, where: str) -> dict[str, Any]:
     Raises BadInput beginning with `where` for another encoding or format, OSError if it cannot be
     read.
     """
-    content = path.read_bytes()
+    try:
+        content = regular(path).read_bytes()
+    except CheckFailed as error:
+        raise BadInput(str(error)) from None
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise BadInput(f"{where}: is UTF-16 text; save it as UTF-8")
     try:

@@ -22,6 +22,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from bench.core.errors import BadInput, CheckFailed
+from bench.core.paths import regular
 from bench.core.store import Store, write_atomically
 from bench.evaluation.evaluate import Sources
 from bench.metrics.threads import one_thread
@@ -185,7 +186,7 @@ def _kept(store: Store, network: FeatureNetwork, images: Tensor) -> Tensor:
 def _read(path: Path, count: int, network: FeatureNetwork) -> Tensor | None:
     """Features that an earlier run kept; None if there are none or the file is damaged."""
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
         whole, digest = content[:-_DIGEST], content[-_DIGEST:]
         if hashlib.sha256(whole).digest() != digest:
             return None

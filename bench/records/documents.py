@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest, own_label
+from bench.core.paths import regular
 from bench.core.protocol import NAME_ONLY, Protocol, known_protocols
 from bench.core.recipes import BEST_OF
 from bench.core.spec import RunRecord, RunSpec
@@ -146,7 +147,7 @@ def decode(path: Path, cure: str = CURE) -> Json | None:
     Raises CheckFailed naming the file and the cure if it was edited by hand or damaged.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(regular(path, cure).read_bytes())
         version = data[_SCHEMA]
     except FileNotFoundError:
         return None

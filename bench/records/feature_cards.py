@@ -15,6 +15,7 @@ from pydantic import ConfigDict, ValidationError
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import digest
+from bench.core.paths import regular
 from bench.core.spec import RunSpec
 from bench.core.store import Store, shipped
 from bench.core.strict import STRICT, adapter
@@ -61,7 +62,7 @@ class FeatureCard:
 
 def read_feature_card(path: Path) -> FeatureCard:
     """Read a card; CheckFailed if it was edited, is damaged or is that of another network."""
-    content = path.read_bytes()
+    content = regular(path).read_bytes()
     try:
         card = adapter(FeatureCard).validate_json(content)
     except ValidationError as error:

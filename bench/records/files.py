@@ -72,6 +72,7 @@ from safetensors.numpy import save as save_safetensors
 from bench.core.disk import naming
 from bench.core.errors import CheckFailed
 from bench.core.identity import sha256_of_file
+from bench.core.paths import regular
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import is_temporary, new_folder, sync_folder, write_atomically
 from bench.records.documents import (
@@ -136,7 +137,7 @@ def enter(records: Path, record: RunRecord) -> None:
     folder = _converted(records, record.run_key)
     ((board, entry),) = _documents_of(records, record).entries.items()
     path, content = folder / BOARDS / f"{board}.json", encode(entry)
-    if not path.exists() or path.read_bytes() != content:
+    if not regular(path).exists() or path.read_bytes() != content:
         write_atomically(path, content)
 
 
@@ -414,7 +415,7 @@ def read_safetensors(
 
 
 def _check_bytes(path: Path, sha256: str, cure: str) -> None:
-    if not path.is_file():
+    if not regular(path, cure).exists():
         raise CheckFailed(f"{path} is missing; {cure}")
     if sha256_of_file(path) != sha256:
         raise CheckFailed(f"{path} was changed: its SHA-256 is not {sha256[:12]}...; {cure}")

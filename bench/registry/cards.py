@@ -12,6 +12,7 @@ from pydantic import ConfigDict, ValidationError
 
 from bench.core.errors import CheckFailed
 from bench.core.identity import Name, digest
+from bench.core.paths import regular
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.strict import STRICT, adapter
 from bench.core.track import TrackName
@@ -100,7 +101,7 @@ def sealed(card: Card) -> Card:
 
 def read_card(path: Path, where: str) -> Card:
     """Read a card; CheckFailed names `where` if it was edited or is damaged."""
-    content = path.read_bytes()
+    content = regular(path).read_bytes()
     try:
         card: Card = adapter(Card).validate_json(_of_today(content))
     except ValidationError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.core.errors import BadInput, CheckFailed, unknown_name
 from bench.core.identity import sha256_of_file
+from bench.core.paths import regular
 from bench.core.store import Store, child, shipped
 from bench.core.text import ODD_BYTES
 from bench.core.track import Track
@@ -133,7 +134,11 @@ def champion(registry: Path, track: str) -> Card:
 def previous(registry: Path, card: Card) -> Card | None:
     """The card of the champion before this one, if one is kept."""
     path = registry / card.folder / PREVIOUS / CARD
-    return read_card(path, f"registry/{path.relative_to(registry)}") if path.exists() else None
+    return (
+        read_card(path, f"registry/{path.relative_to(registry)}")
+        if regular(path).exists()
+        else None
+    )
 
 
 def describe_champions(store: Store) -> list[dict[str, Any]]:
@@ -196,7 +201,7 @@ def card_page(folder: Path, card: Card) -> str:
 def text_of(folder: Path) -> str:
     """The card beside card.json as Markdown; empty: there is none."""
     path = folder / CARD_TEXT
-    return path.read_text(encoding="utf-8", errors=ODD_BYTES) if path.exists() else ""
+    return path.read_text(encoding="utf-8", errors=ODD_BYTES) if regular(path).exists() else ""
 
 
 def check_champions(registry: Path) -> int:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.identity import Name
+from bench.core.paths import regular
 from bench.core.store import Store
 from bench.execution.software import running_software
 from bench.leaderboard.csv_rows import CsvRow, decode, encode
@@ -60,7 +61,7 @@ def read_confirmations(registry: Path) -> tuple[ConfirmationRow, ...]:
     """The rows of the file, none if it is missing; CheckFailed for one that was changed by hand, is
     there twice or confirms more rows than there were."""
     path = registry / CONFIRMATIONS
-    if not path.exists():
+    if not regular(path).exists():
         return ()
     where = f"registry/{CONFIRMATIONS}"
     rows = decode(path.read_bytes(), where, ConfirmationRow)

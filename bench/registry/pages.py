@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.core.errors import CheckFailed
+from bench.core.paths import regular
 from bench.core.protocol import known_protocols, origin_protocols
 from bench.core.store import Store, child, is_shipped, shipped, write_atomically
 from bench.core.text import ODD_BYTES
@@ -72,7 +73,7 @@ def _index(store: Store, results: Results, link: str = "") -> str:
 
 def read_page(path: Path) -> str:
     """A page as it is on disk; CheckFailed if it is missing."""
-    if not path.exists():
+    if not regular(path).exists():
         raise CheckFailed(f"{path} is missing; write it: bench leaderboard --write")
     with path.open(encoding="utf-8", newline="", errors=ODD_BYTES) as stream:
         return stream.read()
@@ -104,7 +105,7 @@ def without_origins(boards: Sequence[Board]) -> list[Board]:
 def has_markers(store: Store) -> bool:
     """Whether the README has the lines that the table stands between."""
     path = store.committed / FRONT
-    if not path.exists():
+    if not regular(path).exists():
         return False
     text = path.read_text(encoding="utf-8", errors=ODD_BYTES)
     return 0 <= text.find(BEGIN) < text.find(END)
@@ -158,7 +159,7 @@ def _redraw(store: Store, results: Results) -> list[str]:
     """Draw the figures whose numbers changed. Other versions of matplotlib draw different bytes
     from the same numbers, so figures with unchanged numbers are kept."""
     known = store.committed / PAGE
-    text = known.read_text(encoding="utf-8", errors=ODD_BYTES) if known.exists() else ""
+    text = known.read_text(encoding="utf-8", errors=ODD_BYTES) if regular(known).exists() else ""
     rows_shown = current(results.ledger)
     table = ranked(rows_shown, results)
     changed = []

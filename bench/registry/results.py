@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.errors import BadInput, CheckFailed
+from bench.core.paths import regular
 from bench.core.protocol import Protocol
 from bench.core.spec import RunRecord, RunSpec, board_of
 from bench.core.store import Store, is_shipped, write_atomically
@@ -98,7 +99,7 @@ def read_results(registry: Path) -> Results:
 
     Raises CheckFailed naming file and row for anything changed by hand.
     """
-    content = {name: registry / name for name in FILES}
+    content = {name: regular(registry / name) for name in FILES}
     ledger, known = ledger_of([]), Significance()
     scores: tuple[ScoresRow, ...] = ()
     if content[RESULTS].exists():
@@ -113,7 +114,7 @@ def read_results(registry: Path) -> Results:
     if content[INDEX].exists():
         scores = decode(content[INDEX].read_bytes(), f"registry/{INDEX}", ScoresRow)
     simulated: tuple[CalibrationRow, ...] = ()
-    if (registry / CALIBRATION).exists():
+    if regular(registry / CALIBRATION).exists():
         content_of = (registry / CALIBRATION).read_bytes()
         simulated = decode(content_of, f"registry/{CALIBRATION}", CalibrationRow)
     return Results(ledger, known, simulated, scores)
@@ -303,7 +304,7 @@ def write_changed(root: Path, files: dict[str, bytes]) -> list[str]:
     changed = []
     for name, content in files.items():
         path = root / name
-        if not path.exists() or path.read_bytes() != content:
+        if not regular(path).exists() or path.read_bytes() != content:
             write_atomically(path, content)
             changed.append(name)
     return changed

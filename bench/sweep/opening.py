@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from bench.core.errors import BadInput
 from bench.core.locks import is_held, open_lock, try_lock
+from bench.core.paths import regular
 from bench.core.store import Store, write_atomically
 from bench.sweep.plan import StudyPlan
 from bench.sweep.results import has_trials, study_folder
@@ -146,7 +147,7 @@ def occupy_folder(store: Store, study: optuna.Study) -> str:
 def folder_owner(store: Store, study: str) -> str:
     """The identifier of the study whose trials a folder holds; "" if there is none."""
     path = study_folder(store, study) / "study.id"
-    return path.read_text(errors="replace").strip() if path.exists() else ""
+    return path.read_text(errors="replace").strip() if regular(path).exists() else ""
 
 
 def open_study(plan: StudyPlan, name: str, storage: RDBStorage) -> optuna.Study:

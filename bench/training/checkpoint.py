@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from bench.core.paths import regular
 from bench.core.spec import EpochValues
 from bench.core.store import write_atomically
 from bench.core.strict import adapter
@@ -94,8 +95,9 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
     """Read a checkpoint; None if there is no usable one.
 
     A damaged file is removed with a warning: training restarts, which costs time but no result.
-    Files of earlier versions have no digest.
+    Files of earlier versions have no digest. CheckFailed for what is no file.
     """
+    regular(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
