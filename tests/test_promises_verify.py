@@ -18,6 +18,7 @@ from bench.records.files import iter_records, record_folder
 from bench.registry import champions as folders
 from bench.registry import installation
 from bench.registry.cards import Card, sealed
+from bench.registry.networks import compare_networks
 from bench.registry.results import read_results
 from tests import rewritten
 
@@ -166,3 +167,31 @@ def test_scores_of_another_machine_agree_and_others_do_not(name):
     allowed = METRICS[name].tolerance.from_training(first)
     assert abs(second - first) <= allowed
     assert allowed <= 4 * abs(second - first)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--all",)])
+def test_networks_of_all_rows_are_built_again(promoted, arguments):
+    _, said = bench_verify(*arguments)
+    assert "code sizes of 10 rows compared with 6 networks" in " ".join(said.split())
+
+    ledger = read_results(promoted.registry).ledger
+    rows = [
+        dataclasses.replace(row, facts={**row.facts, "parameters": 7.0})
+        if (row.model, row.latent_dim) == ("fc_ae", 4)
+        else row
+        for row in ledger
+    ]
+    (promoted.registry / "results.csv").write_bytes(encode_ledger(rows))
+    code, err = bench_verify(*arguments)
+    assert code == 3
+    for row in rows:
+        if row.facts["parameters"] == 7:
+            assert f"{row.run_key}: results.csv: parameters is " in err.splitlines()[-1]
+
+
+def test_rows_of_images_that_bench_does_not_know_are_left_out(promoted):
+    ledger = read_results(promoted.registry).ledger
+    rows = [dataclasses.replace(row, dataset="csv.mine-1a2b3c") for row in ledger]
+    (promoted.registry / "results.csv").write_bytes(encode_ledger(rows))
+    found = compare_networks(promoted)
+    assert (found.rows, found.networks, found.left_out) == (0, 0, 10)

@@ -502,10 +502,13 @@ def verify(
 ) -> None:
     """Recompute scores from weights and fail if they differ from the recorded ones.
 
-    With --retrain rows of the ledger that take under two minutes each are trained again.
+    Without names the networks of all rows of the ledger are built as well: parameters, multiply-
+    adds and code sizes follow from them. With --retrain rows of the ledger that take under two
+    minutes each are trained again.
     """
     from bench.models.zoo import known_model
     from bench.registry.naming import label_of
+    from bench.registry.networks import compare_networks
     from bench.registry.verification import raise_problems, targets
     from bench.registry.verification import verify as recompute
 
@@ -524,10 +527,16 @@ def verify(
     if given:
         label_of(store, given)  # refuses what cannot be read
     chosen = targets(store, names or [], everything, models)
+    wrong: list[Verified] = []
+    if not names and not models:
+        networks = compare_networks(store)
+        wrong = [*networks.wrong]
+        console.say(str(networks))
     found = []
     for item in recompute(store, chosen, given):
         found.append(item)
         console.say(f"[{len(found)}/{len(chosen)}] {item.name}: {item.problem or 'verified'}")
+    found += wrong
     _show_verified(found, as_json)
     raise_problems(found)
     skipped = sum(item.skipped for item in found)
