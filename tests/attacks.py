@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 import numpy as np
+import pytest
 from registry_store import D8
 from safetensors.numpy import load, save
 
@@ -18,7 +19,7 @@ from bench.leaderboard.ledger import LedgerRow, encode_ledger
 from bench.leaderboard.significance import IntervalRow, PairRow
 from bench.records.files import iter_records, read_arrays, read_weights, record_folder
 from bench.registry import champions as folders
-from bench.registry import publishing
+from bench.registry import publishing, score_files
 from bench.registry.cards import Card, sealed
 from bench.registry.installation import write_card
 from bench.registry.results import Scope, read_results
@@ -316,6 +317,29 @@ def of_all_seeds(**changes) -> Callable[[Store], None]:
     return attack
 
 
+def careless(attack: Callable[[Store], None]) -> Callable[[Store], None]:
+    """The attacker's copy of bench writes what squared errors per image exclude."""
+
+    def attack_with_it(store: Store) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(score_files, "_other_means", lambda *_: "")
+            attack(store)
+
+    return attack_with_it
+
+
+def absolute_error_too_high(store: Store) -> None:
+    """Every seed with the highest absolute error that its mean squared error allows: that of images
+    that all have the same squared error."""
+
+    def changed(row: LedgerRow) -> LedgerRow:
+        highest = row.scores["test_mse"] ** 0.5
+        return edited(row, {"scores": {"test_mae": highest}}) if of_fc_ae(row) else row
+
+    rows_changed(store, changed)
+    publishing.write(store, Scope(), refresh=False)
+
+
 def eighth_and_written_again(store: Store) -> None:
     """The whole row with an eighth of the error: ledger, scores per image, comparisons; its
     records are gone."""
@@ -328,7 +352,11 @@ def eighth_and_written_again(store: Store) -> None:
     def lowered(row: LedgerRow) -> LedgerRow:
         if row.configuration != config:
             return row
-        scores = {k: v / 8 if k.endswith("_mse") else v for k, v in row.scores.items()}
+        scores = dict(row.scores)
+        for part in ("val", "test"):
+            scores[f"{part}_mse"] /= 8
+            scores[f"{part}_mae"] /= 8**0.5
+            scores[f"{part}_psnr"] += 10 * np.log10(8)
         return dataclasses.replace(row, scores=scores)
 
     rows_changed(store, lowered)

@@ -4,7 +4,7 @@ says of itself is held against what the shipped protocol of that name plans."""
 import dataclasses
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -109,6 +109,50 @@ def in_turn(*changes: Callable[[Rows], Rows]) -> Callable[[Rows], Rows]:
     return change
 
 
+def numbers(
+    where: Callable[[LedgerRow], bool], column: str, **changes: float | None
+) -> Callable[[Rows], Rows]:
+    """Other scores or facts in every row that fits; None: without it."""
+
+    def changed(row: LedgerRow) -> LedgerRow:
+        values = {**getattr(row, column), **changes}
+        kept = {name: value for name, value in values.items() if value is not None}
+        return dataclasses.replace(row, **{column: kept})  # type: ignore[arg-type]
+
+    return lambda rows: [changed(row) if where(row) else row for row in rows]
+
+
+def of_other_images(rows: Rows) -> Rows:
+    """Every row of the bundled pictures is of others, and its run follows."""
+
+    def changed(row: LedgerRow) -> LedgerRow:
+        if row.dataset != "fashion_mnist_mini":
+            return row
+        row = dataclasses.replace(row, data_digest="e" * 64)
+        spec = planned(row)
+        return dataclasses.replace(row, run_key=spec.run_key, configuration=configuration_of(spec))
+
+    return [*map(changed, rows)]
+
+
+def of_nobody(rows: Rows) -> Rows:
+    """More rows, of a variant and a protocol that there are not."""
+    return [
+        *rows,
+        *(
+            dataclasses.replace(
+                row,
+                protocol="super",
+                protocol_fingerprint="1" * 16,
+                model="super_ae",
+                run_key=row.run_key[::-1],
+                configuration="2" * 16,
+            )
+            for row in filter(of("vae"), rows)
+        ),
+    ]
+
+
 def quick(row: LedgerRow) -> bool:
     """Whether a row is of `quick`."""
     return row.protocol == "quick"
@@ -131,7 +175,7 @@ ATTACKS: dict[str, tuple[Callable[[Rows], Rows], str]] = {
     ),
     "scored otherwise": (each(quick, evaluation_digest="0" * 16), "evaluation_digest is"),
     "one row scored otherwise, the newest": (
-        each(of("vae"), evaluation_digest="0" * 16, finished=datetime(2030, 1, 1, tzinfo=UTC)),
+        each(of("vae"), evaluation_digest="0" * 16, finished=datetime.now(UTC)),
         "evaluation_digest is",
     ),
     "chosen by another metric": (each(quick, selection_metric="psnr"), "selection_metric is psnr"),
@@ -145,6 +189,75 @@ ATTACKS: dict[str, tuple[Callable[[Rows], Rows], str]] = {
         "model_revision is 99",
     ),
     "a variant that there is not": (each(of("vae"), model="super_ae"), "is no variant of bench"),
+    "a variant that there is not, in a protocol that there is not": (
+        of_nobody,
+        "is no variant of bench",
+    ),
+    "no error at 8 bits": (
+        numbers(of("vae"), "scores", val_mse_8bit=None, test_mse_8bit=None),
+        "val_mse_8bit is missing",
+    ),
+    "no error at 8 bits on test": (
+        numbers(of("vae"), "scores", test_mse_8bit=None),
+        "test_mse_8bit is missing",
+    ),
+    "no linear probe": (
+        numbers(of("vae"), "scores", test_probe_accuracy=None),
+        "test_probe_accuracy is missing",
+    ),
+    "no distance of draws": (
+        numbers(of("vae"), "scores", val_fcd_mixture=None),
+        "val_fcd_mixture is missing",
+    ),
+    "an absolute error above its root": (
+        numbers(of("vae"), "scores", test_mae=0.9),
+        "test_mae is 0.9, with this MSE",
+    ),
+    "a PSNR below that of its error": (
+        numbers(of("vae"), "scores", val_psnr=5.0),
+        "val_psnr is 5, with this MSE",
+    ),
+    "more active numbers than numbers": (
+        numbers(of("vae"), "facts", active_units=99.0),
+        "active_units is 99, outside of 0 to 8",
+    ),
+    "fewer active numbers than its scores say": (
+        numbers(of("fc_ae"), "facts", active_units=1.0),
+        "active_units is 1.0, its scores say",
+    ),
+    "a note left out": (numbers(of("vae"), "facts", output_std=None), "output_std is missing"),
+    "few training images": (numbers(of("vae"), "facts", train_images=60.0), "is 60"),
+    "few training images in all rows": (
+        numbers(lambda row: row.dataset == "mnist", "facts", train_images=5000.0),
+        "train_images is 5000",
+    ),
+    "an epoch after the last": (
+        numbers(of("vae"), "facts", best_epoch=999.0),
+        "best_epoch is 999, the recipe has 24 epochs",
+    ),
+    "trained in no time": (
+        numbers(of("vae"), "facts", train_seconds=1e-9),
+        "the recipe has 144000",
+    ),
+    "not trained": (numbers(of("vae"), "facts", train_seconds=0.0), "train_seconds is 0"),
+    "not computed": (numbers(of("vae"), "facts", multiply_adds=0.0), "multiply_adds is 0"),
+    "right more often than always": (
+        numbers(of("mlp_classifier", None, "classifier_quick"), "facts", best_val_accuracy=1.5),
+        "best_val_accuracy is 1.5, outside of 0 to 1",
+    ),
+    "finished next week": (
+        each(of("vae"), finished=datetime.now(UTC) + timedelta(days=7)),
+        "after tomorrow",
+    ),
+    "other hyperparameters beside the run": (
+        each(of("vae"), hyperparameters="beta=1"),
+        "hyperparameters is beta=1",
+    ),
+    "other images under the name of the bundled ones": (of_other_images, "data_digest is e"),
+    "another split of the bundled images": (
+        each(quick, split_digest="f" * 64),
+        "split_digest is f",
+    ),
     "one seed is enough": (each(of("vae"), closed_form=True), "closed_form is True"),
     "another rule of seeds": (each(of("vae"), seed_rule="3..10 until 0.5"), "seed_rule is"),
     "a bad seed removed": (without(1, "vae", 8), "seeds 0, 1, 2 and so on expected"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,7 +11,13 @@ from bench.core.errors import BadInput
 from bench.core.protocol import SplitConfig
 from bench.data import ImageSet, LabelledImages, load_search_splits, load_set, load_splits
 from bench.data.content import PARTS
-from bench.data.split import digest_of_indices, split_indices, split_set, stratified_draw
+from bench.data.split import (
+    digest_of_indices,
+    planned_sizes,
+    split_indices,
+    split_set,
+    stratified_draw,
+)
 
 BUNDLED = load_set("mnist_mini")
 
@@ -173,3 +180,16 @@ def test_the_legacy_split_of_the_full_files() -> None:
         pytest.skip(f"the full Fashion-MNIST files are missing: {error}")
     sizes = [np.bincount(part.labels) for part in (splits.train, splits.validation, splits.test)]
     assert [set(size.tolist()) for size in sizes] == [{5_600}, {700}, {700}]
+
+
+@pytest.mark.parametrize("kind", ["official", "pooled"])
+@pytest.mark.parametrize("validation", [0, 100, 0.125, 0.3])
+@pytest.mark.parametrize("parts", [("train",), ("train", "test"), ("train", "validation", "test")])
+def test_sizes_are_known_without_the_images(
+    kind: Literal["official", "pooled"], validation: float, parts: tuple[str, ...]
+) -> None:
+    images = reduced(dict.fromkeys(parts, 301))
+    config = SplitConfig(kind=kind, validation=validation, test=0.2)
+    drawn = {part: len(indices) for part, indices in split_indices(images, config).items()}
+    sizes = planned_sizes(images.counts, config)
+    assert {part: sizes.get(part, 0) for part in PARTS} == drawn

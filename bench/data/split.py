@@ -136,6 +136,20 @@ def split_indices(images: ImageSet, config: SplitConfig) -> dict[Part, Indices]:
     return {part: np.sort(ranges[part]) for part in PARTS}
 
 
+def planned_sizes(counts: Mapping[Part, int], config: SplitConfig) -> dict[Part, int]:
+    """How many images `split_indices` puts in each part of a set with these counts."""
+    total = sum(counts.values())
+    sizes: dict[Part, int] = {"train": total} if config.kind == "pooled" else {**counts}
+    if config.validation == 0 and "validation" in sizes:
+        sizes["train"] += sizes.pop("validation")
+    shares: dict[Part, Share] = {"test": config.test, "validation": config.validation}
+    for part, share in shares.items():
+        if part not in sizes:
+            sizes[part] = _count(share, total)
+            sizes["train"] -= sizes[part]
+    return sizes
+
+
 def stratified_draw(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> Indices:
     """Draw exactly `count` of the images (0 to N), each class in proportion; sorted positions.
 

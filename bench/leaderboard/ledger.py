@@ -215,12 +215,16 @@ def row_of(record: RunRecord) -> LedgerRow:
             for key in (*_ENVIRONMENT, BENCH_DIGEST)
             if record.environment.get(key)
         },
-        hyperparameters=", ".join(
-            f"{key}={cell_text(value)}" for key, value in sorted(spec.hyperparameters.items())
-        ),
+        hyperparameters=hyperparameters_of(spec),
         seed_rule=_seed_rule(spec),
         source=spec.source,
     )
+
+
+def hyperparameters_of(spec: RunSpec) -> str:
+    """The column `hyperparameters` of a run: `beta=4, l2=0.1`."""
+    pairs = sorted(spec.hyperparameters.items())
+    return ", ".join(f"{key}={cell_text(value)}" for key, value in pairs)
 
 
 def _seed_rule(spec: RunSpec) -> str:

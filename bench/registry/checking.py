@@ -13,17 +13,26 @@ from pathlib import Path
 
 from bench.core import store
 from bench.core.errors import CheckFailed
-from bench.core.protocol import Protocol, known_protocols
+from bench.core.protocol import Protocol, SplitConfig, known_protocols
 from bench.core.seeds import rule_text, seeds_in_words
 from bench.core.spec import RunSpec
+from bench.data import DATASETS, load_set
+from bench.data.split import digest_of_indices, split_indices
 from bench.leaderboard.competitions import Competition, competitions, every_competition
 from bench.leaderboard.csv_rows import CsvRow
-from bench.leaderboard.ledger import OF_NETWORK, Ledger, LedgerRow, current, ledger_of
+from bench.leaderboard.ledger import (
+    OF_NETWORK,
+    Ledger,
+    LedgerRow,
+    current,
+    hyperparameters_of,
+    ledger_of,
+)
 from bench.leaderboard.seeds import seeds_enough, seeds_planned, why_incomplete
 from bench.leaderboard.significance import IntervalRow, PairRow, Significance, compute
-from bench.metrics import METRICS
 from bench.models.zoo import MODELS, checked_hyperparameters
 from bench.registry.features import metric_revisions
+from bench.registry.possible import impossible, unplanned
 from bench.registry.results import CELLS, PAIRS, RESULTS, Results, all_kept, read_results
 from bench.registry.scores import FOLDER, INDEX, Kept, check_scores
 
@@ -117,7 +126,7 @@ def check_rows(ledger: Ledger, *, shipped: bool) -> None:
     settings and seeds. Workspaces keep tables of the versions that made them.
     """
     for row in ledger:
-        for what in (_wrong_score(row), _wrong_track(row)):
+        for what in (impossible(row), _wrong_track(row)):
             if what:
                 raise _wrong(row, what)
     _check_images(ledger)
@@ -142,8 +151,11 @@ def other_seeds(ledger: Ledger) -> Iterator[tuple[Ledger, str]]:
 
 
 def check_settings(ledger: Ledger) -> None:
-    """Raise CheckFailed for the first row that tables show with other settings than the shipped
-    protocol of that name has."""
+    """Raise CheckFailed for the first row of a variant that bench does not have, or that tables
+    show with other settings than the shipped protocol of that name has."""
+    for row in ledger:
+        if row.model not in MODELS:
+            raise _wrong(row, f"{row.model} is no variant of bench")
     plans = _Plans()
     for row in current(ledger):
         if what := _wrong_settings(row, plans):
@@ -155,24 +167,6 @@ def _wrong(row: LedgerRow, what: str) -> CheckFailed:
         f"registry/{RESULTS}: {row.title} ({row.dataset}, {row.protocol}): {what}; restore the "
         f"committed file (git checkout -- registry/{RESULTS})"
     )
-
-
-def _wrong_score(row: LedgerRow) -> str:
-    """A score or a fact that no run has."""
-    for column, value in row.scores.items():
-        metric = METRICS.get(column.partition("_")[2])
-        low, high = metric.bounds if metric else (-math.inf, math.inf)
-        if not low <= value <= high:
-            return f"{column} is {value:g}, outside of {low:g} to {high:g}"
-    for name, value in row.facts.items():
-        if name in _NOT_NEGATIVE and value < 0:
-            return f"{name} is {value:g}, below 0"
-    if row.status == "finished" and row.selected("test") is None:
-        return f"a finished run without a test {row.selection_metric}"
-    return ""
-
-
-_NOT_NEGATIVE = ("parameters", "multiply_adds", "train_seconds", "images_per_second", "best_epoch")
 
 
 def _wrong_track(row: LedgerRow) -> str:
@@ -233,6 +227,7 @@ class _Plans:
     def __init__(self) -> None:
         self._protocols = {protocol.name: protocol for protocol in known_protocols()}
         self._revisions: dict[tuple[str, str], Mapping[str, int]] = {}
+        self._bundled: dict[tuple[str, SplitConfig], Mapping[str, str]] = {}
 
     def protocol(self, row: LedgerRow) -> Protocol | None:
         """The shipped protocol that a row names."""
@@ -266,15 +261,27 @@ class _Plans:
             ranked=protocol.ranked,
         )
 
+    def other_images(self, row: LedgerRow, protocol: Protocol) -> str:
+        """Other images than those of a set that comes with bench, or another division of them."""
+        if row.dataset not in DATASETS or not DATASETS[row.dataset].bundled:
+            return ""
+        key = row.dataset, protocol.split
+        if key not in self._bundled:
+            images = load_set(row.dataset)
+            division = digest_of_indices(split_indices(images, protocol.split))
+            self._bundled[key] = {"data_digest": images.digest, "split_digest": division}
+        for name, digest in self._bundled[key].items():
+            if (says := row.cells[name]) != digest:
+                return f"{name} is {says}, the images in the package give {digest}"
+        return ""
+
 
 def _wrong_settings(row: LedgerRow, plans: _Plans) -> str:
     """Other settings than the shipped protocol of that name has, or another run than it says."""
     protocol = plans.protocol(row)
     if protocol is None:
         return ""
-    known = MODELS.get(row.model)
-    if known is None:
-        return f"{row.model} is no variant of bench"
+    known = MODELS[row.model]
     if row.model_revision > known.revision:
         return f"model_revision is {row.model_revision}, {row.model} has {known.revision}"
     spec = plans.spec(row, protocol)
@@ -292,10 +299,12 @@ def _wrong_settings(row: LedgerRow, plans: _Plans) -> str:
             row.configuration,
             dataclasses.replace(spec, seed=0).run_key,
         )
+        if row.hyperparameters:  # older rows lack them
+            pairs["hyperparameters"] = (row.hyperparameters, hyperparameters_of(spec))
     for name, (says, gives) in pairs.items():
         if says != gives:
             return f"{name} is {says}, the shipped protocol gives {gives}"
-    return ""
+    return plans.other_images(row, protocol) or unplanned(row, spec)
 
 
 def _wrong_seeds(rows: Ledger, plans: _Plans) -> str:

@@ -35,6 +35,7 @@ from bench.leaderboard.ledger import Ledger, LedgerRow
 from bench.leaderboard.merging import PARTS
 from bench.leaderboard.significance import Scores
 from bench.metrics import headlines
+from bench.metrics.base import PSNR_CAP
 from bench.records.files import Arrays
 
 PRECISION = 1e-4
@@ -171,6 +172,42 @@ def check_content(tensors: Tensors, rows: Ledger, where: str, cure: str) -> None
                         f"{where}: the mean {name}{what} score of seed {row.seed} is {mean}, "
                         f"registry/results.csv says {known}; {cure}"
                     )
+            if row.selection_metric == "mse":
+                key = _key(row, name, "mse")
+                if key not in tensors:
+                    continue
+                values, scale = tensors[key], tensors[f"{key}/scale"]
+                if why := _other_means(row, part, values, scale):
+                    raise CheckFailed(f"{where}: seed {row.seed}: {why}; {cure}")
+
+
+def _other_means(
+    row: LedgerRow, part: str, values: NDArray[np.float16], scale: NDArray[np.float64]
+) -> str:
+    """Which mean of the ledger's row the squared errors per image exclude, or "".
+
+    The PSNR of an image follows from its squared error; its absolute error is between the squared
+    error and the root of it. Each error is known but for a step of float16.
+    """
+    errors = decoded(values, scale).astype(np.float64)
+    step = np.spacing(np.abs(values)).astype(np.float64) * scale[0]
+    low, high = (errors - step).clip(_LEAST_ERROR, 1), (errors + step).clip(_LEAST_ERROR, 1)
+    ranges = {
+        "psnr": (np.mean(-10 * np.log10(high)), np.mean(-10 * np.log10(low))),
+        "mae": (np.mean(errors - step), np.mean(np.sqrt(high))),
+    }
+    for metric, (least, most) in ranges.items():
+        known = row.scores.get(f"{part}_{metric}")
+        if known is not None and not least <= known <= most:
+            return (
+                f"registry/results.csv says {part}_{metric} {known:.6g}, the squared errors of its "
+                f"images allow {least:.6g} to {most:.6g}"
+            )
+    return ""
+
+
+_LEAST_ERROR = 10 ** (-PSNR_CAP / 10)
+"""The squared error of an image with the highest PSNR."""
 
 
 def _mean_of(tensors: Tensors, key: str) -> float | None:
