@@ -106,13 +106,15 @@ def invent(  # noqa: PLR0913
         return write_record(store.records, record_of(spec, {}, status=status, facts=facts), {}, {})
     metric = spec.selection_metric
     spread = np.linspace(-0.1, 0.1, IMAGES)
-    means = {"val": val, "test": test}
+    scores = {
+        part: {metric: mean, "mse": 10 ** (-mean / 10) if metric == "psnr" else mean}
+        for part, mean in (("val", val), ("test", test))
+    }
     arrays = {
         f"{part}/{name}": (mean * (1 + spread)).astype(np.float32)
-        for part, mean in (("validation", val), ("test", test))
-        for name in {metric, "mse"}
+        for part, means in (("validation", scores["val"]), ("test", scores["test"]))
+        for name, mean in means.items()
     }
-    scores = {part: {metric: mean, "mse": mean} for part, mean in means.items()}
     weights = {"w": np.full(3, spec.seed, dtype=np.float32)}
     record = record_of(spec, scores, facts=facts, environment=environment)
     return write_record(store.records, record, weights, {**arrays, **more})

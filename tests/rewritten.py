@@ -2,6 +2,7 @@
 patience can do."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +25,21 @@ def arrays_path(records: Path, record: RunRecord) -> Path:
 
 
 def scale(records: Path, record: RunRecord, factor: float) -> None:
-    """Write a record whose scores and arrays are `factor` times as large: another machine's, which
-    its weights need not give."""
+    """Write a record with squared errors that are `factor` times as large, and what follows from
+    them: another machine's, which its weights need not give."""
     path = arrays_path(records, record)
-    arrays = {
-        key: value * np.float32(factor) if key.startswith(("validation/", "test/")) else value
-        for key, value in load_file(path).items()
+    follows = {
+        "mse": lambda mse: mse * factor,
+        "mae": lambda mae: mae * math.sqrt(factor),
+        "psnr": lambda psnr: psnr - 10 * math.log10(factor),
     }
+    arrays = load_file(path)
+    for part in ("validation", "test"):
+        for name, change in follows.items():
+            arrays[f"{part}/{name}"] = change(arrays[f"{part}/{name}"]).astype(np.float32)
     save_file(arrays, path)
     scores = {
-        part: {name: value * factor for name, value in each.items()}
+        part: {name: follows.get(name, float)(value) for name, value in each.items()}
         for part, each in record.scores.items()
     }
     changed = {"scores": scores, "arrays_sha256": sha256_of_file(path)}
