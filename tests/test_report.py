@@ -70,12 +70,17 @@ class Reader(HTMLParser):
         self.texts.setdefault(self._open, []).append(data)
 
     def data(self):
-        """The embedded JSON, its details with their names."""
+        """The embedded JSON, with the values and named details of each row."""
         (found,) = [t for t in self.texts["script"] if t.startswith('{"columns"')]
         data = json.loads(found)
         for row in data["rows"].values():
-            for _, lines in row["details"]:
-                lines[:] = [(data["names"][name], value) for name, value in lines]
+            values = dict(zip(data["columns"], data["cells"][row["cell"]], strict=True))
+            changed = {data["columns"][place]: value for place, value in row["changed"]}
+            row["values"] = values | changed
+            row["details"] = [
+                (title, [(data["names"][name], value) for name, value in lines])
+                for title, lines in map(data["groups"].__getitem__, row["groups"])
+            ]
         return data
 
 
@@ -130,7 +135,7 @@ def test_the_csv_has_the_ledgers_digits(committed):
     data = Reader(committed).data()
     for board in boards():
         for cell in itertools.chain(*tables(board)):
-            row = dict(zip(data["columns"], data["rows"][row_id(cell)]["values"], strict=True))
+            row = data["rows"][row_id(cell)]["values"]
             assert row["model"] == cell.model
             for column, mean in cell.means.items():
                 if math.isnan(mean):
@@ -142,7 +147,7 @@ def test_the_csv_has_the_ledgers_digits(committed):
 def test_an_opened_row_says_how_to_repeat_it_and_by_which_digests(committed):
     data = Reader(committed).data()
     for row in data["rows"].values():
-        values = dict(zip(data["columns"], row["values"], strict=True))
+        values = row["values"]
         groups = {title: dict(lines) for title, lines in row["details"]}
         assert groups["Digests"]["row"] == values["configuration"]
         assert groups["Digests"]["rows of its table"] == values["rows_digest"]
@@ -198,7 +203,7 @@ def test_names_from_outside_are_escaped_once(committed):
     assert not [a for _, a in hostile.tags if any(name.startswith("on") for name in a)]
     data = hostile.data()["rows"][row_id(board.cells[0])]
     assert data["command"] == SHOWN  # not escaped: the script shows it as text
-    assert HOSTILE in data["values"]
+    assert HOSTILE in data["values"].values()
     assert SHOWN in "".join(hostile.texts["span"])
     assert "&amp;amp;" in page and "&amp;amp;amp;" not in page and "&amp;lt;" not in page
     script = page[page.index('id="data">') : page.index("</script>")]
@@ -229,6 +234,18 @@ def test_pngs_hold_the_pixels(shape):
     assert (found.transpose(1, 3, 0, 2) == sheet).all()
 
 
+@pytest.mark.parametrize("width", [28, 3])
+def test_pngs_of_16_shades_are_within_half_a_shade(width):
+    sheet = GENERATOR.integers(0, 256, (5, 1, 7, width), dtype=np.uint8)
+    with Image.open(io.BytesIO(sheets.png(sheet, 4))) as image:
+        found = np.asarray(image.convert("L")).reshape(7, 5, 1, width).transpose(1, 2, 0, 3)
+    assert np.abs(found.astype(int) - sheet).max() <= 8
+    assert len(np.unique(found)) == 16
+    assert len(sheets.png(sheet, 4)) < len(sheets.png(sheet))
+    colours = GENERATOR.integers(0, 256, (5, 3, 7, width), dtype=np.uint8)
+    assert sheets.png(colours, 4) == sheets.png(colours)
+
+
 def test_what_no_png_can_hold_is_no_picture():
     assert not sheets.can_show(np.zeros((2, 2, 8, 8), np.uint8))
     assert not sheets.can_show(np.zeros((2, 1, 8, 8), np.float32))
@@ -237,14 +254,18 @@ def test_what_no_png_can_hold_is_no_picture():
 
 def test_pictures_stay_within_their_budget():
     few = [np.zeros((24, 1, 28, 28), np.uint8)] * 60
-    assert sheets.affordable(few) is None
+    assert sheets.affordable(few) == sheets.Fit()
+    assert sheets.affordable(few * 5) == sheets.Fit(bits=4)
+    assert sheets.affordable([np.zeros((24, 3, 28, 28), np.uint8)] * 20) == sheets.Fit()
     many = few * 10
-    count = sheets.affordable(many)
-    assert 1 <= count < 24
-    assert sum(len(sheets.data_uri(sheet[:count])) for sheet in many) < 1.1 * sheets.BUDGET
-    assert 1 <= sheets.affordable(many, 4_000_000) < count
-    assert sheets.affordable(many, 9_000_000) == 1
-    assert sheets.affordable([], 9_000_000) is None
+    fit = sheets.affordable(many)
+    assert 1 <= fit.most < 24
+    assert fit.bits == 4
+    pictures = sum(len(sheets.data_uri(sheet[: fit.most], fit.bits)) for sheet in many)
+    assert pictures < 1.1 * sheets.BUDGET
+    assert 1 <= sheets.affordable(many, 4_000_000).most < fit.most
+    assert sheets.affordable(many, 9_000_000).most == 1
+    assert sheets.affordable([], 9_000_000) == sheets.Fit()
 
 
 def test_a_page_with_500_rows_and_pictures_stays_small():

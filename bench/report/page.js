@@ -110,7 +110,7 @@ function detail(row) {
   if (row.badges.length) group("Badges", lines(row.badges), true);
   if (row.curves.length) group(`Validation ${row.metric} by epoch, a line per seed`, curves(row));
   let first = true;
-  for (const [title, pairs] of row.details) {
+  for (const [title, pairs] of row.groups.map((place) => data.groups[place])) {
     const named = pairs.map(([name, value]) => [data.names[name], value]);
     if (title.includes(" | ") && !first) folded(title, lines(named));
     else group(title, lines(named), title === "Runs" && named.length > 8);
@@ -196,8 +196,13 @@ function goTo(event) {
 // What is shown, as files and text.
 const csvField = (value) => (/[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
 const shown = () => all("tbody tr[id]:not(.detail)").filter((line) => !line.hidden).map((line) => byId.get(line.id));
+function values(row) {
+  const found = [...data.cells[row.cell]];
+  for (const [place, value] of row.changed) found[place] = value;
+  return found;
+}
 function csv() {
-  const lines = [data.columns, ...shown().map((row) => row.values)];
+  const lines = [data.columns, ...shown().map(values)];
   const file = new Blob([lines.map((line) => line.map(csvField).join(",") + "\n").join("")], { type: "text/csv" });
   const link = make("a", { download: "bench.csv", href: URL.createObjectURL(file) });
   link.click();

@@ -49,12 +49,12 @@ def web_page(
         for number, view in enumerate(ordered)
     ]
     data = _data(ordered, exhibits)
-    shown = affordable(_sheets(exhibits, originals), len(data) + sum(map(len, tops)))
+    fit = affordable(_sheets(exhibits, originals), len(data) + sum(map(len, tops)))
     parts = []
     for view, top in zip(ordered, tops, strict=True):
         board = view.board
         images = originals.get((board.dataset, board.protocol))
-        wall = [] if view.further else board_wall(board, exhibits, images, shown)
+        wall = [] if view.further else board_wall(board, exhibits, images, fit)
         others = [] if view.further else published_table(board)
         parts += [top, *others, *wall, "</section>"]
     script = _file("page.js")
@@ -153,29 +153,42 @@ def _figures(view: View) -> Iterator[str]:
 def _data(views: Sequence[View], exhibits: Exhibits) -> str:
     """What the script needs: the columns of the CSV, and for each row its values and details.
 
-    Lines of details have the place of their name in `names`, which stands once for all rows.
+    What rows share stands once. A configuration has a row in every table that ranks it, whose
+    values are those of `cells` but for the places in `changed`; lines of details have the place of
+    their name in `names`, and rows the places of their `groups`.
     """
     held = [(view, cell) for view in views for cell in view.board.cells]
     columns = list(dict.fromkeys(name for _, cell in held for name in cell.columns()))
+    cells: dict[str, list[object]] = {}
     names: dict[str, int] = {}
+    groups: dict[str, int] = {}
     rows = {}
     for view, cell in held:
-        values = cell.columns()
+        known = cell.columns()
+        values = [_number(known.get(name)) for name in columns]
+        first = cells.setdefault(row_key(cell), values)
         exhibit = exhibits.get(row_key(cell), Exhibit())
         curves = {} if view.further else exhibit.curves
+        numbered = [
+            [title, [[names.setdefault(name, len(names)), value] for name, value in lines]]
+            for title, lines in details(cell, exhibit, view.task if view.further else "")
+        ]
         rows[row_id(cell)] = {
             "facets": [cell.board.dataset, cell.board.protocol, cell.track.size_words, view.task],
-            "values": [_number(values.get(name)) for name in columns],
+            "cell": row_key(cell),
+            "changed": [
+                [place, value]
+                for place, (value, shared) in enumerate(zip(values, first, strict=True))
+                if value != shared
+            ],
             "metric": short_title(cell.selection_metric),
             "curves": [[seed, [*map(_number, curve)]] for seed, curve in curves.items()],
             "badges": [[plain(badge), without_markdown(reason(badge))] for badge in cell.badges],
             "command": plain(exhibit.command),
-            "details": [
-                [title, [[names.setdefault(name, len(names)), value] for name, value in lines]]
-                for title, lines in details(cell, exhibit, view.task if view.further else "")
-            ],
+            "groups": [groups.setdefault(as_json(group), len(groups)) for group in numbered],
         }
-    return as_json({"columns": columns, "names": list(names), "rows": rows})
+    shared = {"columns": columns, "cells": cells, "names": list(names), "rows": rows}
+    return f'{as_json(shared)[:-1]},"groups":[{",".join(groups)}]}}'
 
 
 def _number(value: object) -> object:
