@@ -46,6 +46,16 @@ def scale(records: Path, record: RunRecord, factor: float) -> None:
     rewrite(records, dataclasses.replace(record, **changed))
 
 
+def reorder(records: Path, record: RunRecord) -> None:
+    """Write a record whose squared errors are those of other images, with the same means."""
+    path = arrays_path(records, record)
+    arrays = load_file(path)
+    for part in ("validation", "test"):
+        arrays[f"{part}/mse"] = arrays[f"{part}/mse"][::-1].copy()
+    save_file(arrays, path)
+    rewrite(records, dataclasses.replace(record, arrays_sha256=sha256_of_file(path)))
+
+
 def rewrite(records: Path, record: RunRecord) -> None:
     """Write the documents of a record over those that are there, and nothing else."""
     folder = record_folder(records, record.run_key)

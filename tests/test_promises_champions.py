@@ -22,7 +22,7 @@ from bench.registry import champions as folders
 from bench.registry import publishing
 from bench.registry.promotion import promote, rollback
 from bench.registry.results import Scope
-from tests.rewritten import rewrite
+from tests.rewritten import reorder, rewrite
 
 pytest_plugins = ("registry_fixtures",)
 pytestmark = pytest.mark.usefixtures("mlflow_told")
@@ -80,6 +80,22 @@ def test_a_run_that_differs_from_its_row_is_not_promoted(store, small):
     (found,) = promote(store, EVERYTHING).decisions
     assert (found.action, found.champion) == ("none", None)
     assert "its weights are not on this machine" in found.why
+
+
+def test_a_run_with_other_scores_per_image_is_not_promoted(store, small):
+    """Trained again on another machine: the means agree within 1 %, images do not. Its weights
+    became a champion that `bench verify` then refused."""
+    records = invent_row(store, small, "fc_ae", val=0.030, test=0.038)
+    write(store)
+    for record in records:
+        reorder(store.records, record)
+    (found,) = promote(store, EVERYTHING).decisions
+    assert (found.action, found.champion) == ("none", None)
+    assert (
+        "is not the one whose scores per image are in the registry: val mse of image" in found.why
+    )
+    assert found.why.endswith("promote it where that run is")
+    assert not list(store.registry.rglob("card.json"))
 
 
 def test_what_was_rolled_back_comes_forward_again_with_new_results(store, small):

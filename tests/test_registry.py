@@ -100,7 +100,7 @@ def test_the_median_seed_is_that_of_the_table_also_where_the_runs_were_trained_a
     # Here the lowest score of each cell is the highest.
     lowest = {min(cell, key=table.get) for cell in _cells(ran)}
     monkeypatch.setattr(
-        promotion,
+        admission,
         "record_of_row",
         lambda store, row: (
             dataclasses.replace(
@@ -111,7 +111,7 @@ def test_the_median_seed_is_that_of_the_table_also_where_the_runs_were_trained_a
         ),
     )
     monkeypatch.setenv("BENCH_TRACKING", "off")
-    monkeypatch.setattr(promotion, "disagreement", lambda *_: "")
+    monkeypatch.setattr(admission, "disagreement", lambda *_: "")
     monkeypatch.setattr(promotion, "require_champion", lambda *_: None)
     monkeypatch.setattr(
         promotion,

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.core.commands import Runs
 from bench.core.errors import BenchError, CheckFailed
 from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.data import find_dataset
-from bench.leaderboard.ledger import Ledger
-from bench.leaderboard.merging import PARTS
+from bench.leaderboard.ledger import Ledger, LedgerRow, row_of
+from bench.leaderboard.merging import PARTS, disagreement
 from bench.metrics import METRICS
 from bench.metrics.base import LEAST
 from bench.models.zoo import MODELS
@@ -34,6 +35,7 @@ from bench.registry.agreement import (
     other_protocol,
     tolerance_of,
 )
+from bench.registry.card_checks import median_row
 from bench.registry.naming import located
 from bench.registry.results import Results, record_of_row
 from bench.registry.scores import Kept, is_kept
@@ -80,6 +82,55 @@ def require_champion(store: Store, records: Sequence[RunRecord], chosen: RunReco
     found = ((each, why_unbelievable(store, each)) for each in records)
     _refuse(found, "nothing was promoted")
     _refuse([(chosen, _verified(store, chosen))], "nothing was promoted")
+
+
+def records_to_promote(
+    store: Store, rows: Sequence[LedgerRow], results: Results
+) -> tuple[list[RunRecord], str]:
+    """The local records of a cell's rows, first the one that stands for it as champion, and what
+    is lacking here to promote it."""
+    finished = [row for row in rows if row.status == "finished"]
+    found = [record_of_row(store, row) for row in finished]
+    records = [
+        record
+        for row, record in zip(finished, found, strict=True)
+        # A local run that drifted is not the one in the table.
+        if record is not None and not disagreement(row, row_of(record))
+    ]
+    known = {record.run_key for record in records}
+    if missing := [row for row in finished if row.run_key not in known]:
+        first, seeds = missing[0], [row.seed for row in missing]
+        runs = Runs(first.protocol, [first.model], [first.size_name], seeds)
+        return [], (
+            f"its weights are not on this machine ({first.title}); promote it where they are, or "
+            f"train it here: {runs.command}"
+        )
+    if reason := why_unseen(store, records[0]):
+        return [], f"its weights prove nothing here: {reason}; promote it where they do"
+    # By the table: trained again on another machine, another seed may have the median score.
+    stands = median_row(rows)
+    records.sort(key=lambda each: stands is None or each.run_key != stands.run_key)
+    row = next(row for row in finished if row.run_key == records[0].run_key)
+    if other := _other_training(store, row, records[0], results):
+        return [], (
+            f"its run here ({row.title}) is not the one whose scores per image are in the "
+            f"registry: {other}; promote it where that run is"
+        )
+    return records, ""
+
+
+def _other_training(store: Store, row: LedgerRow, record: RunRecord, results: Results) -> str:
+    """How the scores per image of a run that was trained again differ from the committed ones, or
+    "": `verify` holds a champion's weights against those."""
+    kept, arrays = Kept(store.registry, results.scores), read_arrays(store.records, record)
+    metric = record.spec.selection_metric
+    written = {
+        part: scores
+        for part, name in PARTS.items()
+        if (scores := kept.scores_of(row, name)) is not None
+    }
+    ours = {part: arrays[f"{name}/{metric}"] for part, name in PARTS.items() if part in written}
+    return other_images(metric, written, ours)
 
 
 def _verified(store: Store, record: RunRecord) -> str:

@@ -13,25 +13,24 @@ The rules:
 5. The challenger is the best candidate besides the champion.
 6. A row whose weights or images are not on this machine is ranked but not promoted: the track
    keeps its champion, with that row as challenger.
-7. A new champion is recomputed from its weights first (`admission`).
+7. A new champion is recomputed from its weights first (`admission`), which must give the scores
+   per image of the registry: a run that was trained again may be another one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.core.commands import Runs
 from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.leaderboard.cells import TableCell
 from bench.leaderboard.competitions import Competition, competitions
-from bench.leaderboard.ledger import current, row_of
-from bench.leaderboard.merging import disagreement
+from bench.leaderboard.ledger import current
 from bench.leaderboard.ranking import is_better
 from bench.leaderboard.significance import Significance
 from bench.models.zoo import MODELS
-from bench.registry.admission import require_champion, why_unseen
-from bench.registry.card_checks import median_row, why_other
+from bench.registry.admission import records_to_promote, require_champion
+from bench.registry.card_checks import why_other
 from bench.registry.cards import Card
 from bench.registry.champions import champion, champions, previous
 from bench.registry.changes import changing, mend_registry, one_writer, unchanged
@@ -43,7 +42,7 @@ from bench.registry.installation import (
     update_standing,
 )
 from bench.registry.pages import ranked, write_pages
-from bench.registry.results import Results, Scope, read_results, record_of_row
+from bench.registry.results import Results, Scope, read_results
 from bench.tracking import tracking_is_off
 
 Action = Literal["first", "replace", "refresh", "keep", "none"]
@@ -121,7 +120,9 @@ def _decide_all(
             continue
         decision = _decide(store, competition, results)
         if decision.action in ("first", "replace", "refresh"):
-            found, why = _records_of(store, competition, decision)
+            assert decision.champion is not None
+            rows = competition.cells[decision.champion.configuration]
+            found, why = records_to_promote(store, rows, results)
             if why:
                 card = champions(store.registry).get(competition.title)
                 decision = _put_off(competition, results, decision, card, why)
@@ -305,35 +306,6 @@ def _decision(
 ) -> Decision:
     others = [cell for cell in candidates if cell.configuration != champion.configuration]
     return Decision(competition.title, action, why, champion, others[0] if others else None, before)
-
-
-def _records_of(
-    store: Store, competition: Competition, decision: Decision
-) -> tuple[list[RunRecord], str]:
-    """The local records of the new champion's cell, and what is lacking here to promote it."""
-    assert decision.champion is not None
-    rows = competition.cells[decision.champion.configuration]
-    finished = [row for row in rows if row.status == "finished"]
-    found = [record_of_row(store, row) for row in finished]
-    records = [
-        record
-        for row, record in zip(finished, found, strict=True)
-        # A local run that drifted is not the one in the table.
-        if record is not None and not disagreement(row, row_of(record))
-    ]
-    known = {record.run_key for record in records}
-    if missing := [row for row in finished if row.run_key not in known]:
-        first, seeds = missing[0], [row.seed for row in missing]
-        runs = Runs(first.protocol, [first.model], [first.size_name], seeds)
-        return [], (
-            f"its weights are not on this machine ({first.title}); promote it where they are, or "
-            f"train it here: {runs.command}"
-        )
-    if reason := why_unseen(store, records[0]):
-        return [], f"its weights prove nothing here: {reason}; promote it where they do"
-    # By the table: trained again on another machine, another seed may have the median score.
-    stands = median_row(rows)
-    return sorted(records, key=lambda each: stands is None or each.run_key != stands.run_key), ""
 
 
 def _carry_out(
