@@ -188,12 +188,28 @@ def test_the_members_of_a_stack_are_tried_once_more_alone(
 def test_a_record_that_cannot_be_written_costs_no_other_member(
     pool: LocalPool, seeds: tuple[RunSpec, ...], store: Store
 ) -> None:
-    (store.records / seeds[0].run_key).write_text("a file where a folder is meant")
+    """Its folder is there without a record, and the place for what is replaced is taken."""
+    (store.records / seeds[0].run_key).mkdir()
+    (store.records / f".aside-{seeds[0].run_key}").write_text("a file where a folder is meant")
     pool.submit(*seeds)
     heard = pool.events(timeout=0.1)
     while pool.running:
         heard += pool.events(timeout=0.5)
     assert [_kinds(heard, spec)[-1] for spec in seeds] == [Failed, Finished, Finished]
+
+
+def test_what_stands_in_the_place_of_a_record_gives_way(
+    pool: LocalPool, seeds: tuple[RunSpec, ...], store: Store
+) -> None:
+    (store.records / seeds[0].run_key).write_text("a file where a folder is meant")
+    (store.records / seeds[1].run_key).symlink_to(store.records / seeds[1].run_key)
+    pool.submit(*seeds)
+    heard = pool.events(timeout=0.1)
+    while pool.running:
+        heard += pool.events(timeout=0.5)
+    assert [_kinds(heard, spec)[-1] for spec in seeds] == [Finished] * 3
+    assert {path.name for path in store.records.iterdir()} == {spec.run_key for spec in seeds}
+    assert all(read_record(store.records, spec.run_key) for spec in seeds)
 
 
 def test_a_stack_fails_in_one_line_for_each_member(

@@ -154,8 +154,9 @@ def test_an_unwritable_registry_is_said(ran):
     shutil.rmtree(ran.registry, ignore_errors=True)
     ran.registry.write_text("a file where the folder should be")
     code, _, err = bench("leaderboard", "--write")
-    assert code == 2
-    assert "registry" in err
+    assert code == 3
+    assert "registry is no folder; move it away" in err
+    assert ran.registry.read_text() == "a file where the folder should be"
 
 
 def test_where_no_number_changed_nothing_is_imported_to_draw_it(promoted):

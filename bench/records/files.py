@@ -58,6 +58,7 @@ Classifiers (K classes) have no reconstructions and no codes, but:
 import contextlib
 import dataclasses
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -191,14 +192,20 @@ def _building(final: Path, prefix: str) -> Iterator[Path]:
 
 
 def _put_in_place(building: Path, final: Path) -> None:
-    """Rename; an older folder is moved aside first and restored if a kill falls in between."""
+    """Rename; an older folder is moved aside first and restored if a kill falls in between.
+
+    A file or a broken link in its place gives way.
+    """
     aside = final.with_name(f"{_ASIDE}{final.name}")
-    if final.exists():
+    if os.path.lexists(final):
         shutil.rmtree(aside, ignore_errors=True)
         final.rename(aside)
     building.rename(final)
     sync_folder(final.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink(missing_ok=True)
 
 
 def _pack(arrays: Arrays) -> bytes:
