@@ -84,7 +84,7 @@ def test_the_default_is_the_champion_of_quick_at_the_largest_size():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("vaee:8", "unknown variant 'vaee'"),
+        ("vaee:8", "unknown model 'vaee'"),
         ("vae:9", "bench run --model vae --latent-dim 9"),
         ("vae:large", "no latent size"),
         ("cnn_classifier:10", "is a classifier"),

@@ -143,6 +143,43 @@ def test_with_its_file_it_is_verified_and_nothing_is_trained_again(home: Path) -
         (home / "mine.py").unlink()
 
 
+def test_it_is_compared_filtered_and_used_by_its_class(home: Path) -> None:
+    (name,) = {r.spec.model for r in iter_records(Store(home).records) if r.spec.source}
+    shutil.copy(home / "mine.py.away", home / "mine.py")
+    try:
+        shown = here("leaderboard", "-p", "tiny.toml", "-m", "mine.py:Net", "--json")
+        assert [row["model"] for row in json.loads(shown.stdout)] == [name]
+        compared = here("compare", "mine.py:Net", "pca", "-p", "tiny.toml", "--json")
+        assert compared.exit_code == 0, compared.output
+        (side,) = json.loads(compared.stdout)
+        assert [row["row"] for row in side["rows"]] == [name, "pca"]
+        (pair,) = side["pairs"]
+        by_seed = [r for r in iter_records(Store(home).records) if r.spec.model == name]
+        (pca,) = {
+            r.scores["val"]["mse"]
+            for r in iter_records(Store(home).records)
+            if r.spec.model == "pca"
+        }
+        ours = np.mean([r.scores["val"]["mse"] for r in by_seed])
+        assert pair["difference"] == pytest.approx(100 * (ours / pca - 1), rel=1e-2)
+        drawn = here("compare", "pca", name, "-p", "tiny.toml", "--out", str(home / "differ.png"))
+        assert drawn.exit_code == 0 and "no weights at hand" not in drawn.output, drawn.output
+        known = here(
+            "encode", "fashion_mnist_mini", "--from", "mine.py:Net:4", "--out", "codes.npz"
+        )
+        assert known.exit_code == 0, known.output
+        median = sorted(by_seed, key=lambda r: r.scores["val"]["mse"])[1]
+        assert f"run {median.run_key}" in " ".join(known.output.split())
+        with np.load(home / "codes.npz") as codes:
+            assert codes["codes"].shape[1] == 4
+        other = here("encode", "fashion_mnist_mini", "--from", "mine.py:Net:5", "--out", "no.npz")
+        assert other.exit_code == 2
+        assert "bench run --model mine.py:Net --latent-dim 5" in " ".join(other.stderr.split())
+        assert not (home / "no.npz").exists()
+    finally:
+        (home / "mine.py").unlink()
+
+
 def test_the_served_model_brings_its_code(home: Path) -> None:
     (folder,) = (home / "mlruns" / "artifacts").rglob("code/own")
     assert [path.name for path in folder.iterdir()] == ["mine.py"]

@@ -36,8 +36,8 @@ FromOption = Annotated[
     typer.Option(
         "--from",
         metavar="MODEL",
-        help="A track (fashion_mnist_mini.quick.d32), MODEL:SIZE (cnn_ae:32) or a run key "
-        "(default: the champion of quick at the largest code size).",
+        help="A track (fashion_mnist_mini.quick.d32), MODEL:SIZE (cnn_ae:32, mine.py:Net:32) "
+        "or a run key (default: the champion of quick at the largest code size).",
         show_default=False,
     ),
 ]

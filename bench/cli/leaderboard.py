@@ -182,12 +182,14 @@ class RowFilter:
     @classmethod
     def of(cls, models: Sequence[str] | None, sizes: Sequence[str] | None) -> "RowFilter":
         """From the options; BadInput for an unknown variant and for what is no size."""
-        from bench.models.zoo import MODELS
+        from bench.models.own import is_own_name, is_reference, unknown
+        from bench.models.zoo import MODELS, known_model
 
-        named = console.names(models or [], "--model")
+        given = console.model_names(models or [], "--model")
+        named = tuple(known_model(name) if is_reference(name) else name for name in given)
         for name in named:
-            if name not in MODELS:
-                raise unknown_name("variant", name, MODELS)
+            if name not in MODELS and not is_own_name(name):
+                raise unknown(name, MODELS)
         return cls(named, console.whole_numbers(sizes or [], "--latent-dim", 1, _LARGEST))
 
     @property

@@ -83,6 +83,11 @@ def is_reference(text: str) -> bool:
     return ":" in text
 
 
+def is_own_name(text: str) -> bool:
+    """Whether a text has the form of an own model's name, as tables and records have it."""
+    return _OWN.fullmatch(text) is not None
+
+
 def named(text: str) -> str:
     """The name of a model: of a class that a person typed, which is imported, or as it is.
 
@@ -149,22 +154,20 @@ def unknown(name: str, shipped: Mapping[str, Variant]) -> BadInput:
 def _typed(text: str) -> Origin:
     place, _, attribute = text.rpartition(":")
     if not place or not all(part.isidentifier() for part in attribute.split(".")):
-        raise BadInput(
-            f"--model {text[:80]}: expected path/to/file.py:Class or package.module:Class"
-        )
+        raise BadInput(f"model {text[:80]}: expected path/to/file.py:Class or package.module:Class")
     if place.endswith(".py") or "/" in place or "\\" in place or place.startswith("~"):
         return _in_file(text, place, attribute)
     if not all(part.isidentifier() for part in place.split(".")):
-        raise BadInput(f"--model {text[:80]}: '{place[:60]}' is neither a .py file nor a module")
+        raise BadInput(f"model {text[:80]}: '{place[:60]}' is neither a .py file nor a module")
     root = _root_of(place, f"model {text}")
     return _origin(root, place, attribute, by_path=False, said=text)
 
 
 def _in_file(text: str, place: str, attribute: str) -> Origin:
-    path = given_path(place, "--model").resolve()
+    path = given_path(place, "model").resolve()
     if not path.is_file() or path.suffix != ".py":
         what = "is no .py file" if path.exists() else "does not exist"
-        raise BadInput(f"--model {text[:200]}: {path} {what}; give path/to/file.py:Class")
+        raise BadInput(f"model {text[:200]}: {path} {what}; give path/to/file.py:Class")
     return _origin(path.parent, path.stem, attribute, by_path=True, said=f"{path}:{attribute}")
 
 

@@ -3,20 +3,24 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from bench.core.commands import protocol_reference
 from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import DEFAULT_PROTOCOL
+from bench.core.spec import RunRecord
 from bench.core.store import Store
 from bench.leaderboard.cells import TableCell
 from bench.leaderboard.comparing import Contrast, SideBySide
 from bench.leaderboard.competitions import Competition, competitions
-from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, current
-from bench.leaderboard.significance import compare_cells
-from bench.models.zoo import MODELS
+from bench.leaderboard.ledger import BoardKey, Ledger, LedgerRow, current, ledger_of
+from bench.leaderboard.significance import Scores, ScoresOf, compare_cells
+from bench.models.own import is_reference
+from bench.models.zoo import MODELS, known_model
 from bench.registry.champions import with_shipped
 from bench.registry.changes import unchanged
+from bench.registry.own import among_own, own_rows
 from bench.registry.pages import ranked
 from bench.registry.results import (
     Results,
@@ -24,6 +28,7 @@ from bench.registry.results import (
     as_far_as_known,
     merge_local,
     read_results,
+    record_of_row,
     scores_reader,
 )
 from bench.registry.scores import Kept
@@ -43,13 +48,26 @@ class Found:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a store: its results with local records, and the ranked cells."""
+    """The tables of a store: its results with local records, and the ranked cells.
+
+    `home`: where the records of own models are, which no committed table has.
+    """
 
     store: Store
+    home: Store
     results: Results
     cells: Sequence[TableCell]
     latest: BoardKey | None
     rows: Ledger = field(repr=False)
+
+    @cached_property
+    def scores_of(self) -> ScoresOf:
+        """A function that returns the scores per image of a row."""
+        return _scores_reader(self.store, self.home, self.results)
+
+    def record_of(self, row: LedgerRow) -> RunRecord | None:
+        """The local record of a row, if it is here."""
+        return record_of_row(self.home if row.source else self.store, row)
 
     def boards(self) -> dict[BoardKey, list[TableCell]]:
         """The cells by board: that of the newest local record first, then the default protocol."""
@@ -68,12 +86,15 @@ def compare_rows(store: Store, names: Sequence[str], sizes: Sequence[int], scope
     one board: the newest on which all have a row, at `sizes` or at every size that they share.
 
     Workspace and committed scores together; the tables committed with bench where the workspace
-    has no such board. Raises BadInput for an unknown name, for rows without a common board or size,
-    and for rows that the rules do not rank, saying which and what to do.
+    has no such board. An own model is named by its class (`mine.py:Net`). Raises BadInput for an
+    unknown name, for rows without a common board or size, and for rows that the rules do not rank,
+    saying which and what to do.
     """
+    names = [known_model(name) if is_reference(name) else name for name in names]
     if len(set(names)) < 2:
         raise BadInput(f"expected two different variants, got {' '.join(names) or 'none'}")
-    tables = [_tables(each, scope) for each in with_shipped(store)]
+    own = [row for row in own_rows(store) if row.model in names and scope.holds(row)]
+    tables = [_tables(each, scope, store, own) for each in with_shipped(store)]
     _check_names(names, tables)
     refused: BadInput | None = None
     for table in tables:
@@ -86,16 +107,31 @@ def compare_rows(store: Store, names: Sequence[str], sizes: Sequence[int], scope
     raise refused or _no_common_board(tables, names, sizes, scope)
 
 
-def _tables(store: Store, scope: Scope) -> Tables:
+def _tables(store: Store, scope: Scope, home: Store, own: Ledger) -> Tables:
     with unchanged(store):
         before = read_results(store.registry)
         merged = merge_local(store, before, scope, refresh=False)
         results, _ = as_far_as_known(store, before, merged.ledger)
-    fingerprint = scope.protocol.fingerprint if scope.protocol else ""
-    rows = [row for row in current(results.ledger, fingerprint) if scope.holds(row)]
-    local = [*merged.added, *merged.reproduced]
+        fingerprint = scope.protocol.fingerprint if scope.protocol else ""
+        held = [row for row in results.ledger if scope.holds(row)]
+        rows = current(ledger_of([*held, *own]), fingerprint)
+        if own:
+            results = among_own(results, rows, _scores_reader(store, home, results))
+    local = [*merged.added, *merged.reproduced, *own]
     newest = max((row for row in local if scope.holds(row)), key=_finished, default=None)
-    return Tables(store, results, ranked(rows, results), newest.board if newest else None, rows)
+    cells = ranked(rows, results)
+    return Tables(store, home, results, cells, newest.board if newest else None, rows)
+
+
+def _scores_reader(store: Store, home: Store, results: Results) -> ScoresOf:
+    """The scores per image of a table's rows; those of own models from `home`."""
+    of_table = scores_reader(store, Kept(store.registry, results.scores))
+    of_home = scores_reader(home, Kept(home.registry, ()))
+
+    def scores_of(row: LedgerRow, part: str, metric: str = "") -> Scores | None:
+        return (of_home if row.source else of_table)(row, part, metric)
+
+    return scores_of
 
 
 def _finished(row: LedgerRow) -> Any:
@@ -216,12 +252,10 @@ def _compared(
             f"leaderboard --protocol {protocol_reference(first.board.protocol)}"
         )
     held = {competition.title: competition for competition in _competitions(tables, cells[0].board)}
-    kept = Kept(tables.store.registry, tables.results.scores)
-    scores_of = scores_reader(tables.store, kept)
     sides = []
     with unchanged(tables.store):
         for group in usable:
-            rows, comparison = compare_cells(held[group[0].title], scores_of)
+            rows, comparison = compare_cells(held[group[0].title], tables.scores_of)
             places = {row.configuration: place for place, row in enumerate(rows)}
             sides.append(SideBySide(group, tuple(_contrasts(group, places, comparison.pairs))))
     notes = [f"not compared: {cell.row} in {cell.title}: {cell.why_unranked}" for cell in unranked]

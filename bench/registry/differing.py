@@ -19,8 +19,6 @@ from bench.records.selection import shown_record
 from bench.registry.champions import champions
 from bench.registry.comparing import Found, Tables, rows_of
 from bench.registry.naming import located
-from bench.registry.results import record_of_row, scores_reader
-from bench.registry.scores import Kept
 
 if TYPE_CHECKING:
     from bench.figures import Differing
@@ -41,10 +39,9 @@ def differing(found: Found, side: SideBySide, count: int = SHOWN) -> "Differing"
     from bench.figures import Differing
 
     tables = found.tables
-    scores_of = scores_reader(tables.store, Kept(tables.store.registry, tables.results.scores))
     scores: dict[str, NDArray[np.float32]] = {}
     for cell in side.cells:
-        held = scores_by_image(rows_of(tables, cell), "test", scores_of)
+        held = scores_by_image(rows_of(tables, cell), "test", tables.scores_of)
         if held is None:
             raise BadInput(
                 f"the test scores of {cell.row} by image are not on this machine; "
@@ -91,7 +88,7 @@ def picture(found: Found, side: SideBySide) -> tuple[bytes, list[str]]:
 
 
 def _local_records(tables: Tables, cell: TableCell) -> list[RunRecord]:
-    found = (record_of_row(tables.store, row) for row in rows_of(tables, cell))
+    found = (tables.record_of(row) for row in rows_of(tables, cell))
     return [record for record in found if record is not None]
 
 

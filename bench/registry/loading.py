@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.core.errors import BadInput, CheckFailed, unknown_name
+from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import DEFAULT_PROTOCOL
 from bench.core.spec import RunRecord, RunSpec
 from bench.core.store import Store, open_store
@@ -17,7 +17,7 @@ from bench.evaluation.gallery import CODES, codes_between, fitted_codes
 from bench.execution.runner import build_for, load_weights
 from bench.leaderboard.ledger import configuration_of
 from bench.models.base import Autoencoder, Classifier, ImageModel
-from bench.models.zoo import MODELS
+from bench.models.zoo import known_model, variant
 from bench.records.files import Arrays, iter_records, read_weights
 from bench.records.selection import shown_record
 from bench.registry.cards import CARD, Card, read_card
@@ -235,7 +235,7 @@ def load(name: str = "") -> LoadedModel:
     | "" or a protocol, as `quick`   | its champion at the largest code size (default: `quick`)  |
     | the end of a track, `quick.d8` | the champion of the one track that ends so                |
     | `MODEL:SIZE`, as `cnn_ae:32`   | the newest row here of this variant and latent size (the  |
-    |                                | seed with the median validation score), else a champion   |
+    | or `mine.py:Net:32`            | seed with the median validation score), else a champion   |
     | the beginning of a run key     | that run, from 4 characters on                            |
 
     Champions are looked up in the registry of this workspace (see `bench.core.store.open_store`),
@@ -253,11 +253,10 @@ def load(name: str = "") -> LoadedModel:
 
 
 def _of_variant(store: Store, name: str) -> LoadedModel:
-    model, _, size = name.partition(":")
-    if model not in MODELS:
-        raise unknown_name("variant", model, MODELS)
-    if MODELS[model].kind == "classifier":
-        raise BadInput(f"{model} is a classifier, without a code; name an autoencoder")
+    typed, _, size = name.rpartition(":")
+    model = known_model(typed)
+    if variant(model).kind == "classifier":
+        raise BadInput(f"{typed} is a classifier, without a code; name an autoencoder")
     if size != "native" and not (size.isascii() and size.isdigit() and len(size) < 9):
         raise BadInput(f"'{name}': '{size}' is no latent size; expected MODEL:SIZE as cnn_ae:32")
     if (record := _newest(store, model, size)) is not None:
@@ -268,13 +267,13 @@ def _of_variant(store: Store, name: str) -> LoadedModel:
             for card in champions(place.registry).values():
                 if card.spec.has_code and card.weights.committed:
                     held.append(f"{card.spec.model}:{card.spec.size_name}")
-                    if held[-1] == name:
+                    if held[-1] == f"{model}:{size}":
                         return load_committed(place, card)
     how = "--native" if size == "native" else f"--latent-dim {size}"
     champions_here = ", ".join(dict.fromkeys(held)) or "none"
     raise BadInput(
         f"no weights of {name} are here (of champions: {champions_here}); train it with: bench run "
-        f"--model {model} {how}"
+        f"--model {typed} {how}"
     )
 
 

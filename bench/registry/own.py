@@ -4,6 +4,7 @@ Such a row is compared with the rows that its protocol names, in a family of its
 committed range changes (`leaderboard.statistics.compare`). It is never written to the ledger.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
@@ -15,12 +16,12 @@ from bench.leaderboard.competitions import Competition, competitions, in_protoco
 from bench.leaderboard.ledger import Ledger, LedgerRow, current, ledger_of, row_of, score_columns
 from bench.leaderboard.ranking import rank_table
 from bench.leaderboard.render import Board
-from bench.leaderboard.significance import Scores, Significance, compute
+from bench.leaderboard.significance import Scores, ScoresOf, Significance, compute
 from bench.leaderboard.wording import margin, ranks_text, score
 from bench.metrics import METRICS, short_title
 from bench.records.files import iter_records
 from bench.registry.changes import unchanged
-from bench.registry.results import Scope, merge_local, read_results, scores_reader
+from bench.registry.results import Results, Scope, merge_local, read_results, scores_reader
 from bench.registry.scores import Kept
 
 
@@ -31,7 +32,7 @@ def own_boards(store: Store, scope: Scope) -> list[Board]:
     These are the committed ones of the same board and track; where there are none, those of this
     workspace. Without scores per image there are no ranks.
     """
-    rows = [row for row in _own_rows(store) if scope.holds(row)]
+    rows = [row for row in own_rows(store) if scope.holds(row)]
     if not rows:
         return []
     fingerprint = scope.protocol.fingerprint if scope.protocol else ""
@@ -93,9 +94,27 @@ def _rises(metric: str) -> bool:
     return METRICS[metric].higher_is_better
 
 
-def _own_rows(store: Store) -> list[LedgerRow]:
+def own_rows(store: Store) -> list[LedgerRow]:
+    """The rows that the local records of own models would have."""
     records = iter_records(store.records)
     return [row_of(each) for each in records if each.spec.source and each.status != "stopped"]
+
+
+def among_own(results: Results, rows: Ledger, scores_of: ScoresOf) -> Results:
+    """The results with comparisons of the competitions among `rows` that hold own models.
+
+    A competition whose scores per image are not all here stays without.
+    """
+    cells, pairs = [*results.known.cells], [*results.known.pairs]
+    for competition in competitions(rows):
+        if any(row.source for row in competition.rows):
+            try:
+                found = compute(competition, scores_of)
+            except BadInput:
+                continue
+            cells += found[0]
+            pairs += found[1]
+    return dataclasses.replace(results, known=Significance(cells, pairs))
 
 
 class _Beside:
