@@ -6,13 +6,16 @@ closes, however the parent ended, so does the server.
 """
 
 import contextlib
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +24,15 @@ import mlflow
 import bench
 from bench.core.errors import BenchError
 from bench.tracking.address import HOST
-from bench.tracking.interface import OwnOriginOnly, end_with_parent
+from bench.tracking.interface import (
+    App,
+    Message,
+    OwnOriginOnly,
+    Receive,
+    Scope,
+    Send,
+    end_with_parent,
+)
 from bench.tracking.models import Trained, packed_options
 from bench.tracking.server import check_port, end_server
 
@@ -38,7 +49,10 @@ def serving_model(trained: Trained, weights: Path, port: int) -> Iterator[subpro
     check_port(port)
     with tempfile.TemporaryDirectory(prefix="bench-serve-") as folder:
         model, log = Path(folder) / "model", Path(folder) / "server.log"
-        mlflow.pyfunc.save_model(str(model), **packed_options(Path(folder), trained, weights))
+        with warnings.catch_warnings():
+            # An example is shown by MLflow's pages, which this folder is never on.
+            warnings.filterwarnings("ignore", ".*input example was not provided")
+            mlflow.pyfunc.save_model(str(model), **packed_options(Path(folder), trained, weights))
         with log.open("wb") as stream:
             server = subprocess.Popen(
                 [sys.executable, "-m", "bench.tracking.model_server", str(port)],
@@ -75,6 +89,60 @@ def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -
     raise BenchError(f"{last}: MLflow's model server did not start")
 
 
+_ECHO = re.compile(r"(?<=data) (`.*?`(?= to type)|'.*?'(?= with schema|\. \n))", re.DOTALL)
+"""The images that an error repeats, thousands of numbers."""
+
+
+def reason_first(message: str) -> str:
+    """An error of MLflow's scoring server, its reason first and without the images.
+
+    The server says `Failed to predict data '[[[[0. ...]]]]'. Error: ...`: what is wrong stands at
+    the end, after everything that was sent.
+    """
+    told, _, _ = message.partition("\nInput:")
+    context, _, reason = " ".join(_ECHO.sub("", told).split()).rpartition("Error: ")
+    reason = reason.strip("'")
+    return f"{reason} ({context.rstrip(' .')})" if context else reason
+
+
+class ReasonFirst:
+    """An application whose error messages are those of `reason_first`."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection (ASGI)."""
+        started: Message = {}
+        body = b""
+
+        async def send_told(message: Message) -> None:
+            nonlocal body
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                started.update(message)
+            elif not started:
+                await send(message)
+            else:
+                body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    told = _told(body)
+                    length = (b"content-length", str(len(told)).encode())
+                    others = [pair for pair in started["headers"] if pair[0] != length[0]]
+                    await send({**started, "headers": [*others, length]})
+                    await send({"type": "http.response.body", "body": told})
+
+        await self._app(scope, receive, send_told)
+
+
+def _told(body: bytes) -> bytes:
+    """The body of an error with its message turned round; another body as it is."""
+    try:
+        error = json.loads(body)
+        return json.dumps({**error, "message": reason_first(error["message"])}).encode()
+    except (ValueError, KeyError, TypeError):
+        return body
+
+
 def main() -> None:
     """Serve until the parent ends."""
     port = int(sys.argv[1])
@@ -82,7 +150,7 @@ def main() -> None:
     import uvicorn
     from mlflow.pyfunc.scoring_server.app import app
 
-    uvicorn.run(OwnOriginOnly(app, port), host=HOST, port=port, log_level="warning")
+    uvicorn.run(OwnOriginOnly(ReasonFirst(app), port), host=HOST, port=port, log_level="warning")
 
 
 if __name__ == "__main__":
