@@ -343,6 +343,15 @@ def test_the_snippet_of_a_card_works(promoted, monkeypatch):
     assert error == pytest.approx(card.scores["test"]["mse"], rel=1e-5)
 
 
+def test_a_champion_of_the_installation_is_loaded_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_champion("registry/fashion_mnist_mini/quick.d8").code_size == 8
+    with pytest.raises(BadInput, match=r"no champion in registry/nowhere; see"):
+        load_champion("registry/nowhere")
+    with pytest.raises(BadInput, match=r"no champion in fashion_mnist_mini/quick\.d8; see"):
+        load_champion("fashion_mnist_mini/quick.d8")
+
+
 def test_a_card_says_what_a_stranger_asks(promoted):
     text = (promoted.registry / FOLDER / "card.md").read_text()
     for words in (

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.core.protocol import shipped_protocols
+from bench.core.store import shipped
 from bench.models.zoo import MODELS
 
 
@@ -141,6 +142,14 @@ def test_a_card_is_rendered():
     assert "validation, over" in out and "5-nearest-neighbour accuracy" in out
     for mark in ("**", "<!--", "![", "| ---", "```", "# "):
         assert mark not in out.replace("      # x", "").replace("  # ", "")
+    shown = "".join(out.split())  # paths may be folded
+    for picture in (shipped().registry / "fashion_mnist_mini/quick.d8").glob("*.png"):
+        assert "".join(str(picture).split()) in shown
+
+
+def test_the_champion_is_bold_without_marks():
+    _, out, _ = bench("leaderboard", "--latent-dim", "8", "--wide")
+    assert "denoising_ae" in out and "**" not in out
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.cells import cell_len
@@ -20,11 +21,18 @@ from bench.core.store import Store
 from bench.core.text import for_terminal, without_secrets
 from bench.core.view import Section, Table, table_of
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 SILENCE_SECONDS = 30.0
 """Without a terminal, a progress line is logged at least this often."""
 _LONGEST_WORD, _COMFORTABLE = 400, 100
 _LONGEST_CELL, _FRAME = 30, 3
-_COMMENT, _PICTURE = re.compile(r"<!--.*?-->", re.S), re.compile(r"!\[[^\]]*\]\([^)]*\)")
+_COMMENT, _PICTURE = (
+    re.compile(r"<!--.*?-->", re.S),
+    re.compile(r"!\[(?P<title>[^\]]*)\]\((?P<file>[^)]*)\)"),
+)
+_BOLD = re.compile(r"\*\*(.+)\*\*")
 
 
 def shown(text: str) -> str:
@@ -86,7 +94,7 @@ def print_section(section: Section, most: int = 0, least: Sequence[int] = ()) ->
             side: Literal["left", "right"] = "right" if column.numeric else "left"
             table.add_column(Text(shown(column.title)), justify=side, min_width=at_least or None)
         for row in section.table.rows:
-            table.add_row(*(Text(shown(cell)) for cell in row))
+            table.add_row(*(_cell(cell) for cell in row))
         parts.append(table)
     for part in (*parts, *(Text(shown(text)) for text in section.notes)):
         console.print(part)
@@ -122,6 +130,15 @@ def print_whole(section: Section, through: str) -> None:
         print_section(section_of_it, least=[wide[place] for place in chosen])
 
 
+def _cell(cell: str) -> "Text":
+    """A cell's text; what Markdown emphasises is bold."""
+    from rich.text import Text
+
+    plain = shown(cell)
+    emphasised = _BOLD.fullmatch(plain)
+    return Text(emphasised[1], style="bold") if emphasised else Text(plain)
+
+
 def print_rows(columns: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> None:
     """Titled columns whose rows are two lines each: the cells, and a remark below them ("": none).
 
@@ -146,13 +163,17 @@ def print_rows(columns: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]
         show_wrapped(remark, "  ")
 
 
-def print_markdown(text: str) -> None:
-    """A page for people, on stdout, without its comments and pictures, which are files."""
+def print_markdown(text: str, folder: Path) -> None:
+    """A page of `folder` for people, on stdout, without its comments. Of its pictures it says where
+    they are."""
     from rich.console import Console
 
     from bench.cli.pages import Page
 
-    plain = _PICTURE.sub("", _COMMENT.sub("", shown(text)))
+    plain = _PICTURE.sub(
+        lambda found: f"- {found['title']}: {folder / found['file']}",
+        _COMMENT.sub("", shown(text)),
+    )
     Console(width=min(width(), _COMFORTABLE)).print(Page(plain, hyperlinks=False))
 
 

@@ -51,11 +51,11 @@ def show(track: TrackArgument, as_json: JsonOption = False) -> None:
     from bench.registry.card_text import card_text
     from bench.registry.champions import find_champion
 
-    _, card = find_champion(open_store(), track)
+    place, card = find_champion(open_store(), track)
     if as_json:
         console.print_json(to_json_types(card))
     else:
-        console.print_markdown(card_text(card))
+        console.print_markdown(card_text(card), place.registry / card.folder)
 
 
 @app.command()

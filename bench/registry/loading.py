@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.core.errors import BadInput, CheckFailed
 from bench.core.protocol import DEFAULT_PROTOCOL
 from bench.core.spec import RunRecord, RunSpec
-from bench.core.store import Store, open_store
+from bench.core.store import Store, open_store, shipped
 from bench.data import load_splits
 from bench.evaluation.gallery import CODES, codes_between, fitted_codes
 from bench.execution.runner import build_for, load_weights
@@ -40,8 +40,9 @@ _LEAST_KEY = 4
 def load_champion(folder: Path | str) -> Autoencoder:
     """The autoencoder of a champion with its weights, ready to encode and decode, on the CPU.
 
-    `folder` is a folder in registry/ such as `registry/fashion_mnist_mini/quick.d8`. Raises
-    BadInput if it holds no autoencoder with weights, CheckFailed if card or weights were changed.
+    `folder` is a folder in registry/ such as `registry/fashion_mnist_mini/quick.d8`; where there is
+    none, it is looked for among the champions that are installed with bench. Raises BadInput
+    if it holds no autoencoder with weights, CheckFailed if card or weights were changed.
     """
     model = _load(Path(folder))
     if not isinstance(model, Autoencoder):
@@ -60,9 +61,12 @@ def load_classifier(folder: Path | str) -> Classifier:
     return model
 
 
-def _load(place: Path) -> ImageModel:
+def _load(given: Path) -> ImageModel:
+    place = given
+    if not (place / CARD).is_file() and given.parts[:1] == ("registry",):
+        place = shipped().registry.joinpath(*given.parts[1:])
     if not (place / CARD).is_file():
-        raise BadInput(f"no champion in {place}; see: bench registry list")
+        raise BadInput(f"no champion in {given}; see: bench registry list")
     card = read_card(place / CARD, str(place / CARD))
     if not card.weights.committed:
         raise BadInput(f"the weights of {card.track} are too large and not stored in {place}")
