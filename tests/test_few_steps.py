@@ -91,7 +91,7 @@ def test_a_short_training_is_said_when_it_is_planned_run_and_shown(
     assert "45 steps a run are few to compare networks by; train longer: --protocol own" in (
         ran.stderr
     )
-    assert "1 row has few steps (45 or more); train longer: --protocol own" in ran.stderr
+    assert "1 row has few steps (the fewest: 45); train longer: --protocol own" in ran.stderr
     table = CliRunner().invoke(app, ["leaderboard", "-p", tiny_protocol, "--wide"])
     (row,) = (line for line in table.stdout.splitlines() if " fc_ae " in line)
     assert "few steps" in row and "train longer" in table.stderr

@@ -41,3 +41,5 @@ def conform(
         console.print_json(rows)
     if broken:
         raise BadInput(f"{broken} of {len(rows)} rules are not kept; the lines above say why")
+    if not as_json:
+        console.say(f"all {len(rows)} rules are kept")

@@ -1,13 +1,14 @@
 """Shared output functions of the commands: stderr for progress, stdout for results."""
 
 import json
+import math
 import os
 import re
 import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,7 @@ from bench.core.view import Section, Table, table_of
 if TYPE_CHECKING:
     from rich.text import Text
 
+_BETWEEN_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
 """Without a terminal, a progress line is logged at least this often."""
 _LONGEST_WORD, _COMFORTABLE = 400, 100
@@ -43,6 +45,20 @@ def shown(text: str) -> str:
 def say(text: str) -> None:
     """A line of progress, on stderr."""
     typer.echo(shown(text), err=True)
+
+
+def saying_seldom() -> Callable[[str], None]:
+    """A function that says the first line, then those that come some seconds after the last: the
+    steps of something short need no line each."""
+    spoke = -math.inf
+
+    def say_seldom(text: str) -> None:
+        nonlocal spoke
+        if time.monotonic() - spoke >= _BETWEEN_SECONDS:
+            spoke = time.monotonic()
+            say(text)
+
+    return say_seldom
 
 
 def say_wrapped(text: str) -> None:

@@ -70,7 +70,7 @@ def _run(claims: list["PublishedFigure"], device: str, slots: int | None, thread
     first = plans[0].specs[0]
     workers = slots or default_workers(Request(plans[0].protocol, threads=threads), first.device)
     check_memory(max((plan.sizes for plan in plans), key=lambda sizes: sizes.train), workers)
-    costs = [forecast_plan(plan, store, workers, console.say) for plan in plans]
+    costs = [forecast_plan(plan, store, workers, console.saying_seldom()) for plan in plans]
     console.say_where(store)
     missing = sum(len(plan.missing) for plan in plans)
     total = console.duration(sum(cost.total_seconds for cost in costs))

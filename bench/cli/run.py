@@ -94,7 +94,7 @@ def run(
     slots = workers or (place.planned_slots if dry_run else place.slots)
     slots = slots or default_workers(request, made.specs[0].device)
     memory = require_memory(made.missing, made.sizes, slots) if place.is_local else ""
-    cost = forecast_plan(made, store, slots, console.say, local=place.is_local)
+    cost = forecast_plan(made, store, slots, console.saying_seldom(), local=place.is_local)
     console.say_where(store)
     if warning := uncommitted_changes(store):
         console.say(warning)

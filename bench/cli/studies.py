@@ -169,7 +169,9 @@ class StudyDisplay:
                 console.say("the default recipe won: its runs are the winner's")
             measured = plan.on_device(workers.measured_on)
             local = workers.place.is_local
-            cost = forecast_plan(measured, workers.store, workers.count, console.say, local=local)
+            cost = forecast_plan(
+                measured, workers.store, workers.count, console.saying_seldom(), local=local
+            )
             progress = console.RunProgress(len(plan.missing))
             self._show = plan_view.shown_in(self._shown.enter_context(progress), cost)
 

@@ -42,4 +42,4 @@ def advice(facts: Iterable[float]) -> list[str]:
     if not short:
         return []
     rows = "1 row has" if len(short) == 1 else f"{len(short)} rows have"
-    return [f"{rows} few steps ({min(short):,.0f} or more); {TRAIN_LONGER}"]
+    return [f"{rows} few steps (the fewest: {min(short):,.0f}); {TRAIN_LONGER}"]
