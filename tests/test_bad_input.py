@@ -108,6 +108,7 @@ def test_a_damaged_database_is_one_line(store: Store, how: str) -> None:
     for command in (("ui",), ("sync",)):
         done = subprocess.run(
             [sys.executable, "-m", "bench", *command],
+            check=False,
             capture_output=True,
             text=True,
             timeout=120,
@@ -380,3 +381,22 @@ def test_a_word_that_fills_the_screen_is_cut(store: Store) -> None:
     assert done.exit_code == 2
     assert "x" * 79 + "..." in done.stderr
     assert len(done.stderr) < 1500
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+@pytest.mark.parametrize("command", [("models",), ("models", "--json"), ("leaderboard",)])
+def test_an_output_that_takes_nothing_is_no_fault_of_the_workspace(store, command):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *command],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("bench: "))
+    assert (
+        line == "bench: cannot write the output: No space left on device; send it to another place"
+    )
+    assert str(store.root) not in line and "Traceback" not in done.stderr

@@ -10,6 +10,8 @@ import dataclasses
 import os
 import signal
 import sys
+import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -64,8 +66,7 @@ class _OneLineErrors(TyperGroup):
             sys.stdout.flush()
         except BrokenPipeError:
             # Whoever read the output has enough, as `head` does; Typer and rich end in this way.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise SystemExit(1) from None
         except BenchError as error:
             say_error(str(error))
@@ -80,6 +81,10 @@ class _OneLineErrors(TyperGroup):
             if isinstance(error, PermissionError) and found is None and error.filename:
                 say_error(f"{error.filename}: {error.strerror}; give this user access to it")
                 raise SystemExit(BadInput.exit_code) from None
+            if isinstance(error, OSError) and _of_output(error):
+                _drop_output()
+                say_error(f"cannot write the output: {error.strerror}; send it to another place")
+                raise SystemExit(BadInput.exit_code) from None
             if found is None:
                 say_error(unforeseen.explain(error))
                 raise SystemExit(BenchError.exit_code) from None
@@ -89,6 +94,21 @@ class _OneLineErrors(TyperGroup):
         if result == Stopped.exit_code:  # stopped outside of a command's own handling
             say_error("stopped; what was finished is kept, and the same command resumes")
         raise SystemExit(result if isinstance(result, int) else 0)
+
+
+def _drop_output() -> None:
+    """Let nothing more be written to a standard output that takes nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _of_output(error: OSError) -> bool:
+    """Whether writing to standard output failed, as on a full disk: what was raised where text is
+    printed, or flushed at the end, is no matter of the workspace."""
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return error.filename is None and (
+        raised_in == Path(__file__) or not {"click", "rich", "typer"}.isdisjoint(raised_in.parts)
+    )
 
 
 def _wrong_value(error: TyperException) -> str:
