@@ -51,10 +51,15 @@ STEPS = ((-1, -1), (1, 0), (0, 1))
 
 
 def specs_of(
-    store: Store, protocol: Protocol, model: str, seeds: Sequence[int] = (0, 1, 2), size: int = 8
+    store: Store,
+    protocol: Protocol,
+    model: str,
+    seeds: Sequence[int] = (0, 1, 2),
+    size: int = 8,
+    dataset: str = "",
 ) -> list[RunSpec]:
     """What would be trained for a row, one spec per seed."""
-    asked = Request(protocol, (model,), (size,), seeds=tuple(seeds), device="cpu")
+    asked = Request(protocol, (model,), (size,), seeds=tuple(seeds), device="cpu", dataset=dataset)
     return list(plan(asked, store).specs)
 
 

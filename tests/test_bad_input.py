@@ -112,7 +112,6 @@ def test_a_damaged_database_is_one_line(store: Store, how: str) -> None:
             capture_output=True,
             text=True,
             timeout=120,
-            check=False,
             cwd=ROOT,
         )
         assert done.returncode in (2, 3), done.stderr

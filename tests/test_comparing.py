@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from invented import invent_row
+from invented import invent, invent_row, specs_of
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -84,6 +84,15 @@ def test_what_is_missing_is_made_under_the_protocol_that_was_asked_for():
     code, _, err = compare("pca", "fc_ae", "--protocol", "mnist")
     assert code == 2
     assert "make one with: bench run --protocol mnist --model pca --model fc_ae" in err
+
+
+def test_what_is_missing_is_made_from_the_images_of_the_table(store):
+    for model in ("fc_ae", "vae"):
+        for spec in specs_of(store, QUICK, model, dataset="mnist_mini"):
+            invent(store, spec, 0.027, 0.031)
+    code, _, err = compare("fc_ae", "vae", "--latent-dim", "32", "--dataset", "mnist_mini")
+    assert code == 2
+    assert "bench run --protocol quick --dataset mnist_mini --model fc_ae --latent-dim 32" in err
 
 
 def test_the_order_of_names_turns_the_sign(rows):

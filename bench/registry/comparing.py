@@ -1,12 +1,13 @@
 """`bench compare`: the rows of some variants beside each other."""
 
 import dataclasses
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from bench.core.commands import protocol_reference
+from bench.core.commands import dataset_of_protocol, protocol_reference
 from bench.core.errors import BadInput, unknown_name
 from bench.core.protocol import DEFAULT_PROTOCOL
 from bench.core.spec import RunRecord
@@ -203,11 +204,12 @@ def _no_common_board(
             name, missing = next((item for item in lacking.items() if item[1]), ("", []))
             if not missing:
                 continue
-            protocol = protocol_reference(board.protocol)
+            runs = ["bench", "run", "--protocol", protocol_reference(board.protocol)]
+            runs += _dataset_option(table, board)
+            runs += ["--model", name, "--latent-dim", ",".join(map(str, missing))]
             return BadInput(
                 f"{name} has no row of {_listed(missing)} numbers in {board.protocol} on "
-                f"{board.dataset} (it has {_listed(have[name])}); make it with: bench run "
-                f"--protocol {protocol} --model {name} --latent-dim {','.join(map(str, missing))}"
+                f"{board.dataset} (it has {_listed(have[name])}); make it with: {shlex.join(runs)}"
             )
     where = "; ".join(f"{name} is in {_boards_of(tables, name)}" for name in names)
     options = [f"--model {name}" for name in names if name in MODELS]
@@ -216,6 +218,15 @@ def _no_common_board(
     return BadInput(
         f"no table has all of them: {where}; make one with: bench run {' '.join(options)}"
     )
+
+
+def _dataset_option(tables: Tables, board: BoardKey) -> list[str]:
+    """What `bench run` is given for the images of a board that are not its protocol's."""
+    if board.dataset == dataset_of_protocol(board.protocol):
+        return []
+    rows = (row for row in tables.rows if row.board == board)
+    here = next(filter(None, map(tables.record_of, rows)), None)
+    return ["--dataset", here.spec.dataset if here else board.dataset]
 
 
 def _union(have: Mapping[str, Sequence[int]]) -> list[int]:
