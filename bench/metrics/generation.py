@@ -41,7 +41,7 @@ SAMPLERS: tuple[Sampler, ...] = ("prior", "gaussian", "mixture")
 MOST_SAMPLES, MOST_FITTED = 2_000, 10_000
 COMPONENTS = 10
 NEIGHBOURS_OF_RECALL, NEIGHBOURS_OF_COVERAGE = 3, 5
-_DISTANCES_AT_ONCE = 2**22
+_DISTANCES_AT_ONCE = 2**20
 _REGULARISATION = 1e-6
 """Added to the variances of a mixture, as a share of the codes' mean variance: codes have any
 scale, and numbers that do not vary are allowed."""

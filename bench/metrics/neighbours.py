@@ -12,7 +12,7 @@ from bench.core.protocol import EvaluationConfig
 from bench.metrics.seen import Seen
 
 NEIGHBOURS = 5
-_DISTANCES_AT_ONCE = 2**22
+_DISTANCES_AT_ONCE = 2**19
 _CANDIDATES = 16
 _ROUNDING = 1e-10
 """How far products of matrices of float64 may be off, as a share of the squares that are summed; a

@@ -26,6 +26,8 @@ def main() -> int:
         place = Path(name)
         templates = make_templates(options.workspaces or place)
         tries = _tries(templates, options)
+        if not tries:
+            sys.exit(f"--only {options.only}: no try has this name")
         print(f"{len(tries)} tries; prepared in {time.monotonic() - began:.0f} s", file=sys.stderr)
         deadline = began + 60 * options.minutes
         hear = _progress(len(tries))
