@@ -1,7 +1,9 @@
 """What large images need of memory is said, and refused where it is not there."""
 
+import contextlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,3 +115,36 @@ def test_the_estimate_bounds_what_a_process_takes(large: str, store: Store, mode
     out = subprocess.check_output([sys.executable, "-c", MEASURED, large, model], text=True)
     estimated, kibibytes = map(int, out.split())
     assert 0.4 * estimated < 1024 * kibibytes < 1.1 * estimated
+
+
+MiB = 2**20
+HEAD, WORKER = 500 * MiB, 400 * MiB
+"""Of the command, and of a worker above `import torch`, for a dense variant of `quick`."""
+
+
+def _peaks(command: list[str]) -> tuple[int, int]:
+    """The peak resident memory in bytes of a command, and of the largest of its workers."""
+    seen: dict[int, int] = {}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as head:
+        while head.poll() is None:
+            with contextlib.suppress(OSError, IndexError):  # one of them has just ended
+                started = Path(f"/proc/{head.pid}/task/{head.pid}/children").read_text()
+                for process in (head.pid, *map(int, started.split())):
+                    words = Path(f"/proc/{process}/cmdline").read_bytes()
+                    said = Path(f"/proc/{process}/status").read_text()
+                    # Between fork and exec a process has the memory of its parent.
+                    if command[-1].encode() in words if process == head.pid else b"spawn" in words:
+                        seen[process] = 1024 * int(said.split("VmHWM:")[1].split()[0])
+            time.sleep(0.05)
+    assert head.returncode == 0
+    return seen.pop(head.pid), max(seen.values(), default=0)
+
+
+@pytest.mark.slow(minutes=1)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux' /proc")
+def test_the_command_and_its_workers_stay_small(store: Store) -> None:
+    torch_alone, _ = _peaks([sys.executable, "-c", "import torch, time; time.sleep(0.3)"])
+    asked = ["run", "--model", "fc_ae", "-d", "32", "--seed", "0", "--workers", "1"]
+    head, worker = _peaks([sys.executable, "-m", "bench", *asked])
+    assert head < HEAD, f"{head / MiB:.0f} MiB"
+    assert torch_alone < worker < torch_alone + WORKER, f"{(worker - torch_alone) / MiB:.0f} MiB"

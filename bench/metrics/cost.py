@@ -64,6 +64,11 @@ class LiveBytes(TorchDispatchMode):
         self.now, self.peak = 0, 0
         self._known: set[int] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here: without this torch's compiler is imported, 110 MB."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
