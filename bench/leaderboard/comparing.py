@@ -94,9 +94,10 @@ def _how_much(found: Contrast) -> str:
     ends = sorted((sign * low, sign * high))
     word = "higher" if (mean < 0) == _is_rising(metric) else "lower"
     return (
-        f"Its validation {_quantity(metric)} is {abs(mean):.1f} {unit} {word} (95 % interval "
-        f"{ends[0]:.1f} to {ends[1]:.1f} {unit}), and it is better in {share_text(found.share)} of "
-        f"draws of other seeds and images ({_p_text(found.p_holm)} after Holm's correction)."
+        f"Its validation {_quantity(metric)} is {abs(mean):.1f} {unit} {word} (95 % interval of "
+        f"this pair alone {ends[0]:.1f} to {ends[1]:.1f} {unit}), and it is better in "
+        f"{share_text(found.share)} of draws of other seeds and images ({_p_text(found.p_holm)} "
+        "after Holm's correction for all pairs of the table)."
     )
 
 
