@@ -8,7 +8,7 @@ import pytest
 from tiny import TINY
 from typer.testing import CliRunner
 
-from bench.cli import app
+from bench.cli import app, console
 from bench.core.protocol import shipped_protocols
 from bench.core.store import shipped
 from bench.models.zoo import MODELS
@@ -256,3 +256,16 @@ def test_costs_are_no_test_scores_and_bytes_have_their_unit():
     _, out, _ = bench("leaderboard", "--task", "cost", "-m", "plain_ae", "-d", "32")
     assert "memory: peak memory;" in " ".join(out.split()) and "on test" not in out
     assert re.search(r"[0-9.]+ MB", out)
+
+
+def test_steps_are_said_now_and_then_and_anything_else_always(capsys, monkeypatch):
+    now = iter((100.0, 100.0, 101.0, 105.5, 105.5))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
+    say = console.saying_seldom()
+    for line in ("one (1 of 3)", "two (2 of 3)", "two is unknown", "three (3 of 3)"):
+        say(line)
+    assert capsys.readouterr().err.splitlines() == [
+        "one (1 of 3)",
+        "two is unknown",
+        "three (3 of 3)",
+    ]

@@ -34,6 +34,7 @@ _COMMENT, _PICTURE = (
     re.compile(r"<!--.*?-->", re.S),
     re.compile(r"!\[(?P<title>[^\]]*)\]\((?P<file>[^)]*)\)"),
 )
+_STEP = re.compile(r"\(\d+ of \d+\)\Z")
 _BOLD = re.compile(r"\*\*(.+)\*\*")
 
 
@@ -48,13 +49,15 @@ def say(text: str) -> None:
 
 
 def saying_seldom() -> Callable[[str], None]:
-    """A function that says the first line, then those that come some seconds after the last: the
-    steps of something short need no line each."""
+    """A function that says every line but steps ("... (3 of 30)") that come soon after the last
+    one: what is short needs no line each."""
     spoke = -math.inf
 
     def say_seldom(text: str) -> None:
         nonlocal spoke
-        if time.monotonic() - spoke >= _BETWEEN_SECONDS:
+        if not _STEP.search(text):
+            say(text)
+        elif time.monotonic() - spoke >= _BETWEEN_SECONDS:
             spoke = time.monotonic()
             say(text)
 
