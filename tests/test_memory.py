@@ -118,8 +118,9 @@ def test_the_estimate_bounds_what_a_process_takes(large: str, store: Store, mode
 
 
 MiB = 2**20
-HEAD, WORKER = 500 * MiB, 400 * MiB
-"""Of the command, and of a worker above `import torch`, for a dense variant of `quick`."""
+HEAD, WORKER = 500 * MiB, 650 * MiB
+"""Of the command, and of a worker above `import torch`, for a dense variant of `quick`. Workers of
+the same run took 380 to 540 MB above it."""
 
 
 def _peaks(command: list[str]) -> tuple[int, int]:
