@@ -39,6 +39,9 @@ endif
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[dev]"
 	@touch $@
 
+# Hundreds of commands in the tests import the same modules, which are compiled once.
+test test-all test-slow faults: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(STAMP) ## run the test suite (minutes)
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 

@@ -389,6 +389,7 @@ def test_mistaken_requests_are_named(store: Store, tmp_path: Path) -> None:
     assert "no classes to tell apart" in " ".join(unlabelled.output.split())
 
 
+@pytest.mark.slow(minutes=0.5)
 def test_the_figures_of_a_classifier_can_be_reproduced(store: Store) -> None:
     """A classifier has no code, so that neither a size nor the native one may be asked for."""
     protocol = dataclasses.replace(load_protocol("classifier_quick"), seeds=(42,))

@@ -118,8 +118,8 @@ def test_a_cluster_that_ended_is_not_waited_for(
     "how",
     [
         pytest.param(signal.SIGINT, id="ctrl-c"),
-        pytest.param(signal.SIGTERM, id="scheduler"),
-        pytest.param(signal.SIGKILL, id="kill-9", marks=pytest.mark.slow(minutes=1)),
+        pytest.param(signal.SIGTERM, id="scheduler", marks=pytest.mark.slow(minutes=0.5)),
+        pytest.param(signal.SIGKILL, id="kill-9", marks=pytest.mark.slow(minutes=0.5)),
     ],
 )
 def test_a_stopped_command_goes_on(

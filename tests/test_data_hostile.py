@@ -35,7 +35,7 @@ def idx_header(magic: int, *sizes: int) -> bytes:
 def bomb(header: bytes, zeros: int) -> bytes:
     """A small gzip file that unpacks to a header and very many zeros."""
     packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=9) as stream:
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as stream:
         stream.write(header)
         for _ in range(zeros >> 20):
             stream.write(bytes(1 << 20))

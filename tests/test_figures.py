@@ -102,7 +102,10 @@ def test_a_model_without_code_gets_the_pictures_that_it_can(
     assert "no code" in figures["extremes"].texts[1].get_text()
 
 
-@pytest.mark.parametrize("side", [32, 96, pytest.param(224, marks=pytest.mark.slow(minutes=1))])
+LARGE = [pytest.param(side, marks=pytest.mark.slow(minutes=side / 200)) for side in (96, 224)]
+
+
+@pytest.mark.parametrize("side", [32, *LARGE])
 def test_colour_images_of_any_size(side: int) -> None:
     images = crops(data.astronaut(), side, 24)[:80]
     figures = draw_figures(record_of(images, 3), arrays_of(images, 3))

@@ -76,6 +76,7 @@ def test_the_head_of_a_run_and_of_a_sweep_imports_no_torch(
     assert _loaded(store.root, (run,), (*TORCH, "matplotlib", "seaborn")) == ""  # all is there
 
 
+@pytest.mark.slow(minutes=0.5)
 def test_with_tracking_off_no_command_knows_mlflow_and_a_later_sync_sends_all(
     store: Store, tiny_protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,13 @@ def test_ssim_does_not_lose_digits_in_flat_bright_areas(grey: tuple[Tensor, Tens
     np.testing.assert_allclose(ours["ssim_gaussian"], reference_ssim(x, y, GAUSSIAN), atol=2e-5)
 
 
-@pytest.mark.parametrize(("name", "settings"), [("ssim", UNIFORM), ("ssim_gaussian", GAUSSIAN)])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ssim", UNIFORM),
+        pytest.param("ssim_gaussian", GAUSSIAN, marks=pytest.mark.slow(minutes=0.2)),
+    ],
+)
 def test_ssim_of_ten_thousand_images_is_scikit_images(
     grey: tuple[Tensor, Tensor], name: str, settings: dict[str, Any]
 ) -> None:

@@ -11,7 +11,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from invented import disagreeing, write
 from PIL import Image
+from registry_store import tiny_protocol
 from report_page import (
     HOSTILE,
     ROOT,
@@ -158,12 +160,13 @@ def test_an_opened_row_says_how_to_repeat_it_and_by_which_digests(committed):
     assert sum(len(row["curves"]) for row in data["rows"].values()) > 50
 
 
-def test_the_check_finds_a_page_that_was_changed_or_lost(tmp_path, clone):
-    root = tmp_path / "clone"
-    shutil.copytree(clone.root, root)
-    store = Store(root)
-    page = root / "registry/index.html"
-    page.write_bytes(page.read_bytes().replace(b"0.01004", b"0.00904", 1))
+def test_the_check_finds_a_page_that_was_changed_or_lost(store):
+    disagreeing(store, tiny_protocol(store.root))
+    write(store)
+    pages.write_index(store)
+    assert publishing.check(store)
+    page = store.registry / "index.html"
+    page.write_bytes(page.read_bytes().replace(b">fc_ae<", b">fc_be<", 1))
     with pytest.raises(CheckFailed, match=r"index.html line \d+ says .*bench leaderboard --write"):
         publishing.check(store)
     page.unlink()

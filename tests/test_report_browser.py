@@ -43,6 +43,14 @@ def browser():
         opened.close()
 
 
+def written(folder, count):
+    """The address of a page of so many rows."""
+    board, exhibits, originals = many_rows(count)
+    path = folder / "many.html"
+    path.write_text(web_page([board], exhibits, originals), encoding="utf-8")
+    return path.as_uri()
+
+
 @pytest.fixture
 def opened(browser):
     """Opens a page; fails if one said something on the console or asked for anything."""
@@ -131,8 +139,8 @@ def test_sorting_by_a_column(opened):
     assert column(page, "over PCA") == before
 
 
-def test_every_column_sorts(opened):
-    page = opened()
+def test_every_column_sorts(opened, tmp_path):
+    page = opened(written(tmp_path, 40))
     page.click("#all")
     heads = page.locator("table").first.locator("thead th")
     for number in range(heads.count()):
@@ -392,10 +400,7 @@ def test_hostile_names_are_text(opened, tmp_path):
 
 
 def test_500_rows_are_usable(opened, tmp_path):
-    board, exhibits, originals = many_rows(500)
-    path = tmp_path / "many.html"
-    path.write_text(web_page([board], exhibits, originals), encoding="utf-8")
-    page = opened(path.as_uri())
+    page = opened(written(tmp_path, 500))
     assert len(shown(page)) == 500
     page.locator("th button", has_text="test MSE").first.click()
     page.fill("#q", "_17")

@@ -178,6 +178,7 @@ def test_kills_lose_nothing_and_the_winner_becomes_a_row(
         assert rows == {("fc_ae", "default"), ("fc_ae", "tuned (5 trials)")} | closed
 
 
+@pytest.mark.slow(minutes=0.5)
 def test_trials_that_mlflow_missed_are_told_when_the_search_is_over(
     store: Store,
     tiny_protocol: str,
@@ -205,6 +206,7 @@ def test_many_kills(store: Store, tiny_protocol: str) -> None:
     assert not running_in_mlflow(store)
 
 
+@pytest.mark.slow(minutes=0.5)
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     told_store: Store, tiny_protocol: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,7 +65,13 @@ def _curve(result: FitResult) -> list[dict[str, float]]:
     return [dict(values.values) for values in result.history]
 
 
-@pytest.mark.parametrize("name", TRAINED)
+HEAVY = {
+    name: pytest.param(name, marks=pytest.mark.slow(minutes=0.2))
+    for name in ("conv_modified_ae", "res_ae")
+}
+
+
+@pytest.mark.parametrize("name", [HEAVY.get(name, name) for name in TRAINED])
 def test_every_trained_variant_learns(data: FitData, name: str) -> None:
     _, result = _fit(data, _config(dataclasses.replace(RECIPE, epochs=2)), name)
     first, second = (values["train/loss"] for values in _curve(result))

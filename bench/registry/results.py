@@ -5,6 +5,7 @@ reproduces its results stays clean.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,25 +100,36 @@ def read_results(registry: Path) -> Results:
 
     Raises CheckFailed naming file and row for anything changed by hand.
     """
-    content = {name: regular(registry / name) for name in FILES}
+    return _decoded(*(_content(registry / name) for name in (*FILES, CALIBRATION)))
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if regular(path).exists() else None
+
+
+# One command asks for the same tables many times, and most of its time would go into their rows.
+@functools.lru_cache(maxsize=4)
+def _decoded(
+    results: bytes | None,
+    cells: bytes | None,
+    pairs: bytes | None,
+    index: bytes | None,
+    simulated: bytes | None,
+) -> Results:
     ledger, known = ledger_of([]), Significance()
-    scores: tuple[ScoresRow, ...] = ()
-    if content[RESULTS].exists():
-        ledger = decode_ledger(content[RESULTS].read_bytes(), f"registry/{RESULTS}")
-    if all(content[name].exists() for name in (CELLS, PAIRS)):
-        cells, pairs = (content[name].read_bytes() for name in (CELLS, PAIRS))
-        if not cells.startswith(_EARLIER_CELLS):
-            known = Significance(
-                decode(cells, f"registry/{CELLS}", IntervalRow),
-                decode(pairs, f"registry/{PAIRS}", PairRow),
-            )
-    if content[INDEX].exists():
-        scores = decode(content[INDEX].read_bytes(), f"registry/{INDEX}", ScoresRow)
-    simulated: tuple[CalibrationRow, ...] = ()
-    if regular(registry / CALIBRATION).exists():
-        content_of = (registry / CALIBRATION).read_bytes()
-        simulated = decode(content_of, f"registry/{CALIBRATION}", CalibrationRow)
-    return Results(ledger, known, simulated, scores)
+    if results is not None:
+        ledger = decode_ledger(results, f"registry/{RESULTS}")
+    if cells is not None and pairs is not None and not cells.startswith(_EARLIER_CELLS):
+        known = Significance(
+            decode(cells, f"registry/{CELLS}", IntervalRow),
+            decode(pairs, f"registry/{PAIRS}", PairRow),
+        )
+
+    scores = () if index is None else decode(index, f"registry/{INDEX}", ScoresRow)
+    simulation: tuple[CalibrationRow, ...] = ()
+    if simulated is not None:
+        simulation = decode(simulated, f"registry/{CALIBRATION}", CalibrationRow)
+    return Results(ledger, known, simulation, scores)
 
 
 def merge_local(store: Store, results: Results, scope: Scope, refresh: bool) -> Merge:
