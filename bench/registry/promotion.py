@@ -102,7 +102,8 @@ def promote(store: Store, scope: Scope, dry_run: bool = False) -> Promotion:
             for competition, decision in decided:
                 record = chosen.get(decision.track)
                 changed += _carry_out(staged, competition, decision, record)
-            changed += write_pages(staged, results)
+            # Where no card changes, the pages are those of the last `leaderboard --write`.
+            changed += write_pages(staged, results) if changed else []
         # Also under the lock, so that MLflow's aliases are those of the last promotion.
         lines = _tell_mlflow(store, decided, silent)
     return Promotion([decision for _, decision in decided], list(dict.fromkeys(changed)), lines)

@@ -112,8 +112,10 @@ def _measures(cell: TableCell, task: str) -> list[tuple[str, Lines]]:
     found: dict[str, Lines] = {}
     for name in order:
         of = METRICS[name].task if name in METRICS else "other"
+        if task not in ("", of):
+            continue
         values = [score(cell, f"{part}{name}", name) for part in _PARTS]
-        if (not task or of == task) and set(values) != {DASH}:
+        if set(values) != {DASH}:
             found.setdefault(of, []).append((short_title(name), " | ".join(values)))
     return [(f"{of.capitalize()}{_BOTH}", lines) for of, lines in found.items()]
 
