@@ -25,7 +25,7 @@ from bench.leaderboard.ledger import current
 from bench.leaderboard.ranking import ranges_of_ranks
 from bench.leaderboard.render import Board, block, sections
 from bench.leaderboard.significance import IntervalRow, Significance
-from bench.leaderboard.wording import rank_words, score, shown_score
+from bench.leaderboard.wording import rank_words, score, share_text, shown_score
 from bench.records.files import iter_records, record_folder
 from bench.registry import admission, board_figures, pages, publishing
 from bench.registry.results import Scope, read_results
@@ -37,6 +37,17 @@ pytestmark = pytest.mark.usefixtures("mlflow_told")
 
 ROOT = Path(__file__).parent.parent
 EVERYTHING = Scope()
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        *((None, "–"), (0.0, "0 %"), (0.004, "< 1 %"), (0.41, "41 %")),
+        *((0.994, "99 %"), (0.996, "> 99 %"), (1.0, "100 %")),
+    ],
+)
+def test_a_share_is_not_said_to_be_all_or_nothing_where_it_is_not(share, words):
+    assert share_text(share) == words
 
 
 def records_of(ran):

@@ -183,7 +183,8 @@ def test_the_command_writes_a_file_with_a_link_to_mlflow(store, monkeypatch):
     done = CliRunner().invoke(app, ["report", "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert str(out) in done.output
-    assert '<a href="http://127.0.0.1:5000">All runs in MLflow</a>' in out.read_text()
+    address = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
+    assert f'<a href="{address}">All runs in MLflow</a>' in out.read_text()
     assert "cnn_ae" in out.read_text()
     assert not (store.registry / "index.html").exists()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org")
@@ -287,6 +288,7 @@ def test_a_page_with_500_rows_and_pictures_stays_small():
         ("−0.2 %", -0.2),
         ("+44.7 %", 44.7),
         ("< 1 %", 0.5),
+        ("> 99 %", 99.5),
         ("< 0.1 s", 0.05),
         ("2.5 min", 150),
         ("9.1 s", 9.1),

@@ -31,11 +31,11 @@ def report(
         console.say("wrote" if changed else "already up to date:")
         console.show(str(store.registry / "index.html"))
         return
-    from bench.tracking.address import find_address, interface_address
+    from bench.tracking.address import experiments_page, find_address, interface_address
 
     path = given_path(console.given(out, "--out"), "--out").absolute()
     address = find_address(store)
-    link = address.shown if address.is_server else interface_address(store)
+    base = address.shown if address.is_server else interface_address(store)
     with writing_to("the page", path.parent, "--out"):
-        write_atomically(path, pages.index_text(store, link).encode())
+        write_atomically(path, pages.index_text(store, experiments_page(base)).encode())
     console.show(str(path))

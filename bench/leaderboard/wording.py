@@ -97,10 +97,12 @@ def best_share(cell: TableCell) -> str:
 
 
 def share_text(share: float | None) -> str:
-    """`41 %`, `< 1 %`, or a dash."""
+    """`41 %`, `< 1 %`, `> 99 %`, or a dash."""
     if share is None:
         return DASH
-    return f"{100 * share:.0f} %" if share == 0 or share >= 0.005 else "< 1 %"
+    if 0 < share < 0.005:
+        return "< 1 %"
+    return "> 99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
 def seeds(cell: TableCell) -> str:

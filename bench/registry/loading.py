@@ -277,7 +277,7 @@ def _of_variant(store: Store, name: str) -> LoadedModel:
     champions_here = ", ".join(dict.fromkeys(held)) or "none"
     raise BadInput(
         f"no weights of {name} are here (of champions: {champions_here}); train it with: bench run "
-        f"--model {typed} {how}"
+        f"--model {typed} {how} (on your own images: with the --dataset that you train by)"
     )
 
 

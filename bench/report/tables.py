@@ -155,20 +155,20 @@ def _field(cell: TableCell, title: str, shown: str, kind: str, champion: bool) -
     return f"<td{kind}{key}>{mean}{more}</td>"
 
 
-_NUMBER = re.compile(r"(< )?([+−-]?[0-9][0-9,]*(?:\.[0-9]+)?)( (?:min|M|kB|MB)\b)?")
+_NUMBER = re.compile(r"([<>] )?([+−-]?[0-9][0-9,]*(?:\.[0-9]+)?)( (?:min|M|kB|MB)\b)?")
 _UNITS = {" min": 60.0, " M": 1e6, " kB": 1e3, " MB": 1e6}
 
 
 def sort_value(shown: str) -> float | None:
     """The number that a cell of a table begins with, in seconds, bytes or ones; None: none.
 
-    `< 1 %` is below every number that is shown with its digits.
+    `< 1 %` is below every number that is shown with its digits, `> 99 %` between 99 and 100.
     """
     found = _NUMBER.match(shown)
     if found is None:
         return None
     value = float(found[2].replace("−", "-").replace(",", "")) * _UNITS.get(found[3] or "", 1.0)
-    return 0.5 * value if found[1] else value
+    return {"< ": 0.5 * value, "> ": value + 0.5}.get(found[1] or "", value)
 
 
 def _notes(cell: TableCell, notes: str) -> str:

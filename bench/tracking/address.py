@@ -117,6 +117,12 @@ def interface_address(store: Store) -> str:
     return f"http://{HOST}:{port}"
 
 
+def experiments_page(base: str) -> str:
+    """The list of all experiments in MLflow's model-training mode: its plain address opens the one
+    for language models."""
+    return f"{base.rstrip('/')}/#/experiments?workflowType=machine_learning"
+
+
 @contextlib.contextmanager
 def noted_port(store: Store, port: int) -> Iterator[None]:
     """While `bench ui` runs, links that other commands print carry its port."""
