@@ -6,6 +6,7 @@ inherited, so that they hear of their head's death and hold no lock of it.
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import multiprocessing
@@ -34,6 +35,7 @@ _HEAVY = (
     *("bench.tracking.tracker", "bench.tracking.studies", "bench.cli.studies", "optuna", "mlflow"),
     *("bench.registry.verification", "bench.benchmark.reproduction", "matplotlib.pyplot"),
 )
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 CRASHED = 70
 """Exit code of a process whose code under test raised what no command may raise."""
 
@@ -99,6 +101,7 @@ class Running:
     ) -> None:
         self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115
         self._began = time.monotonic()
+        _adopt_orphans()
         self.pid = os.fork()
         if self.pid == 0:
             self._become(work, root, environment or {})
@@ -150,11 +153,21 @@ class Running:
     def _await_group(self) -> None:
         """Until killed workers are gone, and their locks with them."""
         for _ in range(500):
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-self.pid, os.WNOHANG)[0]:
+                    pass
             try:
                 os.killpg(self.pid, 0)
             except (ProcessLookupError, PermissionError):
                 return
             time.sleep(0.002)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what a command leaves behind, where Linux can do that: the first process
+    of a container buries the dead after a second, or never."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _speak_into(out: int, err: int) -> None:
