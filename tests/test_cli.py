@@ -123,9 +123,9 @@ def test_a_cluster_that_ended_is_not_waited_for(
     ],
 )
 def test_a_stopped_command_goes_on(
-    told_store: Store, tiny_protocol: str, how: signal.Signals
+    store: Store, tiny_protocol: str, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = told_store
+    monkeypatch.setenv("BENCH_TRACKING", "off")
     text = Path(tiny_protocol).read_text()
     Path(tiny_protocol).write_text(text.replace("epochs = 3", "epochs = 20"))
     arguments = [sys.executable, "-m", "bench", "run", "-p", tiny_protocol, "--workers", "1"]

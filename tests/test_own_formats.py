@@ -58,6 +58,26 @@ def test_latin_1_is_read_and_said(tmp_path: Path) -> None:
         assert len(said) == notes and all("Latin-1" in note for note in said)
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_latin_1_that_looks_like_utf_8_to_its_last_letter(packed: bool, tmp_path: Path) -> None:
+    words = np.where(np.arange(len(LABELS)) == len(LABELS) - 1, "Caf\u00e9", "Tee")
+    rows = [[*row[1:], row[0]] for row in rows_of(GREY, words)]
+    path = write_csv(tmp_path / "x.csv", rows, [*PIXELS, "label"], encoding="latin-1")
+    content = path.read_bytes().rstrip(b"\r\n")
+    assert content.endswith(b"\xe9")
+    path = path.with_suffix(".csv.gz") if packed else path
+    path.write_bytes(gzip.compress(content) if packed else content)
+    assert ["Latin-1" in note for note in assert_same(f"csv:{path}", words)] == [True]
+
+
+@pytest.mark.parametrize("content", [b"\xda", b"label,a\n1,2\xc3", b"\xef\xbb", b"\xf0\x9f\n\xf0"])
+def test_a_text_that_ends_within_a_letter_is_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"x\.csv"):
+        load_set(f"csv:{path}")
+
+
 @pytest.mark.parametrize("name", ["", "Unnamed: 0", "index", "id"])
 def test_an_index_column_is_left_out_and_said(name: str, tmp_path: Path) -> None:
     rows = [[index, *row] for index, row in enumerate(ROWS)]

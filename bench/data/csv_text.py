@@ -88,14 +88,16 @@ def survey(path: Path) -> CsvText:
                 lines += ends
                 rest = not block.endswith((b"\n", b"\r"))
                 block = stream.read(_BLOCK)
+            if encoding != "latin-1" and not _decodes(decoder, b"", final=True):
+                encoding = "latin-1"  # it ends within a character
     # Where semicolons or tabs separate, a comma may stand in every number.
     separator = max(_SEPARATORS, key=lambda each: first.count(each) * (1 if each == "," else 2))
     return CsvText(path, packed, encoding, separator, lines + rest)
 
 
-def _decodes(decoder: codecs.IncrementalDecoder, block: bytes) -> bool:
+def _decodes(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = False) -> bool:
     try:
-        decoder.decode(block)
+        decoder.decode(block, final)
     except UnicodeDecodeError:
         return False
     return True

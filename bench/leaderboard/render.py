@@ -201,7 +201,7 @@ def _champion_line(champion: Champion) -> str:
     return f"Champion: **{champion.row}** ([card]({champion.folder}/card.md)){others}."
 
 
-_FRONT = (("fashion_mnist", ("d16", "d64"), 3), (DEFAULT_PROTOCOL, (), 5))
+_FRONT = (("fashion_mnist", ("d16", "d64"), 5), (DEFAULT_PROTOCOL, (), 3))
 """The README's tables: protocol, tracks (none: all), how many rows beside the closed forms."""
 
 
