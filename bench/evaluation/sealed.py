@@ -27,6 +27,8 @@ _DATA = (
 )
 """What no library reads when it is imported, wherever it lies."""
 _SYSTEM = ("/usr/", "/lib", "/etc/", "/proc/", "/sys/", "/dev/", "/opt/", "/run/")
+_OF_PEOPLE = ("/dev/shm/", "/run/user/", "/run/shm/")
+"""Files in memory, which anybody may write."""
 _PROCESSES = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn")
 _CONNECTIONS = ("socket.", "sqlite3.connect", "urllib.", "mmap.")
 _CHANGES = (
@@ -124,7 +126,7 @@ def _is_of_library(name: str) -> bool:
     path = os.path.abspath(name)  # noqa: PTH100  # links of an environment stay within it
     installed = (place for place in sys.path if place.endswith(("site-packages", "dist-packages")))
     roots = tuple(f"{root}/" for root in (sys.prefix, sys.base_prefix, *installed))
-    if path.startswith((*_SYSTEM, *roots)):
+    if path.startswith(roots) or (path.startswith(_SYSTEM) and not path.startswith(_OF_PEOPLE)):
         return True
     with contextlib.suppress(ValueError, RuntimeError):
         return Path(path).relative_to(Path.home()).parts[0].startswith(".")

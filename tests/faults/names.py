@@ -268,6 +268,7 @@ class Outside:
         own = (allowed, "/dev/null", "/proc", Path.home() / ".cache", temporary)
         self._allowed = tuple(map(str, own))
         self.changed: list[str] = []
+        sys.dont_write_bytecode = True  # it is no change by a command
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:

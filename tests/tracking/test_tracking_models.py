@@ -94,7 +94,9 @@ def test_bad_requests_are_named(
 
 
 def test_nothing_is_pickled(logged: Path) -> None:
-    files = [path for path in logged.rglob("*") if path.is_file()]
+    # Loading compiles the code that travels along.
+    found = [path for path in logged.rglob("*") if path.is_file()]
+    files = [path for path in found if path.parent.name != "__pycache__"]
     assert any(path.suffix == ".safetensors" for path in files)
     for path in files:
         assert path.suffix in {
