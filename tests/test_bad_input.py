@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import http.server
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -29,7 +30,7 @@ from bench.registry.loading import load_champion
 from bench.sweep.storage import open_storage
 from bench.sweep.winner import read_winner, winner_path
 from bench.tracking.address import find_address
-from bench.tracking.database import prepare_database, prepared_address
+from bench.tracking.database import damage_of, prepare_database, prepared_address
 
 ROOT = Path(__file__).parent.parent
 LONG = "a" * 300
@@ -90,6 +91,45 @@ def test_a_cell_that_is_no_pixel(tmp_path: Path, cell: str) -> None:
     with pytest.raises(BadInput, match=r"line 3, column 145: .* is not a whole number") as caught:
         read_csv(path)
     assert len(str(caught.value)) < 400
+
+
+def odd_schema(content: bytes) -> bytes:
+    """The database with a byte that is no text in the SQL of a table, which SQLite quotes."""
+    place = content.index(b"CREATE TABLE") + 9
+    return content[:place] + b"\xff" + content[place + 1 :]
+
+
+def test_damage_that_sqlite_cannot_put_in_words_is_one_line(store: Store) -> None:
+    """Its message quotes the bytes, and Python cannot decode them."""
+    mlflow = store.mlruns / "mlflow.db"
+    prepare_database(mlflow, store.artifacts)
+    open_storage(store).engine.dispose()
+    studies = store.mlruns / "optuna.db"
+    for path in (mlflow, studies):
+        path.write_bytes(odd_schema(path.read_bytes()))
+    for read, path in (
+        (lambda: prepare_database(mlflow, store.artifacts), mlflow),
+        (lambda: open_storage(store), studies),
+    ):
+        with pytest.raises(BadInput, match=re.escape(str(path))) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+    assert "decode" in damage_of(mlflow)
+    mended = CliRunner().invoke(cli.app, ["doctor", "--fix"])
+    assert mended.exit_code == 0, mended.output
+    assert damage_of(mlflow) == ""
+    open_storage(store).engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["pixel1\npixel2", "x" * 5000, "a\r\n" * 300])
+def test_a_column_of_an_odd_name_is_named_in_one_short_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "images.csv"
+    header = ["label", *(f"pixel{i}" for i in range(143)), name]
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, ["a", *["1"] * 144]])
+    with pytest.raises(BadInput) as caught:
+        read_csv(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("how", ["not a database", "flipped", "cut"])

@@ -16,6 +16,7 @@ from bench.data.reading import LABELS
 _LABEL_NAMES = ("label", "labels", "class", "target", "y")
 _INDEX_NAMES = ("", "index", "id", "unnamed: 0")
 """Columns that pandas and Kaggle put beside the labels: neither labels nor pixels."""
+_LONGEST_NAME = 60
 _NUMBERED = re.compile(r"(?P<word>\D*)(?P<number>\d{1,9})\Z")
 _GRID = re.compile(r"(?P<word>[^\W\d]*)(?P<row>\d{1,6})(?P<between>[x_])(?P<column>\d{1,6})\Z")
 
@@ -96,7 +97,7 @@ def _from_header(path: Path, line: int, cells: Sequence[str], label: str) -> Lay
     names = [cell.strip().lower() for cell in cells]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
-        raise BadInput(f"{path}: column '{repeated}' is in the header more than once")
+        raise BadInput(f"{path}: column {_shown(repeated)} is in the header more than once")
     ignored = [index for index, name in enumerate(names) if name in _INDEX_NAMES]
     found = _label_in(path, names, label, ignored)
     if label:
@@ -110,7 +111,7 @@ def _from_header(path: Path, line: int, cells: Sequence[str], label: str) -> Lay
         order, shape = _grid(path, pixels)
     else:
         order, shape = _numbered(path, pixels)
-    out = [f"'{cells[index].strip()}'" for index in ignored]
+    out = [_shown(cells[index]) for index in ignored]
     notes = (f"left out the column {', '.join(out)}",) if out else ()
     return Layout(
         line, len(names), found, np.array(order), shape, ignored=tuple(ignored), notes=notes
@@ -191,16 +192,24 @@ def _numbered(path: Path, pixels: dict[str, int]) -> tuple[list[int], tuple[int,
     return [pixels[numbers[n]] for n in sorted(numbers)], shape
 
 
+def _shown(name: str) -> str:
+    """A column's name in one line, in quotes: it may be long, and hold line ends."""
+    name = " ".join(name.split())
+    return f"'{name}'" if len(name) <= _LONGEST_NAME else f"'{name[:_LONGEST_NAME]}...'"
+
+
 def _refuse_missing(path: Path, missing: Sequence[str]) -> None:
     if missing:
         others = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
-        raise BadInput(f"{path}: pixel column '{missing[0]}' is missing from the header{others}")
+        raise BadInput(
+            f"{path}: pixel column {_shown(missing[0])} is missing from the header{others}"
+        )
 
 
 def _refuse_unknown(path: Path, unknown: Sequence[str]) -> None:
     if unknown:
         raise BadInput(
-            f"{path}: column '{unknown[0]}' is neither a label nor a pixel; expected "
+            f"{path}: column {_shown(unknown[0])} is neither a label nor a pixel; expected "
             "label,pixel0,pixel1,... or label,1x1,1x2,...: if it holds the labels, say so with "
             "--label-column, else remove it"
         )

@@ -28,8 +28,8 @@ from bench.sweep.heads import make_tables
 
 FILE = "optuna.db"
 _BUSY_SECONDS = 60
-FAILURES = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
-"""What a store that is damaged, full or away raises."""
+FAILURES = (SQLAlchemyError, optuna.exceptions.StorageInternalError, UnicodeDecodeError)
+"""What a store that is damaged, full or away raises: SQLite's own message may quote odd bytes."""
 _TABLES_LOCK = 0x62656E6368  # "bench": held while tables are made in a PostgreSQL database
 
 

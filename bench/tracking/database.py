@@ -22,6 +22,8 @@ from bench.tracking.address import Address, find_address, local_address
 
 _log = logging.getLogger("bench.tracking")
 _BUSY_SECONDS = 2.0
+_FAILURES = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What a damaged file raises: SQLite's message may quote bytes of it that are no text."""
 _TABLES_BYTES = 1_200_000
 """MLflow's empty tables, about."""
 _SUFFIXES = ("", "-journal", "-wal", "-shm")
@@ -57,7 +59,7 @@ def follow_move(address: Address, store: Store, *, fix: bool = True) -> int:
         return 0
     try:
         moved = relocate(address.database, store.artifacts, fix=fix)
-    except sqlite3.DatabaseError as error:
+    except _FAILURES as error:
         if _is_busy(error):
             return 0
         raise _unusable(address.database, error) from None
@@ -144,7 +146,7 @@ def _is_whole(database: Path) -> bool:
             has_runs = "runs" in tables and (
                 connection.execute("SELECT count(*) FROM runs").fetchone()[0] > 0
             )
-    except sqlite3.DatabaseError as error:
+    except _FAILURES as error:
         if _is_busy(error):
             return True
         raise _unusable(database, error) from None
@@ -155,11 +157,11 @@ def _is_whole(database: Path) -> bool:
     return False
 
 
-def _is_busy(error: sqlite3.DatabaseError) -> bool:
+def _is_busy(error: Exception) -> bool:
     return "locked" in str(error)
 
 
-def _unusable(database: Path, why: sqlite3.DatabaseError | str) -> BadInput:
+def _unusable(database: Path, why: Exception | str) -> BadInput:
     if isinstance(why, sqlite3.Error) and (found := failure_behind(why)) is not None:
         return storage_failed(found, "write MLflow's store", database)
     return BadInput(
@@ -175,7 +177,7 @@ def _prove_writable(database: Path) -> None:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE alembic_version SET version_num = version_num")
             connection.execute("ROLLBACK")
-    except sqlite3.DatabaseError as error:
+    except _FAILURES as error:
         if not _is_busy(error):
             raise _unusable(database, error) from None
 
@@ -205,7 +207,7 @@ def damage_of(database: Path) -> str:
         if found != "ok":
             return " ".join(found.split())
         return "" if _is_whole(database) else "it is not complete"
-    except sqlite3.DatabaseError as error:
+    except _FAILURES as error:
         if failure_behind(error) is not None:
             raise _unusable(database, error) from None
         return "" if _is_busy(error) else str(error)
